@@ -1,0 +1,452 @@
+"""A trained model as a SavedModel for TensorFlow Serving: strings in, strings out, and a decoder with explicit state.
+
+Two signatures. `serving_default` writes texts: the whole token loop runs in the graph, each row with its own settings
+and its own random stream. `decode` is one step of the model, for clients that draw for themselves. Nothing is kept
+between two requests, since a server shares one model among all its clients.
+"""
+
+import json
+import os
+import pathlib
+import platform
+import tempfile
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_seq import __version__, graph_sampling
+from keras_seq.generation import generate
+from keras_seq.sampling import SamplingSettings, next_token
+from keras_seq.stepping import step_model
+from keras_seq.text import KerasStep
+from keras_seq.threefry import uniform
+from keras_seq.vocabulary import WORD_PATTERN, Vocabulary
+from keras_seq_export.cpp_session import Request, run_in_cpp_session
+from keras_seq_export.signatures import state_name
+from keras_seq_export.verify import ExportError, compare, publishing, reference_logits
+
+_DECODED_TOKENS = 256  # tokens that the file's decoder is compared on
+_WRITTEN_TOKENS = 64  # tokens of each text that is compared
+_NUDGE = 1e-5  # probability; what rounding may move an edge of the cumulative distribution
+
+
+def export_saved_model(
+    model: keras.Model,
+    vocabulary: Vocabulary,
+    path: str | os.PathLike[str],
+    *,
+    max_length: int = 10_000,
+) -> dict[str, Any]:
+    r"""Writes a SavedModel, and publishes it under `path` only after the file itself has proved equal to `model`.
+
+    Signature `serving_default`; every input has a batch dimension, and all but `prompt` may be left out:
+
+    =================  =======  ======  ==========================================================
+    input              dtype    shape   meaning
+    =================  =======  ======  ==========================================================
+    prompt             string   [B]     text to go on from, UTF-8; empty starts a new text
+    max_tokens         int32    [B]     tokens to write at most; 200
+    temperature        float32  [B]     1; 0 takes the likeliest token
+    top_k              int32    [B]     0, off
+    top_p              float32  [B]     1, off
+    min_p              float32  [B]     0, off
+    seed               int64    [B]     0; the same seed gives the same text as `keras_seq.sample`
+    =================  =======  ======  ==========================================================
+
+    =================  =======  ======  ==========================================================
+    output             dtype    shape   meaning
+    =================  =======  ======  ==========================================================
+    text               string   [B]     the continuation, without the prompt
+    token_ids          int32    [B, T]  its tokens, filled up with `<pad>`; T is the longest row's
+    length             int32    [B]     how many of them are the row's own
+    log_probability    float32  [B]     natural logarithm, of all tokens drawn, `<eos>` too
+    finish_reason      string   [B]     `eos` or `length`
+    =================  =======  ======  ==========================================================
+
+    A prompt's characters outside the vocabulary are an error at the character level (in a server that batches, for the
+    whole batch) and `<unk>` at the word level.
+
+    Signature `decode`: `token` int32 [B] and `state_0`, `state_1`, ... float32 [B, units], zeros at the start of a text
+    -> `logits` float32 [B, V] and the new states. The first token of a text is `<s>`.
+
+    Args:
+        model: a causal recurrent model: token ids `(batch, time)` -> logits `(batch, time, vocabulary)`.
+        vocabulary: its vocabulary.
+        path: the SavedModel's directory, such as "serving/shakespeare/1"; it must not exist.
+        max_length: tokens that a prompt and its continuation may have together; a request for more is refused.
+
+    Returns:
+        The report of what was checked, which is also in `assets.extra/report.json`.
+
+    Raises:
+        ExportError: `path` exists, or the file does not give what the model gives; nothing is left behind.
+        ValueError: `model` and `vocabulary` do not belong together, or an argument is out of range.
+
+    Example:
+        >>> import tempfile, keras_seq as ks
+        >>> vocabulary = ks.Vocabulary.from_text("to be or not to be")
+        >>> model = ks.language_model(len(vocabulary), units=[8], embedding_dim=4)
+        >>> report = export_saved_model(model, vocabulary, tempfile.mkdtemp() + "/1")
+        >>> sorted(report["signatures"])
+        ['decode', 'serving_default']
+    """
+    if isinstance(max_length, bool) or not isinstance(max_length, int) or not 1 <= max_length < 2**31:
+        raise ValueError(f"`max_length` must be a positive 32-bit integer. Received: max_length={max_length!r}")
+    decoder = step_model(model)
+    if keras.backend.standardize_dtype(decoder.inputs[0].dtype) != "int32":
+        raise ValueError(f"`model` must take token ids. Received: {model.name}, which takes {decoder.inputs[0].dtype}")
+    if decoder.outputs[0].shape[-1] != len(vocabulary):
+        raise ValueError(
+            f"`model` must give one logit a token of the vocabulary, {len(vocabulary)}. "
+            f"Received: {decoder.outputs[0].shape[-1]}"
+        )
+    with publishing(path) as temporary:
+        _write(decoder, vocabulary, pathlib.Path(temporary), max_length)
+        units = [state.shape[1] for state in decoder.inputs[1:]]
+        report = _verify(model, vocabulary, pathlib.Path(temporary), units, max_length)
+        extra = pathlib.Path(temporary, "assets.extra")
+        extra.mkdir()
+        (extra / "report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    return report
+
+
+def _write(decoder: keras.Model, vocabulary: Vocabulary, directory: pathlib.Path, max_length: int) -> None:
+    """Saves the two signatures. Only what they use is tracked, so that the weights are stored once."""
+    with tempfile.TemporaryDirectory() as folder:
+        vocabulary.save(pathlib.Path(folder, "vocab.txt"))
+        tokenizer = _GraphTokenizer(vocabulary, os.path.join(folder, "vocab.txt"))
+        archive = keras.export.ExportArchive()
+        for table in tokenizer.tables:
+            archive.track(table)
+        step = _GraphStep(decoder)
+        archive.add_endpoint("serving_default", *_generate_endpoint(step, tokenizer, vocabulary, max_length))
+        archive.add_endpoint("decode", *_decode_endpoint(step))
+        archive.write_out(os.fspath(directory), verbose=False)
+
+
+class _GraphStep:
+    """The one-step decoder with float32 states, whatever the model's own dtype."""
+
+    def __init__(self, decoder: keras.Model):
+        self._decoder = decoder
+        self.units = [state.shape[1] for state in decoder.inputs[1:]]
+        self._dtypes = [state.dtype for state in decoder.inputs[1:]]
+
+    def initial_states(self, batch: tf.Tensor) -> list[tf.Tensor]:
+        """Zeros, each `(batch, units)`."""
+        return [tf.zeros([batch, units]) for units in self.units]
+
+    def __call__(self, token: tf.Tensor, states: Sequence[tf.Tensor]) -> tuple[tf.Tensor, list[tf.Tensor]]:
+        """Token `(batch,)` and states -> logits `(batch, vocabulary)` and the new states."""
+        states = [tf.cast(state, dtype) for state, dtype in zip(states, self._dtypes, strict=True)]
+        logits, *states = self._decoder([token, *states], training=False)
+        return tf.cast(logits, tf.float32), [tf.cast(state, tf.float32) for state in states]
+
+
+class _GraphTokenizer:
+    """`Vocabulary.encode` and `decode` in a graph; the vocabulary file becomes an asset of the SavedModel."""
+
+    def __init__(self, vocabulary: Vocabulary, file: str):
+        line, number = tf.lookup.TextFileIndex.WHOLE_LINE, tf.lookup.TextFileIndex.LINE_NUMBER
+        unknown = -1 if vocabulary.unk_id is None else vocabulary.unk_id
+        self._level = vocabulary.level
+        self._id_of_line = tf.lookup.StaticHashTable(
+            tf.lookup.TextFileInitializer(file, tf.string, line, tf.int64, number), default_value=unknown
+        )
+        self._line_of_id = tf.lookup.StaticHashTable(
+            tf.lookup.TextFileInitializer(file, tf.int64, number, tf.string, line), default_value=""
+        )
+        self.tables = [self._id_of_line, self._line_of_id]
+
+    def encode(self, text: tf.Tensor) -> tf.RaggedTensor:
+        """Texts `(batch,)` -> int32 ids `(batch, None)`."""
+        tokens = self._split(text)
+        pieces = tokens.flat_values
+        ids = self._id_of_line.lookup(_escape(pieces))
+        foreign = tf.unique(tf.boolean_mask(pieces, ids < 0)).y
+        check = _require(
+            tf.equal(tf.size(foreign), 0), "`prompt` must hold only characters of the vocabulary.", foreign
+        )
+        with tf.control_dependencies([check]):
+            return tokens.with_flat_values(tf.cast(ids, tf.int32))
+
+    def decode(self, ids: tf.Tensor, length: tf.Tensor) -> tf.Tensor:
+        """The first `length` `(batch,)` of the ids `(batch, time)` -> texts `(batch,)`."""
+        pieces = _unescape(self._line_of_id.lookup(tf.cast(ids, tf.int64)))
+        return tf.strings.reduce_join(tf.where(tf.sequence_mask(length, tf.shape(ids)[1]), pieces, ""), axis=1)
+
+    def _split(self, text: tf.Tensor) -> tf.RaggedTensor:
+        # What is not UTF-8 is an error for the client, not a text of U+FFFD.
+        if self._level == "char":
+            return tf.strings.unicode_split(text, "UTF-8", errors="strict")
+        text = tf.strings.unicode_transcode(text, "UTF-8", "UTF-8", errors="strict")
+        # A graph can replace all matches, but not find them. The byte FF is in no UTF-8 text: here it ends each token.
+        tokens = tf.strings.split(tf.strings.regex_replace(text, WORD_PATTERN, b"\\0\xff"), sep=b"\xff")
+        return tf.ragged.boolean_mask(tokens, tf.strings.length(tokens) > 0)
+
+
+def _escape(tokens: tf.Tensor) -> tf.Tensor:
+    """Tokens as the lines of the vocabulary file."""
+    for pattern, line in ((r"\\", rb"\\x5c"), (r"\n", rb"\\n"), (r"\r", rb"\\r")):
+        tokens = tf.strings.regex_replace(tokens, pattern, line)
+    return tokens
+
+
+def _unescape(lines: tf.Tensor) -> tf.Tensor:
+    """Lines of the vocabulary file as tokens."""
+    for pattern, token in ((r"\\n", b"\n"), (r"\\r", b"\r"), (r"\\x5c", rb"\\")):
+        lines = tf.strings.regex_replace(lines, pattern, token)
+    return lines
+
+
+def _require(condition: tf.Tensor, expected: str, received: tf.Tensor) -> tf.Operation:
+    """An operation that makes the request an error unless all of `condition` is true."""
+    return tf.debugging.Assert(tf.reduce_all(condition), [f"{expected} Received:", received], summarize=10)
+
+
+def _decode_endpoint(step: _GraphStep) -> tuple[Any, list[tf.TensorSpec]]:
+    """The function and the input signature of `decode`."""
+
+    def decode(token: tf.Tensor, *states: tf.Tensor) -> dict[str, tf.Tensor]:
+        logits, new_states = step(token, states)
+        return {"logits": logits, **{state_name(index): state for index, state in enumerate(new_states)}}
+
+    states = [tf.TensorSpec([None, units], tf.float32, state_name(index)) for index, units in enumerate(step.units)]
+    return decode, [tf.TensorSpec([None], tf.int32, "token"), *states]
+
+
+def _generate_endpoint(
+    step: _GraphStep, tokenizer: _GraphTokenizer, vocabulary: Vocabulary, max_length: int
+) -> tuple[Any, list[tf.TensorSpec]]:
+    """The function and the input signature of `serving_default`."""
+    unknown = [] if vocabulary.unk_id is None else [vocabulary.unk_id]
+    forbidden = [vocabulary.pad_id, vocabulary.start_id, *unknown]
+
+    # Defaults that are tensors end up in SignatureDef.defaults, and in the graph for whoever feeds it directly.
+    def serving_default(
+        prompt: tf.Tensor,
+        max_tokens: tf.Tensor = tf.constant([200], tf.int32),  # noqa: B008
+        temperature: tf.Tensor = tf.constant([1.0], tf.float32),  # noqa: B008
+        top_k: tf.Tensor = tf.constant([0], tf.int32),  # noqa: B008
+        top_p: tf.Tensor = tf.constant([1.0], tf.float32),  # noqa: B008
+        min_p: tf.Tensor = tf.constant([0.0], tf.float32),  # noqa: B008
+        seed: tf.Tensor = tf.constant([0], tf.int64),  # noqa: B008
+    ) -> dict[str, tf.Tensor]:
+        batch = tf.shape(prompt)[0]
+        max_tokens, temperature, top_k, top_p, min_p, seed = (
+            tf.broadcast_to(value, [batch]) for value in (max_tokens, temperature, top_k, top_p, min_p, seed)
+        )
+        prompt_ids = tokenizer.encode(prompt)
+        prompt_length = tf.cast(prompt_ids.row_lengths(), tf.int32)
+        checks = [
+            _require(max_tokens >= 1, "`max_tokens` must be a positive integer.", max_tokens),
+            _require(
+                max_tokens <= max_length - prompt_length,
+                f"`prompt` and `max_tokens` must be at most {max_length} tokens together.",
+                max_tokens,
+            ),
+            _require(
+                (temperature >= 0) & tf.math.is_finite(temperature),
+                "`temperature` must be a number of at least 0.",
+                temperature,
+            ),
+            _require(top_k >= 0, "`top_k` must be an integer of at least 0.", top_k),
+            _require((top_p > 0) & (top_p <= 1), "`top_p` must be above 0 and at most 1.", top_p),
+            _require((min_p >= 0) & (min_p <= 1), "`min_p` must be in 0 to 1.", min_p),
+        ]
+        with tf.control_dependencies(checks):
+            inputs = tf.concat([tf.fill([batch, 1], vocabulary.start_id), prompt_ids.to_tensor()], axis=1)
+
+        def draw(logits: tf.Tensor, position: tf.Tensor) -> tf.Tensor:
+            number = graph_sampling.uniform(seed, tf.maximum(position, 0))
+            return graph_sampling.next_token(logits, number, temperature, top_k, top_p, min_p, forbidden)
+
+        # All rows read their prompts from the first step on; each begins to write when its own has ended, whatever its
+        # batch-mates do. After its end a row goes through the motions, and nothing of that is kept.
+        def one_step(time, token, writing, ended, length, log_probability, drawn, *states):
+            logits, new_states = step(token, states)
+            position = time - prompt_length
+            draws = writing & (position >= 0)
+            # While all rows are reading, the draw with its sorts is left out.
+            choice = tf.cond(tf.reduce_any(draws), lambda: draw(logits, position), lambda: tf.zeros_like(token))
+            log_probability += tf.where(draws, graph_sampling.log_probability(logits, choice), 0.0)
+            ends = draws & tf.equal(choice, vocabulary.eos_id)
+            length += tf.cast(draws & ~ends, tf.int32)
+            following = inputs[:, tf.minimum(time + 1, tf.shape(inputs)[1] - 1)]
+            return (
+                time + 1,
+                tf.where(position < 0, following, choice),
+                writing & ~ends & (length < max_tokens),
+                ended | ends,
+                length,
+                log_probability,
+                drawn.write(time, choice),
+                *new_states,
+            )
+
+        nothing = tf.zeros([batch], tf.int32)
+        _, _, _, ended, length, log_probability, drawn, *_ = tf.while_loop(
+            lambda time, token, writing, *_: tf.reduce_any(writing),
+            one_step,
+            (
+                tf.constant(0),
+                inputs[:, 0],
+                tf.ones([batch], tf.bool),
+                tf.zeros([batch], tf.bool),
+                nothing,
+                tf.zeros([batch]),
+                tf.TensorArray(tf.int32, size=0, dynamic_size=True, element_shape=[None]),
+                *step.initial_states(batch),
+            ),
+        )
+        # Token i of a row was drawn at the time prompt_length + i.
+        places = prompt_length[:, None] + tf.range(tf.reduce_max(length))[None, :]
+        mask = tf.sequence_mask(length, tf.shape(places)[1])
+        by_row = tf.transpose(drawn.stack())
+        token_ids = tf.where(mask, tf.gather(by_row, tf.where(mask, places, 0), batch_dims=1), vocabulary.pad_id)
+        return {
+            "text": tokenizer.decode(token_ids, length),
+            "token_ids": token_ids,
+            "length": length,
+            "log_probability": log_probability,
+            "finish_reason": tf.where(ended, "eos", "length"),
+        }
+
+    return serving_default, [
+        tf.TensorSpec([None], dtype, name)
+        for name, dtype in (
+            ("prompt", tf.string),
+            ("max_tokens", tf.int32),
+            ("temperature", tf.float32),
+            ("top_k", tf.int32),
+            ("top_p", tf.float32),
+            ("min_p", tf.float32),
+            ("seed", tf.int64),
+        )
+    ]
+
+
+class _Text(NamedTuple):
+    """A text to be written by the file and by Keras."""
+
+    prompt: str
+    max_tokens: int
+    seed: int
+    settings: SamplingSettings
+
+
+def _verify(
+    model: keras.Model, vocabulary: Vocabulary, directory: pathlib.Path, units: Sequence[int], max_length: int
+) -> dict[str, Any]:
+    """Proves the file in the C++ session; returns the report."""
+    random = np.random.default_rng(0)
+    tokens = random.integers(vocabulary.reserved - 1, len(vocabulary), _DECODED_TOKENS).astype(np.int32)
+    tokens[0] = vocabulary.start_id
+    texts = list(_texts(vocabulary, random, max_length))
+    states = {state_name(index): np.zeros((1, size), np.float32) for index, size in enumerate(units)}
+    decoded, written = run_in_cpp_session(
+        directory,
+        [
+            Request("decode", {"token": tokens[:, None], **states}, scan="token"),
+            Request("serving_default", _inputs(texts)),
+        ],
+    )
+    # The session computes on the CPU; an accelerator's shorter products would give other logits and other texts.
+    with tf.device("/CPU:0"):
+        difference = compare("decode", reference_logits(model, tokens), decoded["logits"][:, 0])
+        rounded = _compare_texts(KerasStep(model), vocabulary, texts, written)
+    return {
+        "format": "SavedModel",
+        "signatures": {
+            "serving_default": {"texts_compared": len(texts), "texts_decided_by_rounding": rounded},
+            "decode": {"tokens_compared": len(tokens), "largest_difference": difference},
+        },
+        "vocabulary": {"level": vocabulary.level, "size": len(vocabulary), "sha256": vocabulary.sha256},
+        "bytes": {
+            file.relative_to(directory).as_posix(): file.stat().st_size
+            for file in sorted(directory.rglob("*"))
+            if file.is_file()
+        },
+        "versions": {
+            "keras_seq": __version__,
+            "keras": keras.__version__,
+            "tensorflow": tf.__version__,
+            "python": platform.python_version(),
+        },
+    }
+
+
+def _texts(vocabulary: Vocabulary, random: np.random.Generator, max_length: int) -> Iterator[_Text]:
+    """One text for each kind of draw, all but the first after a random prompt."""
+    tokens = vocabulary.tokens[vocabulary.reserved :]
+    max_tokens = min(_WRITTEN_TOKENS, (max_length + 1) // 2)
+    for seed, settings in enumerate(
+        (
+            SamplingSettings(),
+            SamplingSettings(temperature=0.8),
+            SamplingSettings(top_k=40, top_p=0.95, min_p=0.02),
+            SamplingSettings(temperature=0),
+        )
+    ):
+        length = min(20 * seed, max_length - max_tokens) if tokens else 0
+        prompt = "".join(tokens[index] for index in random.integers(0, max(len(tokens), 1), length))
+        yield _Text(prompt, max_tokens, (-1) ** seed * (seed << 33), settings)
+
+
+def _inputs(texts: Sequence[_Text]) -> dict[str, np.ndarray]:
+    """The inputs of `serving_default` that ask for all the texts at once."""
+    settings = [text.settings for text in texts]
+    return {
+        "prompt": np.array([text.prompt for text in texts], object),
+        "max_tokens": np.array([text.max_tokens for text in texts], np.int32),
+        "temperature": np.array([row.temperature for row in settings], np.float32),
+        "top_k": np.array([row.top_k for row in settings], np.int32),
+        "top_p": np.array([row.top_p for row in settings], np.float32),
+        "min_p": np.array([row.min_p for row in settings], np.float32),
+        "seed": np.array([text.seed for text in texts], np.int64),
+    }
+
+
+def _compare_texts(
+    step: KerasStep, vocabulary: Vocabulary, texts: Sequence[_Text], written: dict[str, np.ndarray]
+) -> int:
+    """Compares what the file wrote with what Keras writes; returns how many texts differ by rounding alone."""
+    rounded = 0
+    for row, text in enumerate(texts):
+        settings = {name: getattr(text.settings, name) for name in ("temperature", "top_k", "top_p", "min_p")}
+        expected = "".join(
+            generate(step, vocabulary, text.prompt, max_tokens=text.max_tokens, seed=text.seed, **settings)
+        )
+        actual = written["text"][row].decode()
+        if actual == expected:
+            continue
+        ids = written["token_ids"][row, : written["length"][row]].tolist()
+        if actual != vocabulary.decode(ids) or not _explained_by_rounding(step, vocabulary, text, ids):
+            raise ExportError(
+                f"serving_default must write what the model writes. Received: {actual!r} instead of {expected!r} "
+                f"(prompt={text.prompt!r}, seed={text.seed}, {settings})"
+            )
+        rounded += 1
+    return rounded
+
+
+def _explained_by_rounding(step: KerasStep, vocabulary: Vocabulary, text: _Text, ids: Sequence[int]) -> bool:
+    """Whether Keras, led along the tokens that the file drew, draws each of them with a number a nudge away at most.
+
+    With ten thousand tokens there are ten thousand edges between them, and now and then a number falls between the
+    places where two runtimes put the same edge.
+    """
+    forbidden = [vocabulary.pad_id, vocabulary.start_id, *([] if vocabulary.unk_id is None else [vocabulary.unk_id])]
+    states = step.initial_states()
+    for token in (vocabulary.start_id, *vocabulary.encode(text.prompt).tolist()):
+        logits, states = step(token, states)
+    for position, token in enumerate((*ids, vocabulary.eos_id)[: text.max_tokens]):
+        number = float(uniform(text.seed, position))
+        nudged = (number, max(number - _NUDGE, 0.0), min(number + _NUDGE, 1 - 2.0**-24))
+        if token not in [next_token(logits, np.float32(u), text.settings, forbidden, ()) for u in nudged]:
+            return False
+        logits, states = step(token, states)
+    return True

@@ -1,0 +1,129 @@
+"""Token ids as `tf.data`: contiguous streams, over which the state is carried, or one line a row, padded."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from keras_seq.generation import segments
+from keras_seq.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+
+def streams(text: str, vocabulary: Vocabulary, batch_size: int, length: int) -> "tf.data.Dataset":
+    """Cuts a text into `batch_size` contiguous streams and reads them side by side, `length` tokens at a time.
+
+    Row `b` of each batch goes on where row `b` of the batch before it ended, so that a stateful layer can carry its
+    state from batch to batch. Every stream begins with `<s>`. The last part of a stream that does not fill a batch is
+    left out.
+
+    Args:
+        text: the corpus.
+        vocabulary: its vocabulary.
+        batch_size: number of streams.
+        length: tokens in each row of a batch.
+
+    Returns:
+        A dataset of `(inputs, targets)`, both `(batch_size, length)` int32; `targets` is `inputs` one token later.
+
+    Raises:
+        ValueError: the text is shorter than one batch.
+
+    Example:
+        >>> vocabulary = Vocabulary.from_text("abcdef")
+        >>> inputs, targets = next(iter(streams("abcdef", vocabulary, batch_size=2, length=3)))
+        >>> vocabulary.decode(inputs[1].numpy()), vocabulary.decode(targets[1].numpy())
+        ('de', 'def')
+    """
+    import tensorflow as tf
+
+    inputs, targets = contiguous_rows(vocabulary.encode(text), vocabulary, batch_size, length)
+    batches = inputs.shape[1] // length
+
+    def batch(index: "tf.Tensor") -> tuple["tf.Tensor", "tf.Tensor"]:
+        columns = slice(index * length, (index + 1) * length)
+        rows = all_inputs[:, columns], all_targets[:, columns]
+        return tuple(tf.ensure_shape(row, (batch_size, length)) for row in rows)
+
+    all_inputs, all_targets = tf.constant(inputs), tf.constant(targets)
+    return tf.data.Dataset.range(batches).map(batch).prefetch(2)
+
+
+def contiguous_rows(
+    ids: np.ndarray, vocabulary: Vocabulary, batch_size: int, length: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns inputs and targets, `(batch_size, batches * length)`, each row a stream that begins with `<s>`."""
+    for name, value in (("batch_size", batch_size), ("length", length)):
+        if value < 1:
+            raise ValueError(f"`{name}` must be a positive integer. Received: {name}={value!r}")
+    columns = len(ids) // (batch_size * length) * length
+    if columns == 0:
+        raise ValueError(
+            f"the corpus must have at least batch_size * length = {batch_size} * {length} = {batch_size * length} "
+            f"tokens; this one has {len(ids)}: use a longer text, or a smaller `batch_size` or `length`"
+        )
+    targets = ids[: batch_size * columns].reshape(batch_size, columns)
+    inputs = np.concatenate([np.full((batch_size, 1), vocabulary.start_id, np.int32), targets[:, :-1]], axis=1)
+    return inputs, targets
+
+
+def lines(text: str, vocabulary: Vocabulary, batch_size: int, seed: int | None = 0) -> "tf.data.Dataset":
+    r"""Gives each line of a text a row of its own: from `<s>`, through the line, to `<eos>`, padded with `<pad>`.
+
+    Lines of like length share a batch, so that little is padding; the batches come in a new order in every epoch.
+
+    Args:
+        text: the corpus; empty lines are left out.
+        vocabulary: its vocabulary.
+        batch_size: lines in a batch; the last batch of an epoch can be smaller.
+        seed: seed of the order; None keeps the batches in order of length.
+
+    Returns:
+        A dataset of `(inputs, targets, mask)`: `(batch, time)` int32, int32 and float32. The mask is 0 at padding;
+        `model.fit` takes it as sample weights. With `reduction="mean_with_sample_weight"` the loss is the mean over
+        real tokens.
+
+    Raises:
+        ValueError: the text has no lines.
+
+    Example:
+        >>> vocabulary = Vocabulary.from_text("ab\nabc")
+        >>> inputs, targets, mask = next(iter(lines("ab\nabc", vocabulary, batch_size=2)))
+        >>> mask.numpy().tolist()
+        [[1.0, 1.0, 1.0, 0.0], [1.0, 1.0, 1.0, 1.0]]
+    """
+    import tensorflow as tf
+
+    rows = sorted(segments(text, vocabulary, by_line=True), key=len)
+    if not rows:
+        raise ValueError("the corpus must have at least one line that is not empty; it has none")
+    if batch_size < 1:
+        raise ValueError(f"`batch_size` must be a positive integer. Received: batch_size={batch_size!r}")
+    batches = [padded(rows[start : start + batch_size], vocabulary) for start in range(0, len(rows), batch_size)]
+
+    def in_order() -> "tf.data.Dataset":
+        yield from batches
+
+    spec = (
+        tf.TensorSpec((None, None), tf.int32),
+        tf.TensorSpec((None, None), tf.int32),
+        tf.TensorSpec((None, None), tf.float32),
+    )
+    dataset = tf.data.Dataset.from_generator(in_order, output_signature=spec)
+    dataset = dataset.apply(tf.data.experimental.assert_cardinality(len(batches)))
+    if seed is not None:
+        dataset = dataset.shuffle(len(batches), seed=seed)
+    return dataset.prefetch(2)
+
+
+def padded(rows: list[np.ndarray], vocabulary: Vocabulary) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns inputs, targets and mask, each `(len(rows), longest)`, of token ids that end in `<eos>`."""
+    longest = max(len(row) for row in rows)
+    targets = np.full((len(rows), longest), vocabulary.pad_id, np.int32)
+    mask = np.zeros(targets.shape, np.float32)
+    for target, weight, row in zip(targets, mask, rows, strict=True):
+        target[: len(row)] = row
+        weight[: len(row)] = 1
+    inputs = np.concatenate([np.full((len(rows), 1), vocabulary.start_id, np.int32), targets[:, :-1]], axis=1)
+    return inputs, targets, mask

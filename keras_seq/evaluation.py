@@ -1,0 +1,104 @@
+"""How well a model predicts a text: nats a token, bits a character, perplexity; exact, every token counted once."""
+
+import math
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+
+from keras_seq.batches import padded
+from keras_seq.generation import Step, score, segments
+from keras_seq.stateful import reset_states, stateful_copy
+from keras_seq.vocabulary import Vocabulary
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The negative log-likelihood of a text.
+
+    Attributes:
+        nats: summed over all tokens.
+        tokens: number of tokens predicted, `<eos>` of each line included where the text is read line by line.
+        characters: number of characters of the text.
+    """
+
+    nats: float
+    tokens: int
+    characters: int
+
+    @property
+    def nats_per_token(self) -> float:
+        """Mean cross-entropy in nats."""
+        return self.nats / self.tokens
+
+    @property
+    def bits_per_character(self) -> float:
+        """Cross-entropy in bits, divided by the characters of the text."""
+        return self.nats / math.log(2) / self.characters
+
+    @property
+    def perplexity(self) -> float:
+        """`exp` of the mean cross-entropy."""
+        return math.exp(self.nats_per_token)
+
+    def __str__(self) -> str:
+        return (
+            f"{self.nats_per_token:.4f} nats a token, {self.bits_per_character:.4f} bits a character, "
+            f"perplexity {self.perplexity:.3f} over {self.tokens:,} tokens"
+        )
+
+
+def evaluate(model: keras.Model, vocabulary: Vocabulary, text: str, by_line: bool = False) -> Evaluation:
+    """Scores a text with a Keras model.
+
+    The text is read as one stream from `<s>` and the zero state, the state carried to its end; with `by_line` each line
+    is read from the zero state to its `<eos>`.
+
+    Raises:
+        ValueError: the text is empty.
+    """
+    parts = _parts(text, vocabulary, by_line)
+    nats = _lines_nats(model, parts, vocabulary) if by_line else _stream_nats(model, parts[0], vocabulary)
+    return Evaluation(nats, sum(map(len, parts)), len(text))
+
+
+def evaluate_step(step: Step, vocabulary: Vocabulary, text: str, by_line: bool = False) -> Evaluation:
+    """Scores a text as `evaluate` does, token by token through a one-step decoder, such as that of a .tflite file."""
+    nats, tokens = score(step, vocabulary, _parts(text, vocabulary, by_line))
+    return Evaluation(nats, tokens, len(text))
+
+
+def _parts(text: str, vocabulary: Vocabulary, by_line: bool) -> list[np.ndarray]:
+    parts = segments(text, vocabulary, by_line=by_line)
+    if not sum(map(len, parts)):
+        raise ValueError("the text to evaluate must not be empty")
+    return parts
+
+
+def _stream_nats(model: keras.Model, ids: np.ndarray, vocabulary: Vocabulary, length: int = 1024) -> float:
+    carried = stateful_copy(model, batch_size=1)
+    reset_states(carried)
+    inputs = np.concatenate([[vocabulary.start_id], ids[:-1]]).astype(np.int32)
+    whole = len(ids) // length * length
+    pieces = [*np.split(np.arange(whole), whole // length)] if whole else []
+    nats = 0.0
+    for piece in [*pieces, np.arange(whole, len(ids))]:
+        if len(piece):
+            nats += _cross_entropy(carried.predict_on_batch(inputs[None, piece]), ids[None, piece]).sum()
+    return float(nats)
+
+
+def _lines_nats(model: keras.Model, rows: list[np.ndarray], vocabulary: Vocabulary, batch_size: int = 256) -> float:
+    rows = sorted(rows, key=len)
+    nats = 0.0
+    for start in range(0, len(rows), batch_size):
+        inputs, targets, mask = padded(rows[start : start + batch_size], vocabulary)
+        nats += (_cross_entropy(model.predict_on_batch(inputs), targets) * mask).sum()
+    return float(nats)
+
+
+def _cross_entropy(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    logits = logits.astype(np.float64)
+    largest = logits.max(axis=-1, keepdims=True)
+    log_total = np.log(np.exp(logits - largest).sum(axis=-1)) + largest[..., 0]
+    return log_total - np.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]

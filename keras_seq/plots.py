@@ -1,0 +1,77 @@
+"""Pictures: learning curves, agreement by distance, the update gate over a sentence."""
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import matplotlib
+import numpy as np
+
+matplotlib.use("Agg")  # Files only: no window, no display needed.
+import matplotlib.pyplot as plt
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def plot_history(history: Path, picture: Path) -> None:
+    """Draws training and validation loss by epoch, in nats a token, from a `history.csv`."""
+    with history.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
+    epochs = [int(row["epoch"]) + 1 for row in rows]
+    for column, label in (("loss", "training"), ("val_loss", "validation")):
+        axes.plot(epochs, [float(row[column]) for row in rows], marker="o", markersize=3, label=label)
+    axes.set(xlabel="epoch", ylabel="nats a token")
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.grid(alpha=0.3)
+    axes.legend()
+    _save(figure, picture)
+
+
+def plot_agreement(distances: Sequence[int], accuracies: Mapping[str, Sequence[float]], picture: Path) -> None:
+    """Draws the share of right verbs by the distance between subject and verb, a curve for each model, beside chance.
+
+    Args:
+        distances: in words.
+        accuracies: for each model its share of right verbs, in [0, 1], by distance.
+        picture: the `.png` to write.
+    """
+    figure, axes = plt.subplots(figsize=(8, 4.5), layout="constrained")
+    for name, values in accuracies.items():
+        axes.plot(distances, values, marker="o", markersize=3, label=name)
+    axes.axhline(0.5, color="0.4", linestyle="--", label="chance")
+    axes.set(
+        xlabel="distance from subject to verb (words)",
+        ylabel="right verb (share)",
+        ylim=(0, 1.03),
+        title="was or were? agreement by distance",
+    )
+    axes.grid(alpha=0.3)
+    axes.legend(loc="lower left")
+    _save(figure, picture)
+
+
+def plot_update_gate(words: Sequence[str], update: np.ndarray, picture: Path) -> None:
+    """Draws Γu of every unit over a sentence; units that keep their memory longest are on top.
+
+    Args:
+        words: the tokens read, `time` of them.
+        update: Γu in [0, 1], `(time, units)`: dark keeps the memory, bright overwrites it.
+        picture: the `.png` to write.
+    """
+    order = np.argsort(np.median(update, axis=0))
+    figure, axes = plt.subplots(figsize=(max(7.0, 0.3 * len(words)), 6), layout="constrained")
+    image = axes.imshow(update[:, order].T, aspect="auto", vmin=0, vmax=1, cmap="viridis", interpolation="nearest")
+    axes.set_xticks(
+        range(len(words)), [word.strip() or repr(word) for word in words], rotation=70, ha="right", fontsize=8
+    )
+    axes.set(ylabel="units, the most lasting memory on top", title="update gate Γu: 0 keeps the memory, 1 replaces it")
+    figure.colorbar(image, ax=axes, label="Γu")
+    _save(figure, picture)
+
+
+def _save(figure: "Figure", picture: Path) -> None:
+    figure.savefig(picture, dpi=130)
+    plt.close(figure)

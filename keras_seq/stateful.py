@@ -1,0 +1,45 @@
+"""The stateful form of a model: its recurrent layers carry their state from batch to batch."""
+
+import keras
+from keras import ops, tree
+
+
+def stateful_copy(model: keras.Model, batch_size: int) -> keras.Model:
+    """Returns a copy of `model`, weights included, with stateful recurrent layers, for batches of `batch_size` rows.
+
+    Example:
+        >>> from keras_seq import language_model
+        >>> stateful_copy(language_model(10, units=[4]), batch_size=2).input_shape
+        (2, None)
+    """
+
+    def stateful(layer: keras.layers.Layer) -> keras.layers.Layer:
+        if isinstance(layer, keras.Model) and getattr(layer, "inputs", None):
+            return clone(layer)
+        config = layer.get_config()
+        if isinstance(layer, keras.layers.RNN):
+            config["stateful"] = True
+        return type(layer).from_config(config)
+
+    def clone(part: keras.Model) -> keras.Model:
+        fixed = [
+            keras.Input(batch_shape=(batch_size, *tensor.shape[1:]), dtype=tensor.dtype, name=tensor.name)
+            for tensor in part.inputs
+        ]
+        inputs = fixed if isinstance(part, keras.Sequential) else tree.pack_sequence_as(part.input, fixed)
+        return keras.models.clone_model(part, input_tensors=inputs, clone_function=stateful)
+
+    copy = clone(model)
+    copy.set_weights(model.get_weights())
+    return copy
+
+
+def reset_states(model: keras.Model) -> None:
+    """Sets the carried state of every recurrent layer to zero."""
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            reset_states(layer)
+        elif isinstance(layer, keras.layers.RNN) and layer.stateful:
+            # Keras's own reset_state fails on the nested states of stacked cells.
+            for state in tree.flatten(layer.states):
+                state.assign(ops.zeros_like(state))

@@ -1,0 +1,106 @@
+import dataclasses
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import keras_seq
+from keras_seq.corpora import Corpus, CorpusError, load_corpus
+
+
+def write(folder, name, data):
+    path = folder / name
+    path.write_bytes(data if isinstance(data, bytes) else data.encode("utf-8"))
+    return path
+
+
+def test_split_is_contiguous_and_in_order(tmp_path):
+    text = "".join(chr(0x4E00 + i) for i in range(1000))
+    corpus = load_corpus(write(tmp_path, "hanzi.txt", text), validation=0.1, test=0.25)
+    assert corpus == Corpus(train=text[:650], validation=text[650:750], test=text[750:], name="hanzi", by_line=False)
+
+
+@given(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1), st.data())
+def test_parts_concatenate_to_the_text(tmp_path_factory, text, data):
+    text = "x" + text
+    validation = data.draw(st.floats(0, 0.99))
+    test = data.draw(st.floats(0, 0.999 - validation))
+    path = write(tmp_path_factory.getbasetemp(), "any.txt", text)
+    corpus = load_corpus(path, validation, test)
+    assert corpus.train + corpus.validation + corpus.test == text
+    assert corpus.train
+    assert len(corpus.validation) <= len(text) * validation < len(corpus.validation) + 1
+    assert len(corpus.test) <= len(text) * test < len(corpus.test) + 1
+
+
+def test_byte_order_mark_goes_and_line_ends_stay(tmp_path):
+    path = write(tmp_path, "windows.txt", b"\xef\xbb\xbfone\r\ntwo\rthree\n")
+    assert load_corpus(str(path), 0, 0).train == "one\r\ntwo\rthree\n"
+
+
+def test_several_files_are_joined_in_order(tmp_path):
+    paths = [write(tmp_path, name, data) for name, data in [("b.txt", "b"), ("a.txt", "a\n"), ("c.txt", "\ufeffc")]]
+    corpus = load_corpus(paths, 0, 0)
+    assert corpus.train == "b\na\nc"
+    assert corpus.name == "b and 2 more"
+    assert load_corpus(tuple(map(str, paths)), 0, 0) == corpus
+
+
+def test_corpus_is_immutable():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Corpus("a", "b", "c", "name").train = "d"
+
+
+def test_agreement_is_a_corpus_of_lines():
+    corpus = load_corpus("agreement", validation=0.2, test=0)
+    assert corpus.by_line
+    assert corpus == keras_seq.agreement_corpus(validation=0.2, test=0)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "is empty"),
+        (b"\xef\xbb\xbf", "is empty"),
+        (b" \n\r\n\t", "nothing but white space"),
+        (b"one\ntwo\nth\0ree", "is binary: line 3, byte 10 of the file is 0x00"),
+        (b"\x89PNG\r\n\x1a\n\0\0\0", "is not: line 1, byte 0 of the file is 0x89"),
+        (b"one\ncaf\xe9\n", "is not: line 2, byte 7 of the file is 0xe9"),
+        (b"a\0\xff", "is binary: line 1, byte 1"),
+        (b"one \xed\xa0\x80", "is not: line 1, byte 4 of the file is 0xed"),
+        ("text".encode("utf-16"), "UTF-16 byte order mark"),
+    ],
+)
+def test_file_that_is_not_text_is_refused(tmp_path, data, message):
+    path = write(tmp_path, "bad.txt", data)
+    with pytest.raises(CorpusError, match=message) as caught:
+        load_corpus(path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(CorpusError, match=message):  # one bad file among good ones
+        load_corpus([write(tmp_path, "good.txt", "good"), path])
+
+
+def test_missing_file_directory_and_empty_list(tmp_path):
+    with pytest.raises(CorpusError, match=r"must be a text file, but .*absent.txt does not exist; check the path"):
+        load_corpus(tmp_path / "absent.txt")
+    with pytest.raises(CorpusError, match="is a directory; name the files"):
+        load_corpus(tmp_path)
+    with pytest.raises(CorpusError, match="an empty list came"):
+        load_corpus([])
+    with pytest.raises(CorpusError, match="cannot be: Not a directory"):
+        load_corpus(write(tmp_path, "file.txt", "text") / "below.txt")
+
+
+@pytest.mark.parametrize(
+    ("shares", "name"),
+    [((-0.1, 0), "validation"), ((0, 1), "test"), ((float("nan"), 0), "validation"), ((True, 0), "validation")],
+)
+def test_shares_are_checked_before_the_file(shares, name):
+    with pytest.raises(ValueError, match=f"^`{name}` must"):
+        load_corpus("absent.txt", *shares)
+
+
+def test_shares_leave_something_for_training():
+    with pytest.raises(ValueError, match="share for training"):
+        load_corpus("absent.txt", 0.5, 0.5)

@@ -1,0 +1,343 @@
+"""The GRU against the equations of the course notes (float64 NumPy), and against `keras.layers.GRU`."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import keras_seq as ks
+
+BATCH, TIME, FEATURES, UNITS = 3, 6, 4, 5
+# float32 keeps 24 bits, and errors add up over TIME steps of values below 1: 6 * 6e-8, with room for the sums' order.
+FLOAT32 = {"rtol": 0, "atol": 2e-6}
+
+
+def numbers(*shape, seed=0):
+    return np.random.default_rng(seed).normal(size=shape).astype("float32")
+
+
+def random_weights(layer, seed=1):
+    """Weights with biases that are not zero, so that each of them shows."""
+    return [numbers(*weight.shape, seed=seed + index) * 0.5 for index, weight in enumerate(layer.get_weights())]
+
+
+def pair(ours=None, **arguments):
+    """Our layer and the stock one, same arguments and same weights."""
+    mine = ks.GRU(UNITS, **arguments, **(ours or {}))
+    stock = keras.layers.GRU(UNITS, **arguments)
+    fixed = BATCH if arguments.get("stateful") else None
+    for layer in (mine, stock):
+        layer.build((fixed, TIME, FEATURES))
+    stock.set_weights(random_weights(stock))
+    mine.set_weights(stock.get_weights())
+    return mine, stock
+
+
+def assert_same(mine, stock, **tolerance):
+    for one, other in zip(keras.tree.flatten(mine), keras.tree.flatten(stock), strict=True):
+        assert one.dtype == other.dtype
+        np.testing.assert_allclose(one.numpy(), other.numpy(), **(tolerance or FLOAT32))
+
+
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+
+def notes_gru(sequences, memory, weights, reset_after):
+    """The notes' equations, gate by gate, in float64. Gives Γu, Γr, c~ and c' of every step, `(batch, time, units)`.
+
+    Keras stores the gate that keeps, 1 - Γu = σ(a), so Γu = σ(-a): its columns come with their sign turned.
+    """
+    kernel, recurrent, bias = (np.asarray(weight, "float64") for weight in weights)
+    input_bias, memory_bias = bias if reset_after else (bias, np.zeros_like(bias))
+    columns = {"keep": slice(0, UNITS), "relevance": slice(UNITS, 2 * UNITS), "candidate": slice(2 * UNITS, None)}
+
+    def affine(gate, x, c):
+        part = columns[gate]
+        return x @ kernel[:, part] + input_bias[part] + (c @ recurrent[:, part] + memory_bias[part])
+
+    c, steps = np.asarray(memory, "float64"), []
+    for x in np.swapaxes(np.asarray(sequences, "float64"), 0, 1):
+        update = sigmoid(-affine("keep", x, c))
+        relevance = sigmoid(affine("relevance", x, c))
+        part = columns["candidate"]
+        if reset_after:  # Γr * (Wc c + b): the form that cuDNN runs
+            projected = relevance * (c @ recurrent[:, part] + memory_bias[part])
+        else:  # Wc (Γr * c): the form of the notes
+            projected = (relevance * c) @ recurrent[:, part]
+        candidate = np.tanh(x @ kernel[:, part] + input_bias[part] + projected)
+        c = update * candidate + (1 - update) * c
+        steps.append((update, relevance, candidate, c))
+    return [np.stack(values, axis=1) for values in zip(*steps, strict=True)]
+
+
+@pytest.mark.parametrize("reset_after", [True, False])
+def test_layer_and_gates_follow_the_equations_of_the_notes(reset_after):
+    layer = ks.GRU(UNITS, return_sequences=True, reset_after=reset_after)
+    layer.build((None, TIME, FEATURES))
+    layer.set_weights(random_weights(layer))
+    sequences, memory = numbers(BATCH, TIME, FEATURES), numbers(BATCH, UNITS, seed=9)
+
+    update, relevance, candidate, memories = notes_gru(sequences, memory, layer.get_weights(), reset_after)
+
+    np.testing.assert_allclose(layer(sequences, initial_state=[memory]), memories, **FLOAT32)
+    gates = layer.gates(sequences, initial_state=memory)
+    np.testing.assert_allclose(gates.update, update, **FLOAT32)
+    np.testing.assert_allclose(gates.relevance, relevance, **FLOAT32)
+    np.testing.assert_allclose(gates.candidate, candidate, **FLOAT32)
+
+
+def test_gates_start_from_the_zero_memory():
+    layer = ks.GRU(UNITS)
+    layer.build((None, TIME, FEATURES))
+    layer.set_weights(random_weights(layer))
+    sequences = numbers(BATCH, TIME, FEATURES)
+    update, *_ = notes_gru(sequences, np.zeros((BATCH, UNITS)), layer.get_weights(), reset_after=True)
+    np.testing.assert_allclose(layer.gates(sequences).update, update, **FLOAT32)
+
+
+@pytest.mark.parametrize("bias", [-20.0, 20.0])
+def test_an_update_gate_at_zero_keeps_the_memory_and_at_one_replaces_it(bias):
+    cell = ks.GRUCell(UNITS)
+    cell.build((None, FEATURES))
+    weights = random_weights(cell)
+    weights[2][0, :UNITS] = -bias  # the gate Keras stores is 1 - Γu
+    cell.set_weights(weights)
+    inputs, memory = numbers(BATCH, FEATURES), numbers(BATCH, UNITS, seed=9)
+    output, [state] = cell(inputs, [memory])
+    gates = cell.gates(inputs, memory)
+    expected = memory if bias < 0 else gates.candidate.numpy()
+    np.testing.assert_allclose(gates.update, float(bias > 0), atol=1e-6)
+    np.testing.assert_allclose(output, expected, atol=1e-5)
+    assert output is state
+
+
+@pytest.mark.parametrize("reset_after", [True, False])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {},
+        {"return_sequences": True},
+        {"return_state": True},
+        {"return_sequences": True, "return_state": True},
+        {"go_backwards": True, "return_sequences": True},
+        {"unroll": True, "return_sequences": True},
+        {"use_bias": False},
+        {"activation": "relu", "recurrent_activation": "hard_sigmoid"},
+        {"implementation": 1},
+    ],
+    ids=str,
+)
+def test_equals_the_stock_layer_with_the_same_weights(arguments, reset_after):
+    mine, stock = pair(reset_after=reset_after, **arguments)
+    sequences = numbers(BATCH, TIME, FEATURES)
+    assert_same(mine(sequences), stock(sequences))
+
+
+def test_weights_have_the_stock_layers_order_and_go_both_ways():
+    mine, stock = pair(return_sequences=True)
+    assert [w.shape for w in mine.weights] == [w.shape for w in stock.weights]
+    assert [w.name for w in mine.weights] == [w.name for w in stock.weights]
+    mine.set_weights(random_weights(mine, seed=50))
+    sequences = numbers(BATCH, TIME, FEATURES)
+    assert not np.allclose(mine(sequences), stock(sequences), atol=1e-2)
+    stock.set_weights(mine.get_weights())
+    assert_same(mine(sequences), stock(sequences))
+
+
+MASKS = {
+    "left": [[0, 0, 0, 1, 1, 1], [0, 1, 1, 1, 1, 1], [1, 1, 1, 1, 1, 1]],
+    "right": [[1, 1, 1, 0, 0, 0], [1, 1, 1, 1, 1, 0], [1, 1, 1, 1, 1, 1]],
+    "middle": [[1, 0, 0, 1, 1, 1], [1, 1, 0, 1, 0, 1], [0, 1, 1, 0, 1, 0]],
+}
+
+
+@pytest.mark.parametrize("side", MASKS)
+def test_masked_steps_leave_the_memory_as_it_is(side):
+    mask = np.array(MASKS[side], bool)
+    mine, stock = pair(return_sequences=True, return_state=True)
+    sequences = numbers(BATCH, TIME, FEATURES)
+    output, state = mine(sequences, mask=tf.constant(mask))
+    stock_output, stock_state = stock(sequences, mask=tf.constant(mask))
+    assert_same(state, stock_state)
+    # The fused stock kernel gives zeros at steps masked on the right; real steps must agree.
+    assert_same(output[mask], stock_output[mask])
+    for row, kept in enumerate(mask):  # the same row with its masked steps cut out
+        *_, memories = notes_gru(sequences[row : row + 1, kept], np.zeros((1, UNITS)), mine.get_weights(), True)
+        np.testing.assert_allclose(output[row][kept], memories[0], **FLOAT32)
+        np.testing.assert_allclose(state[row], memories[0, -1], **FLOAT32)
+
+
+def test_zero_output_for_mask():
+    mask = np.array(MASKS["middle"], bool)
+    layer = ks.GRU(UNITS, return_sequences=True, zero_output_for_mask=True)
+    output = layer(numbers(BATCH, TIME, FEATURES), mask=tf.constant(mask)).numpy()
+    assert (output[~mask] == 0).all()
+    assert (output[mask] != 0).any(axis=-1).all()
+
+
+def test_starts_from_the_given_memory():
+    mine, stock = pair(return_sequences=True)
+    sequences, memory = numbers(BATCH, TIME, FEATURES), numbers(BATCH, UNITS, seed=9)
+    assert_same(mine(sequences, initial_state=[memory]), stock(sequences, initial_state=[memory]))
+    assert not np.allclose(mine(sequences, initial_state=[memory]), mine(sequences), atol=1e-2)
+
+
+def test_stateful_carries_the_memory_until_it_is_reset():
+    mine, stock = pair(stateful=True, return_sequences=True)
+    sequences = numbers(BATCH, 2 * TIME, FEATURES)
+    halves = [sequences[:, :TIME], sequences[:, TIME:]]
+    whole = stock(sequences).numpy()
+    stock.reset_state()
+    carried = np.concatenate([mine(half).numpy() for half in halves], axis=1)
+    np.testing.assert_allclose(carried, whole, **FLOAT32)
+    mine.reset_state()
+    np.testing.assert_allclose(mine(halves[0]), whole[:, :TIME], **FLOAT32)
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"dropout": 0.4}, {"recurrent_dropout": 0.4}, {"dropout": 0.3, "recurrent_dropout": 0.4}]
+)
+@pytest.mark.parametrize("reset_after", [True, False])
+def test_dropout_with_the_same_seed(arguments, reset_after):
+    mine, stock = pair(reset_after=reset_after, seed=11, return_sequences=True, **arguments)
+    sequences = numbers(BATCH, TIME, FEATURES)
+    # The stock layer draws both masks before it looks whether its fused kernel runs, so both layers draw in one order.
+    trained = mine(sequences, training=True)
+    assert_same(trained, stock(sequences, training=True))
+    assert_same(mine(sequences, training=False), stock(sequences, training=False))
+    assert not np.allclose(trained, mine(sequences, training=False), atol=1e-2)
+    # A new mask for every batch, and the same one over its steps.
+    assert not np.allclose(trained, mine(sequences, training=True), atol=1e-2)
+
+
+def test_mixed_float16_policy():
+    mine, stock = pair(dtype="mixed_float16", return_sequences=True, return_state=True)
+    sequences = numbers(BATCH, TIME, FEATURES)
+    results = mine(sequences)
+    assert [result.dtype for result in results] == [tf.float16, tf.float16]
+    assert {weight.dtype for weight in mine.weights} == {"float32"}
+    # float16 keeps 11 bits: 2**-11 a rounding, a few a step.
+    assert_same(results, stock(sequences), rtol=0, atol=4e-3)
+    *_, memories = notes_gru(sequences, np.zeros((BATCH, UNITS)), mine.get_weights(), True)
+    np.testing.assert_allclose(results[0], memories, rtol=0, atol=2e-2)
+
+
+@pytest.mark.parametrize("reset_after", [True, False])
+def test_gradients_equal_the_stock_layers(reset_after):
+    mine, stock = pair(reset_after=reset_after, return_sequences=True)
+    sequences, direction = tf.constant(numbers(BATCH, TIME, FEATURES)), numbers(BATCH, TIME, UNITS, seed=7)
+
+    def gradients(layer):
+        with tf.GradientTape() as tape:
+            tape.watch(sequences)
+            loss = tf.reduce_sum(layer(sequences) * direction)
+        return tape.gradient(loss, [sequences, *[weight.value for weight in layer.trainable_weights]])
+
+    # Sums over BATCH * TIME terms of size up to about 3.
+    assert_same(gradients(mine), gradients(stock), rtol=1e-5, atol=1e-5)
+
+
+def test_gradients_equal_differences_of_the_equations():
+    """Stock Keras could be wrong too: the derivative along a random direction, from the float64 equations."""
+    layer = ks.GRU(UNITS, return_sequences=True)
+    layer.build((None, TIME, FEATURES))
+    layer.set_weights(random_weights(layer))
+    weights, sequences = layer.get_weights(), numbers(BATCH, TIME, FEATURES)
+    directions = [numbers(*weight.shape, seed=70 + index).astype("float64") for index, weight in enumerate(weights)]
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_sum(layer(sequences))
+    gradients = tape.gradient(loss, [weight.value for weight in layer.weights])
+
+    def oracle(distance):
+        moved = [weight + distance * direction for weight, direction in zip(weights, directions, strict=True)]
+        return notes_gru(sequences, np.zeros((BATCH, UNITS)), moved, True)[-1].sum()
+
+    slope = (oracle(1e-5) - oracle(-1e-5)) / 2e-5
+    along = sum(float((g.numpy() * d).sum()) for g, d in zip(gradients, directions, strict=True))
+    assert along == pytest.approx(slope, rel=1e-4)
+
+
+def test_config_holds_every_argument_and_rebuilds_the_layer():
+    arguments = {
+        "return_sequences": True,
+        "return_state": True,
+        "go_backwards": True,
+        "unroll": True,
+        "zero_output_for_mask": True,
+        "activation": "relu",
+        "recurrent_activation": "hard_sigmoid",
+        "use_bias": False,
+        "dropout": 0.1,
+        "recurrent_dropout": 0.2,
+        "reset_after": False,
+        "seed": 3,
+        "trainable": False,
+        "name": "memory",
+    }
+    layer = ks.GRU(
+        UNITS,
+        kernel_regularizer=keras.regularizers.L2(0.01),
+        activity_regularizer=keras.regularizers.L1(0.02),
+        dtype="mixed_float16",
+        **arguments,
+    )
+    config = layer.get_config()
+    copy = ks.GRU.from_config(config)
+    assert {name: config[name] for name in arguments} == arguments
+    assert copy.get_config() == config
+    assert copy.units == UNITS
+    assert copy.cell.dtype_policy.name == "mixed_float16"
+    assert float(copy.cell.kernel_regularizer.l2) == pytest.approx(0.01)
+    assert float(copy.activity_regularizer.l1) == pytest.approx(0.02)
+
+
+def wrapped(kind):
+    if kind == "GRU":
+        return ks.GRU(UNITS, return_sequences=True)
+    if kind == "Bidirectional":
+        return keras.layers.Bidirectional(ks.GRU(UNITS, return_sequences=True))
+    if kind == "RNN":
+        return keras.layers.RNN(ks.GRUCell(UNITS), return_sequences=True)
+    return keras.layers.RNN([ks.GRUCell(UNITS), keras.layers.LSTMCell(3)], return_sequences=True)
+
+
+@pytest.mark.parametrize("kind", ["GRU", "Bidirectional", "RNN", "StackedRNNCells"])
+def test_saving_loading_and_cloning(kind, tmp_path):
+    model = keras.Sequential([keras.Input((None, FEATURES)), wrapped(kind), keras.layers.Dense(2)])
+    sequences = numbers(BATCH, TIME, FEATURES)
+    expected = model(sequences).numpy()
+    model.save(tmp_path / "model.keras")
+    np.testing.assert_array_equal(keras.saving.load_model(tmp_path / "model.keras")(sequences), expected)
+    clone = keras.models.clone_model(model)
+    assert not np.allclose(clone(sequences), expected, atol=1e-4)  # new weights
+    clone.set_weights(model.get_weights())
+    np.testing.assert_array_equal(clone(sequences), expected)
+
+
+def test_bidirectional_and_rnn_of_the_cell_equal_the_stock_ones():
+    sequences = numbers(BATCH, TIME, FEATURES)
+    for mine, stock in (
+        (wrapped("Bidirectional"), keras.layers.Bidirectional(keras.layers.GRU(UNITS, return_sequences=True))),
+        (wrapped("RNN"), keras.layers.RNN(keras.layers.GRUCell(UNITS), return_sequences=True)),
+        (
+            wrapped("stack"),
+            keras.layers.RNN([keras.layers.GRUCell(UNITS), keras.layers.LSTMCell(3)], return_sequences=True),
+        ),
+    ):
+        for layer in (mine, stock):
+            layer.build((None, TIME, FEATURES))
+        stock.set_weights(random_weights(stock))
+        mine.set_weights(stock.get_weights())
+        assert_same(mine(sequences), stock(sequences))
+
+
+@pytest.mark.parametrize("units", [0, -3, 2.5, "8", None, True])
+def test_bad_units_are_refused(units):
+    with pytest.raises(ValueError, match=r"`units` must be a positive integer\. Received: units="):
+        ks.GRU(units)
+
+
+def test_unknown_argument_is_refused_by_name():
+    with pytest.raises((TypeError, ValueError), match="no_such_argument"):
+        ks.GRU(4, no_such_argument=1)

@@ -1,0 +1,66 @@
+import matplotlib
+import matplotlib.image
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+
+from keras_seq.plots import plot_agreement, plot_history, plot_update_gate
+
+DPI = 130
+
+
+def read(picture, width, height):
+    """The picture's pixels, `(rows, columns, 3)`; checks its size, and that something is drawn on the white."""
+    assert picture.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+    pixels = matplotlib.image.imread(picture)[:, :, :3]
+    assert pixels.shape == (round(height * DPI), round(width * DPI), 3)
+    drawn = (pixels < 0.9).any(axis=2).mean()
+    assert 0.005 < drawn < 0.9
+    assert plt.get_fignums() == []  # closed: a long run would gather figures
+    return pixels
+
+
+def share(pixels, color):
+    return (np.abs(pixels - matplotlib.colors.to_rgb(color)).max(axis=2) < 0.03).mean()
+
+
+def history(path, rows):
+    path.write_text(
+        "epoch,loss,val_loss\n" + "".join(f"{epoch},{a},{b}\n" for epoch, (a, b) in enumerate(rows)), "utf-8"
+    )
+    return path
+
+
+def test_history(tmp_path):
+    plot_history(history(tmp_path / "history.csv", [(3.1, 3.2), (2.5, 2.7), (2.2, 2.6)]), tmp_path / "one.png")
+    plot_history(history(tmp_path / "other.csv", [(3.1, 3.2), (2.9, 2.9), (2.2, 2.9)]), tmp_path / "other.png")
+    one, other = read(tmp_path / "one.png", 7, 4), read(tmp_path / "other.png", 7, 4)
+    assert (one != other).any()
+    for color in ("C0", "C1"):  # a curve for training, one for validation
+        assert share(one, color) > 0.0005
+
+
+def test_history_of_one_epoch(tmp_path):
+    plot_history(history(tmp_path / "history.csv", [(3.1, 3.2)]), tmp_path / "history.png")
+    read(tmp_path / "history.png", 7, 4)
+
+
+def test_agreement(tmp_path):
+    curves = {"gru": [1.0, 0.99, 0.98, 0.97], "simple_rnn": [1.0, 0.8, 0.6, 0.5]}
+    plot_agreement([2, 6, 10, 14], curves, tmp_path / "agreement.png")
+    pixels = read(tmp_path / "agreement.png", 8, 4.5)
+    for color in ("C0", "C1", "0.4"):  # a curve each, and chance
+        assert share(pixels, color) > 0.0005
+
+
+@pytest.mark.parametrize("count", [6, 40])
+def test_update_gate(tmp_path, count):
+    """Three of four units keep their memory (dark), one does not (bright), and it is at the bottom."""
+    update = np.zeros((count, 4))
+    update[:, 1] = 1.0
+    plot_update_gate(["the", " cats", "\n", *["x"] * (count - 3)], update, tmp_path / "gate.png")
+    pixels = read(tmp_path / "gate.png", max(7, 0.3 * count), 6)
+    pixels = pixels[:, : int(0.8 * pixels.shape[1])]  # without the color bar
+    dark, bright = (np.abs(pixels - matplotlib.colormaps["viridis"](end)[:3]).max(axis=2) < 0.03 for end in (0.0, 1.0))
+    assert dark.sum() / bright.sum() == pytest.approx(3, rel=0.1)
+    assert np.nonzero(dark)[0].max() <= np.nonzero(bright)[0].min() + 1

@@ -1,0 +1,291 @@
+import hashlib
+import json
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import keras_seq as ks
+from keras_seq.sampling import SamplingSettings
+from keras_seq.threefry import uniform
+from keras_seq_export import ExportError, saved_model
+from keras_seq_export.cpp_session import Request, SessionError, run_in_cpp_session
+
+TEXTS = {
+    "char": "the cat, “naïve” \\n \\x5c\n\tçà 𝄞 漢字 é\r\nis \ufeff full\0 " * 3,
+    "word": "the cat's full, isn't it? “naïve” \\n \\x5c\n\tçà 漢字 is\r\n <eos> the cats 𝄞, were full. \ufeffit \0 "
+    * 3,
+}
+PROMPTS = {
+    "char": ["", "the cat", "𝄞\\n\r\n\t", "漢字 \0\ufeff" * 12],
+    "word": ["", "the cat's dog isn't, it \\n\r\n", "unheard of: words 𝄞𝄞 漢漢 <eos>", " \ufeff\0 the  " * 12],
+}
+SETTINGS = [{}, {"temperature": 0.5}, {"top_k": 5, "top_p": 0.9, "min_p": 0.01}, {"temperature": 0.0}]
+
+
+def tiny_model(vocabulary, seed=1, **options):
+    keras.utils.set_random_seed(seed)
+    model = ks.language_model(len(vocabulary), **{"units": [16], "embedding_dim": 8} | options)
+    # As sure of itself as a trained model: fresh weights give nearly the same probability to every token.
+    model.set_weights([weight * 4 for weight in model.get_weights()])
+    return model
+
+
+# The vocabulary's level is a parameter of the fixture itself, for the tests that need only one of the two.
+at_character_level = pytest.mark.parametrize("exported", ["char"], indirect=True)
+
+
+@pytest.fixture(scope="module", params=["char", "word"])
+def exported(request, tmp_path_factory):
+    vocabulary = ks.Vocabulary.from_text(TEXTS[request.param], level=request.param)
+    model = tiny_model(vocabulary)
+    directory = tmp_path_factory.mktemp("serving") / "model" / "1"
+    directory.parent.mkdir()
+    return model, vocabulary, directory, saved_model.export_saved_model(model, vocabulary, directory)
+
+
+def request_for(rows):
+    """The request for `(prompt, seed, max_tokens, settings)` rows."""
+    prompts, seeds, max_tokens, settings = zip(*rows, strict=True)
+    complete = [SamplingSettings(**row) for row in settings]
+    return Request(
+        "serving_default",
+        {
+            "prompt": np.array(prompts, object),
+            "seed": np.array(seeds, np.int64),
+            "max_tokens": np.array(max_tokens, np.int32),
+            "temperature": np.array([row.temperature for row in complete], np.float32),
+            "top_k": np.array([row.top_k for row in complete], np.int32),
+            "top_p": np.array([row.top_p for row in complete], np.float32),
+            "min_p": np.array([row.min_p for row in complete], np.float32),
+        },
+    )
+
+
+def log_probability_by_keras(model, vocabulary, prompt, drawn):
+    """Of the drawn ids, from the model run over the whole sequence at once."""
+    prompt_ids = vocabulary.encode(prompt).tolist()
+    sequence = np.array([[vocabulary.start_id, *prompt_ids, *drawn]], np.int32)
+    logits = np.asarray(model(sequence[:, :-1]), np.float64)[0, len(prompt_ids) :]
+    log_probabilities = logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
+    return log_probabilities[np.arange(len(drawn)), drawn].sum()
+
+
+def test_the_server_writes_what_sample_writes(exported):
+    model, vocabulary, directory, _ = exported
+    prompts = PROMPTS[vocabulary.level]
+    rows = [
+        *zip(prompts, [0, 7, -1, 2**63 - 1], [30] * 4, SETTINGS, strict=True),
+        *zip(prompts, [1, -(2**63), 2**32, 3], [40] * 4, reversed(SETTINGS), strict=True),
+    ]
+    (answer,) = run_in_cpp_session(directory, [request_for(rows)])
+    for index, (prompt, seed, max_tokens, settings) in enumerate(rows):
+        expected = ks.sample(model, vocabulary, prompt, max_tokens=max_tokens, seed=seed, **settings)
+        length = answer["length"][index]
+        ids = answer["token_ids"][index].tolist()
+        assert answer["text"][index].decode() == expected
+        assert vocabulary.decode(ids[:length]) == expected
+        assert set(ids[length:]) <= {vocabulary.pad_id}
+        drawn = ids[:length] + ([vocabulary.eos_id] if answer["finish_reason"][index] == b"eos" else [])
+        assert len(drawn) == max_tokens or answer["finish_reason"][index] == b"eos"
+        np.testing.assert_allclose(
+            answer["log_probability"][index],
+            log_probability_by_keras(model, vocabulary, prompt, drawn),
+            rtol=1e-4,
+            atol=1e-4,
+        )
+    assert set(answer["finish_reason"]) == {b"eos", b"length"}
+    assert answer["token_ids"].shape == (len(rows), max(answer["length"]))
+    assert {name: value.dtype for name, value in answer.items() if value.dtype != object} == {
+        "token_ids": np.int32,
+        "length": np.int32,
+        "log_probability": np.float32,
+    }
+
+
+def test_a_row_does_not_depend_on_its_batch_mates(exported):
+    _, vocabulary, directory, _ = exported
+    rows = [
+        (prompt, seed, max_tokens, settings)
+        for prompt, seed, max_tokens, settings in zip(
+            PROMPTS[vocabulary.level] * 2, range(8), [1, 40, 3, 25, 40, 2, 7, 11], SETTINGS * 2, strict=True
+        )
+    ]
+    together, *alone = run_in_cpp_session(directory, [request_for(rows), *(request_for([row]) for row in rows)])
+    for index, answer in enumerate(alone):
+        length = answer["length"][0]
+        for name in ("text", "length", "finish_reason"):
+            assert together[name][index] == answer[name][0]
+        assert together["token_ids"][index, :length].tolist() == answer["token_ids"][0].tolist()
+        np.testing.assert_allclose(together["log_probability"][index], answer["log_probability"][0], rtol=1e-5)
+
+
+def test_the_settings_have_defaults_and_one_value_serves_a_batch(exported):
+    _, vocabulary, directory, _ = exported
+    prompts = PROMPTS[vocabulary.level][:2]
+    bare, explicit, again = run_in_cpp_session(
+        directory,
+        [
+            ("serving_default", {"prompt": prompts}),
+            request_for([(prompt, 0, 200, {}) for prompt in prompts]),
+            ("serving_default", {"prompt": prompts, "seed": np.array([0], np.int64)}),
+        ],
+    )
+    assert bare["text"].tolist() == explicit["text"].tolist() == again["text"].tolist()
+
+
+def test_decode_is_the_model_step_by_step(exported):
+    model, vocabulary, directory, _ = exported
+    tokens = np.random.default_rng(3).integers(0, len(vocabulary), (40, 3)).astype(np.int32)
+    start = np.zeros((3, 16), np.float32)
+    (answer,) = run_in_cpp_session(directory, [Request("decode", {"token": tokens, "state_0": start}, scan="token")])
+    np.testing.assert_allclose(answer["logits"].swapaxes(0, 1), model(tokens.T), atol=1e-4)
+    assert answer["state_0"].shape == start.shape
+
+
+def test_the_file_carries_its_vocabulary_its_report_and_its_weights_once(exported):
+    model, vocabulary, directory, report = exported
+    assert hashlib.sha256((directory / "assets" / "vocab.txt").read_bytes()).hexdigest() == vocabulary.sha256
+    assert len(list((directory / "assets").iterdir())) == 1
+    assert json.loads((directory / "assets.extra" / "report.json").read_text()) == report
+    assert report["vocabulary"]["sha256"] == vocabulary.sha256
+    assert report["signatures"]["decode"]["tokens_compared"] >= 200
+    assert report["signatures"]["decode"]["largest_difference"] < 1e-4
+    assert report["signatures"]["serving_default"] == {"texts_compared": 4, "texts_decided_by_rounding": 0}
+    (weights,) = (directory / "variables").glob("*.data*")
+    assert report["bytes"][f"variables/{weights.name}"] == weights.stat().st_size
+    needed = sum(weight.nbytes for weight in model.get_weights())
+    assert needed <= weights.stat().st_size < needed + 3_000
+    assert sorted(path.name for path in directory.parent.iterdir()) == ["1"]
+
+
+def test_the_signature_has_the_defaults(exported):
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    graph = saved_model_pb2.SavedModel.FromString((exported[2] / "saved_model.pb").read_bytes()).meta_graphs[0]
+    defaults = graph.signature_def["serving_default"].defaults
+    assert {name: tf.make_ndarray(value).tolist() for name, value in defaults.items()} == {
+        "max_tokens": [200],
+        "temperature": [1.0],
+        "top_k": [0],
+        "top_p": [1.0],
+        "min_p": [0.0],
+        "seed": [0],
+    }
+
+
+@at_character_level
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("max_tokens", np.int32(0), "`max_tokens` must be a positive integer"),
+        ("max_tokens", np.int32(2**31 - 1), "must be at most 10000 tokens together"),
+        ("temperature", np.float32("nan"), "`temperature` must be"),
+        ("top_p", np.float32(0), "`top_p` must be"),
+        ("min_p", np.float32(1.5), "`min_p` must be"),
+        ("prompt", b"\xff", "[Ii]nvalid"),
+    ],
+)
+def test_a_bad_request_is_an_error_that_names_the_input(exported, name, value, message):
+    inputs = {"prompt": np.array(["the", "the"], object)}
+    inputs[name] = np.array([b"the" if name == "prompt" else value, value])
+    with pytest.raises(SessionError, match=message):
+        run_in_cpp_session(exported[2], [("serving_default", inputs)])
+
+
+def test_foreign_characters_are_an_error_at_the_character_level_only(exported):
+    _, vocabulary, directory, _ = exported
+    request = ("serving_default", {"prompt": ["the cat", "ZQZ"]})
+    if vocabulary.level == "word":
+        assert len(run_in_cpp_session(directory, [request])[0]["text"]) == 2
+        return
+    with pytest.raises(SessionError, match=r"must hold only characters of the vocabulary.*\[Z Q\]"):
+        run_in_cpp_session(directory, [request])
+
+
+def test_many_states_dropout_and_a_short_limit(tmp_path):
+    vocabulary = ks.Vocabulary.from_text("the cats were full")
+    model = tiny_model(vocabulary, cell="lstm", units=[8, 4], dropout=0.5)
+    report = saved_model.export_saved_model(model, vocabulary, tmp_path / "1", max_length=9)
+    assert report["signatures"]["serving_default"]["texts_compared"] == 4
+
+
+def test_a_file_with_other_weights_is_refused_and_nothing_is_left(tmp_path, monkeypatch):
+    vocabulary = ks.Vocabulary.from_text("the cats were full")
+    write = saved_model._write
+
+    def sabotaged(decoder, *arguments):
+        bias = decoder.get_layer("logits").bias
+        honest = bias.numpy()
+        bias.assign_add(np.eye(len(honest), dtype=np.float32)[5] * 0.25)
+        write(decoder, *arguments)
+        bias.assign(honest)
+
+    monkeypatch.setattr(saved_model, "_write", sabotaged)
+    with pytest.raises(ExportError, match=r"decode.*0\.25"):
+        saved_model.export_saved_model(tiny_model(vocabulary), vocabulary, tmp_path / "1")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_with_another_vocabulary_is_refused_and_nothing_is_left(tmp_path, monkeypatch):
+    vocabulary = ks.Vocabulary.from_text("the cats were full")
+    turned = ks.Vocabulary([*vocabulary.tokens[:3], *vocabulary.tokens[:2:-1]])
+    write = saved_model._write
+    monkeypatch.setattr(saved_model, "_write", lambda decoder, _, *arguments: write(decoder, turned, *arguments))
+    with pytest.raises(ExportError, match="serving_default must write what the model writes"):
+        saved_model.export_saved_model(tiny_model(vocabulary), vocabulary, tmp_path / "1")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_model_that_answers_nan_is_refused(tmp_path):
+    vocabulary = ks.Vocabulary.from_text("the cats were full")
+    model = tiny_model(vocabulary)
+    model.set_weights([weight * np.nan for weight in model.get_weights()])
+    with pytest.raises((ExportError, SessionError, ValueError)):
+        saved_model.export_saved_model(model, vocabulary, tmp_path / "1")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_exists_is_left_alone(tmp_path):
+    vocabulary = ks.Vocabulary.from_text("the cats were full")
+    (tmp_path / "1").mkdir()
+    (tmp_path / "1" / "mine").write_text("mine")
+    with pytest.raises(ExportError, match="1"):
+        saved_model.export_saved_model(tiny_model(vocabulary), vocabulary, tmp_path / "1")
+    assert [path.name for path in tmp_path.rglob("*")] == ["1", "mine"]
+
+
+def test_what_does_not_belong_together_is_refused(tmp_path):
+    vocabulary = ks.Vocabulary.from_text("the cats were full")
+    other = ks.Vocabulary.from_text("the cats were all full of fish")
+    with pytest.raises(ValueError, match=rf"{len(other)}\. Received: {len(vocabulary)}"):
+        saved_model.export_saved_model(tiny_model(vocabulary), other, tmp_path / "1")
+    frames = keras.Sequential([keras.Input((None, 3)), keras.layers.GRU(4, return_sequences=True)])
+    with pytest.raises(ValueError, match="must take token ids"):
+        saved_model.export_saved_model(frames, vocabulary, tmp_path / "1")
+    with pytest.raises(ValueError, match="`max_length` must be"):
+        saved_model.export_saved_model(tiny_model(vocabulary), vocabulary, tmp_path / "1", max_length=0)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_only_rounding_excuses_another_text():
+    vocabulary = ks.Vocabulary.from_text("abc")
+    seed = next(seed for seed in range(100) if 0.4 < uniform(seed, 0) < 0.6)
+    edge = float(uniform(seed, 0)) + 5e-6  # of a and b: the number draws a, and hardly a larger one b
+
+    class Step:
+        vocabulary_size = len(vocabulary)
+
+        def initial_states(self):
+            return []
+
+        def __call__(self, token, states):  # <pad> and <s>, which are forbidden, then <eos>, a, b, c
+            return np.log(np.array([1, 1, 0.1, edge - 0.1, 0.8 - edge, 0.2], np.float32)), states
+
+    text = saved_model._Text("", 1, seed, SamplingSettings())
+    excused = [
+        saved_model._explained_by_rounding(Step(), vocabulary, text, vocabulary.encode(token).tolist())
+        for token in "abc"
+    ]
+    assert excused == [True, True, False]

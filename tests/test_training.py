@@ -1,0 +1,213 @@
+import math
+import types
+
+import keras
+import numpy as np
+import pytest
+
+import keras_seq as ks
+from keras_seq import training
+from keras_seq.stateful import stateful_copy
+from keras_seq.training import (
+    CarriedState,
+    CosineSchedule,
+    KeepBest,
+    StopWhenNotFinite,
+    TrainingError,
+    compile_model,
+    save_model,
+)
+
+TEXT = "abcd" * 120
+VOCABULARY = ks.Vocabulary.from_text(TEXT)
+
+
+def small_model():
+    keras.utils.set_random_seed(0)
+    return ks.language_model(len(VOCABULARY), units=[8], embedding_dim=4)
+
+
+def data(batch_size=4, length=30):
+    return ks.streams(TEXT, VOCABULARY, batch_size=batch_size, length=length)
+
+
+@pytest.mark.parametrize("name", ["clipnorm", "global_clipnorm", "clipvalue"])
+def test_clipping_reaches_the_optimizer(name):
+    model = small_model()
+    compile_model(model, learning_rate=0.004, **{name: 0.25})
+    assert isinstance(model.optimizer, keras.optimizers.Adam)
+    assert float(model.optimizer.learning_rate) == pytest.approx(0.004)
+    reached = {other: getattr(model.optimizer, other) for other in ("clipnorm", "global_clipnorm", "clipvalue")}
+    assert reached == {"clipnorm": None, "global_clipnorm": None, "clipvalue": None, name: 0.25}
+
+
+def test_no_clipping_unless_asked():
+    model = small_model()
+    compile_model(model)
+    assert model.optimizer.clipnorm is model.optimizer.global_clipnorm is model.optimizer.clipvalue is None
+
+
+def test_two_ways_to_clip_at_once_are_refused():
+    with pytest.raises(
+        ValueError, match=r"only one of clipnorm, global_clipnorm, clipvalue can be set. Received: clipnorm, clipvalue"
+    ):
+        compile_model(small_model(), clipnorm=1.0, clipvalue=1.0)
+
+
+@pytest.mark.parametrize("name", ["learning_rate", "clipnorm", "global_clipnorm", "clipvalue"])
+@pytest.mark.parametrize("value", [0.0, -1.0, math.nan, math.inf])
+def test_numbers_that_are_not_positive_are_refused(name, value):
+    with pytest.raises(ValueError, match=f"`{name}` must be positive and finite. Received: {name}="):
+        compile_model(small_model(), **{name: value})
+
+
+def test_the_loss_is_nats_a_token():
+    model = small_model()
+    model.set_weights([np.zeros_like(weight) for weight in model.get_weights()])
+    compile_model(model)
+    assert model.evaluate(data(), verbose=0) == pytest.approx(math.log(len(VOCABULARY)), rel=1e-6)
+
+
+def test_a_short_fit_learns_a_text_that_repeats():
+    model = small_model()
+    compile_model(model, learning_rate=0.05, clipnorm=1.0)
+    losses = model.fit(data(), epochs=6, verbose=0).history["loss"]
+    assert losses[-1] < losses[0] / 2
+    assert model.evaluate(data(), verbose=0) < math.log(4) / 2  # of four characters, each follows from the one before
+
+
+class Rates(keras.callbacks.Callback):
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def on_train_batch_begin(self, batch, logs=None):
+        self.seen.append(float(self.model.optimizer.learning_rate))
+
+
+def test_cosine_goes_from_the_peak_to_zero_over_the_epochs():
+    model, rates = small_model(), Rates()
+    compile_model(model, learning_rate=0.01)
+    model.fit(data(), epochs=2, verbose=0, callbacks=[CosineSchedule(epochs=2), rates])
+    batches = 2 * len(data())
+    assert len(rates.seen) == batches == 8
+    # (1 + cos(a)) / 2 = cos(a / 2) ** 2
+    expected = [0.01 * math.cos(math.pi / 2 * batch / batches) ** 2 for batch in range(batches)]
+    assert rates.seen == pytest.approx(expected, rel=1e-5)
+    assert rates.seen[0] == pytest.approx(0.01)
+    assert rates.seen[batches // 2] == pytest.approx(0.005)
+    assert rates.seen[-1] < 0.01 * 0.05
+
+
+def test_minutes_end_the_run_and_the_rate_reaches_zero(monkeypatch):
+    clock = iter(range(10**6))  # a second at every look
+    monkeypatch.setattr(training, "time", types.SimpleNamespace(monotonic=lambda: next(clock)))
+    model, rates = small_model(), Rates()
+    compile_model(model, learning_rate=0.01)
+    history = model.fit(data(), epochs=100, verbose=0, callbacks=[CosineSchedule(minutes=0.2), rates])
+    assert len(rates.seen) == 6  # two looks a batch, 12 seconds
+    assert len(history.history["loss"]) == 2  # four batches an epoch: it ended in the middle of the second
+    seconds = [1, 3, 5, 7, 9, 11]
+    assert rates.seen == pytest.approx([0.01 * math.cos(math.pi / 2 * s / 12) ** 2 for s in seconds], rel=1e-5)
+
+
+def test_one_schedule_can_run_twice():
+    model, rates, schedule = small_model(), Rates(), CosineSchedule(epochs=1)
+    for _ in range(2):
+        compile_model(model, learning_rate=0.01)
+        model.fit(data(), epochs=1, verbose=0, callbacks=[schedule, rates])
+    assert rates.seen[:4] == pytest.approx(rates.seen[4:])
+
+
+def test_epochs_of_unknown_length_are_refused_by_the_schedule():
+    model = small_model()
+    compile_model(model)
+    unknown = data().filter(lambda inputs, targets: True)
+    with pytest.raises(ValueError, match="number of batches"):
+        model.fit(unknown, epochs=1, verbose=0, callbacks=[CosineSchedule(epochs=1)])
+
+
+@pytest.mark.parametrize("arguments", [{}, {"epochs": 2, "minutes": 1.0}])
+def test_the_schedule_takes_exactly_one_length(arguments):
+    with pytest.raises(ValueError, match="exactly one of `epochs` and `minutes`"):
+        CosineSchedule(**arguments)
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"epochs": 0}, {"epochs": -1}, {"minutes": 0.0}, {"minutes": math.nan}, {"minutes": math.inf}]
+)
+def test_the_length_of_the_run_is_positive(arguments):
+    with pytest.raises(ValueError, match="must be positive"):
+        CosineSchedule(**arguments)
+
+
+def test_a_loss_that_is_no_number_ends_the_run():
+    model = small_model()
+    compile_model(model)
+    model.get_layer("logits").bias.assign(np.full(len(VOCABULARY), np.nan))
+    with pytest.raises(TrainingError, match="the loss became nan at batch 1 of the epoch"):
+        model.fit(data(), epochs=1, verbose=0, callbacks=[StopWhenNotFinite()])
+
+
+def filled(model, value):
+    model.set_weights([np.full_like(weight, value) for weight in model.get_weights()])
+
+
+def test_keep_best_keeps_the_epoch_with_the_lowest_validation_loss(tmp_path):
+    path, best = tmp_path / "model.keras", small_model()
+    trained = stateful_copy(best, batch_size=4)
+    keep = KeepBest(best, path)
+    keep.set_model(trained)
+    for epoch, loss in enumerate([3.0, 1.0, 2.0, math.nan, 1.0]):
+        filled(trained, epoch)
+        keep.on_epoch_end(epoch, {"loss": 0.0, "val_loss": loss})
+        assert [file.name for file in tmp_path.iterdir()] == ["model.keras"]
+    assert keep.best == 1.0
+    for model in (best, keras.saving.load_model(path)):
+        assert all((weight == 1).all() for weight in model.get_weights())
+    assert keras.saving.load_model(path).input_shape == (None, None)
+
+
+def test_keep_best_in_fit(tmp_path):
+    model = small_model()
+    compile_model(model, learning_rate=0.05)
+    keep = KeepBest(model, tmp_path / "model.keras")
+    history = model.fit(data(), epochs=3, verbose=0, validation_data=data(), callbacks=[keep]).history
+    assert keep.best == min(history["val_loss"])
+    kept = keras.saving.load_model(tmp_path / "model.keras")
+    assert kept.evaluate(data(), verbose=0) == pytest.approx(keep.best, rel=1e-5)
+
+
+def test_a_save_that_fails_leaves_the_old_file_and_no_half_one(tmp_path, monkeypatch):
+    path, model = tmp_path / "model.keras", small_model()
+    save_model(model, path)
+    whole = path.read_bytes()
+
+    def full_disk(partial):
+        partial.write_bytes(whole[:100])
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(model, "save", full_disk)
+    with pytest.raises(OSError, match="no space left"):
+        save_model(model, path)
+    assert [file.name for file in tmp_path.iterdir()] == ["model.keras"]
+    assert path.read_bytes() == whole
+
+
+def test_carried_state_starts_each_epoch_and_each_evaluation_from_zero():
+    model = stateful_copy(small_model(), batch_size=4)
+    compile_model(model)
+
+    class States(keras.callbacks.Callback):
+        def __init__(self):
+            super().__init__()
+            self.zero = []
+
+        def look(self, batch, logs=None):
+            self.zero.append(not np.any(self.model.get_layer("gru_0").states[0].numpy()))
+
+        on_train_batch_begin = on_test_batch_begin = look
+
+    states = States()
+    model.fit(data(), epochs=2, verbose=0, validation_data=data(), callbacks=[CarriedState(), states])
+    assert states.zero == [True, False, False, False] * 4  # four batches: training, validation, training, validation
