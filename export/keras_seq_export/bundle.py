@@ -1,0 +1,64 @@
+"""What a .tflite carries besides its model: the vocabulary and a configuration, as a zip appended to the file.
+
+A zip is read from its end and a .tflite from its beginning, so one file is both: every LiteRT runtime loads it, and any zip reader
+gets `vocab.txt` and `config.json` out.
+"""
+
+import json
+import os
+import zipfile
+import zlib
+from typing import Any
+
+from keras_seq.vocabulary import Vocabulary, VocabularyError
+
+VOCABULARY, CONFIG = "vocab.txt", "config.json"
+_LARGEST = {VOCABULARY: 64 << 20, CONFIG: 1 << 20}  # bytes once unpacked: a hostile zip must not fill the memory
+
+
+class BundleError(ValueError):
+    """A .tflite file that is damaged, or that this package did not write."""
+
+
+def write_bundle(path: str | os.PathLike[str], vocabulary: Vocabulary, config: dict[str, Any]) -> None:
+    """Appends the vocabulary and the configuration, with the vocabulary's hash, to a .tflite."""
+    config = {**config, "vocabulary_sha256": vocabulary.sha256}
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(VOCABULARY, vocabulary.to_bytes())
+        archive.writestr(CONFIG, json.dumps(config, indent=2, ensure_ascii=False))
+
+
+def read_bundle(path: str | os.PathLike[str]) -> tuple[Vocabulary, dict[str, Any]]:
+    """Returns the vocabulary and the configuration of a .tflite.
+
+    Raises:
+        BundleError: the file is missing, is no .tflite, or has no whole bundle; the message says which.
+    """
+    try:
+        with open(path, "rb") as file:
+            head = file.read(8)
+    except OSError as error:
+        raise BundleError(f"{path} cannot be read: {error.strerror}; name a .tflite file") from error
+    if head[4:8] != b"TFL3":
+        raise BundleError(f"{path} is not a .tflite file: it must have TFL3 at byte 4")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            files = {name: _read(archive, name) for name in (VOCABULARY, CONFIG)}
+        config = json.loads(files[CONFIG])
+        vocabulary = Vocabulary.from_bytes(files[VOCABULARY])
+    except KeyError as error:
+        raise BundleError(f"{path} has no vocabulary inside: export it again with keras-seq export") from error
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, OSError) as error:
+        raise BundleError(f"{path} is cut off or damaged, or was not made by keras-seq export: {error}") from error
+    except (VocabularyError, ValueError) as error:
+        raise BundleError(f"{path} holds a damaged bundle: {error}") from error
+    if not isinstance(config, dict) or config.get("vocabulary_sha256") != vocabulary.sha256:
+        raise BundleError(f"{path} holds a vocabulary that is not the one it was exported with: the SHA-256 differs")
+    return vocabulary, config
+
+
+def _read(archive: zipfile.ZipFile, name: str) -> bytes:
+    size = archive.getinfo(name).file_size
+    if size > _LARGEST[name]:
+        raise ValueError(f"{name} is {size} bytes, more than the {_LARGEST[name]} allowed")
+    return archive.read(name)

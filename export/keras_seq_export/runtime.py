@@ -1,0 +1,71 @@
+"""Text from a .tflite: LiteRT and NumPy, token by token. Imports neither TensorFlow nor Keras."""
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from ai_edge_litert.interpreter import Interpreter
+
+from keras_seq.generation import generate, score, segments
+from keras_seq_export.bundle import BundleError, read_bundle
+from keras_seq_export.signatures import DECODE, LOGITS, TOKEN
+
+
+class LiteRTSampler:
+    """A language model in one .tflite file; it is also a `keras_seq.generation.Step`.
+
+    Args:
+        path: a file that `export_tflite` wrote.
+        num_threads: threads of the runtime.
+
+    Attributes:
+        vocabulary: the vocabulary inside the file.
+        config: the configuration inside the file.
+        vocabulary_size: how many logits the model gives.
+
+    Raises:
+        BundleError: the file is damaged or is not of this package.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], num_threads: int = 1):
+        self.vocabulary, self.config = read_bundle(path)
+        try:
+            self._interpreter = Interpreter(model_path=os.fspath(path), num_threads=num_threads)
+            self._decode = self._interpreter.get_signature_runner(DECODE)
+        except (ValueError, RuntimeError) as error:
+            raise BundleError(f"{path} cannot be loaded: {str(error).splitlines()[0]}") from error
+        inputs = self._decode.get_input_details()
+        self._states = sorted((name for name in inputs if name != TOKEN), key=lambda name: int(name.rpartition("_")[2]))
+        self._shapes = [tuple(inputs[name]["shape"]) for name in self._states]
+        self.vocabulary_size = int(self._decode.get_output_details()[LOGITS]["shape"][-1])
+        if self.vocabulary_size != len(self.vocabulary):
+            raise BundleError(f"{path} gives {self.vocabulary_size} logits for {len(self.vocabulary)} tokens")
+
+    def initial_states(self) -> list[np.ndarray]:
+        """Returns the zero states, each `(1, units)` float32."""
+        return [np.zeros(shape, np.float32) for shape in self._shapes]
+
+    def __call__(self, token: int, states: list[np.ndarray]) -> tuple[np.ndarray, list[np.ndarray]]:
+        """Returns the logits `(vocabulary,)` after `token`, and the new states."""
+        inputs = dict(zip(self._states, states, strict=True))
+        outputs = self._decode(**{TOKEN: np.array([token], np.int32)}, **inputs)
+        return outputs[LOGITS][0], [outputs[name] for name in self._states]
+
+    def generate(
+        self, prompt: str = "", *, max_tokens: int = 200, seed: int | None = None, **settings: Any
+    ) -> Iterator[str]:
+        """Returns an iterator over the pieces of a continuation, without the prompt; arguments as in `keras_seq.generate`.
+
+        Settings not given are those stored in the file.
+
+        Raises:
+            ValueError: an argument is out of range, or the prompt has characters that the vocabulary lacks.
+        """
+        settings = {**self.config.get("sampling", {}), **settings}
+        return generate(self, self.vocabulary, prompt, max_tokens=max_tokens, seed=seed, **settings)
+
+    def score(self, text: str) -> tuple[float, int]:
+        """Returns the negative log-likelihood of a text in nats, and its number of tokens."""
+        by_line = bool(self.config.get("by_line", False))
+        return score(self, self.vocabulary, segments(text, self.vocabulary, by_line=by_line))

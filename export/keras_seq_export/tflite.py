@@ -1,0 +1,243 @@
+"""A .tflite for LiteRT: one step of the model, its state explicit, its vocabulary inside, proved before it is published."""
+
+import json
+import os
+import tempfile
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from ai_edge_litert import schema_py_generated as schema
+from ai_edge_litert.interpreter import Interpreter
+
+from keras_seq import __version__, graph_sampling
+from keras_seq.generation import forbidden_ids
+from keras_seq.sampling import SamplingSettings, next_token, softmax
+from keras_seq.stepping import step_model
+from keras_seq.threefry import uniform
+from keras_seq.vocabulary import Vocabulary
+from keras_seq_export.bundle import write_bundle
+from keras_seq_export.runtime import LiteRTSampler
+from keras_seq_export.signatures import DECODE, LOG_PROBABILITY, LOGITS, NEXT_TOKEN, SAMPLE, TOKEN, UNIFORM, state_name
+from keras_seq_export.verify import ExportError, compare, publishing, reference_logits
+
+QUANTIZATIONS = ("none", "int8")
+CHECKED_TOKENS = 256
+LARGEST_LOSS = 0.05  # nats a token that int8 weights may cost on the checked tokens
+NEAR_TIE = 1e-5  # of probability: a draw this near to a step of the CDF may fall on either side by rounding
+
+
+def export_tflite(
+    model: keras.Model,
+    vocabulary: Vocabulary,
+    path: str | os.PathLike[str],
+    quantization: str = "none",
+    sampling: dict[str, Any] | None = None,
+    by_line: bool = False,
+) -> dict[str, Any]:
+    """Writes a .tflite with the signatures `decode` and `sample`, batch 1, builtin operators only.
+
+    The file is loaded again in LiteRT and compared with the model before it gets its name; a report goes beside it as
+    `<name>.report.json`.
+
+    Args:
+        model: a causal recurrent model: token ids `(batch, time)` -> logits `(batch, time, vocabulary)`.
+        vocabulary: its vocabulary; it travels inside the file.
+        path: the file to write; it must not exist.
+        quantization: `"none"` (float32) or `"int8"` (weights in 8 bits, one scale a tensor, so that old runtimes load them).
+        sampling: default settings of the draw, stored in the file.
+        by_line: whether the model was trained line by line.
+
+    Returns:
+        The report: operators, bytes, largest difference of a logit, what was compared.
+
+    Raises:
+        ExportError: `path` exists, or the file does not answer as the model does; nothing is left behind.
+        ValueError: `model` and `vocabulary` do not belong together, or an argument is out of range.
+
+    Example:
+        >>> import tempfile, keras_seq as ks
+        >>> vocabulary = ks.Vocabulary.from_text("to be or not to be")
+        >>> model = ks.language_model(len(vocabulary), units=[8], embedding_dim=4)
+        >>> report = export_tflite(model, vocabulary, tempfile.mkdtemp() + "/to_be.tflite")
+        >>> report["largest_difference"] < 1e-4
+        True
+    """
+    if quantization not in QUANTIZATIONS:
+        raise ValueError(f"`quantization` must be one of {', '.join(QUANTIZATIONS)}. Received: {quantization!r}")
+    SamplingSettings(**(sampling or {}))
+    decoder = step_model(model)
+    if decoder.outputs[0].shape[-1] != len(vocabulary):
+        raise ValueError(
+            f"`model` must give one logit a token of the vocabulary, {len(vocabulary)}. "
+            f"Received: {decoder.outputs[0].shape[-1]}"
+        )
+    path = Path(path)
+    report_path = path.with_suffix(".report.json")
+    config = {"format": 1, "keras_seq": __version__, "by_line": by_line, "quantization": quantization}
+    with publishing(path) as partial:
+        partial.write_bytes(_convert(decoder, vocabulary, quantization))
+        operators = _operators(partial)
+        write_bundle(partial, vocabulary, {**config, "sampling": sampling or {}})
+        report = {
+            **config,
+            "operators": operators,
+            "bytes": partial.stat().st_size,
+            **_verify(model, vocabulary, partial, quantization),
+            "vocabulary_sha256": vocabulary.sha256,
+            "versions": {"keras": keras.__version__, "tensorflow": tf.__version__},
+        }
+        partial_report = report_path.with_name(f".partial-{report_path.name}")
+        partial_report.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        os.replace(partial_report, report_path)
+    return report
+
+
+def _convert(decoder: keras.Model, vocabulary: Vocabulary, quantization: str) -> bytes:
+    units = [state.shape[1] for state in decoder.inputs[1:]]
+    names = [state_name(index) for index in range(len(units))]
+    forbidden = forbidden_ids(vocabulary)
+
+    def step(token: tf.Tensor, states: dict[str, tf.Tensor]) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+        dtypes = [tensor.dtype for tensor in decoder.inputs[1:]]
+        inputs = [tf.cast(states[name], dtype) for name, dtype in zip(names, dtypes, strict=True)]
+        logits, *new = decoder([token, *inputs], training=False)
+        # The identity keeps names apart where an output is the input of another.
+        return tf.cast(logits, tf.float32), {
+            name: tf.identity(tf.cast(state, tf.float32)) for name, state in zip(names, new, strict=True)
+        }
+
+    def decode(token: tf.Tensor, **states: tf.Tensor) -> dict[str, tf.Tensor]:
+        logits, new_states = step(token, states)
+        return {LOGITS: logits, **new_states}
+
+    def sample(
+        token: tf.Tensor,
+        uniform: tf.Tensor,
+        temperature: tf.Tensor,
+        top_k: tf.Tensor,
+        top_p: tf.Tensor,
+        min_p: tf.Tensor,
+        **states: tf.Tensor,
+    ) -> dict[str, tf.Tensor]:
+        logits, new_states = step(token, states)
+        drawn = graph_sampling.next_token(logits, uniform, temperature, top_k, top_p, min_p, forbidden)
+        return {NEXT_TOKEN: drawn, LOG_PROBABILITY: graph_sampling.log_probability(logits, drawn), **new_states}
+
+    def spec(dtype: tf.DType, name: str, *shape: int) -> tf.TensorSpec:
+        return tf.TensorSpec((1, *shape), dtype, name)
+
+    states = {name: spec(tf.float32, name, size) for name, size in zip(names, units, strict=True)}
+    token = spec(tf.int32, TOKEN)
+    settings = [spec(tf.float32, UNIFORM), spec(tf.float32, "temperature"), spec(tf.int32, "top_k")]
+    settings += [spec(tf.float32, "top_p"), spec(tf.float32, "min_p")]
+    functions = {
+        DECODE: tf.function(decode).get_concrete_function(token, **states),
+        SAMPLE: tf.function(sample).get_concrete_function(token, *settings, **states),
+    }
+    archive = tf.Module()
+    # A plain tf.Module must track the variables themselves; with the Keras model alone the file would lose its weights.
+    archive.variables_of_the_model = [weight.value for weight in decoder.weights]
+    with tempfile.TemporaryDirectory() as directory:
+        tf.saved_model.save(archive, directory, signatures=functions)
+        converter = tf.lite.TFLiteConverter.from_saved_model(directory, signature_keys=[DECODE, SAMPLE])
+        # Builtins only: a Flex op would pull all of TensorFlow onto the device.
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+        if quantization == "int8":
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
+            # One scale a tensor: runtimes before 2.17 refuse dense layers with a scale a channel.
+            converter._experimental_disable_per_channel_quantization_for_dense_layers = True
+        return converter.convert()
+
+
+def _operators(path: Path) -> dict[str, dict[str, int]]:
+    """Counts the operators of each signature; refuses those that a plain runtime lacks."""
+    names = {code: name for name, code in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
+    model = schema.ModelT.InitFromPackedBuf(path.read_bytes())
+    counts = {}
+    for signature in model.signatureDefs:
+        name = signature.signatureKey.decode()
+        codes = [model.operatorCodes[op.opcodeIndex].builtinCode for op in model.subgraphs[signature.subgraphIndex].operators]
+        counts[name] = dict(sorted(Counter(names[code] for code in codes).items()))
+        refused = [operator for operator in ("CUSTOM", "WHILE") if operator in counts[name]]
+        if refused:
+            raise ExportError(f"{name} must run on builtin operators without loops; it has {', '.join(refused)}")
+    return counts
+
+
+def _verify(model: keras.Model, vocabulary: Vocabulary, path: Path, quantization: str) -> dict[str, Any]:
+    """Compares `decode` with the sequence model and `sample` with the host's draw, over tokens drawn from the file itself."""
+    runtime = LiteRTSampler(path)
+    settings, forbidden = SamplingSettings(), forbidden_ids(vocabulary)
+    tokens, logits, states = [vocabulary.start_id], [], runtime.initial_states()
+    before = []
+    for position in range(CHECKED_TOKENS):
+        before.append(states)
+        answer, states = runtime(tokens[-1], states)
+        logits.append(answer.copy())
+        tokens.append(next_token(answer, float(uniform(0, position)), settings, forbidden, []))
+    actual, read = np.stack(logits), np.array(tokens[:-1], np.int32)
+    expected = reference_logits(model, read)
+    if quantization == "none":
+        checked = {"largest_difference": compare(DECODE, expected, actual)}
+    else:
+        checked = _quality(expected, actual)
+    return {"tokens_compared": CHECKED_TOKENS, **checked, **_verify_sample(path, read, before, actual, forbidden)}
+
+
+def _quality(expected: np.ndarray, actual: np.ndarray) -> dict[str, float]:
+    """What quantization costs: extra nats a token under the float model's own distribution, and the greedy token's agreement."""
+    difference = compare(DECODE, expected, actual, tolerance=np.inf)
+    probabilities = softmax(expected).astype(np.float64)
+    # The Kullback-Leibler divergence: how many nats a token the file loses on text of the model's own.
+    loss = float((probabilities * (_log_softmax(expected) - _log_softmax(actual))).sum(-1).mean())
+    if loss > LARGEST_LOSS:
+        raise ExportError(
+            f"{DECODE}: 8-bit weights cost {loss:.4f} nats a token, more than {LARGEST_LOSS}; logits differ by up to {difference:.3g}"
+        )
+    agreement = float((expected.argmax(-1) == actual.argmax(-1)).mean())
+    return {"largest_difference": difference, "nats_lost": loss, "greedy_agreement": agreement}
+
+
+def _log_softmax(logits: np.ndarray) -> np.ndarray:
+    wide = logits.astype(np.float64)
+    wide -= wide.max(-1, keepdims=True)
+    return wide - np.log(np.exp(wide).sum(-1, keepdims=True))
+
+
+def _verify_sample(
+    path: Path, tokens: np.ndarray, states: list[Any], logits: np.ndarray, forbidden: list[int]
+) -> dict[str, int]:
+    """The `sample` signature must draw what the host draws from the same logits, near-ties apart."""
+    run = Interpreter(model_path=os.fspath(path)).get_signature_runner(SAMPLE)
+    kinds = [
+        SamplingSettings(),
+        SamplingSettings(temperature=0.8, top_p=0.95),
+        SamplingSettings(top_k=5, min_p=0.02),
+        SamplingSettings(temperature=0),
+    ]
+    near_ties = 0
+    for position, token in enumerate(tokens):
+        settings = kinds[position % len(kinds)]
+        number = float(uniform(1, position))
+        answer = run(
+            token=np.array([token], np.int32),
+            uniform=np.array([number], np.float32),
+            temperature=np.array([settings.temperature], np.float32),
+            top_k=np.array([settings.top_k], np.int32),
+            top_p=np.array([settings.top_p], np.float32),
+            min_p=np.array([settings.min_p], np.float32),
+            **{state_name(index): state for index, state in enumerate(states[position])},
+        )
+        drawn = int(answer[NEXT_TOKEN][0])
+        nearby = {
+            next_token(logits[position], min(max(number + shift, 0.0), 1 - 2**-24), settings, forbidden, [])
+            for shift in (0.0, -NEAR_TIE, NEAR_TIE)
+        }
+        if drawn not in nearby:
+            raise ExportError(f"{SAMPLE}: token {position} drawn by the file is {drawn}, by the host one of {sorted(nearby)}")
+        near_ties += len(nearby) > 1
+    return {"draws_compared": len(tokens), "near_ties": near_ties}

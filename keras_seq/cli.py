@@ -1,0 +1,251 @@
+"""`keras-seq`: train, sample, evaluate, export and the demo, from a shell."""
+
+import argparse
+import math
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+# Before TensorFlow loads: its start-up notices are no concern of who runs this program.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+FORMATS = ("tflite", "saved_model", "all")
+SPLITS = ("held_out", "validation", "test", "train")
+
+
+def run() -> None:
+    """Entry point: parses the command line with absl, prints any expected error as one sentence."""
+    from absl import app
+    from absl.flags import argparse_flags
+
+    def parse(arguments: list[str]) -> argparse.Namespace:
+        return build_parser(argparse_flags.ArgumentParser).parse_args(arguments[1:])
+
+    app.run(main, flags_parser=parse)
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Runs one subcommand; returns the exit code."""
+    from keras_seq.training import TrainingError
+    from keras_seq_export.verify import ExportError
+
+    try:
+        arguments.command(arguments)
+    except (ValueError, TrainingError, ExportError) as error:
+        print(f"keras-seq: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nkeras-seq: interrupted", file=sys.stderr)
+        return 130
+    return 0
+
+
+def build_parser(parser_class: type[argparse.ArgumentParser] = argparse.ArgumentParser) -> argparse.ArgumentParser:
+    """Returns the parser of all subcommands."""
+    parser = parser_class(prog="keras-seq", description="Small recurrent language models, from a text to the phone.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    demo = commands.add_parser("demo", help="learn the built-in grammar, see what a plain RNN forgets, export, sample")
+    demo.add_argument("--run", default="demo", help="directory to make (default: demo)")
+    demo.add_argument("--seed", type=int, default=0)
+    demo.set_defaults(command=_demo)
+
+    train = commands.add_parser("train", help="train a model on a text")
+    train.add_argument("--corpus", action="append", help="text file, may be repeated (default: the built-in agreement grammar)")
+    train.add_argument("--run", help="run directory to make (default: runs/NAME)")
+    train.add_argument("--level", choices=("char", "word"), help="what a token is (default: char; word for the grammar)")
+    train.add_argument("--max_size", type=int, help="largest vocabulary, at word level")
+    train.add_argument("--by_line", action="store_true", help="every line is a sequence of its own")
+    train.add_argument("--cell", default="gru", choices=("gru", "simple_rnn", "lstm"))
+    train.add_argument("--units", default="256", help="state size of each layer, such as 256 or 256,256")
+    train.add_argument("--embedding_dim", type=int, default=128)
+    train.add_argument("--dropout", type=float, default=0.0)
+    train.add_argument("--batch_size", type=int, default=64)
+    train.add_argument("--length", type=int, default=64, help="tokens of a stream in each batch")
+    train.add_argument("--learning_rate", type=float, default=6e-3, help="at the start; it falls to 0 along a cosine")
+    train.add_argument("--clipnorm", type=float, help="clip each weight's gradient at this norm (default: 1)")
+    train.add_argument("--global_clipnorm", type=float, help="clip all gradients at this common norm")
+    train.add_argument("--clipvalue", type=float, help="clip each element of the gradients at this value")
+    length = train.add_mutually_exclusive_group()
+    length.add_argument("--epochs", type=int)
+    length.add_argument("--minutes", type=float, help="train for this long (default: 3)")
+    train.add_argument("--seed", type=int, default=0)
+    train.set_defaults(command=_train)
+
+    sample = commands.add_parser("sample", help="write text with a run or a .tflite")
+    _add_source(sample)
+    sample.add_argument("--prompt", default="")
+    sample.add_argument("--max_tokens", type=int, default=200)
+    sample.add_argument("--seed", type=int, help="the same seed gives the same text from a run and from its .tflite")
+    for name, kind in (("temperature", float), ("top_k", int), ("top_p", float), ("min_p", float)):
+        sample.add_argument(f"--{name}", type=kind)
+    sample.add_argument("--repetition_penalty", type=float)
+    sample.add_argument("--allow_unk", action="store_true", default=None, help="let <unk> be drawn")
+    sample.set_defaults(command=_sample)
+
+    evaluate = commands.add_parser("evaluate", help="measure a run or a .tflite on held-out text")
+    _add_source(evaluate)
+    evaluate.add_argument("--corpus", action="append", help="text file (default: that of the run)")
+    evaluate.add_argument("--split", default="held_out", choices=SPLITS, help="held_out is validation and test together")
+    evaluate.set_defaults(command=_evaluate)
+
+    export = commands.add_parser("export", help="write a .tflite and a SavedModel of a run")
+    export.add_argument("--run", required=True)
+    export.add_argument("--format", default="all", choices=FORMATS)
+    export.add_argument("--output", help="directory to write into (default: RUN/export)")
+    export.add_argument("--quantization", default="none", choices=("none", "int8"), help="of the .tflite")
+    export.set_defaults(command=_export)
+    return parser
+
+
+def _add_source(parser: argparse.ArgumentParser) -> None:
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--run", help="run directory")
+    source.add_argument("--model", help=".tflite file")
+
+
+def _demo(arguments: argparse.Namespace) -> None:
+    from keras_seq.demo import demo
+
+    demo(Path(arguments.run), arguments.seed)
+
+
+def _train(arguments: argparse.Namespace) -> None:
+    from keras_seq.corpora import load_corpus
+    from keras_seq.runs import refuse_existing
+    from keras_seq.vocabulary import Vocabulary
+
+    corpus = load_corpus(arguments.corpus or "agreement")
+    directory = Path(arguments.run or f"runs/{corpus.name}")
+    refuse_existing(directory)
+    by_line = arguments.by_line or corpus.by_line
+    level = arguments.level or ("word" if corpus.name == "agreement" else "char")
+    # A character vocabulary has no <unk>: it holds every character of the corpus, those that training never sees too.
+    text = corpus.train if level == "word" else corpus.train + corpus.validation + corpus.test
+    vocabulary = Vocabulary.from_text(text, level=level, max_size=arguments.max_size)
+    clipping = {name: getattr(arguments, name) for name in ("clipnorm", "global_clipnorm", "clipvalue")}
+    if not any(value is not None for value in clipping.values()):
+        clipping["clipnorm"] = 1.0
+    config: dict[str, Any] = {
+        "corpus": [os.path.abspath(path) for path in arguments.corpus] if arguments.corpus else "agreement",
+        "by_line": by_line,
+        "cell": arguments.cell,
+        "units": _units(arguments.units),
+        "embedding_dim": arguments.embedding_dim,
+        "dropout": arguments.dropout,
+        "batch_size": arguments.batch_size,
+        "length": arguments.length,
+        "learning_rate": arguments.learning_rate,
+        "clipping": clipping,
+        "epochs": arguments.epochs,
+        "minutes": None if arguments.epochs is not None else (3.0 if arguments.minutes is None else arguments.minutes),
+        "seed": arguments.seed,
+    }
+    from keras_seq.training_run import train
+
+    print(f"{corpus.name}: {len(corpus.train):,} characters to learn from, a vocabulary of {len(vocabulary)} tokens")
+    run = train(directory, corpus, vocabulary, config)
+    print(f"run directory: {run.directory}\n\nNext:")
+    print(f"  keras-seq sample --run={run.directory} --seed=7\n  keras-seq evaluate --run={run.directory}")
+    print(f"  keras-seq export --run={run.directory}")
+
+
+def _units(text: str) -> list[int]:
+    try:
+        return [int(size) for size in text.split(",")]
+    except ValueError:
+        raise ValueError(f"--units must be whole numbers with commas between, such as 256,256. Received: {text!r}") from None
+
+
+def _sample(arguments: argparse.Namespace) -> None:
+    names = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty", "allow_unk")
+    settings = {name: value for name in names if (value := getattr(arguments, name)) is not None}
+    options: dict[str, Any] = {"max_tokens": arguments.max_tokens, "seed": arguments.seed, **settings}
+    if arguments.model:
+        from keras_seq_export.runtime import LiteRTSampler
+
+        pieces = LiteRTSampler(arguments.model).generate(arguments.prompt, **options)
+    else:
+        from keras_seq.runs import load_run
+        from keras_seq.text import generate
+
+        run = load_run(Path(arguments.run))
+        pieces = generate(run.model, run.vocabulary, arguments.prompt, **options)
+    print(arguments.prompt, end="", flush=True)
+    for piece in pieces:
+        print(piece, end="", flush=True)
+    print()
+
+
+def _evaluate(arguments: argparse.Namespace) -> None:
+    from keras_seq.corpora import load_corpus
+
+    if arguments.model:
+        from keras_seq_export.runtime import LiteRTSampler
+
+        sampler = LiteRTSampler(arguments.model)
+        corpus_path = arguments.corpus or ("agreement" if sampler.config.get("corpus") == "agreement" else None)
+        by_line = bool(sampler.config.get("by_line"))
+        if corpus_path is None:
+            raise ValueError("a .tflite does not name the text it learned from: give it as --corpus=FILE")
+    else:
+        from keras_seq.runs import load_run
+
+        run = load_run(Path(arguments.run))
+        corpus_path = arguments.corpus or run.config["corpus"]
+        by_line = run.config["by_line"]
+    corpus = load_corpus(corpus_path)
+    text = corpus.validation + corpus.test if arguments.split == "held_out" else getattr(corpus, arguments.split)
+    if arguments.model:
+        from keras_seq.evaluation import evaluate_step
+
+        evaluation = evaluate_step(sampler, sampler.vocabulary, text, by_line)
+    else:
+        from keras_seq.evaluation import evaluate
+
+        evaluation = evaluate(run.model, run.vocabulary, text, by_line)
+    print(f"{corpus.name}, {arguments.split}: {evaluation}")
+
+
+def _export(arguments: argparse.Namespace) -> None:
+    from keras_seq.runs import load_run
+    from keras_seq_export import ExportError, export_saved_model, export_tflite
+
+    run = load_run(Path(arguments.run))
+    output = Path(arguments.output) if arguments.output else run.directory / "export"
+    name = run.directory.resolve().name
+    by_line = run.config["by_line"]
+    tflite, saved_model = output / f"{name}.tflite", output / name / "1"
+    wanted = [target for target, kind in ((tflite, "tflite"), (saved_model, "saved_model")) if arguments.format in (kind, "all")]
+    for target in wanted:
+        if target.exists():
+            raise ExportError(f"{target} exists: choose another --output, or remove it first")
+    if tflite in wanted:
+        report = export_tflite(
+            run.model,
+            run.vocabulary,
+            tflite,
+            quantization=arguments.quantization,
+            by_line=by_line,
+        )
+        print(f"{tflite}: {report['bytes']:,} bytes, {_checked(report)}")
+        for signature, operators in report["operators"].items():
+            print(f"  {signature}: {', '.join(f'{operator} {count}' for operator, count in operators.items())}")
+    if saved_model in wanted:
+        report = export_saved_model(run.model, run.vocabulary, saved_model)
+        decode = report["signatures"]["decode"]
+        print(
+            f"{saved_model}: {sum(report['bytes'].values()):,} bytes, largest difference of a logit "
+            f"{decode['largest_difference']:.2g} over {decode['tokens_compared']} tokens in a C++ session"
+        )
+
+
+def _checked(report: dict[str, Any]) -> str:
+    text = f"largest difference of a logit {report['largest_difference']:.2g} over {report['tokens_compared']} tokens"
+    loss = report.get("nats_lost", math.nan)
+    return text if math.isnan(loss) else f"{text}, {loss:.5f} nats a token lost to 8-bit weights"
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,147 @@
+"""The draw of a token on the host: filters of logits and the inverse CDF, as pure functions of NumPy arrays.
+
+The order is fixed, here and in every other runtime: forbid, repetition penalty, temperature, top_k, top_p, min_p, softmax, inverse
+CDF in the order of the ids. A filter sets logits to -inf; thresholds keep ties; the most likely token always stays.
+`graph_sampling` says the same in TensorFlow.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class SamplingSettings:
+    """How a token is drawn.
+
+    Attributes:
+        temperature: logits are divided by it; 0 takes the most likely token, the lowest id on a tie.
+        top_k: keep the k most likely tokens; 0 is off.
+        top_p: keep the smallest set of most likely tokens that has this probability; 1 is off. Holtzman et al. 2020,
+            arXiv 1904.09751.
+        min_p: keep tokens with at least this share of the highest probability; 0 is off.
+        repetition_penalty: above 1 makes tokens of the text so far less likely; 1 is off. Keskar et al. 2019, arXiv 1909.05858.
+        allow_unk: let `<unk>` be drawn.
+
+    Raises:
+        ValueError: a value is out of range or not a number; named.
+    """
+
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    allow_unk: bool = False
+
+    def __post_init__(self) -> None:
+        def require(name: str, holds: bool, expected: str) -> None:
+            if not holds:
+                raise ValueError(f"`{name}` must be {expected}. Received: {name}={getattr(self, name)!r}")
+
+        for name in ("temperature", "top_p", "min_p", "repetition_penalty"):
+            value = getattr(self, name)
+            is_number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
+            require(name, is_number and math.isfinite(value), "a finite number")
+        require("temperature", self.temperature >= 0, "0 (greedy) or more")
+        is_count = isinstance(self.top_k, int | np.integer) and not isinstance(self.top_k, bool)
+        require("top_k", is_count and self.top_k >= 0, "0 (off) or a positive integer")
+        require("top_p", 0 < self.top_p <= 1, "above 0 and at most 1 (off)")
+        require("min_p", 0 <= self.min_p <= 1, "from 0 (off) to 1")
+        require("repetition_penalty", self.repetition_penalty > 0, "positive (1 is off)")
+
+
+def forbid(logits: np.ndarray, ids: Sequence[int]) -> np.ndarray:
+    """Sets the logits `(..., vocabulary)` of `ids` to -inf."""
+    logits = np.array(logits, np.float32)
+    logits[..., list(ids)] = -np.inf
+    return logits
+
+
+def penalize_repetition(logits: np.ndarray, history: Sequence[int], penalty: float) -> np.ndarray:
+    """Divides positive and multiplies negative logits `(vocabulary,)` of tokens in `history` by `penalty`."""
+    logits = np.array(logits, np.float32)
+    seen = np.unique(np.asarray(history, np.int64))
+    factor = np.float32(penalty)
+    logits[seen] = np.where(logits[seen] > 0, logits[seen] / factor, logits[seen] * factor)
+    return logits
+
+
+def apply_temperature(logits: np.ndarray, temperature: float) -> np.ndarray:
+    """Divides the distances of logits `(..., vocabulary)` to the largest by `temperature`, which must be above 0.
+
+    Subtracting the largest first keeps small temperatures from overflowing, and changes no probability.
+    """
+    with np.errstate(over="ignore"):  # A distance too large for float32 becomes -inf: probability 0, as it should be.
+        return (logits - logits.max(axis=-1, keepdims=True)) / np.float32(max(temperature, np.finfo(np.float32).tiny))
+
+
+def keep_top_k(logits: np.ndarray, k: int) -> np.ndarray:
+    """Sets all but the k largest logits of each row to -inf; keeps ties. logits: `(..., vocabulary)`; 0 is off.
+
+    Example:
+        >>> keep_top_k(np.array([1.0, 3.0, 2.0, 2.0]), 2).tolist()
+        [-inf, 3.0, 2.0, 2.0]
+    """
+    if not 0 < k < logits.shape[-1]:
+        return logits
+    threshold = np.partition(logits, -k, axis=-1)[..., -k, None]
+    return np.where(logits >= threshold, logits, -np.inf)
+
+
+def keep_top_p(logits: np.ndarray, p: float) -> np.ndarray:
+    """Keeps the smallest set of most likely tokens with at least probability `p`; keeps ties at its edge. 1 is off."""
+    if p >= 1:
+        return logits
+    descending = np.flip(np.sort(logits, axis=-1), axis=-1)
+    probabilities = softmax(descending)
+    before = np.cumsum(probabilities, axis=-1) - probabilities
+    needed = np.maximum((before < np.float32(p)).sum(axis=-1, keepdims=True), 1)
+    threshold = np.take_along_axis(descending, needed - 1, axis=-1)
+    return np.where(logits >= threshold, logits, -np.inf)
+
+
+def keep_min_p(logits: np.ndarray, p: float) -> np.ndarray:
+    """Keeps tokens with at least the share `p` of the highest probability. logits: `(..., vocabulary)`; 0 is off."""
+    probabilities = softmax(logits)
+    return np.where(probabilities >= np.float32(p) * probabilities.max(axis=-1, keepdims=True), logits, -np.inf)
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Returns probabilities of logits `(..., vocabulary)`, in float32."""
+    weights = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return weights / weights.sum(axis=-1, keepdims=True)
+
+
+def draw(logits: np.ndarray, uniform: float) -> int:
+    """Returns the first id whose cumulative probability exceeds `uniform` in [0, 1). logits: `(vocabulary,)`.
+
+    The uniform is scaled by the sum of the rounded probabilities, which it can never reach: there is always such an id.
+    """
+    cumulative = np.cumsum(softmax(logits), dtype=np.float32)
+    return int((cumulative <= np.float32(uniform) * cumulative[-1]).sum())
+
+
+def next_token(
+    logits: np.ndarray, uniform: float, settings: SamplingSettings, forbidden: Sequence[int], history: Sequence[int]
+) -> int:
+    """Draws a token id from logits `(vocabulary,)` and one uniform number in [0, 1).
+
+    Raises:
+        ValueError: a logit is not a number, or every token is forbidden.
+    """
+    logits = forbid(logits, forbidden)
+    if np.isnan(logits).any() or not np.isfinite(logits.max()):
+        raise ValueError("the logits must be numbers, with at least one token that is not forbidden; these are not")
+    if settings.repetition_penalty != 1:
+        logits = penalize_repetition(logits, history, settings.repetition_penalty)
+    if settings.temperature == 0:
+        return int(np.argmax(logits))
+    logits = apply_temperature(logits, settings.temperature)
+    logits = keep_top_k(logits, settings.top_k)
+    logits = keep_top_p(logits, settings.top_p)
+    if settings.min_p:
+        logits = keep_min_p(logits, settings.min_p)
+    return draw(logits, uniform)

@@ -1,0 +1,63 @@
+"""The portable random stream: Threefry-2x32-20, one uniform number a token, the same in every runtime.
+
+Salmon, Moraes, Dror and Shaw, "Parallel Random Numbers: As Easy as 1, 2, 3", 2011. It is counter-based: a number follows
+from the seed and its position alone, so that no state has to travel.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+ROTATIONS = (13, 15, 26, 6, 17, 29, 16, 24)
+ROUNDS = 20
+PARITY = 0x1BD11BDA
+
+
+def threefry_2x32(key: Sequence[int], counter: tuple[Any, Any]) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the two uint32 words of Threefry-2x32 with 20 rounds.
+
+    Args:
+        key: two uint32 words.
+        counter: two arrays of uint32 words, of the same shape.
+
+    Example:
+        >>> [f"{int(word):08x}" for word in threefry_2x32((0, 0), (0, 0))]
+        ['6b200159', '99ba4efe']
+    """
+    words = np.array([*key, key[0] ^ key[1] ^ PARITY], np.uint32)
+    x0 = np.asarray(counter[0], np.uint32)[None] + words[0]
+    x1 = np.asarray(counter[1], np.uint32)[None] + words[1]
+    for number in range(ROUNDS):
+        x0 = x0 + x1
+        rotation = ROTATIONS[number % 8]
+        x1 = ((x1 << np.uint32(rotation)) | (x1 >> np.uint32(32 - rotation))) ^ x0
+        if number % 4 == 3:
+            injection = number // 4 + 1
+            x0 = x0 + words[injection % 3]
+            x1 = x1 + (words[(injection + 1) % 3] + np.uint32(injection))[None]
+    return x0[0], x1[0]
+
+
+def seed_words(seed: int) -> tuple[int, int]:
+    """Returns a seed of up to 64 bits, two's complement if negative, as its low and its high uint32 word.
+
+    Raises:
+        ValueError: the seed is not a whole number of 64 bits.
+    """
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not -(2**63) <= seed < 2**64:
+        raise ValueError(f"`seed` must be a whole number of 64 bits. Received: seed={seed!r}")
+    bits = int(seed) % 2**64
+    return bits % 2**32, bits >> 32
+
+
+def uniform(seed: int, position: Any) -> Any:
+    """Returns uniform float32 numbers in [0, 1), of the shape of `position`: `(x0 >> 8) * 2^-24`.
+
+    Args:
+        seed: a whole number of 64 bits.
+        position: the index of the token in its text, or an array of them.
+    """
+    position = np.asarray(position, np.uint32)
+    x0, _ = threefry_2x32(seed_words(seed), (position, np.zeros_like(position)))
+    return (x0 >> np.uint32(8)).astype(np.float32) * np.float32(2**-24)
