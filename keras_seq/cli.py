@@ -16,8 +16,10 @@ SPLITS = ("held_out", "validation", "test", "train")
 
 def run() -> None:
     """Entry point: parses the command line with absl, prints any expected error as one sentence."""
-    from absl import app
+    from absl import app, logging
     from absl.flags import argparse_flags
+
+    logging.set_verbosity(logging.WARNING)
 
     def parse(arguments: list[str]) -> argparse.Namespace:
         return build_parser(argparse_flags.ArgumentParser).parse_args(arguments[1:])
@@ -27,7 +29,7 @@ def run() -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     """Runs one subcommand; returns the exit code."""
-    from keras_seq.training import TrainingError
+    from keras_seq.runs import TrainingError
     from keras_seq_export.verify import ExportError
 
     try:
@@ -43,7 +45,11 @@ def main(arguments: argparse.Namespace) -> int:
 
 def build_parser(parser_class: type[argparse.ArgumentParser] = argparse.ArgumentParser) -> argparse.ArgumentParser:
     """Returns the parser of all subcommands."""
-    parser = parser_class(prog="keras-seq", description="Small recurrent language models, from a text to the phone.")
+    parser = parser_class(
+        prog="keras-seq",
+        description="Small recurrent language models, from a text to the phone.",
+        allow_abbrev=False,  # else absl takes --run for a short form of its own --run_with_pdb
+    )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     demo = commands.add_parser("demo", help="learn the built-in grammar, see what a plain RNN forgets, export, sample")

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 MODEL, VOCABULARY, CONFIG, HISTORY = "model.keras", "vocab.txt", "config.json", "history.csv"
 
 
+class TrainingError(RuntimeError):
+    """A training run that cannot go on."""
+
+
 class RunError(ValueError):
     """A directory that is not a run, or cannot become one."""
 

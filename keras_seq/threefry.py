@@ -35,7 +35,7 @@ def threefry_2x32(key: Sequence[int], counter: tuple[Any, Any]) -> tuple[np.ndar
         if number % 4 == 3:
             injection = number // 4 + 1
             x0 = x0 + words[injection % 3]
-            x1 = x1 + (words[(injection + 1) % 3] + np.uint32(injection))[None]
+            x1 = x1 + words[(injection + 1) % 3] + np.uint32(injection)
     return x0[0], x1[0]
 
 

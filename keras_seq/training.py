@@ -8,13 +8,10 @@ from typing import Any
 
 import keras
 
+from keras_seq.runs import TrainingError
 from keras_seq.stateful import reset_states
 
 CLIPPINGS = ("clipnorm", "global_clipnorm", "clipvalue")
-
-
-class TrainingError(RuntimeError):
-    """A training run that cannot go on."""
 
 
 def compile_model(
