@@ -58,9 +58,13 @@ def build_parser(parser_class: type[argparse.ArgumentParser] = argparse.Argument
     demo.set_defaults(command=_demo)
 
     train = commands.add_parser("train", help="train a model on a text")
-    train.add_argument("--corpus", action="append", help="text file, may be repeated (default: the built-in agreement grammar)")
+    train.add_argument(
+        "--corpus", action="append", help="text file, may be repeated (default: the built-in agreement grammar)"
+    )
     train.add_argument("--run", help="run directory to make (default: runs/NAME)")
-    train.add_argument("--level", choices=("char", "word"), help="what a token is (default: char; word for the grammar)")
+    train.add_argument(
+        "--level", choices=("char", "word"), help="what a token is (default: char; word for the grammar)"
+    )
     train.add_argument("--max_size", type=int, help="largest vocabulary, at word level")
     train.add_argument("--by_line", action="store_true", help="every line is a sequence of its own")
     train.add_argument("--cell", default="gru", choices=("gru", "simple_rnn", "lstm"))
@@ -93,7 +97,9 @@ def build_parser(parser_class: type[argparse.ArgumentParser] = argparse.Argument
     evaluate = commands.add_parser("evaluate", help="measure a run or a .tflite on held-out text")
     _add_source(evaluate)
     evaluate.add_argument("--corpus", action="append", help="text file (default: that of the run)")
-    evaluate.add_argument("--split", default="held_out", choices=SPLITS, help="held_out is validation and test together")
+    evaluate.add_argument(
+        "--split", default="held_out", choices=SPLITS, help="held_out is validation and test together"
+    )
     evaluate.set_defaults(command=_evaluate)
 
     export = commands.add_parser("export", help="write a .tflite and a SavedModel of a run")
@@ -120,13 +126,13 @@ def _demo(arguments: argparse.Namespace) -> None:
 def _train(arguments: argparse.Namespace) -> None:
     from keras_seq.corpora import load_corpus
     from keras_seq.runs import refuse_existing
-    from keras_seq.vocabulary import Vocabulary
+    from keras_seq.vocabulary import Level, Vocabulary
 
     corpus = load_corpus(arguments.corpus or "agreement")
     directory = Path(arguments.run or f"runs/{corpus.name}")
     refuse_existing(directory)
     by_line = arguments.by_line or corpus.by_line
-    level = arguments.level or ("word" if corpus.name == "agreement" else "char")
+    level: Level = arguments.level or ("word" if corpus.name == "agreement" else "char")
     # A character vocabulary has no <unk>: it holds every character of the corpus, those that training never sees too.
     text = corpus.train if level == "word" else corpus.train + corpus.validation + corpus.test
     vocabulary = Vocabulary.from_text(text, level=level, max_size=arguments.max_size)
@@ -161,7 +167,9 @@ def _units(text: str) -> list[int]:
     try:
         return [int(size) for size in text.split(",")]
     except ValueError:
-        raise ValueError(f"--units must be whole numbers with commas between, such as 256,256. Received: {text!r}") from None
+        raise ValueError(
+            f"--units must be whole numbers with commas between, such as 256,256. Received: {text!r}"
+        ) from None
 
 
 def _sample(arguments: argparse.Namespace) -> None:
@@ -223,7 +231,11 @@ def _export(arguments: argparse.Namespace) -> None:
     name = run.directory.resolve().name
     by_line = run.config["by_line"]
     tflite, saved_model = output / f"{name}.tflite", output / name / "1"
-    wanted = [target for target, kind in ((tflite, "tflite"), (saved_model, "saved_model")) if arguments.format in (kind, "all")]
+    wanted = [
+        target
+        for target, kind in ((tflite, "tflite"), (saved_model, "saved_model"))
+        if arguments.format in (kind, "all")
+    ]
     for target in wanted:
         if target.exists():
             raise ExportError(f"{target} exists: choose another --output, or remove it first")

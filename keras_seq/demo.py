@@ -81,7 +81,10 @@ def demo(directory: Path, seed: int = 0) -> None:
         (directory / "gru", "run directory of the GRU"),
         (directory / "agreement.png", "right verbs by distance, both models beside chance"),
         (directory / "update_gate.png", "the GRU's update gate over one sentence"),
-        (tflite, f".tflite for LiteRT, {report['bytes']:,} bytes, logits within {report['largest_difference']:.1g} of Keras"),
+        (
+            tflite,
+            f".tflite for LiteRT, {report['bytes']:,} bytes, logits within {report['largest_difference']:.1g} of Keras",
+        ),
         (saved_model, "SavedModel for TensorFlow Serving"),
     ]
     width = max(len(str(path)) for path, _ in rows)
@@ -93,9 +96,7 @@ def demo(directory: Path, seed: int = 0) -> None:
     print("  keras-seq train --corpus=YOUR_TEXT.txt --minutes=3")
 
 
-def agreement_accuracy(
-    model: keras.Model, vocabulary: Vocabulary, probes: Sequence[AgreementSentence]
-) -> list[float]:
+def agreement_accuracy(model: keras.Model, vocabulary: Vocabulary, probes: Sequence[AgreementSentence]) -> list[float]:
     """Returns for each distance, in order, the share of probes where the right verb gets the larger logit of the two."""
     right: dict[int, list[bool]] = {}
     by_length: dict[int, list[tuple[AgreementSentence, np.ndarray]]] = {}

@@ -56,7 +56,11 @@ def uniform(seed: tf.Tensor, position: tf.Tensor) -> tf.Tensor:
     # uint32 arithmetic in int64: what overflows is cut off by the mask.
     mask = tf.constant(0xFFFFFFFF, tf.int64)
     low, high = seed & mask, tf.bitwise.right_shift(seed, tf.constant(32, tf.int64)) & mask
-    words = (low, high, tf.bitwise.bitwise_xor(tf.bitwise.bitwise_xor(low, high), tf.constant(threefry.PARITY, tf.int64)))
+    words = (
+        low,
+        high,
+        tf.bitwise.bitwise_xor(tf.bitwise.bitwise_xor(low, high), tf.constant(threefry.PARITY, tf.int64)),
+    )
     x0 = (tf.cast(position, tf.int64) + words[0]) & mask
     x1 = words[1]
     for number in range(threefry.ROUNDS):

@@ -75,7 +75,9 @@ def apply_temperature(logits: np.ndarray, temperature: float) -> np.ndarray:
     Subtracting the largest first keeps small temperatures from overflowing, and changes no probability.
     """
     with np.errstate(over="ignore"):  # A distance too large for float32 becomes -inf: probability 0, as it should be.
-        return (logits - logits.max(axis=-1, keepdims=True)) / np.float32(max(temperature, np.finfo(np.float32).tiny))
+        return (logits - logits.max(axis=-1, keepdims=True)) / np.float32(
+            max(temperature, float(np.finfo(np.float32).tiny))
+        )
 
 
 def keep_top_k(logits: np.ndarray, k: int) -> np.ndarray:

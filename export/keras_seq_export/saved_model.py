@@ -18,7 +18,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_seq import __version__, graph_sampling
-from keras_seq.generation import generate
+from keras_seq.generation import forbidden_ids, generate
 from keras_seq.sampling import SamplingSettings, next_token
 from keras_seq.stepping import step_model
 from keras_seq.text import KerasStep
@@ -439,14 +439,14 @@ def _explained_by_rounding(step: KerasStep, vocabulary: Vocabulary, text: _Text,
     With ten thousand tokens there are ten thousand edges between them, and now and then a number falls between the
     places where two runtimes put the same edge.
     """
-    forbidden = [vocabulary.pad_id, vocabulary.start_id, *([] if vocabulary.unk_id is None else [vocabulary.unk_id])]
+    forbidden = forbidden_ids(vocabulary)
     states = step.initial_states()
     for token in (vocabulary.start_id, *vocabulary.encode(text.prompt).tolist()):
         logits, states = step(token, states)
     for position, token in enumerate((*ids, vocabulary.eos_id)[: text.max_tokens]):
         number = float(uniform(text.seed, position))
         nudged = (number, max(number - _NUDGE, 0.0), min(number + _NUDGE, 1 - 2.0**-24))
-        if token not in [next_token(logits, np.float32(u), text.settings, forbidden, ()) for u in nudged]:
+        if token not in [next_token(logits, u, text.settings, forbidden, ()) for u in nudged]:
             return False
         logits, states = step(token, states)
     return True

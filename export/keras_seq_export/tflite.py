@@ -160,7 +160,9 @@ def _operators(path: Path) -> dict[str, dict[str, int]]:
     counts = {}
     for signature in model.signatureDefs:
         name = signature.signatureKey.decode()
-        codes = [model.operatorCodes[op.opcodeIndex].builtinCode for op in model.subgraphs[signature.subgraphIndex].operators]
+        codes = [
+            model.operatorCodes[op.opcodeIndex].builtinCode for op in model.subgraphs[signature.subgraphIndex].operators
+        ]
         counts[name] = dict(sorted(Counter(names[code] for code in codes).items()))
         refused = [operator for operator in ("CUSTOM", "WHILE") if operator in counts[name]]
         if refused:
@@ -238,6 +240,8 @@ def _verify_sample(
             for shift in (0.0, -NEAR_TIE, NEAR_TIE)
         }
         if drawn not in nearby:
-            raise ExportError(f"{SAMPLE}: token {position} drawn by the file is {drawn}, by the host one of {sorted(nearby)}")
+            raise ExportError(
+                f"{SAMPLE}: token {position} drawn by the file is {drawn}, by the host one of {sorted(nearby)}"
+            )
         near_ties += len(nearby) > 1
     return {"draws_compared": len(tokens), "near_ties": near_ties}

@@ -1,0 +1,162 @@
+"""The draw against plain-Python definitions, and the graph's draw against the host's."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from keras_seq import graph_sampling, sampling
+from keras_seq.sampling import SamplingSettings, next_token
+from keras_seq.threefry import uniform
+
+LOGITS = st.lists(st.integers(-40, 40), min_size=1, max_size=12).map(lambda row: np.array(row, np.float32) / 4)
+
+
+def probabilities(logits):
+    weights = [math.exp(value - max(logits)) if value > -math.inf else 0.0 for value in map(float, logits)]
+    return [weight / sum(weights) for weight in weights]
+
+
+def kept(logits):
+    return set(np.flatnonzero(np.isfinite(logits)).tolist())
+
+
+@given(LOGITS, st.integers(0, 15))
+def test_top_k_keeps_the_k_largest_and_their_ties(logits, k):
+    threshold = sorted(logits, reverse=True)[k - 1] if 0 < k < len(logits) else -math.inf
+    assert kept(sampling.keep_top_k(logits, k)) == {i for i, value in enumerate(logits) if value >= threshold}
+
+
+@given(LOGITS, st.floats(0.01, 0.99))
+def test_top_p_keeps_the_smallest_sufficient_set_and_its_ties(logits, p):
+    order = sorted(range(len(logits)), key=lambda i: -logits[i])
+    mass, count = 0.0, 0
+    sums = []
+    while count < len(order) and mass < p:
+        mass += probabilities(logits)[order[count]]
+        sums.append(mass)
+        count += 1
+    if any(abs(value - p) < 1e-5 for value in sums):
+        return  # Rounding may decide either way.
+    threshold = logits[order[count - 1]]
+    assert kept(sampling.keep_top_p(logits, p)) == {i for i, value in enumerate(logits) if value >= threshold}
+
+
+@given(LOGITS, st.floats(0.01, 0.99))
+def test_min_p_keeps_a_share_of_the_highest(logits, p):
+    chances = probabilities(logits)
+    if any(abs(chance - p * max(chances)) < 1e-6 for chance in chances):
+        return
+    assert kept(sampling.keep_min_p(logits, p)) == {i for i, value in enumerate(chances) if value >= p * max(chances)}
+
+
+def test_draw_is_the_first_id_whose_cumulative_probability_exceeds_the_uniform():
+    logits = np.log(np.array([0.25, 0.5, 0.25], np.float32))
+    assert [sampling.draw(logits, u) for u in (0, 0.2, 0.26, 0.74, 0.76, 1 - 2**-24)] == [0, 0, 1, 1, 2, 2]
+
+
+def test_frequencies_are_those_of_the_softmax():
+    logits = np.array([0.3, -1.0, 2.0, 0.0, 1.0], np.float32)
+    draws = 20_000
+    counts = np.bincount([sampling.draw(logits, u) for u in uniform(3, np.arange(draws))], minlength=5)
+    expected = draws * np.array(probabilities(logits))
+    assert ((counts - expected) ** 2 / expected).sum() < 18.5  # 99.9 % quantile with 4 degrees of freedom
+
+
+def test_forbidding_is_drawing_again_until_another_comes():
+    logits = np.array([1.5, 0.0, 1.0, -0.5], np.float32)
+    draws = 20_000
+    again = np.zeros(4)
+    position = 0
+    for _ in range(draws):
+        while (token := sampling.draw(logits, uniform(5, position))) == 0:
+            position += 1
+        position += 1
+        again[token] += 1
+    forbidden = np.bincount(
+        [next_token(logits, u, SamplingSettings(), [0], []) for u in uniform(6, np.arange(draws))], minlength=4
+    )
+    assert forbidden[0] == 0
+    # two samples of one distribution: chi-square with 2 degrees of freedom, 99.9 % quantile 13.8
+    assert ((again - forbidden)[1:] ** 2 / (again + forbidden)[1:]).sum() < 13.8
+
+
+def test_repetition_penalty_divides_positive_and_multiplies_negative_logits():
+    penalized = sampling.penalize_repetition(np.array([2.0, -2.0, 3.0], np.float32), [0, 1, 1], 2.0)
+    assert penalized.tolist() == [1.0, -4.0, 3.0]
+
+
+def test_greedy_takes_the_lowest_id_on_a_tie():
+    assert next_token(np.array([0, 2, 2], np.float32), 0.9, SamplingSettings(temperature=0), [], []) == 1
+
+
+@pytest.mark.parametrize("temperature", [1e-4, 1e-30, 1e4])
+def test_extreme_temperatures(temperature):
+    logits = np.array([1.0, 5.0, 2.0], np.float32)
+    drawn = {next_token(logits, u, SamplingSettings(temperature=temperature), [], []) for u in (0.0, 0.5, 0.99)}
+    assert drawn == ({1} if temperature < 1 else {0, 1, 2})
+
+
+@settings(deadline=None, max_examples=150)
+@given(
+    st.lists(st.integers(-40, 40), min_size=3, max_size=8),
+    st.integers(0, 2**24 - 1),
+    st.sampled_from([0.0, 1e-4, 0.7, 1.0, 3.0]),
+    st.integers(0, 10),
+    st.sampled_from([0.1, 0.5, 0.9, 1.0]),
+    st.sampled_from([0.0, 0.05, 0.5]),
+)
+def test_the_graph_draws_what_the_host_draws(row, bits, temperature, top_k, top_p, min_p):
+    logits = np.array(row, np.float32) / 4
+    number = bits / 2**24
+    choice = SamplingSettings(temperature, top_k, top_p, min_p)
+    graph = graph_sampling.next_token(
+        logits[None],
+        np.array([number], np.float32),
+        np.array([temperature], np.float32),
+        np.array([top_k], np.int32),
+        np.array([top_p], np.float32),
+        np.array([min_p], np.float32),
+        forbidden=[0],
+    )
+    # A uniform within 1e-5 of a step of the CDF may fall on either side by rounding.
+    near = [min(max(number + shift, 0), 1 - 2**-24) for shift in (0, -1e-5, 1e-5)]
+    expected = {next_token(logits, u, choice, [0], []) for u in near}
+    near_settings = [SamplingSettings(temperature, top_k, min(1.0, top_p + shift), min_p) for shift in (-1e-6, 1e-6)]
+    expected |= {next_token(logits, number, nearby, [0], []) for nearby in near_settings}
+    assert int(graph[0]) in expected
+
+
+def test_log_probability_is_that_of_the_raw_softmax():
+    logits = np.array([[1.0, 2.0, 0.5]], np.float32)
+    expected = math.log(probabilities(logits[0])[1])
+    assert graph_sampling.log_probability(logits, np.array([1])).numpy()[0] == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("temperature", -0.1),
+        ("temperature", math.nan),
+        ("temperature", math.inf),
+        ("top_k", -1),
+        ("top_k", 2.5),
+        ("top_p", 0.0),
+        ("top_p", 1.1),
+        ("top_p", math.nan),
+        ("min_p", -0.1),
+        ("min_p", 1.1),
+        ("repetition_penalty", 0.0),
+    ],
+)
+def test_settings_out_of_range_are_named(name, value):
+    with pytest.raises(ValueError, match=f"`{name}`.*{name}="):
+        SamplingSettings(**{name: value})
+
+
+@pytest.mark.parametrize("logits", [[math.nan, 1.0], [-math.inf, -math.inf], [0.0, math.inf]])
+def test_logits_that_are_no_numbers_are_refused(logits):
+    with pytest.raises(ValueError, match="logits"):
+        next_token(np.array(logits, np.float32), 0.5, SamplingSettings(), [], [])

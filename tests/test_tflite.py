@@ -1,0 +1,210 @@
+"""The file on disk: what LiteRT reads from it against the Keras model, in this process and in a fresh one."""
+
+import json
+import subprocess
+import sys
+import zipfile
+
+import keras
+import numpy as np
+import pytest
+
+import keras_seq as ks
+from keras_seq_export import ExportError, LiteRTSampler, export_tflite, tflite
+from keras_seq_export.bundle import BundleError, read_bundle
+from keras_seq_export.verify import compare, publishing
+
+TEXT = "to be, or not to be: that is the question\n"
+VOCABULARY = ks.Vocabulary.from_text(TEXT)
+
+
+def stack(*recurrent):
+    tokens = keras.Input((None,), dtype="int32")
+    values = keras.layers.Embedding(len(VOCABULARY), 8)(tokens)
+    for layer in recurrent:
+        values = layer(values)
+    return keras.Model(tokens, keras.layers.Dense(len(VOCABULARY))(values))
+
+
+def residual():
+    tokens = keras.Input((None,), dtype="int32")
+    values = keras.layers.Embedding(len(VOCABULARY), 8)(tokens)
+    values = keras.layers.Add()([values, ks.GRU(8, return_sequences=True)(values)])
+    values = keras.layers.LayerNormalization()(values)
+    return keras.Model(tokens, keras.layers.Dense(len(VOCABULARY))(values))
+
+
+MODELS = {
+    "gru": lambda: ks.language_model(len(VOCABULARY), units=[16]),
+    "stock": lambda: stack(keras.layers.GRU(8, return_sequences=True), keras.layers.LSTM(6, return_sequences=True)),
+    "simple_rnn": lambda: ks.language_model(len(VOCABULARY), cell="simple_rnn", units=[16, 8]),
+    "residual": residual,
+}
+
+
+@pytest.fixture(scope="module")
+def model():
+    keras.utils.set_random_seed(1)
+    return ks.language_model(len(VOCABULARY), units=[16, 12], embedding_dim=8)
+
+
+@pytest.fixture(scope="module")
+def exported(model, tmp_path_factory):
+    path = tmp_path_factory.mktemp("export") / "hamlet.tflite"
+    return path, export_tflite(model, VOCABULARY, path, sampling={"temperature": 0.5})
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_file_gives_the_models_logits(name, tmp_path):
+    model = MODELS[name]()
+    export_tflite(model, VOCABULARY, tmp_path / "model.tflite")
+    sampler = LiteRTSampler(tmp_path / "model.tflite")
+    ids = [VOCABULARY.start_id, *VOCABULARY.encode(TEXT).tolist()]
+    states, rows = sampler.initial_states(), []
+    for token in ids:
+        logits, states = sampler(token, states)
+        rows.append(logits.copy())
+    np.testing.assert_allclose(np.stack(rows), model.predict(np.array([ids]), verbose=0)[0], atol=1e-5)
+
+
+def test_the_report(exported):
+    path, report = exported
+    assert json.loads(path.with_suffix(".report.json").read_text()) == report
+    assert list(report["operators"]) == ["decode", "sample"]
+    assert report["tokens_compared"] >= 200
+    assert report["bytes"] == path.stat().st_size
+    assert sorted(file.name for file in path.parent.iterdir()) == ["hamlet.report.json", "hamlet.tflite"]
+
+
+def test_any_zip_reader_gets_the_vocabulary(exported):
+    with zipfile.ZipFile(exported[0]) as archive:
+        assert archive.read("vocab.txt") == VOCABULARY.to_bytes()
+
+
+@pytest.mark.parametrize("prompt", ["", "to be"])
+def test_one_seed_one_text(model, exported, prompt):
+    sampler = LiteRTSampler(exported[0])
+    for seed in range(5):
+        settings = {
+            "max_tokens": 40,
+            "seed": seed,
+            "temperature": 0.9,
+            "top_k": 9,
+            "top_p": 0.9,
+            "repetition_penalty": 1.2,
+        }
+        assert "".join(sampler.generate(prompt, **settings)) == ks.sample(model, VOCABULARY, prompt, **settings)
+
+
+def test_settings_in_the_file_are_the_default(model, exported):
+    text = "".join(LiteRTSampler(exported[0]).generate(max_tokens=30, seed=2))
+    assert text == ks.sample(model, VOCABULARY, max_tokens=30, seed=2, temperature=0.5)
+
+
+def test_score_is_the_models_cross_entropy(model, exported):
+    ids = VOCABULARY.encode(TEXT)
+    logits = model.predict(np.concatenate([[VOCABULARY.start_id], ids[:-1]])[None], verbose=0)[0].astype(np.float64)
+    expected = (np.log(np.exp(logits).sum(-1)) - logits[np.arange(len(ids)), ids]).sum()
+    nats, tokens = LiteRTSampler(exported[0]).score(TEXT)
+    assert tokens == len(TEXT)
+    assert nats == pytest.approx(expected, abs=1e-3)
+
+
+def test_a_fresh_process_writes_the_same_without_tensorflow(model, exported):
+    code = (
+        "import sys; from keras_seq_export import LiteRTSampler\n"
+        f"print(''.join(LiteRTSampler({str(exported[0])!r}).generate('to be', max_tokens=30, seed=7, temperature=1.0)), end='')\n"
+        "assert not {'tensorflow', 'keras'} & set(sys.modules)"
+    )
+    answer = subprocess.run([sys.executable, "-X", "utf8", "-c", code], capture_output=True, text=True, check=True)
+    assert answer.stdout == ks.sample(model, VOCABULARY, "to be", max_tokens=30, seed=7)
+
+
+def test_int8_is_smaller_and_close(tmp_path):
+    model = ks.language_model(len(VOCABULARY), units=[128])
+    whole = export_tflite(model, VOCABULARY, tmp_path / "float.tflite")
+    small = export_tflite(model, VOCABULARY, tmp_path / "int8.tflite", quantization="int8")
+    assert small["bytes"] < 0.4 * whole["bytes"]
+    assert 0 <= small["nats_lost"] < 0.01
+
+
+def test_a_mismatch_publishes_nothing(model, tmp_path, monkeypatch):
+    convert = tflite._convert
+
+    def convert_other_weights(decoder, *arguments):
+        other = keras.models.clone_model(decoder)
+        other.set_weights([weight + 0.05 for weight in decoder.get_weights()])
+        return convert(other, *arguments)
+
+    monkeypatch.setattr(tflite, "_convert", convert_other_weights)
+    with pytest.raises(ExportError, match=r"differs from the model by up to \d"):
+        export_tflite(model, VOCABULARY, tmp_path / "wrong.tflite")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_existing_target_is_refused(model, tmp_path):
+    (tmp_path / "a.tflite").write_text("mine")
+    with pytest.raises(ExportError, match="exists"):
+        export_tflite(model, VOCABULARY, tmp_path / "a.tflite")
+    assert (tmp_path / "a.tflite").read_text() == "mine"
+
+
+def test_bad_arguments(model, tmp_path):
+    with pytest.raises(ValueError, match="none, int8"):
+        export_tflite(model, VOCABULARY, tmp_path / "a.tflite", quantization="int3")
+    with pytest.raises(ValueError, match="one logit a token"):
+        export_tflite(model, ks.Vocabulary.from_text("ab"), tmp_path / "a.tflite")
+    with pytest.raises(ValueError, match="top_p"):
+        export_tflite(model, VOCABULARY, tmp_path / "a.tflite", sampling={"top_p": 2.0})
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("kept", [0, 4, 100, 0.5, 0.99, -1])
+def test_a_file_cut_off_is_refused(exported, tmp_path, kept):
+    data = exported[0].read_bytes()
+    end = int(kept * len(data)) if isinstance(kept, float) else kept
+    (tmp_path / "cut.tflite").write_bytes(data[:end])
+    with pytest.raises(BundleError, match=r"cut\.tflite"):
+        LiteRTSampler(tmp_path / "cut.tflite")
+
+
+def test_a_changed_vocabulary_is_refused(exported, tmp_path):
+    data = exported[0].read_bytes()
+    path = tmp_path / "changed.tflite"
+    path.write_bytes(data[: data.index(b"PK\x03\x04")])
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("vocab.txt", ks.Vocabulary.from_text("ab").to_bytes())
+        archive.writestr("config.json", json.dumps({"vocabulary_sha256": VOCABULARY.sha256}))
+    with pytest.raises(BundleError, match="SHA-256"):
+        read_bundle(path)
+
+
+def test_a_huge_entry_is_refused(exported, tmp_path):
+    path = tmp_path / "bomb.tflite"
+    data = exported[0].read_bytes()
+    path.write_bytes(data[: data.index(b"PK\x03\x04")])
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("vocab.txt", VOCABULARY.to_bytes())
+        archive.writestr("config.json", b" " * (2 << 20))
+    with pytest.raises(BundleError, match=r"config\.json is 2097152 bytes"):
+        read_bundle(path)
+
+
+def test_a_missing_file_is_refused(tmp_path):
+    with pytest.raises(BundleError, match="No such file"):
+        LiteRTSampler(tmp_path / "none.tflite")
+
+
+def test_compare_refuses_what_is_not_finite_or_not_alike():
+    with pytest.raises(ExportError, match="finite"):
+        compare("decode", np.zeros(2), np.array([0, np.nan]))
+    with pytest.raises(ExportError, match="shape"):
+        compare("decode", np.zeros(2), np.zeros(3))
+    assert compare("decode", np.zeros(2), np.full(2, 5e-5)) == pytest.approx(5e-5)
+
+
+def test_publishing_leaves_nothing_after_an_error(tmp_path):
+    with pytest.raises(RuntimeError, match="no"), publishing(tmp_path / "deep" / "file") as partial:
+        partial.write_text("half")
+        raise RuntimeError("no")
+    assert list((tmp_path / "deep").iterdir()) == []
