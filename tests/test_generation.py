@@ -13,18 +13,20 @@ A, B = VOCABULARY.encode("ab").tolist()
 EOS = VOCABULARY.eos_id
 
 
+CHANCES = {VOCABULARY.start_id: {A: 0.75, B: 0.25}, A: {B: 1.0}, B: {A: 0.5, B: 0.25, EOS: 0.25}}
+
+
 class MarkovChain:
     """a or b after `<s>`; b after a; after b: a, b or `<eos>`."""
 
     vocabulary_size = len(VOCABULARY)
-    chances = {VOCABULARY.start_id: {A: 0.75, B: 0.25}, A: {B: 1.0}, B: {A: 0.5, B: 0.25, EOS: 0.25}}
 
     def initial_states(self):
         return [np.zeros((1, 1), np.float32)]
 
     def __call__(self, token, states):
         row = np.full(len(VOCABULARY), -1e9, np.float32)
-        for follower, chance in self.chances[token].items():
+        for follower, chance in CHANCES[token].items():
             row[follower] = math.log(chance)
         return row, [states[0] + 1]
 
@@ -71,7 +73,8 @@ def test_bad_arguments_are_refused_at_the_call(arguments, message):
 def test_logits_that_are_not_numbers_name_the_step():
     class Broken(MarkovChain):
         def __call__(self, token, states):
-            return np.full(len(VOCABULARY), math.nan if states[0][0, 0] > 1 else 0, np.float32), [states[0] + 1]
+            logits, states = super().__call__(A, states)  # b follows for certain
+            return logits * (math.nan if states[0][0, 0] > 2 else 1), states
 
     with pytest.raises(ValueError, match="token 2 of the continuation"):
         list(generate(Broken(), VOCABULARY, max_tokens=5, seed=1))
