@@ -55,7 +55,7 @@ def test_run_and_tflite_evaluate_alike(folder):
     ]
     figures = [float(answer.split(": ")[1].split()[0]) for answer in answers]
     assert figures[0] == pytest.approx(figures[1], abs=5e-4)
-    assert 0.5 < figures[0] < 3.4  # below ln 30, a uniform guess
+    assert 0 < figures[0] < 1  # the text repeats itself; a uniform guess costs ln 30 = 3.4
 
 
 BINARY, EMPTY, SHORT = "binary.txt", "empty.txt", "short.txt"
