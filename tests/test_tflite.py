@@ -174,6 +174,15 @@ def test_a_changed_vocabulary_is_refused(exported, tmp_path):
         read_bundle(path)
 
 
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+def test_a_flipped_bit_in_the_model_is_refused(exported, tmp_path, share):
+    data = bytearray(exported[0].read_bytes())
+    data[8 + int(share * (data.index(b"PK\x03\x04") - 8))] ^= 16
+    (tmp_path / "flipped.tflite").write_bytes(data)
+    with pytest.raises(BundleError, match="SHA-256"):
+        LiteRTSampler(tmp_path / "flipped.tflite")
+
+
 def test_a_huge_entry_is_refused(exported, tmp_path):
     path = tmp_path / "bomb.tflite"
     data = exported[0].read_bytes()

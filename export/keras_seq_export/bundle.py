@@ -4,10 +4,12 @@ A zip is read from its end and a .tflite from its beginning, so one file is both
 gets `vocab.txt` and `config.json` out.
 """
 
+import hashlib
 import json
 import os
 import zipfile
 import zlib
+from pathlib import Path
 from typing import Any
 
 from keras_seq.vocabulary import Vocabulary, VocabularyError
@@ -21,8 +23,10 @@ class BundleError(ValueError):
 
 
 def write_bundle(path: str | os.PathLike[str], vocabulary: Vocabulary, config: dict[str, Any]) -> None:
-    """Appends the vocabulary and the configuration, with the vocabulary's hash, to a .tflite."""
-    config = {**config, "vocabulary_sha256": vocabulary.sha256}
+    """Appends the vocabulary and the configuration, with the hashes of the vocabulary and of the model, to a .tflite."""
+    model = Path(path).read_bytes()
+    model_entry = {"model_bytes": len(model), "model_sha256": hashlib.sha256(model).hexdigest()}
+    config = {**config, "vocabulary_sha256": vocabulary.sha256, **model_entry}
     with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr(VOCABULARY, vocabulary.to_bytes())
         archive.writestr(CONFIG, json.dumps(config, indent=2, ensure_ascii=False))
@@ -54,6 +58,10 @@ def read_bundle(path: str | os.PathLike[str]) -> tuple[Vocabulary, dict[str, Any
         raise BundleError(f"{path} holds a damaged bundle: {error}") from error
     if not isinstance(config, dict) or config.get("vocabulary_sha256") != vocabulary.sha256:
         raise BundleError(f"{path} holds a vocabulary that is not the one it was exported with: the SHA-256 differs")
+    # A flipped bit in a weight would load and write nonsense without an error.
+    model = Path(path).read_bytes()[: config.get("model_bytes", 0)]
+    if hashlib.sha256(model).hexdigest() != config.get("model_sha256"):
+        raise BundleError(f"{path} holds a model that is damaged: the SHA-256 differs; export it again")
     return vocabulary, config
 
 
