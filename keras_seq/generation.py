@@ -28,6 +28,12 @@ class Step(Protocol):
         """Returns the logits `(vocabulary,)` after `token`, and the new states."""
 
 
+def check_vocabulary_size(size: int, vocabulary: Vocabulary) -> None:
+    """Raises ValueError where a model gives `size` logits and the vocabulary has another number of tokens."""
+    if size != len(vocabulary):
+        raise ValueError(f"`model` must give one logit a token of the vocabulary, {len(vocabulary)}. Received: {size}")
+
+
 def generate(
     step: Step,
     vocabulary: Vocabulary,
@@ -46,6 +52,7 @@ def generate(
         ValueError: an argument is out of range, or the prompt has characters that the vocabulary lacks. While drawing: a logit is
             not a number; the step is named.
     """
+    check_vocabulary_size(step.vocabulary_size, vocabulary)
     drawing = SamplingSettings(**settings)
     if isinstance(max_tokens, bool) or not isinstance(max_tokens, int | np.integer) or max_tokens < 1:
         raise ValueError(f"`max_tokens` must be a positive integer. Received: max_tokens={max_tokens!r}")
@@ -91,6 +98,7 @@ def segments(text: str, vocabulary: Vocabulary, *, by_line: bool) -> list[np.nda
 
 def score(step: Step, vocabulary: Vocabulary, parts: Iterable[Sequence[int] | np.ndarray]) -> tuple[float, int]:
     """Returns the negative log-likelihood in nats and the number of tokens; each part is read from `<s>` and the zero state."""
+    check_vocabulary_size(step.vocabulary_size, vocabulary)
     nats, tokens = 0.0, 0
     for part in parts:
         states, token = step.initial_states(), vocabulary.start_id

@@ -34,12 +34,15 @@ def stateful_copy(model: keras.Model, batch_size: int) -> keras.Model:
     return copy
 
 
+def is_stateful(model: keras.Model) -> bool:
+    """Returns whether a recurrent layer of the model carries its state from batch to batch."""
+    return any(isinstance(layer, keras.layers.RNN) and layer.stateful for layer in model._flatten_layers())
+
+
 def reset_states(model: keras.Model) -> None:
     """Sets the carried state of every recurrent layer to zero."""
-    for layer in model.layers:
-        if isinstance(layer, keras.Model):
-            reset_states(layer)
-        elif isinstance(layer, keras.layers.RNN) and layer.stateful:
+    for layer in model._flatten_layers():
+        if isinstance(layer, keras.layers.RNN) and layer.stateful:
             # Keras's own reset_state fails on the nested states of stacked cells.
             for state in tree.flatten(layer.states):
                 state.assign(ops.zeros_like(state))

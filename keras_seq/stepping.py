@@ -139,10 +139,14 @@ def _recurrent_step(
 
 
 def _per_step(operation: Any, inputs: tuple[Any, ...], options: dict[str, Any], named: _OwnNames) -> Any:
-    if not _treats_steps_alone(operation, inputs, options):
+    layer = f"layer {operation.name!r} ({type(operation).__name__}) cannot be stepped"
+    try:
+        alone = _treats_steps_alone(operation, inputs, options)
+    except Exception as error:  # Each backend has error classes of its own.
+        raise SteppingError(f"{layer}: it looks across time, or fails on one step alone, (batch, ...)") from error
+    if not alone:
         raise SteppingError(
-            f"layer {operation.name!r} ({type(operation).__name__}) cannot be stepped: it looks across time, "
-            "and one step has only its own token and the states of the recurrent layers"
+            f"{layer}: it looks across time, and one step has only its own token and the states of the recurrent layers"
         )
     return tree.map_structure(_without_mask, named(operation)(*inputs, **options))
 
@@ -171,13 +175,10 @@ def _treats_steps_alone(operation: Any, inputs: tuple[Any, ...], options: dict[s
 
     alone = tree.map_structure(numbers, (inputs, options))
     together = tree.map_structure(with_time, alone)
-    try:
-        one_by_one = tree.flatten(operation(*alone[0], **alone[1]))
-        at_once = tree.flatten(operation(*together[0], **together[1]))
-    except Exception:  # Each backend has error classes of its own.
-        return False  # It takes no single step at all, as a convolution or an attention over time.
+    one_by_one = tree.flatten(operation(*alone[0], **alone[1]))
+    at_once = tree.flatten(operation(*together[0], **together[1]))
     return all(
         tuple(whole.shape) == (1, *part.shape)
-        and np.allclose(np.asarray(whole[0], "float32"), np.asarray(part, "float32"), atol=1e-3)
+        and np.allclose(np.asarray(whole[0], "float32"), np.asarray(part, "float32"), atol=1e-3, equal_nan=True)
         for whole, part in zip(at_once, one_by_one, strict=True)
     )

@@ -59,13 +59,7 @@ def generate(
     Raises:
         ValueError: an argument is out of range, or the prompt has characters that the vocabulary lacks.
     """
-    step = KerasStep(model)
-    if step.vocabulary_size != len(vocabulary):
-        raise ValueError(
-            f"`model` must give one logit a token of the vocabulary, {len(vocabulary)}. "
-            f"Received: {step.vocabulary_size}"
-        )
-    return generate_with(step, vocabulary, prompt, max_tokens=max_tokens, seed=seed, **settings)
+    return generate_with(KerasStep(model), vocabulary, prompt, max_tokens=max_tokens, seed=seed, **settings)
 
 
 def sample(

@@ -101,6 +101,10 @@ class CosineSchedule(keras.callbacks.Callback):
         if self._minutes is not None and self._progress() >= 1:
             self.model.stop_training = True
 
+    def on_train_end(self, logs: Any = None) -> None:
+        """Gives the learning rate back, for a second `fit`."""
+        self.model.optimizer.learning_rate.assign(self._peak)
+
     def _progress(self) -> float:
         if self._minutes is not None:
             return (time.monotonic() - self._start) / (60 * self._minutes)

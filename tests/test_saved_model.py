@@ -213,18 +213,18 @@ def test_many_states_dropout_and_a_short_limit(tmp_path):
 
 def test_a_file_with_other_weights_is_refused_and_nothing_is_left(tmp_path, monkeypatch):
     vocabulary = ks.Vocabulary.from_text("the cats were full")
-    write = saved_model._write
+    model, write = tiny_model(vocabulary), saved_model._write
+    bias = model.get_layer("logits").bias
 
-    def sabotaged(decoder, *arguments):
-        bias = decoder.get_layer("logits").bias
+    def sabotaged(*arguments):
         honest = bias.numpy()
         bias.assign_add(np.eye(len(honest), dtype=np.float32)[5] * 0.25)
-        write(decoder, *arguments)
+        write(*arguments)
         bias.assign(honest)
 
     monkeypatch.setattr(saved_model, "_write", sabotaged)
     with pytest.raises(ExportError, match=r"decode.*0\.25"):
-        saved_model.export_saved_model(tiny_model(vocabulary), vocabulary, tmp_path / "1")
+        saved_model.export_saved_model(model, vocabulary, tmp_path / "1")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -284,6 +284,24 @@ def test_a_layer_that_looks_across_time_is_refused_by_name(name):
         ks.step_model(LOOKS_AROUND[name]())
 
 
+def test_the_error_of_a_users_layer_is_kept_as_the_cause():
+    class Faulty(layers.Layer):
+        def call(self, inputs):
+            if inputs.shape[0] == 3:  # the steps that are tried one by one
+                raise RuntimeError("mine")
+            return inputs
+
+    with pytest.raises(SteppingError, match=r"layer 'own' \(Faulty\).*fails on one step alone") as caught:
+        ks.step_model(sequences(Faulty(name="own")))
+    assert "mine" in str(caught.value.__cause__)
+
+
+def test_weights_that_are_not_numbers_are_not_taken_for_a_look_around():
+    model = sequences(head())
+    model.layers[-1].set_weights([np.full_like(weight, np.nan) for weight in model.layers[-1].get_weights()])
+    assert ks.step_model(model).outputs[0].shape[-1] == model.output_shape[-1]
+
+
 def test_go_backwards_is_refused():
     frames = keras.Input((None, 5))
     model = keras.Model(frames, ks.GRU(4, return_sequences=True, go_backwards=True, name="looks_around")(frames))

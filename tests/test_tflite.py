@@ -8,10 +8,12 @@ import zipfile
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import keras_seq as ks
 from keras_seq_export import ExportError, LiteRTSampler, export_tflite, tflite
 from keras_seq_export.bundle import BundleError, read_bundle
+from keras_seq_export.graph_step import GraphStep
 from keras_seq_export.verify import compare, publishing
 
 TEXT = "to be, or not to be: that is the question\n"
@@ -67,11 +69,13 @@ def test_the_file_gives_the_models_logits(name, tmp_path):
     np.testing.assert_allclose(np.stack(rows), model.predict(np.array([ids]), verbose=0)[0], atol=1e-5)
 
 
-def test_the_report(exported):
+def test_the_report(model, exported):
     path, report = exported
     assert json.loads(path.with_suffix(".report.json").read_text()) == report
     assert list(report["operators"]) == ["decode", "sample"]
     assert report["tokens_compared"] >= 200
+    kernels = [weight for weight in model.weights if "bias" not in weight.path]
+    assert report["stored_bytes"]["float32"] >= sum(4 * weight.value.numpy().size for weight in kernels)
     assert report["bytes"] == path.stat().st_size
     assert sorted(file.name for file in path.parent.iterdir()) == ["hamlet.report.json", "hamlet.tflite"]
 
@@ -131,17 +135,51 @@ def test_int8_is_smaller_and_close(tmp_path):
 def test_a_mismatch_publishes_nothing(model, tmp_path, monkeypatch):
     other = keras.models.clone_model(model)
     other.set_weights([weight + 0.05 for weight in model.get_weights()])
-    monkeypatch.setattr(tflite, "step_model", lambda _: ks.step_model(other))
+    monkeypatch.setattr(tflite, "GraphStep", lambda _, vocabulary: GraphStep(other, vocabulary))
     with pytest.raises(ExportError, match=r"differs from the model by up to \d"):
         export_tflite(model, VOCABULARY, tmp_path / "wrong.tflite")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_existing_target_is_refused(model, tmp_path):
-    (tmp_path / "a.tflite").write_text("mine")
-    with pytest.raises(ExportError, match="exists"):
+@pytest.mark.parametrize("shape", [(3, None), (1, 10), (None, 7)])
+def test_a_model_of_a_fixed_batch_and_time(shape, tmp_path):
+    tokens = keras.Input(batch_shape=shape, dtype="int32")
+    values = keras.layers.Embedding(len(VOCABULARY), 8)(tokens)
+    values = keras.layers.GRU(8, return_sequences=True, stateful=shape[0] is not None)(values)
+    model = keras.Model(tokens, keras.layers.Dense(len(VOCABULARY))(values))
+    assert export_tflite(model, VOCABULARY, tmp_path / "model.tflite")["largest_difference"] < 1e-5
+    text = "".join(LiteRTSampler(tmp_path / "model.tflite").generate(max_tokens=30, seed=1))
+    assert text == ks.sample(model, VOCABULARY, max_tokens=30, seed=1)
+
+
+def test_a_layer_that_tflite_lacks_is_named(tmp_path):
+    model = stack(ks.GRU(8, return_sequences=True), keras.layers.Lambda(tf.math.special.bessel_j0))
+    with pytest.raises(ExportError, match=r"does not convert to TFLite's builtin operators: it needs BesselJ0$"):
+        export_tflite(model, VOCABULARY, tmp_path / "model.tflite")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_int8_that_changes_nothing_is_refused(model, tmp_path):
+    tiny = stack(keras.layers.SimpleRNN(4, return_sequences=True))
+    with pytest.raises(ExportError, match="int8 changes nothing"):
+        export_tflite(tiny, VOCABULARY, tmp_path / "model.tflite", quantization="int8")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_weights_that_are_not_numbers_are_refused(tmp_path):
+    model = stack(ks.GRU(8, return_sequences=True))
+    model.layers[-1].set_weights([np.full_like(weight, np.nan) for weight in model.layers[-1].get_weights()])
+    with pytest.raises(ValueError, match="logits must be numbers"):
+        export_tflite(model, VOCABULARY, tmp_path / "model.tflite")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["a.tflite", "a.report.json"])
+def test_an_existing_target_is_refused(name, model, tmp_path):
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(ExportError, match=f"{name} exists"):
         export_tflite(model, VOCABULARY, tmp_path / "a.tflite")
-    assert (tmp_path / "a.tflite").read_text() == "mine"
+    assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [(name, "mine")]
 
 
 def test_bad_arguments(model, tmp_path):
@@ -183,6 +221,15 @@ def test_a_flipped_bit_in_the_model_is_refused(exported, tmp_path, share):
         LiteRTSampler(tmp_path / "flipped.tflite")
 
 
+def test_an_entry_that_asks_for_a_password_is_refused(exported, tmp_path):
+    data = bytearray(exported[0].read_bytes())
+    data[data.index(b"PK\x01\x02") + 8] |= 1  # The flag of encryption, in the central directory.
+    data[data.index(b"PK\x03\x04") + 6] |= 1
+    (tmp_path / "locked.tflite").write_bytes(data)
+    with pytest.raises(BundleError, match=r"locked\.tflite"):
+        LiteRTSampler(tmp_path / "locked.tflite")
+
+
 def test_a_huge_entry_is_refused(exported, tmp_path):
     path = tmp_path / "bomb.tflite"
     data = exported[0].read_bytes()
@@ -209,7 +256,7 @@ def test_compare_refuses_what_is_not_finite_or_not_alike():
 
 def test_publishing_leaves_nothing_after_an_error(tmp_path):
     def write_half():
-        with publishing(tmp_path / "deep" / "file") as partial:
+        with publishing(tmp_path / "deep" / "file") as (partial,):
             partial.write_text("half")
             raise RuntimeError("no")
 

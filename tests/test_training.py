@@ -113,8 +113,8 @@ def test_minutes_end_the_run_and_the_rate_reaches_zero(monkeypatch):
 
 def test_one_schedule_can_run_twice():
     model, rates, schedule = small_model(), Rates(), CosineSchedule(epochs=1)
+    compile_model(model, learning_rate=0.01)
     for _ in range(2):
-        compile_model(model, learning_rate=0.01)
         model.fit(data(), epochs=1, verbose=0, callbacks=[schedule, rates])
     assert rates.seen[:4] == pytest.approx(rates.seen[4:])
 

@@ -20,12 +20,12 @@ import tensorflow as tf
 from keras_seq import __version__, graph_sampling
 from keras_seq.generation import forbidden_ids, generate
 from keras_seq.sampling import SamplingSettings, next_token
-from keras_seq.stepping import step_model
 from keras_seq.text import KerasStep
 from keras_seq.threefry import uniform
 from keras_seq.vocabulary import WORD_PATTERN, Vocabulary
 from keras_seq_export.cpp_session import Request, run_in_cpp_session
-from keras_seq_export.signatures import state_name
+from keras_seq_export.graph_step import GraphStep, decode_endpoint
+from keras_seq_export.signatures import DECODE, state_name
 from keras_seq_export.verify import ExportError, compare, publishing, reference_logits
 
 _DECODED_TOKENS = 256  # tokens that the file's decoder is compared on
@@ -95,25 +95,17 @@ def export_saved_model(
     """
     if isinstance(max_length, bool) or not isinstance(max_length, int) or not 1 <= max_length < 2**31:
         raise ValueError(f"`max_length` must be a positive 32-bit integer. Received: max_length={max_length!r}")
-    decoder = step_model(model)
-    if keras.backend.standardize_dtype(decoder.inputs[0].dtype) != "int32":
-        raise ValueError(f"`model` must take token ids. Received: {model.name}, which takes {decoder.inputs[0].dtype}")
-    if decoder.outputs[0].shape[-1] != len(vocabulary):
-        raise ValueError(
-            f"`model` must give one logit a token of the vocabulary, {len(vocabulary)}. "
-            f"Received: {decoder.outputs[0].shape[-1]}"
-        )
-    with publishing(path) as temporary:
-        _write(decoder, vocabulary, pathlib.Path(temporary), max_length)
-        units = [state.shape[1] for state in decoder.inputs[1:]]
-        report = _verify(model, vocabulary, pathlib.Path(temporary), units, max_length)
-        extra = pathlib.Path(temporary, "assets.extra")
+    step = GraphStep(model, vocabulary)
+    with publishing(pathlib.Path(path)) as (partial,):
+        _write(step, vocabulary, partial, max_length)
+        report = _verify(model, vocabulary, partial, step.units, max_length)
+        extra = partial / "assets.extra"
         extra.mkdir()
         (extra / "report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     return report
 
 
-def _write(decoder: keras.Model, vocabulary: Vocabulary, directory: pathlib.Path, max_length: int) -> None:
+def _write(step: GraphStep, vocabulary: Vocabulary, directory: pathlib.Path, max_length: int) -> None:
     """Saves the two signatures. Only what they use is tracked, so that the weights are stored once."""
     with tempfile.TemporaryDirectory() as folder:
         vocabulary.save(pathlib.Path(folder, "vocab.txt"))
@@ -121,29 +113,9 @@ def _write(decoder: keras.Model, vocabulary: Vocabulary, directory: pathlib.Path
         archive = keras.export.ExportArchive()
         for table in tokenizer.tables:
             archive.track(table)
-        step = _GraphStep(decoder)
         archive.add_endpoint("serving_default", *_generate_endpoint(step, tokenizer, vocabulary, max_length))
-        archive.add_endpoint("decode", *_decode_endpoint(step))
+        archive.add_endpoint(DECODE, *decode_endpoint(step, batch=None))
         archive.write_out(os.fspath(directory), verbose=False)
-
-
-class _GraphStep:
-    """The one-step decoder with float32 states, whatever the model's own dtype."""
-
-    def __init__(self, decoder: keras.Model):
-        self._decoder = decoder
-        self.units = [state.shape[1] for state in decoder.inputs[1:]]
-        self._dtypes = [state.dtype for state in decoder.inputs[1:]]
-
-    def initial_states(self, batch: tf.Tensor) -> list[tf.Tensor]:
-        """Zeros, each `(batch, units)`."""
-        return [tf.zeros([batch, units]) for units in self.units]
-
-    def __call__(self, token: tf.Tensor, states: Sequence[tf.Tensor]) -> tuple[tf.Tensor, list[tf.Tensor]]:
-        """Token `(batch,)` and states -> logits `(batch, vocabulary)` and the new states."""
-        states = [tf.cast(state, dtype) for state, dtype in zip(states, self._dtypes, strict=True)]
-        logits, *states = self._decoder([token, *states], training=False)
-        return tf.cast(logits, tf.float32), [tf.cast(state, tf.float32) for state in states]
 
 
 class _GraphTokenizer:
@@ -207,23 +179,11 @@ def _require(condition: tf.Tensor, expected: str, received: tf.Tensor) -> tf.Ope
     return tf.debugging.Assert(tf.reduce_all(condition), [f"{expected} Received:", received], summarize=10)
 
 
-def _decode_endpoint(step: _GraphStep) -> tuple[Any, list[tf.TensorSpec]]:
-    """The function and the input signature of `decode`."""
-
-    def decode(token: tf.Tensor, *states: tf.Tensor) -> dict[str, tf.Tensor]:
-        logits, new_states = step(token, states)
-        return {"logits": logits, **{state_name(index): state for index, state in enumerate(new_states)}}
-
-    states = [tf.TensorSpec([None, units], tf.float32, state_name(index)) for index, units in enumerate(step.units)]
-    return decode, [tf.TensorSpec([None], tf.int32, "token"), *states]
-
-
 def _generate_endpoint(
-    step: _GraphStep, tokenizer: _GraphTokenizer, vocabulary: Vocabulary, max_length: int
+    step: GraphStep, tokenizer: _GraphTokenizer, vocabulary: Vocabulary, max_length: int
 ) -> tuple[Any, list[tf.TensorSpec]]:
     """The function and the input signature of `serving_default`."""
-    unknown = [] if vocabulary.unk_id is None else [vocabulary.unk_id]
-    forbidden = [vocabulary.pad_id, vocabulary.start_id, *unknown]
+    forbidden = forbidden_ids(vocabulary)
 
     # Defaults that are tensors end up in SignatureDef.defaults, and in the graph for whoever feeds it directly.
     def serving_default(

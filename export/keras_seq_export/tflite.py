@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import tempfile
 from collections import Counter
 from pathlib import Path
@@ -16,12 +17,12 @@ from ai_edge_litert.interpreter import Interpreter
 from keras_seq import __version__, graph_sampling
 from keras_seq.generation import forbidden_ids
 from keras_seq.sampling import SamplingSettings, next_token, softmax
-from keras_seq.stepping import step_model
 from keras_seq.threefry import uniform
 from keras_seq.vocabulary import Vocabulary
 from keras_seq_export.bundle import write_bundle
+from keras_seq_export.graph_step import GraphStep, decode_endpoint, named_states
 from keras_seq_export.runtime import LiteRTSampler
-from keras_seq_export.signatures import DECODE, LOG_PROBABILITY, LOGITS, NEXT_TOKEN, SAMPLE, TOKEN, UNIFORM, state_name
+from keras_seq_export.signatures import DECODE, LOG_PROBABILITY, NEXT_TOKEN, SAMPLE, TOKEN, UNIFORM, state_name
 from keras_seq_export.verify import ExportError, compare, publishing, reference_logits
 
 QUANTIZATIONS = ("none", "int8")
@@ -69,50 +70,54 @@ def export_tflite(
     if quantization not in QUANTIZATIONS:
         raise ValueError(f"`quantization` must be one of {', '.join(QUANTIZATIONS)}. Received: {quantization!r}")
     SamplingSettings(**(sampling or {}))
-    decoder = step_model(model)
-    if decoder.outputs[0].shape[-1] != len(vocabulary):
-        raise ValueError(
-            f"`model` must give one logit a token of the vocabulary, {len(vocabulary)}. "
-            f"Received: {decoder.outputs[0].shape[-1]}"
-        )
+    step = GraphStep(model, vocabulary)
     path = Path(path)
-    report_path = path.with_suffix(".report.json")
     config = {"format": 1, "keras_seq": __version__, "by_line": by_line, "quantization": quantization}
-    with publishing(path) as partial:
-        partial.write_bytes(_convert(decoder, vocabulary, quantization))
-        operators = _operators(partial)
+    with publishing(path, path.with_suffix(".report.json")) as (partial, partial_report):
+        partial.write_bytes(_convert(step, vocabulary, quantization))
+        operators, stored = _operators(partial), _stored_bytes(partial)
+        if quantization == "int8" and "int8" not in stored:
+            raise ExportError(
+                "int8 changes nothing in this model: the converter leaves weights of fewer than 1,024 numbers in float32; "
+                'use quantization="none"'
+            )
         write_bundle(partial, vocabulary, {**config, "sampling": sampling or {}})
         report = {
             **config,
             "operators": operators,
+            "stored_bytes": stored,
             "bytes": partial.stat().st_size,
             **_verify(model, vocabulary, partial, quantization),
             "vocabulary_sha256": vocabulary.sha256,
             "versions": {"keras": keras.__version__, "tensorflow": tf.__version__},
         }
-        partial_report = report_path.with_name(f".partial-{report_path.name}")
         partial_report.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-        os.replace(partial_report, report_path)
     return report
 
 
-def _convert(decoder: keras.Model, vocabulary: Vocabulary, quantization: str) -> bytes:
-    units = [state.shape[1] for state in decoder.inputs[1:]]
-    names = [state_name(index) for index in range(len(units))]
-    forbidden = forbidden_ids(vocabulary)
+def _convert(step: GraphStep, vocabulary: Vocabulary, quantization: str) -> bytes:
+    archive = keras.export.ExportArchive()
+    archive.add_endpoint(DECODE, *decode_endpoint(step, batch=1))
+    archive.add_endpoint(SAMPLE, *_sample_endpoint(step, forbidden_ids(vocabulary)))
+    with tempfile.TemporaryDirectory() as directory:
+        archive.write_out(directory, verbose=False)
+        converter = tf.lite.TFLiteConverter.from_saved_model(directory, signature_keys=[DECODE, SAMPLE])
+        # Builtins only: a Flex op would pull all of TensorFlow onto the device.
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+        if quantization == "int8":
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
+            # One scale a tensor: runtimes before 2.17 refuse dense layers with a scale a channel.
+            converter._experimental_disable_per_channel_quantization_for_dense_layers = True
+        try:
+            return converter.convert()
+        except Exception as error:  # The converter's own class is not public; its text runs to thousands of characters.
+            found = re.search(r"(?:TF Select|Custom) ops: (.+)", str(error))
+            reason = f"it needs {found[1]}" if found else str(error).partition("\n")[0][:200]
+            raise ExportError(f"the model does not convert to TFLite's builtin operators: {reason}") from error
 
-    def step(token: tf.Tensor, states: dict[str, tf.Tensor]) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
-        dtypes = [tensor.dtype for tensor in decoder.inputs[1:]]
-        inputs = [tf.cast(states[name], dtype) for name, dtype in zip(names, dtypes, strict=True)]
-        logits, *new = decoder([token, *inputs], training=False)
-        # The identity keeps names apart where an output is the input of another.
-        return tf.cast(logits, tf.float32), {
-            name: tf.identity(tf.cast(state, tf.float32)) for name, state in zip(names, new, strict=True)
-        }
 
-    def decode(token: tf.Tensor, **states: tf.Tensor) -> dict[str, tf.Tensor]:
-        logits, new_states = step(token, states)
-        return {LOGITS: logits, **new_states}
+def _sample_endpoint(step: GraphStep, forbidden: list[int]) -> tuple[Any, list[tf.TensorSpec]]:
+    """Returns the function and the input signature of `sample`."""
 
     def sample(
         token: tf.Tensor,
@@ -121,36 +126,28 @@ def _convert(decoder: keras.Model, vocabulary: Vocabulary, quantization: str) ->
         top_k: tf.Tensor,
         top_p: tf.Tensor,
         min_p: tf.Tensor,
-        **states: tf.Tensor,
+        *states: tf.Tensor,
     ) -> dict[str, tf.Tensor]:
         logits, new_states = step(token, states)
         drawn = graph_sampling.next_token(logits, uniform, temperature, top_k, top_p, min_p, forbidden)
-        return {NEXT_TOKEN: drawn, LOG_PROBABILITY: graph_sampling.log_probability(logits, drawn), **new_states}
+        log_probability = graph_sampling.log_probability(logits, drawn)
+        return {NEXT_TOKEN: drawn, LOG_PROBABILITY: log_probability, **named_states(new_states)}
 
-    def spec(dtype: tf.DType, name: str, *shape: int) -> tf.TensorSpec:
-        return tf.TensorSpec((1, *shape), dtype, name)
+    settings = [(TOKEN, tf.int32), (UNIFORM, tf.float32), ("temperature", tf.float32), ("top_k", tf.int32)]
+    settings += [("top_p", tf.float32), ("min_p", tf.float32)]
+    return sample, [*(tf.TensorSpec([1], dtype, name) for name, dtype in settings), *step.state_specs(1)]
 
-    states = {name: spec(tf.float32, name, size) for name, size in zip(names, units, strict=True)}
-    token = spec(tf.int32, TOKEN)
-    settings = [spec(tf.float32, UNIFORM), spec(tf.float32, "temperature"), spec(tf.int32, "top_k")]
-    settings += [spec(tf.float32, "top_p"), spec(tf.float32, "min_p")]
-    functions = {
-        DECODE: tf.function(decode).get_concrete_function(token, **states),
-        SAMPLE: tf.function(sample).get_concrete_function(token, *settings, **states),
-    }
-    archive = tf.Module()
-    # A plain tf.Module must track the variables themselves; with the Keras model alone the file would lose its weights.
-    archive.variables_of_the_model = [weight.value for weight in decoder.weights]
-    with tempfile.TemporaryDirectory() as directory:
-        tf.saved_model.save(archive, directory, signatures=functions)
-        converter = tf.lite.TFLiteConverter.from_saved_model(directory, signature_keys=[DECODE, SAMPLE])
-        # Builtins only: a Flex op would pull all of TensorFlow onto the device.
-        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
-        if quantization == "int8":
-            converter.optimizations = [tf.lite.Optimize.DEFAULT]
-            # One scale a tensor: runtimes before 2.17 refuse dense layers with a scale a channel.
-            converter._experimental_disable_per_channel_quantization_for_dense_layers = True
-        return converter.convert()
+
+def _stored_bytes(path: Path) -> dict[str, int]:
+    """Returns the bytes of the constants in the file by dtype."""
+    dtypes = {code: name.lower() for name, code in vars(schema.TensorType).items() if not name.startswith("_")}
+    model = schema.ModelT.InitFromPackedBuf(path.read_bytes())
+    buffers = {tensor.buffer: dtypes[tensor.type] for graph in model.subgraphs for tensor in graph.tensors}
+    stored: Counter[str] = Counter()
+    for index, dtype in buffers.items():
+        data = model.buffers[index].data
+        stored[dtype] += 0 if data is None else len(data)
+    return {dtype: size for dtype, size in sorted(stored.items()) if size}
 
 
 def _operators(path: Path) -> dict[str, dict[str, int]]:
@@ -174,13 +171,15 @@ def _verify(model: keras.Model, vocabulary: Vocabulary, path: Path, quantization
     """Compares `decode` with the sequence model and `sample` with the host's draw, over tokens drawn from the file itself."""
     runtime = LiteRTSampler(path)
     settings, forbidden = SamplingSettings(), forbidden_ids(vocabulary)
+    # No model has learned what follows <eos>.
+    going_on = [*forbidden, vocabulary.eos_id]
     tokens, logits, states = [vocabulary.start_id], [], runtime.initial_states()
     before = []
     for position in range(CHECKED_TOKENS):
         before.append(states)
         answer, states = runtime(tokens[-1], states)
         logits.append(answer.copy())
-        tokens.append(next_token(answer, float(uniform(0, position)), settings, forbidden, []))
+        tokens.append(next_token(answer, float(uniform(0, position)), settings, going_on, []))
     actual, read = np.stack(logits), np.array(tokens[:-1], np.int32)
     expected = reference_logits(model, read)
     if quantization == "none":

@@ -20,32 +20,45 @@ class ExportError(RuntimeError):
 
 
 @contextlib.contextmanager
-def publishing(target: str | os.PathLike[str]) -> Iterator[Path]:
-    """Gives a temporary path beside `target`; renames it to `target` at the end, or removes it after an error.
+def publishing(*targets: Path) -> Iterator[tuple[Path, ...]]:
+    """Gives a temporary path beside each target; renames each to its target at the end, or removes them after an error.
 
     Raises:
-        ExportError: `target` exists, or its folder cannot be written.
+        ExportError: a target exists, or its folder cannot be written.
     """
-    target = Path(target)
-    if target.exists():
-        raise ExportError(f"{target} exists: choose another name, or remove it first")
-    temporary = target.with_name(f".partial-{os.getpid()}-{target.name}")
+    for target in targets:
+        if target.exists():
+            raise ExportError(f"{target} exists: choose another name, or remove it first")
+    temporaries = tuple(target.with_name(f".partial-{os.getpid()}-{target.name}") for target in targets)
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        os.replace(temporary, target)
+        for target in targets:
+            target.parent.mkdir(parents=True, exist_ok=True)
+        yield temporaries
+        for temporary, target in zip(temporaries, targets, strict=True):
+            os.replace(temporary, target)
     except OSError as error:
-        raise ExportError(f"{target} cannot be written: {error.strerror or error}") from error
+        raise ExportError(f"{targets[0]} cannot be written: {error.strerror or error}") from error
     finally:
-        if temporary.is_dir():
-            shutil.rmtree(temporary)
-        else:
-            temporary.unlink(missing_ok=True)
+        for temporary in temporaries:
+            if temporary.is_dir():
+                shutil.rmtree(temporary)
+            else:
+                temporary.unlink(missing_ok=True)
 
 
 def reference_logits(model: "keras.Model", tokens: np.ndarray) -> np.ndarray:
     """Returns the logits `(time, vocabulary)` float32 that the sequence model gives for tokens `(time,)`, the first `<s>`."""
-    return np.asarray(model(np.asarray(tokens, np.int32)[None], training=False)[0], np.float32)
+    from keras_seq.stateful import is_stateful, stateful_copy
+
+    row = np.asarray(tokens, np.int32)[None]
+    if tuple(model.inputs[0].shape) == (None, None) and not is_stateful(model):
+        return np.asarray(model(row, training=False)[0], np.float32)
+    # Built for a fixed batch or time: a copy that carries its state reads the row in pieces of that time.
+    carried = stateful_copy(model, batch_size=1)
+    time = model.inputs[0].shape[1] or row.shape[1]
+    padded = np.pad(row, ((0, 0), (0, -row.shape[1] % time)))
+    pieces = [carried(padded[:, start : start + time], training=False) for start in range(0, row.shape[1], time)]
+    return np.concatenate([np.asarray(piece[0], np.float32) for piece in pieces])[: row.shape[1]]
 
 
 def compare(name: str, expected: np.ndarray, actual: np.ndarray, tolerance: float = TOLERANCE) -> float:
