@@ -159,6 +159,12 @@ def test_a_layer_that_tflite_lacks_is_named(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_model_in_half_precision_is_refused(tmp_path):
+    model = stack(ks.GRU(8, return_sequences=True, dtype="mixed_float16"))
+    with pytest.raises(ValueError, match=r"must compute in float32.* in float16; build it again"):
+        export_tflite(model, VOCABULARY, tmp_path / "model.tflite")
+
+
 def test_int8_that_changes_nothing_is_refused(model, tmp_path):
     tiny = stack(keras.layers.SimpleRNN(4, return_sequences=True))
     with pytest.raises(ExportError, match="int8 changes nothing"):

@@ -20,6 +20,7 @@ class GraphStep:
 
     Attributes:
         units: the size of each state.
+        dtypes: the model's own dtype of each state.
 
     Raises:
         ValueError: `model` cannot be stepped, does not take token ids, or is not of this vocabulary.
@@ -32,7 +33,7 @@ class GraphStep:
             raise ValueError(f"`model` must take token ids. Received: {model.name}, which takes {token.dtype}")
         check_vocabulary_size(self._decoder.outputs[0].shape[-1], vocabulary)
         self.units: list[int] = [state.shape[1] for state in states]
-        self._dtypes = [state.dtype for state in states]
+        self.dtypes = [keras.backend.standardize_dtype(state.dtype) for state in states]
 
     def initial_states(self, batch: tf.Tensor) -> list[tf.Tensor]:
         """Returns zeros, each `(batch, units)`."""
@@ -40,7 +41,7 @@ class GraphStep:
 
     def __call__(self, token: tf.Tensor, states: Sequence[tf.Tensor]) -> tuple[tf.Tensor, list[tf.Tensor]]:
         """Token `(batch,)` and states -> logits `(batch, vocabulary)` and the new states."""
-        states = [tf.cast(state, dtype) for state, dtype in zip(states, self._dtypes, strict=True)]
+        states = [tf.cast(state, dtype) for state, dtype in zip(states, self.dtypes, strict=True)]
         logits, *states = self._decoder([token, *states], training=False)
         return tf.cast(logits, tf.float32), [tf.cast(state, tf.float32) for state in states]
 

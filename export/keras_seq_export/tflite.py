@@ -71,6 +71,11 @@ def export_tflite(
         raise ValueError(f"`quantization` must be one of {', '.join(QUANTIZATIONS)}. Received: {quantization!r}")
     SamplingSettings(**(sampling or {}))
     step = GraphStep(model, vocabulary)
+    if set(step.dtypes) != {"float32"}:
+        raise ValueError(
+            f"`model` must compute in float32, as TFLite's operators do. Received: {model.name} in {step.dtypes[0]}; "
+            "build it again under the float32 policy and give it the weights with `set_weights`"
+        )
     path = Path(path)
     config = {"format": 1, "keras_seq": __version__, "by_line": by_line, "quantization": quantization}
     with publishing(path, path.with_suffix(".report.json")) as (partial, partial_report):
