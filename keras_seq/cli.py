@@ -1,14 +1,13 @@
 """`keras-seq`: train, sample, evaluate, export and the demo, from a shell."""
 
 import argparse
+import faulthandler
+import functools
 import math
 import os
 import sys
 from pathlib import Path
 from typing import Any
-
-# Before TensorFlow loads: its start-up notices are no concern of who runs this program.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 FORMATS = ("tflite", "saved_model", "all")
 SPLITS = ("held_out", "validation", "test", "train")
@@ -16,6 +15,8 @@ SPLITS = ("held_out", "validation", "test", "train")
 
 def run() -> None:
     """Entry point: parses the command line with absl, prints any expected error as one sentence."""
+    if "TF_CPP_MIN_LOG_LEVEL" not in os.environ:
+        _hide_native_notices()
     from absl import app, logging
     from absl.flags import argparse_flags
 
@@ -25,6 +26,14 @@ def run() -> None:
         return build_parser(argparse_flags.ArgumentParser).parse_args(arguments[1:])
 
     app.run(main, flags_parser=parse)
+
+
+def _hide_native_notices() -> None:
+    """Leaves stderr to Python: TensorFlow and LiteRT write start-up notices there that no setting of theirs turns off."""
+    sys.stderr.flush()
+    sys.stderr = os.fdopen(os.dup(2), "w", buffering=1, encoding=sys.stderr.encoding, errors="backslashreplace")
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    faulthandler.enable(sys.stderr)  # A crash in native code must still say something.
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -51,15 +60,16 @@ def build_parser(parser_class: type[argparse.ArgumentParser] = argparse.Argument
         allow_abbrev=False,  # else absl takes --run for a short form of its own --run_with_pdb
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    add_command = functools.partial(commands.add_parser, allow_abbrev=False)
 
-    demo = commands.add_parser("demo", help="learn the built-in grammar, see what a plain RNN forgets, export, sample")
+    demo = add_command("demo", help="learn the built-in grammar, see what a plain RNN forgets, export, sample")
     demo.add_argument("--run", default="demo", help="directory to make (default: demo)")
     demo.add_argument("--seed", type=int, default=0)
     demo.set_defaults(command=_demo)
 
-    train = commands.add_parser("train", help="train a model on a text")
+    train = add_command("train", help="train a model on a text")
     train.add_argument(
-        "--corpus", action="append", help="text file, may be repeated (default: the built-in agreement grammar)"
+        "--corpus", action="append", help="text file, may be repeated (default: agreement, the built-in grammar)"
     )
     train.add_argument("--run", help="run directory to make (default: runs/NAME)")
     train.add_argument(
@@ -83,7 +93,7 @@ def build_parser(parser_class: type[argparse.ArgumentParser] = argparse.Argument
     train.add_argument("--seed", type=int, default=0)
     train.set_defaults(command=_train)
 
-    sample = commands.add_parser("sample", help="write text with a run or a .tflite")
+    sample = add_command("sample", help="write text with a run or a .tflite")
     _add_source(sample)
     sample.add_argument("--prompt", default="")
     sample.add_argument("--max_tokens", type=int, default=200)
@@ -94,15 +104,15 @@ def build_parser(parser_class: type[argparse.ArgumentParser] = argparse.Argument
     sample.add_argument("--allow_unk", action="store_true", default=None, help="let <unk> be drawn")
     sample.set_defaults(command=_sample)
 
-    evaluate = commands.add_parser("evaluate", help="measure a run or a .tflite on held-out text")
+    evaluate = add_command("evaluate", help="measure a run or a .tflite on held-out text")
     _add_source(evaluate)
-    evaluate.add_argument("--corpus", action="append", help="text file (default: that of the run)")
+    evaluate.add_argument("--corpus", action="append", help="text file, or agreement (default: that of the run)")
     evaluate.add_argument(
         "--split", default="held_out", choices=SPLITS, help="held_out is validation and test together"
     )
     evaluate.set_defaults(command=_evaluate)
 
-    export = commands.add_parser("export", help="write a .tflite and a SavedModel of a run")
+    export = add_command("export", help="write a .tflite and a SavedModel of a run")
     export.add_argument("--run", required=True)
     export.add_argument("--format", default="all", choices=FORMATS)
     export.add_argument("--output", help="directory to write into (default: RUN/export)")
@@ -128,7 +138,8 @@ def _train(arguments: argparse.Namespace) -> None:
     from keras_seq.runs import refuse_existing
     from keras_seq.vocabulary import Level, Vocabulary
 
-    corpus = load_corpus(arguments.corpus or "agreement")
+    source = _corpus_source(arguments.corpus or ["agreement"])
+    corpus = load_corpus(source)
     directory = Path(arguments.run or f"runs/{corpus.name}")
     refuse_existing(directory)
     by_line = arguments.by_line or corpus.by_line
@@ -140,7 +151,7 @@ def _train(arguments: argparse.Namespace) -> None:
     if not any(value is not None for value in clipping.values()):
         clipping["clipnorm"] = 1.0
     config: dict[str, Any] = {
-        "corpus": [os.path.abspath(path) for path in arguments.corpus] if arguments.corpus else "agreement",
+        "corpus": source,
         "by_line": by_line,
         "cell": arguments.cell,
         "units": _units(arguments.units),
@@ -161,6 +172,11 @@ def _train(arguments: argparse.Namespace) -> None:
     print(f"run directory: {run.directory}\n\nNext:")
     print(f"  keras-seq sample --run={run.directory} --seed=7\n  keras-seq evaluate --run={run.directory}")
     print(f"  keras-seq export --run={run.directory}")
+
+
+def _corpus_source(names: list[str]) -> str | list[str]:
+    """Returns the files' absolute paths, so that a run is evaluated from any directory, or the name of the grammar."""
+    return "agreement" if names == ["agreement"] else [os.path.abspath(name) for name in names]
 
 
 def _units(text: str) -> list[int]:
@@ -199,17 +215,15 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         from keras_seq_export.runtime import LiteRTSampler
 
         sampler = LiteRTSampler(arguments.model)
-        corpus_path = arguments.corpus or ("agreement" if sampler.config.get("corpus") == "agreement" else None)
         by_line = bool(sampler.config.get("by_line"))
-        if corpus_path is None:
+        if not arguments.corpus:
             raise ValueError("a .tflite does not name the text it learned from: give it as --corpus=FILE")
     else:
         from keras_seq.runs import load_run
 
         run = load_run(Path(arguments.run))
-        corpus_path = arguments.corpus or run.config["corpus"]
         by_line = run.config["by_line"]
-    corpus = load_corpus(corpus_path)
+    corpus = load_corpus(_corpus_source(arguments.corpus) if arguments.corpus else run.config["corpus"])
     text = corpus.validation + corpus.test if arguments.split == "held_out" else getattr(corpus, arguments.split)
     if arguments.model:
         from keras_seq.evaluation import evaluate_step

@@ -8,6 +8,7 @@ import numpy as np
 
 from keras_seq.batches import padded
 from keras_seq.generation import Step, score, segments
+from keras_seq.sampling import log_softmax
 from keras_seq.stateful import reset_states, stateful_copy
 from keras_seq.vocabulary import Vocabulary
 
@@ -98,7 +99,4 @@ def _lines_nats(model: keras.Model, rows: list[np.ndarray], vocabulary: Vocabula
 
 
 def _cross_entropy(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    logits = logits.astype(np.float64)
-    largest = logits.max(axis=-1, keepdims=True)
-    log_total = np.log(np.exp(logits - largest).sum(axis=-1)) + largest[..., 0]
-    return log_total - np.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
+    return -np.take_along_axis(log_softmax(logits), targets[..., None], axis=-1)[..., 0]

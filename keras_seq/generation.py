@@ -1,13 +1,12 @@
 """The one token loop of every Python runtime: feed a token, draw the next from the logits, feed it back."""
 
-import math
 import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 
-from keras_seq.sampling import SamplingSettings, next_token
+from keras_seq.sampling import SamplingSettings, log_softmax, next_token
 from keras_seq.threefry import seed_words, uniform
 from keras_seq.vocabulary import Vocabulary
 
@@ -104,9 +103,7 @@ def score(step: Step, vocabulary: Vocabulary, parts: Iterable[Sequence[int] | np
         states, token = step.initial_states(), vocabulary.start_id
         for target in np.asarray(part).tolist():
             logits, states = step(token, states)
-            wide = logits.astype(np.float64)
-            largest = wide.max()
-            nats += math.log(np.exp(wide - largest).sum()) + largest - wide[target]
+            nats -= log_softmax(logits)[target]
             token = target
             tokens += 1
     return float(nats), tokens

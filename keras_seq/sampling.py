@@ -117,6 +117,13 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     return weights / weights.sum(axis=-1, keepdims=True)
 
 
+def log_softmax(logits: np.ndarray) -> np.ndarray:
+    """Returns log-probabilities of logits `(..., vocabulary)`, in nats and float64, as sums over long texts need."""
+    wide = logits.astype(np.float64)
+    wide -= wide.max(axis=-1, keepdims=True)
+    return wide - np.log(np.exp(wide).sum(axis=-1, keepdims=True))
+
+
 def draw(logits: np.ndarray, uniform: float) -> int:
     """Returns the first id whose cumulative probability exceeds `uniform` in [0, 1). logits: `(vocabulary,)`.
 

@@ -89,8 +89,24 @@ def test_bad_input_is_one_sentence(folder, arguments, words):
     (folder / SHORT).write_text("to be")
     answer = keras_seq(*arguments, cwd=folder)
     assert answer.returncode != 0
-    message = [line for line in answer.stderr.splitlines() if line.startswith("keras-seq: ")]
-    assert len(message) == 1
-    assert words in message[0]
-    assert "Traceback" not in answer.stderr
+    (message,) = answer.stderr.splitlines()  # TensorFlow's own notices do not come through.
+    assert message.startswith("keras-seq: ")
+    assert words in message
     assert not (folder / "new").exists()
+
+
+@pytest.mark.parametrize("arguments", [["train", "--unit=8"], ["sample", "--run=fox", "--temp=1"], ["nonsense"], []])
+def test_a_misspelt_option_or_command_is_refused(folder, arguments):
+    answer = keras_seq(*arguments, cwd=folder)
+    assert answer.returncode == 2
+    assert answer.stderr.splitlines()[-1].startswith("keras-seq")
+    assert "Traceback" not in answer.stderr
+
+
+def test_the_built_in_grammar_by_its_name(folder):
+    options = ("--units=4", "--minutes=0.01", "--run=grammar")
+    answer = keras_seq("train", "--corpus=agreement", *options, cwd=folder)
+    assert answer.returncode == 0, answer.stderr
+    answer = keras_seq("evaluate", "--run=grammar", "--corpus=agreement", "--split=test", cwd=folder)
+    assert answer.stdout.startswith("agreement, test: ")
+    assert answer.stderr == ""

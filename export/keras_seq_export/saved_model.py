@@ -19,18 +19,17 @@ import tensorflow as tf
 
 from keras_seq import __version__, graph_sampling
 from keras_seq.generation import forbidden_ids, generate
-from keras_seq.sampling import SamplingSettings, next_token
+from keras_seq.sampling import SamplingSettings
 from keras_seq.text import KerasStep
 from keras_seq.threefry import uniform
 from keras_seq.vocabulary import WORD_PATTERN, Vocabulary
 from keras_seq_export.cpp_session import Request, run_in_cpp_session
 from keras_seq_export.graph_step import GraphStep, decode_endpoint
 from keras_seq_export.signatures import DECODE, state_name
-from keras_seq_export.verify import ExportError, compare, publishing, reference_logits
+from keras_seq_export.verify import ExportError, compare, possible_draws, publishing, reference_logits
 
 _DECODED_TOKENS = 256  # tokens that the file's decoder is compared on
 _WRITTEN_TOKENS = 64  # tokens of each text that is compared
-_NUDGE = 1e-5  # probability; what rounding may move an edge of the cumulative distribution
 
 
 def export_saved_model(
@@ -394,19 +393,13 @@ def _compare_texts(
 
 
 def _explained_by_rounding(step: KerasStep, vocabulary: Vocabulary, text: _Text, ids: Sequence[int]) -> bool:
-    """Whether Keras, led along the tokens that the file drew, draws each of them with a number a nudge away at most.
-
-    With ten thousand tokens there are ten thousand edges between them, and now and then a number falls between the
-    places where two runtimes put the same edge.
-    """
+    """Whether Keras, led along the tokens that the file drew, may draw each of them but for rounding."""
     forbidden = forbidden_ids(vocabulary)
     states = step.initial_states()
     for token in (vocabulary.start_id, *vocabulary.encode(text.prompt).tolist()):
         logits, states = step(token, states)
     for position, token in enumerate((*ids, vocabulary.eos_id)[: text.max_tokens]):
-        number = float(uniform(text.seed, position))
-        nudged = (number, max(number - _NUDGE, 0.0), min(number + _NUDGE, 1 - 2.0**-24))
-        if token not in [next_token(logits, u, text.settings, forbidden, ()) for u in nudged]:
+        if token not in possible_draws(logits, float(uniform(text.seed, position)), text.settings, forbidden):
             return False
         logits, states = step(token, states)
     return True

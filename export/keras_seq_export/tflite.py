@@ -16,19 +16,18 @@ from ai_edge_litert.interpreter import Interpreter
 
 from keras_seq import __version__, graph_sampling
 from keras_seq.generation import forbidden_ids
-from keras_seq.sampling import SamplingSettings, next_token, softmax
+from keras_seq.sampling import SamplingSettings, log_softmax, next_token
 from keras_seq.threefry import uniform
 from keras_seq.vocabulary import Vocabulary
 from keras_seq_export.bundle import write_bundle
 from keras_seq_export.graph_step import GraphStep, decode_endpoint, named_states
 from keras_seq_export.runtime import LiteRTSampler
 from keras_seq_export.signatures import DECODE, LOG_PROBABILITY, NEXT_TOKEN, SAMPLE, TOKEN, UNIFORM, state_name
-from keras_seq_export.verify import ExportError, compare, publishing, reference_logits
+from keras_seq_export.verify import ExportError, compare, possible_draws, publishing, reference_logits
 
 QUANTIZATIONS = ("none", "int8")
 CHECKED_TOKENS = 256
 LARGEST_LOSS = 0.05  # nats a token that int8 weights may cost on the checked tokens
-NEAR_TIE = 1e-5  # of probability: a draw this near to a step of the CDF may fall on either side by rounding
 
 
 def export_tflite(
@@ -197,21 +196,15 @@ def _verify(model: keras.Model, vocabulary: Vocabulary, path: Path, quantization
 def _quality(expected: np.ndarray, actual: np.ndarray) -> dict[str, float]:
     """What quantization costs: extra nats a token under the float model's own distribution, and the greedy token's agreement."""
     difference = compare(DECODE, expected, actual, tolerance=np.inf)
-    probabilities = softmax(expected).astype(np.float64)
     # The Kullback-Leibler divergence: how many nats a token the file loses on text of the model's own.
-    loss = float((probabilities * (_log_softmax(expected) - _log_softmax(actual))).sum(-1).mean())
+    of_model, of_file = log_softmax(expected), log_softmax(actual)
+    loss = float((np.exp(of_model) * (of_model - of_file)).sum(-1).mean())
     if loss > LARGEST_LOSS:
         raise ExportError(
             f"{DECODE}: 8-bit weights cost {loss:.4f} nats a token, more than {LARGEST_LOSS}; logits differ by up to {difference:.3g}"
         )
     agreement = float((expected.argmax(-1) == actual.argmax(-1)).mean())
     return {"largest_difference": difference, "nats_lost": loss, "greedy_agreement": agreement}
-
-
-def _log_softmax(logits: np.ndarray) -> np.ndarray:
-    wide = logits.astype(np.float64)
-    wide -= wide.max(-1, keepdims=True)
-    return wide - np.log(np.exp(wide).sum(-1, keepdims=True))
 
 
 def _verify_sample(
@@ -239,10 +232,7 @@ def _verify_sample(
             **{state_name(index): state for index, state in enumerate(states[position])},
         )
         drawn = int(answer[NEXT_TOKEN][0])
-        nearby = {
-            next_token(logits[position], min(max(number + shift, 0.0), 1 - 2**-24), settings, forbidden, [])
-            for shift in (0.0, -NEAR_TIE, NEAR_TIE)
-        }
+        nearby = possible_draws(logits[position], number, settings, forbidden)
         if drawn not in nearby:
             raise ExportError(
                 f"{SAMPLE}: token {position} drawn by the file is {drawn}, by the host one of {sorted(nearby)}"

@@ -3,16 +3,19 @@
 import contextlib
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from keras_seq.sampling import SamplingSettings, next_token
+
 if TYPE_CHECKING:
     import keras
 
 TOLERANCE = 1e-4  # of a logit; float32 kernels differ by about 1e-6 after hundreds of steps
+NEAR_TIE = 1e-5  # of probability; what rounding may move an edge of the cumulative distribution
 
 
 class ExportError(RuntimeError):
@@ -77,3 +80,16 @@ def compare(name: str, expected: np.ndarray, actual: np.ndarray, tolerance: floa
             f"{name}: the file differs from the model by up to {difference:.3g}, more than {tolerance:g}; nothing was published"
         )
     return difference
+
+
+def possible_draws(
+    logits: np.ndarray, uniform: float, settings: SamplingSettings, forbidden: Sequence[int]
+) -> set[int]:
+    """Returns the tokens that runtimes may draw from logits `(vocabulary,)` that differ by rounding: mostly one.
+
+    With ten thousand tokens there are ten thousand edges between them, and now and then a uniform falls between the
+    places where two runtimes put the same edge.
+    """
+    shifts = (0.0, -NEAR_TIE, NEAR_TIE)
+    nearby = (min(max(uniform + shift, 0.0), 1 - 2**-24) for shift in shifts)
+    return {next_token(logits, number, settings, forbidden, ()) for number in nearby}
