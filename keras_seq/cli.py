@@ -95,12 +95,16 @@ def build_parser(parser_class: type[argparse.ArgumentParser] = argparse.Argument
 
     sample = add_command("sample", help="write text with a run or a .tflite")
     _add_source(sample)
-    sample.add_argument("--prompt", default="")
-    sample.add_argument("--max_tokens", type=int, default=200)
+    sample.add_argument("--prompt", default="", help="text to go on from (default: none)")
+    sample.add_argument("--max_tokens", type=int, default=200, help="tokens to write at most (default: 200)")
     sample.add_argument("--seed", type=int, help="the same seed gives the same text from a run and from its .tflite")
-    for name, kind in (("temperature", float), ("top_k", int), ("top_p", float), ("min_p", float)):
-        sample.add_argument(f"--{name}", type=kind)
-    sample.add_argument("--repetition_penalty", type=float)
+    sample.add_argument("--temperature", type=float, help="below 1 safer, above 1 wilder, 0 greedy (default: 1)")
+    sample.add_argument("--top_k", type=int, help="draw from the k most likely tokens (default: 0, off)")
+    sample.add_argument("--top_p", type=float, help="draw from the most likely tokens that make up p (default: 1, off)")
+    sample.add_argument("--min_p", type=float, help="draw tokens of at least this share of the likeliest (default: 0)")
+    sample.add_argument(
+        "--repetition_penalty", type=float, help="above 1 avoids tokens already there (default: 1, off)"
+    )
     sample.add_argument("--allow_unk", action="store_true", default=None, help="let <unk> be drawn")
     sample.set_defaults(command=_sample)
 
