@@ -10,6 +10,8 @@ from keras_seq.sampling import SamplingSettings, log_softmax, next_token
 from keras_seq.threefry import seed_words, uniform
 from keras_seq.vocabulary import Vocabulary
 
+_BLOCK = 256  # uniforms at a time: one by one they cost more than a small model's step
+
 
 class Step(Protocol):
     """One step of a recurrent language model, in whatever runtime.
@@ -48,6 +50,7 @@ def generate(
     is not given out. Arguments as in `keras_seq.generate`.
 
     Raises:
+        TypeError: a setting has a name that `SamplingSettings` does not know.
         ValueError: an argument is out of range, or the prompt has characters that the vocabulary lacks. While drawing: a logit is
             not a number; the step is named.
     """
@@ -65,13 +68,14 @@ def _pieces(
     step: Step, vocabulary: Vocabulary, history: list[int], max_tokens: int, seed: int, settings: SamplingSettings
 ) -> Iterator[str]:
     forbidden = forbidden_ids(vocabulary, settings.allow_unk)
-    uniforms = uniform(seed, np.arange(max_tokens))
     states = step.initial_states()
     for token in [vocabulary.start_id, *history]:
         logits, states = step(token, states)
     for position in range(max_tokens):
+        if position % _BLOCK == 0:
+            uniforms = uniform(seed, position + np.arange(_BLOCK))
         try:
-            token = next_token(logits, uniforms[position], settings, forbidden, history)
+            token = next_token(logits, uniforms[position % _BLOCK], settings, forbidden, history)
         except ValueError as error:
             raise ValueError(f"token {position} of the continuation cannot be drawn: {error}") from error
         if token == vocabulary.eos_id:

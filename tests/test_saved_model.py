@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 import keras_seq as ks
-from keras_seq.sampling import SamplingSettings
+from keras_seq.sampling import SamplingSettings, log_softmax
 from keras_seq.threefry import uniform
 from keras_seq_export import ExportError, saved_model
 from keras_seq_export.cpp_session import Request, SessionError, run_in_cpp_session
@@ -152,7 +152,7 @@ def test_the_file_carries_its_vocabulary_its_report_and_its_weights_once(exporte
     assert report["vocabulary"]["sha256"] == vocabulary.sha256
     assert report["signatures"]["decode"]["tokens_compared"] >= 200
     assert report["signatures"]["decode"]["largest_difference"] < 1e-4
-    assert report["signatures"]["serving_default"] == {"texts_compared": 4, "texts_decided_by_rounding": 0}
+    assert report["signatures"]["serving_default"]["texts_compared"] == 4
     (weights,) = (directory / "variables").glob("*.data*")
     assert report["bytes"][f"variables/{weights.name}"] == weights.stat().st_size
     needed = sum(weight.nbytes for weight in model.get_weights())
@@ -207,8 +207,9 @@ def test_foreign_characters_are_an_error_at_the_character_level_only(exported):
 def test_many_states_dropout_and_a_short_limit(tmp_path):
     vocabulary = ks.Vocabulary.from_text("the cats were full")
     model = tiny_model(vocabulary, cell="lstm", units=[8, 4], dropout=0.5)
-    report = saved_model.export_saved_model(model, vocabulary, tmp_path / "1", max_length=9)
-    assert report["signatures"]["serving_default"]["texts_compared"] == 4
+    saved_model.export_saved_model(model, vocabulary, tmp_path / "1", max_length=9)
+    (answer,) = run_in_cpp_session(tmp_path / "1", [("serving_default", {"prompt": ["the "], "seed": [3]})])
+    assert answer["text"][0].decode() == ks.sample(model, vocabulary, "the ", max_tokens=5, seed=3)
 
 
 def test_a_file_with_other_weights_is_refused_and_nothing_is_left(tmp_path, monkeypatch):
@@ -238,11 +239,51 @@ def test_a_file_with_another_vocabulary_is_refused_and_nothing_is_left(tmp_path,
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("output", ["text", "length", "log_probability", "finish_reason"])
+def test_a_file_with_one_wrong_output_is_refused_and_nothing_is_left(output, tmp_path, monkeypatch):
+    vocabulary = ks.Vocabulary.from_text("the cats were full")
+    wrong = {
+        "text": lambda text: text + "s",
+        "length": lambda length: tf.maximum(length - 1, 0),
+        "log_probability": lambda nats: nats - 0.1,
+        "finish_reason": lambda reason: tf.where(reason == "eos", "length", "eos"),
+    }[output]
+    endpoint = saved_model._generate_endpoint
+
+    def sabotaged(*arguments):
+        function, signature = endpoint(*arguments)
+
+        def serving_default(*inputs, **more):
+            outputs = function(*inputs, **more)
+            return {**outputs, output: wrong(outputs[output])}
+
+        return serving_default, signature
+
+    monkeypatch.setattr(saved_model, "_generate_endpoint", sabotaged)
+    with pytest.raises(ExportError, match="serving_default must write what the model writes"):
+        saved_model.export_saved_model(tiny_model(vocabulary), vocabulary, tmp_path / "1")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_operation_that_needs_python_is_refused(tmp_path):
+    vocabulary = ks.Vocabulary.from_text("the cats were full")
+    tokens = keras.Input((None,), dtype="int32")
+    values = ks.GRU(4, return_sequences=True)(keras.layers.Embedding(len(vocabulary), 4)(tokens))
+    in_python = keras.layers.Lambda(
+        lambda x: tf.ensure_shape(tf.numpy_function(np.tanh, [x], tf.float32), x.shape),
+        output_shape=lambda shape: shape,
+    )
+    model = keras.Model(tokens, keras.layers.Dense(len(vocabulary))(in_python(values)))
+    with pytest.raises(ExportError, match=r"does not run in TensorFlow's C\+\+ session: .*PyFunc"):
+        saved_model.export_saved_model(model, vocabulary, tmp_path / "1")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_model_that_answers_nan_is_refused(tmp_path):
     vocabulary = ks.Vocabulary.from_text("the cats were full")
     model = tiny_model(vocabulary)
     model.set_weights([weight * np.nan for weight in model.get_weights()])
-    with pytest.raises((ExportError, SessionError, ValueError)):
+    with pytest.raises(ExportError, match="weights must be finite"):
         saved_model.export_saved_model(model, vocabulary, tmp_path / "1")
     assert list(tmp_path.iterdir()) == []
 
@@ -251,7 +292,7 @@ def test_what_exists_is_left_alone(tmp_path):
     vocabulary = ks.Vocabulary.from_text("the cats were full")
     (tmp_path / "1").mkdir()
     (tmp_path / "1" / "mine").write_text("mine")
-    with pytest.raises(ExportError, match="1"):
+    with pytest.raises(ExportError, match="1 exists: choose another name"):
         saved_model.export_saved_model(tiny_model(vocabulary), vocabulary, tmp_path / "1")
     assert [path.name for path in tmp_path.rglob("*")] == ["1", "mine"]
 
@@ -284,8 +325,13 @@ def test_only_rounding_excuses_another_text():
             return np.log(np.array([1, 1, 0.1, edge - 0.1, 0.8 - edge, 0.2], np.float32)), states
 
     text = saved_model._Text("", 1, seed, SamplingSettings())
-    excused = [
-        saved_model._explained_by_rounding(Step(), vocabulary, text, vocabulary.encode(token).tolist())
-        for token in "abc"
-    ]
-    assert excused == [True, True, False]
+
+    def compared(token):
+        log_probability = log_softmax(Step()(0, [])[0])[vocabulary.encode(token)[0]]
+        answer = {"text": token.encode(), "token_ids": vocabulary.encode(token), "length": 1}
+        answer |= {"finish_reason": b"length", "log_probability": log_probability}
+        return saved_model._compare_text(Step(), vocabulary, text, answer)
+
+    assert compared("a") == compared("b") == 1
+    with pytest.raises(ExportError, match=r"token 0 must be one of \[3, 4\]"):
+        compared("c")

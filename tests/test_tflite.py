@@ -4,11 +4,13 @@ import json
 import subprocess
 import sys
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from ai_edge_litert.interpreter import Interpreter
 
 import keras_seq as ks
 from keras_seq_export import ExportError, LiteRTSampler, export_tflite, tflite
@@ -71,13 +73,13 @@ def test_the_file_gives_the_models_logits(name, tmp_path):
 
 def test_the_report(model, exported):
     path, report = exported
-    assert json.loads(path.with_suffix(".report.json").read_text()) == report
+    assert json.loads(path.with_name("hamlet.tflite.report.json").read_text()) == report
     assert list(report["operators"]) == ["decode", "sample"]
     assert report["tokens_compared"] >= 200
     kernels = [weight for weight in model.weights if "bias" not in weight.path]
     assert report["stored_bytes"]["float32"] >= sum(4 * weight.value.numpy().size for weight in kernels)
     assert report["bytes"] == path.stat().st_size
-    assert sorted(file.name for file in path.parent.iterdir()) == ["hamlet.report.json", "hamlet.tflite"]
+    assert sorted(file.name for file in path.parent.iterdir()) == ["hamlet.tflite", "hamlet.tflite.report.json"]
 
 
 def test_any_zip_reader_gets_the_vocabulary(exported):
@@ -159,6 +161,101 @@ def test_a_layer_that_tflite_lacks_is_named(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("name", "wrong", "words"),
+    [
+        ("next_token", lambda *arguments: tf.constant([5]), "sample: token"),
+        ("log_probability", lambda *arguments: tf.constant([-1.0]), "sample, log_probability"),
+    ],
+)
+def test_a_file_that_draws_wrongly_is_refused(name, wrong, words, model, tmp_path, monkeypatch):
+    monkeypatch.setattr(tflite.graph_sampling, name, wrong)
+    with pytest.raises(ExportError, match=words):
+        export_tflite(model, VOCABULARY, tmp_path / "wrong.tflite")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_whose_sample_loses_the_state_is_refused(model, tmp_path, monkeypatch):
+    endpoint = tflite._sample_endpoint
+
+    def forgetful(*arguments):
+        function, signature = endpoint(*arguments)
+
+        def sample(*inputs):
+            outputs = function(*inputs)
+            return {**outputs, "state_1": 0.5 * outputs["state_1"]}
+
+        return sample, signature
+
+    monkeypatch.setattr(tflite, "_sample_endpoint", forgetful)
+    with pytest.raises(ExportError, match="sample, state_1"):
+        export_tflite(model, VOCABULARY, tmp_path / "wrong.tflite")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_loop_in_the_file_is_refused(tmp_path):
+    def loops(x):
+        return tf.while_loop(
+            lambda i, y: i < 3 + tf.cast(y[0, 0] * 0, tf.int32), lambda i, y: (i + 1, y * 0.9), (0, x)
+        )[1]
+
+    model = stack(ks.GRU(8, return_sequences=True), keras.layers.TimeDistributed(keras.layers.Lambda(loops)))
+    with pytest.raises(ExportError, match="without loops; it has WHILE"):
+        export_tflite(model, VOCABULARY, tmp_path / "wrong.tflite")
+
+
+def test_int8_that_costs_too_much_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(tflite, "LARGEST_LOSS", 1e-12)
+    model = ks.language_model(len(VOCABULARY), units=[64])
+    with pytest.raises(ExportError, match=r"8-bit weights cost \d"):
+        export_tflite(model, VOCABULARY, tmp_path / "wrong.tflite", quantization="int8")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_int8_weights_have_one_scale_a_tensor(tmp_path):
+    export_tflite(
+        ks.language_model(len(VOCABULARY), units=[64]), VOCABULARY, tmp_path / "a.tflite", quantization="int8"
+    )
+    interpreter = Interpreter(model_path=str(tmp_path / "a.tflite"))
+    scales = [
+        tensor["quantization_parameters"]["scales"].size
+        for tensor in interpreter.get_tensor_details()
+        if tensor["dtype"] == np.int8
+    ]
+    assert len(scales) >= 3
+    assert set(scales) == {1}
+
+
+def test_unk_is_never_drawn_at_word_level(tmp_path):
+    vocabulary = ks.Vocabulary.from_text(TEXT, level="word", max_size=10)
+    model = ks.language_model(len(vocabulary), units=[8])
+    bias = np.zeros(len(vocabulary), np.float32)
+    bias[vocabulary.unk_id] = 20
+    model.layers[-1].bias.assign(bias)
+    export_tflite(model, vocabulary, tmp_path / "words.tflite")
+    run = Interpreter(model_path=str(tmp_path / "words.tflite")).get_signature_runner("sample")
+    for number in np.linspace(0, 0.999, 20, dtype=np.float32):
+        one = {"uniform": number, "temperature": np.float32(1), "top_p": np.float32(1), "min_p": np.float32(0)}
+        drawn = run(
+            token=np.array([vocabulary.start_id], np.int32),
+            top_k=np.zeros(1, np.int32),
+            state_0=np.zeros((1, 8), np.float32),
+            **{name: np.array([value]) for name, value in one.items()},
+        )["next_token"]
+        assert drawn[0] not in (vocabulary.pad_id, vocabulary.start_id, vocabulary.unk_id)
+
+
+def test_two_threads_share_a_sampler(exported):
+    sampler = LiteRTSampler(exported[0])
+
+    def write(seed):
+        return "".join(sampler.generate(max_tokens=200, seed=seed))
+
+    alone = [write(seed) for seed in range(12)]
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(write, range(12))) == alone
+
+
 def test_a_model_in_half_precision_is_refused(tmp_path):
     model = stack(ks.GRU(8, return_sequences=True, dtype="mixed_float16"))
     with pytest.raises(ValueError, match=r"must compute in float32.* in float16; build it again"):
@@ -175,12 +272,12 @@ def test_int8_that_changes_nothing_is_refused(model, tmp_path):
 def test_weights_that_are_not_numbers_are_refused(tmp_path):
     model = stack(ks.GRU(8, return_sequences=True))
     model.layers[-1].set_weights([np.full_like(weight, np.nan) for weight in model.layers[-1].get_weights()])
-    with pytest.raises(ValueError, match="logits must be numbers"):
+    with pytest.raises(ExportError, match="weights must be finite"):
         export_tflite(model, VOCABULARY, tmp_path / "model.tflite")
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("name", ["a.tflite", "a.report.json"])
+@pytest.mark.parametrize("name", ["a.tflite", "a.tflite.report.json"])
 def test_an_existing_target_is_refused(name, model, tmp_path):
     (tmp_path / name).write_text("mine")
     with pytest.raises(ExportError, match=f"{name} exists"):
@@ -213,8 +310,23 @@ def test_a_changed_vocabulary_is_refused(exported, tmp_path):
     path.write_bytes(data[: data.index(b"PK\x03\x04")])
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr("vocab.txt", ks.Vocabulary.from_text("ab").to_bytes())
-        archive.writestr("config.json", json.dumps({"vocabulary_sha256": VOCABULARY.sha256}))
+        archive.writestr("config.json", json.dumps({"format": 1, "vocabulary_sha256": VOCABULARY.sha256}))
     with pytest.raises(BundleError, match="SHA-256"):
+        read_bundle(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [({"format": 2}, "bundle format 1"), ({"model_bytes": "9"}, "model_bytes"), ({"sampling": [1]}, "sampling")],
+)
+def test_a_configuration_of_another_kind_is_refused(change, words, exported, tmp_path):
+    data = exported[0].read_bytes()
+    path = tmp_path / "changed.tflite"
+    path.write_bytes(data[: data.index(b"PK\x03\x04")])
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("vocab.txt", VOCABULARY.to_bytes())
+        archive.writestr("config.json", json.dumps(read_bundle(exported[0])[1] | change))
+    with pytest.raises(BundleError, match=words):
         read_bundle(path)
 
 
@@ -262,10 +374,32 @@ def test_compare_refuses_what_is_not_finite_or_not_alike():
 
 def test_publishing_leaves_nothing_after_an_error(tmp_path):
     def write_half():
-        with publishing(tmp_path / "deep" / "file") as (partial,):
+        with publishing(tmp_path / "deep" / "down" / "file") as (partial,):
             partial.write_text("half")
             raise RuntimeError("no")
 
     with pytest.raises(RuntimeError, match="no"):
         write_half()
-    assert list((tmp_path / "deep").iterdir()) == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_publishing_gives_way_to_who_came_first(tmp_path):
+    def write_late():
+        with publishing(tmp_path / "file") as (partial,):
+            partial.write_text("late")
+            (tmp_path / "file").write_text("first")
+
+    with pytest.raises(ExportError, match="exists"):
+        write_late()
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("file", "first")]
+
+
+def test_a_name_too_long_is_one_sentence(model, tmp_path):
+    with pytest.raises(ExportError, match="cannot be written: File name too long"):
+        export_tflite(model, VOCABULARY, tmp_path / "new" / ("a" * 300))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_numpy_numbers_as_settings(model, tmp_path):
+    export_tflite(model, VOCABULARY, tmp_path / "a.tflite", sampling={"temperature": np.float32(0.5)})
+    assert read_bundle(tmp_path / "a.tflite")[1]["sampling"] == {"temperature": 0.5}

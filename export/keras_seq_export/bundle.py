@@ -12,9 +12,12 @@ import zlib
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from keras_seq.vocabulary import Vocabulary, VocabularyError
 
 VOCABULARY, CONFIG = "vocab.txt", "config.json"
+FORMAT = 1  # of the configuration
 _LARGEST = {VOCABULARY: 64 << 20, CONFIG: 1 << 20}  # bytes once unpacked: a hostile zip must not fill the memory
 
 
@@ -26,10 +29,14 @@ def write_bundle(path: str | os.PathLike[str], vocabulary: Vocabulary, config: d
     """Appends the vocabulary and the configuration, with the hashes of the vocabulary and of the model, to a .tflite."""
     model = Path(path).read_bytes()
     model_entry = {"model_bytes": len(model), "model_sha256": hashlib.sha256(model).hexdigest()}
-    config = {**config, "vocabulary_sha256": vocabulary.sha256, **model_entry}
+    config = {"format": FORMAT, **config, "vocabulary_sha256": vocabulary.sha256, **model_entry}
     with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr(VOCABULARY, vocabulary.to_bytes())
-        archive.writestr(CONFIG, json.dumps(config, indent=2, ensure_ascii=False))
+        archive.writestr(CONFIG, json.dumps(config, indent=2, ensure_ascii=False, default=_plain_number))
+
+
+def _plain_number(number: np.generic) -> Any:
+    return number.item()
 
 
 def read_bundle(path: str | os.PathLike[str]) -> tuple[Vocabulary, dict[str, Any]]:
@@ -57,10 +64,16 @@ def read_bundle(path: str | os.PathLike[str]) -> tuple[Vocabulary, dict[str, Any
         raise BundleError(f"{path} is cut off or damaged, or was not made by keras-seq export: {error}") from error
     except (VocabularyError, ValueError) as error:
         raise BundleError(f"{path} holds a damaged bundle: {error}") from error
-    if not isinstance(config, dict) or config.get("vocabulary_sha256") != vocabulary.sha256:
+    if not isinstance(config, dict) or config.get("format") != FORMAT:
+        received = config.get("format") if isinstance(config, dict) else config
+        raise BundleError(f"{path} must have the bundle format {FORMAT}. Received: {received!r}; update keras_seq")
+    if config.get("vocabulary_sha256") != vocabulary.sha256:
         raise BundleError(f"{path} holds a vocabulary that is not the one it was exported with: the SHA-256 differs")
     # A flipped bit in a weight would load and write nonsense without an error.
-    model = Path(path).read_bytes()[: config.get("model_bytes", 0)]
+    size, sampling = config.get("model_bytes"), config.get("sampling")
+    if not isinstance(size, int) or not isinstance(sampling, dict):
+        raise BundleError(f"{path} holds a damaged bundle: `model_bytes` must be an integer and `sampling` an object")
+    model = Path(path).read_bytes()[:size]
     if hashlib.sha256(model).hexdigest() != config.get("model_sha256"):
         raise BundleError(f"{path} holds a model that is damaged: the SHA-256 differs; export it again")
     return vocabulary, config

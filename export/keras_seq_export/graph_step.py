@@ -3,12 +3,14 @@
 from collections.abc import Callable, Sequence
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from keras_seq.generation import check_vocabulary_size
 from keras_seq.stepping import step_model
 from keras_seq.vocabulary import Vocabulary
 from keras_seq_export.signatures import LOGITS, TOKEN, state_name
+from keras_seq_export.verify import ExportError
 
 
 class GraphStep:
@@ -23,10 +25,16 @@ class GraphStep:
         dtypes: the model's own dtype of each state.
 
     Raises:
+        ExportError: a weight is not finite.
         ValueError: `model` cannot be stepped, does not take token ids, or is not of this vocabulary.
     """
 
     def __init__(self, model: keras.Model, vocabulary: Vocabulary):
+        if not all(np.isfinite(np.asarray(weight, np.float32)).all() for weight in model.weights):
+            raise ExportError(
+                "the model's weights must be finite numbers, and some are not: the training diverged; train again with a "
+                "clipped gradient or a lower learning rate"
+            )
         self._decoder = step_model(model)
         token, *states = self._decoder.inputs
         if keras.backend.standardize_dtype(token.dtype) != "int32":

@@ -1,6 +1,7 @@
 """Text from a .tflite: LiteRT and NumPy, token by token. Imports neither TensorFlow nor Keras."""
 
 import os
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,7 +14,7 @@ from keras_seq_export.signatures import DECODE, LOGITS, TOKEN
 
 
 class LiteRTSampler:
-    """A language model in one .tflite file; it is also a `keras_seq.generation.Step`.
+    """A language model in one .tflite file; it is also a `keras_seq.generation.Step`. Threads may share one.
 
     Args:
         path: a file that `export_tflite` wrote.
@@ -26,10 +27,14 @@ class LiteRTSampler:
 
     Raises:
         BundleError: the file is damaged or is not of this package.
+        ValueError: `num_threads` is not a positive integer.
     """
 
     def __init__(self, path: str | os.PathLike[str], num_threads: int = 1):
+        if isinstance(num_threads, bool) or not isinstance(num_threads, int) or num_threads < 1:
+            raise ValueError(f"`num_threads` must be a positive integer. Received: num_threads={num_threads!r}")
         self.vocabulary, self.config = read_bundle(path)
+        self._lock = threading.Lock()
         try:
             self._interpreter = Interpreter(model_path=os.fspath(path), num_threads=num_threads)
             self._decode = self._interpreter.get_signature_runner(DECODE)
@@ -49,7 +54,9 @@ class LiteRTSampler:
     def __call__(self, token: int, states: list[np.ndarray]) -> tuple[np.ndarray, list[np.ndarray]]:
         """Returns the logits `(vocabulary,)` after `token`, and the new states."""
         inputs = dict(zip(self._states, states, strict=True))
-        outputs = self._decode(**{TOKEN: np.array([token], np.int32)}, **inputs)
+        # One interpreter has one set of buffers: two threads at once would read each other's numbers.
+        with self._lock:
+            outputs = self._decode(**{TOKEN: np.array([token], np.int32)}, **inputs)
         return outputs[LOGITS][0], [outputs[name] for name in self._states]
 
     def generate(

@@ -18,15 +18,15 @@ import numpy as np
 import tensorflow as tf
 
 from keras_seq import __version__, graph_sampling
-from keras_seq.generation import forbidden_ids, generate
-from keras_seq.sampling import SamplingSettings
+from keras_seq.generation import Step, forbidden_ids
+from keras_seq.sampling import SamplingSettings, log_softmax
 from keras_seq.text import KerasStep
 from keras_seq.threefry import uniform
 from keras_seq.vocabulary import WORD_PATTERN, Vocabulary
-from keras_seq_export.cpp_session import Request, run_in_cpp_session
+from keras_seq_export.cpp_session import Request, SessionError, run_in_cpp_session
 from keras_seq_export.graph_step import GraphStep, decode_endpoint
-from keras_seq_export.signatures import DECODE, state_name
-from keras_seq_export.verify import ExportError, compare, possible_draws, publishing, reference_logits
+from keras_seq_export.signatures import DECODE, GENERATE, LOG_PROBABILITY, LOGITS, SETTINGS, TOKEN, state_name
+from keras_seq_export.verify import TOLERANCE, ExportError, compare, possible_draws, publishing, reference_logits
 
 _DECODED_TOKENS = 256  # tokens that the file's decoder is compared on
 _WRITTEN_TOKENS = 64  # tokens of each text that is compared
@@ -47,7 +47,7 @@ def export_saved_model(
     input              dtype    shape   meaning
     =================  =======  ======  ==========================================================
     prompt             string   [B]     text to go on from, UTF-8; empty starts a new text
-    max_tokens         int32    [B]     tokens to write at most; 200
+    max_tokens         int32    [B]     tokens to write at most; 200, or half of `max_length`
     temperature        float32  [B]     1; 0 takes the likeliest token
     top_k              int32    [B]     0, off
     top_p              float32  [B]     1, off
@@ -112,9 +112,14 @@ def _write(step: GraphStep, vocabulary: Vocabulary, directory: pathlib.Path, max
         archive = keras.export.ExportArchive()
         for table in tokenizer.tables:
             archive.track(table)
-        archive.add_endpoint("serving_default", *_generate_endpoint(step, tokenizer, vocabulary, max_length))
+        archive.add_endpoint(GENERATE, *_generate_endpoint(step, tokenizer, vocabulary, max_length))
         archive.add_endpoint(DECODE, *decode_endpoint(step, batch=None))
         archive.write_out(os.fspath(directory), verbose=False)
+
+
+def default_max_tokens(max_length: int) -> int:
+    """Returns the tokens that a request without `max_tokens` gets at most: 200, or half of a limit below 400."""
+    return min(200, (max_length + 1) // 2)
 
 
 class _GraphTokenizer:
@@ -187,7 +192,7 @@ def _generate_endpoint(
     # Defaults that are tensors end up in SignatureDef.defaults, and in the graph for whoever feeds it directly.
     def serving_default(
         prompt: tf.Tensor,
-        max_tokens: tf.Tensor = tf.constant([200], tf.int32),  # noqa: B008
+        max_tokens: tf.Tensor = tf.constant([default_max_tokens(max_length)], tf.int32),  # noqa: B008
         temperature: tf.Tensor = tf.constant([1.0], tf.float32),  # noqa: B008
         top_k: tf.Tensor = tf.constant([0], tf.int32),  # noqa: B008
         top_p: tf.Tensor = tf.constant([1.0], tf.float32),  # noqa: B008
@@ -274,18 +279,8 @@ def _generate_endpoint(
             "finish_reason": tf.where(ended, "eos", "length"),
         }
 
-    return serving_default, [
-        tf.TensorSpec([None], dtype, name)
-        for name, dtype in (
-            ("prompt", tf.string),
-            ("max_tokens", tf.int32),
-            ("temperature", tf.float32),
-            ("top_k", tf.int32),
-            ("top_p", tf.float32),
-            ("min_p", tf.float32),
-            ("seed", tf.int64),
-        )
-    ]
+    inputs = {"prompt": "string", "max_tokens": "int32", **SETTINGS, "seed": "int64"}
+    return serving_default, [tf.TensorSpec([None], dtype, name) for name, dtype in inputs.items()]
 
 
 class _Text(NamedTuple):
@@ -306,22 +301,25 @@ def _verify(
     tokens[0] = vocabulary.start_id
     texts = list(_texts(vocabulary, random, max_length))
     states = {state_name(index): np.zeros((1, size), np.float32) for index, size in enumerate(units)}
-    decoded, written = run_in_cpp_session(
-        directory,
-        [
-            Request("decode", {"token": tokens[:, None], **states}, scan="token"),
-            Request("serving_default", _inputs(texts)),
-        ],
-    )
+    requests = [Request(DECODE, {TOKEN: tokens[:, None], **states}, scan=TOKEN), Request(GENERATE, _inputs(texts))]
+    try:
+        decoded, written = run_in_cpp_session(directory, requests)
+    except SessionError as error:
+        reason = str(error).partition("\n")[0][:300]
+        raise ExportError(f"the SavedModel does not run in TensorFlow's C++ session: {reason}") from error
     # The session computes on the CPU; an accelerator's shorter products would give other logits and other texts.
     with tf.device("/CPU:0"):
-        difference = compare("decode", reference_logits(model, tokens), decoded["logits"][:, 0])
-        rounded = _compare_texts(KerasStep(model), vocabulary, texts, written)
+        step = KerasStep(model)
+        difference = compare(DECODE, reference_logits(model, tokens), decoded[LOGITS][:, 0])
+        near_ties = 0
+        for row, text in enumerate(texts):
+            answer = {name: values[row] for name, values in written.items()}
+            near_ties += _compare_text(step, vocabulary, text, answer)
     return {
         "format": "SavedModel",
         "signatures": {
-            "serving_default": {"texts_compared": len(texts), "texts_decided_by_rounding": rounded},
-            "decode": {"tokens_compared": len(tokens), "largest_difference": difference},
+            GENERATE: {"texts_compared": len(texts), "near_ties": near_ties},
+            DECODE: {"tokens_compared": len(tokens), "largest_difference": difference},
         },
         "vocabulary": {"level": vocabulary.level, "size": len(vocabulary), "sha256": vocabulary.sha256},
         "bytes": {
@@ -357,49 +355,45 @@ def _texts(vocabulary: Vocabulary, random: np.random.Generator, max_length: int)
 
 def _inputs(texts: Sequence[_Text]) -> dict[str, np.ndarray]:
     """The inputs of `serving_default` that ask for all the texts at once."""
-    settings = [text.settings for text in texts]
     return {
         "prompt": np.array([text.prompt for text in texts], object),
         "max_tokens": np.array([text.max_tokens for text in texts], np.int32),
-        "temperature": np.array([row.temperature for row in settings], np.float32),
-        "top_k": np.array([row.top_k for row in settings], np.int32),
-        "top_p": np.array([row.top_p for row in settings], np.float32),
-        "min_p": np.array([row.min_p for row in settings], np.float32),
+        **{name: np.array([getattr(text.settings, name) for text in texts], dtype) for name, dtype in SETTINGS.items()},
         "seed": np.array([text.seed for text in texts], np.int64),
     }
 
 
-def _compare_texts(
-    step: KerasStep, vocabulary: Vocabulary, texts: Sequence[_Text], written: dict[str, np.ndarray]
-) -> int:
-    """Compares what the file wrote with what Keras writes; returns how many texts differ by rounding alone."""
-    rounded = 0
-    for row, text in enumerate(texts):
-        settings = {name: getattr(text.settings, name) for name in ("temperature", "top_k", "top_p", "min_p")}
-        expected = "".join(
-            generate(step, vocabulary, text.prompt, max_tokens=text.max_tokens, seed=text.seed, **settings)
-        )
-        actual = written["text"][row].decode()
-        if actual == expected:
-            continue
-        ids = written["token_ids"][row, : written["length"][row]].tolist()
-        if actual != vocabulary.decode(ids) or not _explained_by_rounding(step, vocabulary, text, ids):
+def _compare_text(step: Step, vocabulary: Vocabulary, text: _Text, answer: dict[str, Any]) -> int:
+    """Leads Keras along the tokens that the file drew, and compares all that the file says of them.
+
+    Returns:
+        How many draws were so near to an edge between two tokens that rounding may decide them.
+
+    Raises:
+        ExportError: the model would not write this text, or an output does not belong to it.
+    """
+
+    def require(holds: bool, what: str) -> None:
+        if not holds:
             raise ExportError(
-                f"serving_default must write what the model writes. Received: {actual!r} instead of {expected!r} "
-                f"(prompt={text.prompt!r}, seed={text.seed}, {settings})"
+                f"{GENERATE} must write what the model writes: {what}. Received: {answer} (prompt={text.prompt!r}, "
+                f"seed={text.seed}, {text.settings})"
             )
-        rounded += 1
-    return rounded
 
-
-def _explained_by_rounding(step: KerasStep, vocabulary: Vocabulary, text: _Text, ids: Sequence[int]) -> bool:
-    """Whether Keras, led along the tokens that the file drew, may draw each of them but for rounding."""
-    forbidden = forbidden_ids(vocabulary)
+    ids = answer["token_ids"][: answer["length"]].tolist()
+    ended = answer["finish_reason"] == b"eos"
     states = step.initial_states()
     for token in (vocabulary.start_id, *vocabulary.encode(text.prompt).tolist()):
         logits, states = step(token, states)
-    for position, token in enumerate((*ids, vocabulary.eos_id)[: text.max_tokens]):
-        if token not in possible_draws(logits, float(uniform(text.seed, position)), text.settings, forbidden):
-            return False
+    log_probability, near_ties, forbidden = 0.0, 0, forbidden_ids(vocabulary)
+    for position, token in enumerate([*ids, vocabulary.eos_id] if ended else ids):
+        possible = possible_draws(logits, float(uniform(text.seed, position)), text.settings, forbidden)
+        require(token in possible, f"token {position} must be one of {sorted(possible)}")
+        near_ties += len(possible) > 1
+        log_probability += log_softmax(logits)[token]
         logits, states = step(token, states)
-    return True
+    require(answer["text"] == vocabulary.decode(ids).encode(), "the text must be that of the tokens")
+    require(ended or len(ids) == text.max_tokens, "a text that has not ended must have `max_tokens`")
+    difference = abs(float(answer[LOG_PROBABILITY]) - log_probability)
+    require(difference <= TOLERANCE * text.max_tokens, f"log_probability must be {log_probability:.6f}")
+    return near_ties

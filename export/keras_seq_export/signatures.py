@@ -1,5 +1,6 @@
 """Names of every signature, input and output: the one contract between the exporters and the runtimes."""
 
+GENERATE = "serving_default"
 DECODE = "decode"
 SAMPLE = "sample"
 TOKEN = "token"
@@ -7,6 +8,12 @@ LOGITS = "logits"
 NEXT_TOKEN = "next_token"
 LOG_PROBABILITY = "log_probability"
 UNIFORM = "uniform"
+SETTINGS = {
+    "temperature": "float32",
+    "top_k": "int32",
+    "top_p": "float32",
+    "min_p": "float32",
+}  # of a draw, in this order
 
 
 def state_name(index: int) -> str:

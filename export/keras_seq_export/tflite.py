@@ -22,7 +22,16 @@ from keras_seq.vocabulary import Vocabulary
 from keras_seq_export.bundle import write_bundle
 from keras_seq_export.graph_step import GraphStep, decode_endpoint, named_states
 from keras_seq_export.runtime import LiteRTSampler
-from keras_seq_export.signatures import DECODE, LOG_PROBABILITY, NEXT_TOKEN, SAMPLE, TOKEN, UNIFORM, state_name
+from keras_seq_export.signatures import (
+    DECODE,
+    LOG_PROBABILITY,
+    NEXT_TOKEN,
+    SAMPLE,
+    SETTINGS,
+    TOKEN,
+    UNIFORM,
+    state_name,
+)
 from keras_seq_export.verify import ExportError, compare, possible_draws, publishing, reference_logits
 
 QUANTIZATIONS = ("none", "int8")
@@ -76,8 +85,8 @@ def export_tflite(
             "build it again under the float32 policy and give it the weights with `set_weights`"
         )
     path = Path(path)
-    config = {"format": 1, "keras_seq": __version__, "by_line": by_line, "quantization": quantization}
-    with publishing(path, path.with_suffix(".report.json")) as (partial, partial_report):
+    config = {"keras_seq": __version__, "by_line": by_line, "quantization": quantization}
+    with publishing(path, path.with_name(f"{path.name}.report.json")) as (partial, partial_report):
         partial.write_bytes(_convert(step, vocabulary, quantization))
         operators, stored = _operators(partial), _stored_bytes(partial)
         if quantization == "int8" and "int8" not in stored:
@@ -87,6 +96,7 @@ def export_tflite(
             )
         write_bundle(partial, vocabulary, {**config, "sampling": sampling or {}})
         report = {
+            "format": "tflite",
             **config,
             "operators": operators,
             "stored_bytes": stored,
@@ -137,9 +147,8 @@ def _sample_endpoint(step: GraphStep, forbidden: list[int]) -> tuple[Any, list[t
         log_probability = graph_sampling.log_probability(logits, drawn)
         return {NEXT_TOKEN: drawn, LOG_PROBABILITY: log_probability, **named_states(new_states)}
 
-    settings = [(TOKEN, tf.int32), (UNIFORM, tf.float32), ("temperature", tf.float32), ("top_k", tf.int32)]
-    settings += [("top_p", tf.float32), ("min_p", tf.float32)]
-    return sample, [*(tf.TensorSpec([1], dtype, name) for name, dtype in settings), *step.state_specs(1)]
+    inputs = {TOKEN: "int32", UNIFORM: "float32", **SETTINGS}
+    return sample, [*(tf.TensorSpec([1], dtype, name) for name, dtype in inputs.items()), *step.state_specs(1)]
 
 
 def _stored_bytes(path: Path) -> dict[str, int]:
@@ -177,12 +186,11 @@ def _verify(model: keras.Model, vocabulary: Vocabulary, path: Path, quantization
     settings, forbidden = SamplingSettings(), forbidden_ids(vocabulary)
     # No model has learned what follows <eos>.
     going_on = [*forbidden, vocabulary.eos_id]
-    tokens, logits, states = [vocabulary.start_id], [], runtime.initial_states()
-    before = []
+    tokens, logits, states = [vocabulary.start_id], [], [runtime.initial_states()]
     for position in range(CHECKED_TOKENS):
-        before.append(states)
-        answer, states = runtime(tokens[-1], states)
-        logits.append(answer.copy())
+        answer, new_states = runtime(tokens[-1], states[-1])
+        logits.append(answer)
+        states.append(new_states)
         tokens.append(next_token(answer, float(uniform(0, position)), settings, going_on, []))
     actual, read = np.stack(logits), np.array(tokens[:-1], np.int32)
     expected = reference_logits(model, read)
@@ -190,7 +198,7 @@ def _verify(model: keras.Model, vocabulary: Vocabulary, path: Path, quantization
         checked = {"largest_difference": compare(DECODE, expected, actual)}
     else:
         checked = _quality(expected, actual)
-    return {"tokens_compared": CHECKED_TOKENS, **checked, **_verify_sample(path, read, before, actual, forbidden)}
+    return {"tokens_compared": CHECKED_TOKENS, **checked, **_verify_sample(path, read, states, actual, forbidden)}
 
 
 def _quality(expected: np.ndarray, actual: np.ndarray) -> dict[str, float]:
@@ -210,7 +218,7 @@ def _quality(expected: np.ndarray, actual: np.ndarray) -> dict[str, float]:
 def _verify_sample(
     path: Path, tokens: np.ndarray, states: list[Any], logits: np.ndarray, forbidden: list[int]
 ) -> dict[str, int]:
-    """The `sample` signature must draw what the host draws from the same logits, near-ties apart."""
+    """The `sample` signature must draw what the host draws from the logits of `decode`, near-ties apart, and go to its states."""
     run = Interpreter(model_path=os.fspath(path)).get_signature_runner(SAMPLE)
     kinds = [
         SamplingSettings(),
@@ -223,19 +231,18 @@ def _verify_sample(
         settings = kinds[position % len(kinds)]
         number = float(uniform(1, position))
         answer = run(
-            token=np.array([token], np.int32),
-            uniform=np.array([number], np.float32),
-            temperature=np.array([settings.temperature], np.float32),
-            top_k=np.array([settings.top_k], np.int32),
-            top_p=np.array([settings.top_p], np.float32),
-            min_p=np.array([settings.min_p], np.float32),
+            **{TOKEN: np.array([token], np.int32), UNIFORM: np.array([number], np.float32)},
+            **{name: np.array([getattr(settings, name)], dtype) for name, dtype in SETTINGS.items()},
             **{state_name(index): state for index, state in enumerate(states[position])},
         )
         drawn = int(answer[NEXT_TOKEN][0])
-        nearby = possible_draws(logits[position], number, settings, forbidden)
-        if drawn not in nearby:
+        possible = possible_draws(logits[position], number, settings, forbidden)
+        if drawn not in possible:
             raise ExportError(
-                f"{SAMPLE}: token {position} drawn by the file is {drawn}, by the host one of {sorted(nearby)}"
+                f"{SAMPLE}: token {position} drawn by the file is {drawn}, by the host one of {sorted(possible)}"
             )
-        near_ties += len(nearby) > 1
+        near_ties += len(possible) > 1
+        compare(f"{SAMPLE}, {LOG_PROBABILITY}", log_softmax(logits[position])[[drawn]], answer[LOG_PROBABILITY])
+        for index, state in enumerate(states[position + 1]):
+            compare(f"{SAMPLE}, {state_name(index)}", state, answer[state_name(index)])
     return {"draws_compared": len(tokens), "near_ties": near_ties}

@@ -1,9 +1,9 @@
 """Proving an exported file: what it answers against what the model answers, before it gets its name."""
 
 import contextlib
-import os
 import shutil
-from collections.abc import Iterator, Sequence
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,44 +24,61 @@ class ExportError(RuntimeError):
 
 @contextlib.contextmanager
 def publishing(*targets: Path) -> Iterator[tuple[Path, ...]]:
-    """Gives a temporary path beside each target; renames each to its target at the end, or removes them after an error.
+    """Gives a temporary path for each target, all of one folder; renames each to its target at the end.
+
+    After an error the temporary files are gone, and so are folders that were made for them.
 
     Raises:
         ExportError: a target exists, or its folder cannot be written.
     """
+    _refuse_existing(targets)
+    folder = targets[0].parent
+    made = [parent for parent in (folder, *folder.parents) if not parent.exists()]
+    published, temporary = False, None
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=".partial-", dir=folder))
+        partials = tuple(temporary / target.name for target in targets)
+        yield partials
+        _refuse_existing(targets)
+        for partial, target in zip(partials, targets, strict=True):
+            partial.rename(target)
+        published = True
+    except OSError as error:
+        where = f" ({error.filename})" if error.filename else ""
+        raise ExportError(f"{targets[0]} cannot be written: {error.strerror or error}{where}") from error
+    finally:
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
+        if not published:
+            with contextlib.suppress(OSError):  # Somebody else may have put something there.
+                for parent in made:
+                    parent.rmdir()
+
+
+def _refuse_existing(targets: Iterable[Path]) -> None:
     for target in targets:
         if target.exists():
             raise ExportError(f"{target} exists: choose another name, or remove it first")
-    temporaries = tuple(target.with_name(f".partial-{os.getpid()}-{target.name}") for target in targets)
-    try:
-        for target in targets:
-            target.parent.mkdir(parents=True, exist_ok=True)
-        yield temporaries
-        for temporary, target in zip(temporaries, targets, strict=True):
-            os.replace(temporary, target)
-    except OSError as error:
-        raise ExportError(f"{targets[0]} cannot be written: {error.strerror or error}") from error
-    finally:
-        for temporary in temporaries:
-            if temporary.is_dir():
-                shutil.rmtree(temporary)
-            else:
-                temporary.unlink(missing_ok=True)
 
 
 def reference_logits(model: "keras.Model", tokens: np.ndarray) -> np.ndarray:
     """Returns the logits `(time, vocabulary)` float32 that the sequence model gives for tokens `(time,)`, the first `<s>`."""
+    import tensorflow as tf
+
     from keras_seq.stateful import is_stateful, stateful_copy
 
     row = np.asarray(tokens, np.int32)[None]
-    if tuple(model.inputs[0].shape) == (None, None) and not is_stateful(model):
-        return np.asarray(model(row, training=False)[0], np.float32)
-    # Built for a fixed batch or time: a copy that carries its state reads the row in pieces of that time.
-    carried = stateful_copy(model, batch_size=1)
-    time = model.inputs[0].shape[1] or row.shape[1]
-    padded = np.pad(row, ((0, 0), (0, -row.shape[1] % time)))
-    pieces = [carried(padded[:, start : start + time], training=False) for start in range(0, row.shape[1], time)]
-    return np.concatenate([np.asarray(piece[0], np.float32) for piece in pieces])[: row.shape[1]]
+    # The file computes on the CPU; an accelerator's shorter products would give other logits.
+    with tf.device("/CPU:0"):
+        if tuple(model.inputs[0].shape) == (None, None) and not is_stateful(model):
+            return np.asarray(model(row, training=False)[0], np.float32)
+        # Built for a fixed batch or time: a copy that carries its state reads the row in pieces of that time.
+        carried = stateful_copy(model, batch_size=1)
+        time = model.inputs[0].shape[1] or row.shape[1]
+        padded = np.pad(row, ((0, 0), (0, -row.shape[1] % time)))
+        pieces = [carried(padded[:, start : start + time], training=False) for start in range(0, row.shape[1], time)]
+        return np.concatenate([np.asarray(piece[0], np.float32) for piece in pieces])[: row.shape[1]]
 
 
 def compare(name: str, expected: np.ndarray, actual: np.ndarray, tolerance: float = TOLERANCE) -> float:
