@@ -1,5 +1,6 @@
 """Token ids as `tf.data`: contiguous streams, over which the state is carried, or one line a row, padded."""
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -102,7 +103,7 @@ def lines(text: str, vocabulary: Vocabulary, batch_size: int, seed: int | None =
         raise ValueError(f"`batch_size` must be a positive integer. Received: batch_size={batch_size!r}")
     batches = [padded(rows[start : start + batch_size], vocabulary) for start in range(0, len(rows), batch_size)]
 
-    def in_order() -> "tf.data.Dataset":
+    def in_order() -> Iterator[tuple[np.ndarray, ...]]:
         yield from batches
 
     spec = (

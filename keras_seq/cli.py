@@ -5,6 +5,7 @@ import faulthandler
 import functools
 import math
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,13 @@ def main(arguments: argparse.Namespace) -> int:
         arguments.command(arguments)
     except (ValueError, TrainingError, ExportError) as error:
         print(f"keras-seq: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:  # Whoever read the text has enough, as `head` has.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 1
+    except OSError as error:
+        where = f": {error.filename}" if error.filename else ""
+        print(f"keras-seq: {error.strerror or error}{where}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("\nkeras-seq: interrupted", file=sys.stderr)
@@ -173,9 +181,11 @@ def _train(arguments: argparse.Namespace) -> None:
 
     print(f"{corpus.name}: {len(corpus.train):,} characters to learn from, a vocabulary of {len(vocabulary)} tokens")
     run = train(directory, corpus, vocabulary, config)
+    name = shlex.quote(str(run.directory))
     print(f"run directory: {run.directory}\n\nNext:")
-    print(f"  keras-seq sample --run={run.directory} --seed=7\n  keras-seq evaluate --run={run.directory}")
-    print(f"  keras-seq export --run={run.directory}")
+    print(
+        f"  keras-seq sample --run={name} --seed=7\n  keras-seq evaluate --run={name}\n  keras-seq export --run={name}"
+    )
 
 
 def _corpus_source(names: list[str]) -> str | list[str]:

@@ -7,10 +7,12 @@ import keras
 import numpy as np
 
 from keras_seq.batches import padded
-from keras_seq.generation import Step, score, segments
+from keras_seq.generation import Step, check_vocabulary_size, score, segments
 from keras_seq.sampling import log_softmax
 from keras_seq.stateful import reset_states, stateful_copy
 from keras_seq.vocabulary import Vocabulary
+
+_LOGITS_AT_ONCE = 2**24  # 128 MiB in float64
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,8 @@ class Evaluation:
     @property
     def perplexity(self) -> float:
         """`exp` of the mean cross-entropy."""
-        return math.exp(self.nats_per_token)
+        with np.errstate(over="ignore"):
+            return float(np.exp(np.float64(self.nats_per_token)))
 
     def __str__(self) -> str:
         return (
@@ -55,9 +58,16 @@ def evaluate(model: keras.Model, vocabulary: Vocabulary, text: str, by_line: boo
     The text is read as one stream from `<s>` and the zero state, the state carried to its end; with `by_line` each line
     is read from the zero state to its `<eos>`.
 
+    Args:
+        model: token ids `(batch, time)` -> logits `(batch, time, vocabulary)`.
+        vocabulary: its vocabulary.
+        text: the text to predict.
+        by_line: whether each line is a sequence of its own.
+
     Raises:
-        ValueError: the text is empty.
+        ValueError: the text is empty, or `model` and `vocabulary` do not belong together.
     """
+    check_vocabulary_size(model.output_shape[-1], vocabulary)
     parts = _parts(text, vocabulary, by_line)
     nats = _lines_nats(model, parts, vocabulary) if by_line else _stream_nats(model, parts[0], vocabulary)
     return Evaluation(nats, sum(map(len, parts)), len(text))
@@ -80,17 +90,16 @@ def _stream_nats(model: keras.Model, ids: np.ndarray, vocabulary: Vocabulary, le
     carried = stateful_copy(model, batch_size=1)
     reset_states(carried)
     inputs = np.concatenate([[vocabulary.start_id], ids[:-1]]).astype(np.int32)
-    whole = len(ids) // length * length
-    pieces = [*np.split(np.arange(whole), whole // length)] if whole else []
     nats = 0.0
-    for piece in [*pieces, np.arange(whole, len(ids))]:
-        if len(piece):
-            nats += _cross_entropy(carried.predict_on_batch(inputs[None, piece]), ids[None, piece]).sum()
+    for start in range(0, len(ids), length):
+        piece = slice(start, start + length)
+        nats += _cross_entropy(carried.predict_on_batch(inputs[None, piece]), ids[None, piece]).sum()
     return float(nats)
 
 
-def _lines_nats(model: keras.Model, rows: list[np.ndarray], vocabulary: Vocabulary, batch_size: int = 256) -> float:
+def _lines_nats(model: keras.Model, rows: list[np.ndarray], vocabulary: Vocabulary) -> float:
     rows = sorted(rows, key=len)
+    batch_size = min(256, max(1, _LOGITS_AT_ONCE // (len(rows[-1]) * len(vocabulary))))
     nats = 0.0
     for start in range(0, len(rows), batch_size):
         inputs, targets, mask = padded(rows[start : start + batch_size], vocabulary)

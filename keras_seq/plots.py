@@ -3,28 +3,23 @@
 import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-import matplotlib
 import numpy as np
-
-matplotlib.use("Agg")  # Files only: no window, no display needed.
-import matplotlib.pyplot as plt
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from matplotlib.figure import Figure  # Not pyplot: it needs a display, and would change the user's own backend.
+from matplotlib.ticker import MaxNLocator
 
 
 def plot_history(history: Path, picture: Path) -> None:
     """Draws training and validation loss by epoch, in nats a token, from a `history.csv`."""
     with history.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.subplots()
     epochs = [int(row["epoch"]) + 1 for row in rows]
-    for column, label in (("loss", "training"), ("val_loss", "validation")):
+    for column, label in (("nats", "training"), ("val_nats", "validation")):
         axes.plot(epochs, [float(row[column]) for row in rows], marker="o", markersize=3, label=label)
     axes.set(xlabel="epoch", ylabel="nats a token")
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
     axes.legend()
     _save(figure, picture)
@@ -38,7 +33,8 @@ def plot_agreement(distances: Sequence[int], accuracies: Mapping[str, Sequence[f
         accuracies: for each model its share of right verbs, in [0, 1], by distance.
         picture: the `.png` to write.
     """
-    figure, axes = plt.subplots(figsize=(8, 4.5), layout="constrained")
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    axes = figure.subplots()
     for name, values in accuracies.items():
         axes.plot(distances, values, marker="o", markersize=3, label=name)
     axes.axhline(0.5, color="0.4", linestyle="--", label="chance")
@@ -62,7 +58,8 @@ def plot_update_gate(words: Sequence[str], update: np.ndarray, picture: Path) ->
         picture: the `.png` to write.
     """
     order = np.argsort(np.median(update, axis=0))
-    figure, axes = plt.subplots(figsize=(max(7.0, 0.3 * len(words)), 6), layout="constrained")
+    figure = Figure(figsize=(max(7.0, 0.3 * len(words)), 6), layout="constrained")
+    axes = figure.subplots()
     image = axes.imshow(update[:, order].T, aspect="auto", vmin=0, vmax=1, cmap="viridis", interpolation="nearest")
     axes.set_xticks(
         range(len(words)), [word.strip() or repr(word) for word in words], rotation=70, ha="right", fontsize=8
@@ -72,6 +69,5 @@ def plot_update_gate(words: Sequence[str], update: np.ndarray, picture: Path) ->
     _save(figure, picture)
 
 
-def _save(figure: "Figure", picture: Path) -> None:
+def _save(figure: Figure, picture: Path) -> None:
     figure.savefig(picture, dpi=130)
-    plt.close(figure)

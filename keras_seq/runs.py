@@ -3,16 +3,16 @@
 model.keras     the model with the lowest validation loss
 vocab.txt       its vocabulary
 config.json     what was trained on what, and how
-history.csv     loss by epoch, in nats a token
+history.csv     by epoch: `nats` and `val_nats`, in nats a token, beside Keras's own `loss` and `val_loss`
 history.png     the same as a picture
 """
 
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from keras_seq.files import replacing
 from keras_seq.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -49,9 +49,8 @@ def create_run(directory: Path, vocabulary: Vocabulary, config: dict[str, Any]) 
     try:
         directory.mkdir(parents=True, exist_ok=True)
         vocabulary.save(directory / VOCABULARY)
-        partial = directory / f".partial-{CONFIG}"
-        partial.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        os.replace(partial, directory / CONFIG)
+        with replacing(directory / CONFIG) as partial:
+            partial.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     except OSError as error:
         raise RunError(f"the run directory {directory} cannot be written: {error.strerror}") from error
 
@@ -81,8 +80,8 @@ def load_run(directory: Path) -> Run:
         config = json.loads((directory / CONFIG).read_text(encoding="utf-8"))
     except ValueError as error:
         raise RunError(f"{directory / CONFIG} is damaged: {error}") from error
-    if not isinstance(config, dict):
-        raise RunError(f"{directory / CONFIG} is damaged: it must hold a JSON object")
+    if not isinstance(config, dict) or not {"corpus", "by_line"} <= config.keys():
+        raise RunError(f"{directory / CONFIG} is damaged: it must hold a JSON object with `corpus` and `by_line`")
     import keras
 
     import keras_seq.gru  # noqa: F401  (registers the layers that the file names)

@@ -65,7 +65,8 @@ def penalize_repetition(logits: np.ndarray, history: Sequence[int], penalty: flo
     logits = np.array(logits, np.float32)
     seen = np.unique(np.asarray(history, np.int64))
     factor = np.float32(penalty)
-    logits[seen] = np.where(logits[seen] > 0, logits[seen] / factor, logits[seen] * factor)
+    with np.errstate(all="ignore"):  # An extreme penalty makes infinities, which `next_token` refuses.
+        logits[seen] = np.where(logits[seen] > 0, logits[seen] / factor, logits[seen] * factor)
     return logits
 
 
@@ -142,10 +143,10 @@ def next_token(
         ValueError: a logit is not a number, or every token is forbidden.
     """
     logits = forbid(logits, forbidden)
-    if np.isnan(logits).any() or not np.isfinite(logits.max()):
-        raise ValueError("the logits must be numbers, with at least one token that is not forbidden; these are not")
     if settings.repetition_penalty != 1:
         logits = penalize_repetition(logits, history, settings.repetition_penalty)
+    if np.isnan(logits).any() or not np.isfinite(logits.max()):
+        raise ValueError("the logits must be numbers, with at least one token that is not forbidden; these are not")
     if settings.temperature == 0:
         return int(np.argmax(logits))
     logits = apply_temperature(logits, settings.temperature)

@@ -7,6 +7,9 @@ from keras import ops, tree
 def stateful_copy(model: keras.Model, batch_size: int) -> keras.Model:
     """Returns a copy of `model`, weights included, with stateful recurrent layers, for batches of `batch_size` rows.
 
+    Raises:
+        ValueError: a recurrent layer is called more than once.
+
     Example:
         >>> from keras_seq import language_model
         >>> stateful_copy(language_model(10, units=[4]), batch_size=2).input_shape
@@ -30,6 +33,12 @@ def stateful_copy(model: keras.Model, batch_size: int) -> keras.Model:
         return keras.models.clone_model(part, input_tensors=inputs, clone_function=stateful)
 
     copy = clone(model)
+    for layer in copy._flatten_layers():
+        if isinstance(layer, keras.layers.RNN) and len(layer._inbound_nodes) > 1:
+            raise ValueError(
+                f"layer {layer.name!r} is called {len(layer._inbound_nodes)} times, and a stateful layer has one state "
+                "only: give each place in the model a recurrent layer of its own"
+            )
     copy.set_weights(model.get_weights())
     return copy
 

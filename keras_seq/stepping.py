@@ -173,9 +173,14 @@ def _treats_steps_alone(operation: Any, inputs: tuple[Any, ...], options: dict[s
     def with_time(value: Any) -> Any:
         return keras.ops.expand_dims(value, 0) if keras.ops.is_tensor(value) else value
 
+    def only(step: int) -> Any:
+        return tree.map_structure(lambda value: value[step : step + 1] if keras.ops.is_tensor(value) else value, alone)
+
     alone = tree.map_structure(numbers, (inputs, options))
     together = tree.map_structure(with_time, alone)
-    one_by_one = tree.flatten(operation(*alone[0], **alone[1]))
+    # Each in a call of its own: as rows of one batch they would mix again in a layer that works along axis -2.
+    parts = [tree.flatten(operation(*own[0], **own[1])) for own in map(only, range(steps))]
+    one_by_one = [keras.ops.concatenate(part) for part in zip(*parts, strict=True)]
     at_once = tree.flatten(operation(*together[0], **together[1]))
     return all(
         tuple(whole.shape) == (1, *part.shape)

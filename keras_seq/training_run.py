@@ -1,6 +1,7 @@
 """One training run from a corpus to a run directory: what `keras-seq train` and the demo do."""
 
 import math
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ def train(directory: Path, corpus: Corpus, vocabulary: Vocabulary, config: dict[
 
     Raises:
         ValueError: a number is out of range, the corpus is too short, or the directory is taken; nothing is made.
-        TrainingError: the loss is no longer finite.
+        TrainingError: the loss is no longer finite; unless an epoch ended before, nothing is left.
     """
     keras.utils.set_random_seed(config["seed"] % 2**32)
     batch_size = config["batch_size"]
@@ -53,16 +54,22 @@ def train(directory: Path, corpus: Corpus, vocabulary: Vocabulary, config: dict[
     create_run(directory, vocabulary, config)
     keep_best = KeepBest(model, directory / MODEL)
     callbacks += [keep_best, keras.callbacks.CSVLogger(str(directory / HISTORY))]
-    trained.fit(
-        training,
-        validation_data=validation,
-        epochs=config["epochs"] or _ENDLESS,
-        callbacks=callbacks,
-        shuffle=False,  # The dataset has its own order.
-        verbose=1 if sys.stdout.isatty() else 2,
-    )
-    if not math.isfinite(keep_best.best):
-        raise TrainingError("no epoch ended with a finite validation loss; lower --learning_rate or set --clipnorm")
+    try:
+        trained.fit(
+            training,
+            validation_data=validation,
+            epochs=config["epochs"] or _ENDLESS,
+            callbacks=callbacks,
+            shuffle=False,  # The dataset has its own order.
+            verbose=1 if sys.stdout.isatty() else 2,
+        )
+        if not math.isfinite(keep_best.best):
+            raise TrainingError(
+                "no epoch ended with a finite validation loss: clip the gradients lower, or lower the learning rate"
+            )
+    finally:
+        if not math.isfinite(keep_best.best):  # Without a model it is no run, and would stand in the way of the next.
+            shutil.rmtree(directory)
     plot_history(directory / HISTORY, directory / "history.png")
     return load_run(directory)
 

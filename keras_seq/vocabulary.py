@@ -25,6 +25,8 @@ from typing import Final, Literal
 import numpy as np
 import numpy.typing as npt
 
+from keras_seq.files import replacing
+
 Level = Literal["char", "word"]
 
 PAD: Final = "<pad>"
@@ -309,13 +311,8 @@ class Vocabulary:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the vocabulary file under a temporary name beside `path`, then renames it: it is whole or absent."""
-        target = pathlib.Path(path)
-        temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-        try:
-            temporary.write_bytes(self.to_bytes())
-            os.replace(temporary, target)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with replacing(pathlib.Path(path)) as partial:
+            partial.write_bytes(self.to_bytes())
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "Vocabulary":

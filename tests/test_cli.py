@@ -1,5 +1,7 @@
 """The program as a user runs it, each call a fresh process."""
 
+import shlex
+import shutil
 import subprocess
 import sys
 
@@ -67,7 +69,7 @@ BINARY, EMPTY, SHORT = "binary.txt", "empty.txt", "short.txt"
         (["train", "--corpus=none.txt", "--run=new"], "none.txt does not exist"),
         (["train", f"--corpus={EMPTY}", "--run=new"], "is empty"),
         (["train", f"--corpus={BINARY}", "--run=new"], "UTF-8"),
-        (["train", f"--corpus={SHORT}", "--run=new"], "corpus"),
+        (["train", f"--corpus={SHORT}", "--run=new"], "at least batch_size * length"),
         (["train", "--corpus=fox.txt", "--run=fox"], "exists and is not empty"),
         (["train", "--corpus=fox.txt", "--run=new", "--clipnorm=1", "--clipvalue=1"], "only one of"),
         (["train", "--corpus=fox.txt", "--run=new", "--units=a"], "--units"),
@@ -79,6 +81,11 @@ BINARY, EMPTY, SHORT = "binary.txt", "empty.txt", "short.txt"
         (["sample", "--model=fox/export/fox.tflite", "--top_k=-1"], "top_k"),
         (["sample", "--model=fox/export/fox.tflite", "--top_p=0"], "top_p"),
         (["sample", "--model=fox.txt"], "not a .tflite"),
+        (["sample", "--model=cut.tflite"], "cut.tflite"),
+        (["sample", "--run=" + "a" * 300], "File name too long"),
+        (["evaluate", "--run=no_vocabulary"], "vocabulary is damaged"),
+        (["export", "--run=no_config"], "config.json is damaged"),
+        (["evaluate", "--model=fox/export/fox.tflite"], "--corpus=FILE"),
         (["export", "--run=fox"], "exists"),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, list) else "",
@@ -87,6 +94,10 @@ def test_bad_input_is_one_sentence(folder, arguments, words):
     (folder / BINARY).write_bytes(b"\x89PNG\r\n\x00\xff")
     (folder / EMPTY).write_bytes(b"")
     (folder / SHORT).write_text("to be")
+    (folder / "cut.tflite").write_bytes((folder / "fox" / "export" / "fox.tflite").read_bytes()[:-100])
+    for name, file, content in (("no_vocabulary", "vocab.txt", "a\na\n"), ("no_config", "config.json", "{}")):
+        shutil.copytree(folder / "fox", folder / name, dirs_exist_ok=True, ignore=shutil.ignore_patterns("export"))
+        (folder / name / file).write_text(content)
     answer = keras_seq(*arguments, cwd=folder)
     assert answer.returncode != 0
     (message,) = answer.stderr.splitlines()  # TensorFlow's own notices do not come through.
@@ -110,3 +121,39 @@ def test_the_built_in_grammar_by_its_name(folder):
     answer = keras_seq("evaluate", "--run=grammar", "--corpus=agreement", "--split=test", cwd=folder)
     assert answer.stdout.startswith("agreement, test: ")
     assert answer.stderr == ""
+
+
+@pytest.mark.parametrize(
+    "options", [["--level=word", "--max_size=8"], ["--by_line", "--cell=lstm", "--units=8,4"], ["--cell=simple_rnn"]]
+)
+def test_each_kind_of_run_goes_the_whole_road(folder, options):
+    name = "-".join(options).replace("--", "").replace(",", "_")
+    sizes = ("--units=8", "--batch_size=4", "--length=8", "--epochs=1")
+    for arguments in (["train", "--corpus=fox.txt", *sizes, *options, f"--run={name}"], ["export", f"--run={name}"]):
+        answer = keras_seq(*arguments, cwd=folder)
+        assert (answer.returncode, answer.stderr) == (0, "")
+    sources = (f"--run={name}", f"--model={name}/export/{name}.tflite")
+    texts = {keras_seq("sample", source, "--seed=5", "--max_tokens=30", cwd=folder).stdout for source in sources}
+    assert len(texts) == 1
+
+
+def test_two_corpora_and_a_name_with_a_space(folder):
+    (folder / "my text.txt").write_text(TEXT)
+    arguments = ("--corpus=my text.txt", "--corpus=fox.txt", "--units=4", "--batch_size=4", "--length=8", "--epochs=1")
+    answer = keras_seq("train", *arguments, cwd=folder)
+    commands = [line.strip() for line in answer.stdout.splitlines() if line.startswith("  keras-seq")]
+    run = next(word for word in shlex.split(commands[0]) if word.startswith("--run="))
+    assert (folder / run.removeprefix("--run=") / "model.keras").is_file()
+
+
+def test_a_reader_that_has_enough_ends_the_program_quietly(folder):
+    program = subprocess.Popen(
+        [sys.executable, "-m", "keras_seq.cli", "sample", "--model=fox/export/fox.tflite", "--max_tokens=100000"],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert program.stdout.read(10)
+    program.stdout.close()
+    assert program.stderr.read() == b""
+    assert program.wait() != 0

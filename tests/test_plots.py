@@ -26,7 +26,7 @@ def share(pixels, color):
 
 def history(path, rows):
     path.write_text(
-        "epoch,loss,val_loss\n" + "".join(f"{epoch},{a},{b}\n" for epoch, (a, b) in enumerate(rows)), "utf-8"
+        "epoch,nats,val_nats\n" + "".join(f"{epoch},{a},{b}\n" for epoch, (a, b) in enumerate(rows)), "utf-8"
     )
     return path
 

@@ -80,6 +80,13 @@ def test_the_model_itself_stays_stateless():
     reset_states(model)  # nothing to reset, no error
 
 
+def test_a_layer_that_is_called_twice_is_refused():
+    shared = ks.GRU(4, return_sequences=True, name="shared")
+    frames = keras.Input((None, 4))
+    with pytest.raises(ValueError, match="'shared' is called 2 times"):
+        stateful_copy(keras.Model(frames, shared(shared(frames))), BATCH)
+
+
 def test_frames():
     frames = keras.Input((None, 4))
     model = keras.Model(frames, ks.GRU(5, return_sequences=True)(frames))

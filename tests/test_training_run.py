@@ -1,0 +1,99 @@
+"""A run from a corpus to its directory."""
+
+import csv
+import math
+import time
+
+import numpy as np
+import pytest
+
+import keras_seq as ks
+from keras_seq.evaluation import evaluate
+from keras_seq.runs import TrainingError, load_run
+from keras_seq.training_run import train
+
+RANDOM = np.random.default_rng(0)
+TEXT = "".join(RANDOM.choice(list("abcdefgh \n"), 4000))
+LINES = "\n".join("ab" * length for length in RANDOM.integers(1, 12, 300)) + "\n"
+CONFIG = {
+    "corpus": "memory",
+    "by_line": False,
+    "cell": "gru",
+    "units": [8],
+    "embedding_dim": 6,
+    "dropout": 0.0,
+    "batch_size": 4,
+    "length": 16,
+    "learning_rate": 0.01,
+    "clipping": {"clipnorm": 1.0},
+    "epochs": 1,
+    "minutes": None,
+    "seed": 3,
+}
+
+
+def corpus(text):
+    return ks.Corpus(train=text, validation=text[:1000], test=text[:500], name="memory")
+
+
+def run(directory, text=TEXT, **changes):
+    vocabulary = ks.Vocabulary.from_text(text)
+    return train(directory, corpus(text), vocabulary, {**CONFIG, **changes})
+
+
+def history(directory):
+    with (directory / "history.csv").open() as file:
+        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+
+
+def test_the_directory_holds_the_run(tmp_path):
+    made = run(tmp_path / "run")
+    names = {"config.json", "history.csv", "history.png", "model.keras", "vocab.txt"}
+    assert {path.name for path in (tmp_path / "run").iterdir()} == names
+    again = load_run(tmp_path / "run")
+    assert again.config == made.config == CONFIG
+    for one, other in zip(made.model.get_weights(), again.model.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_one_seed_one_model(tmp_path):
+    weights = [run(tmp_path / name, seed=seed).model.get_weights() for name, seed in (("a", 3), ("b", 3), ("c", 4))]
+    for a, b, _ in zip(*weights, strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert any((a != c).any() for a, c in zip(weights[0], weights[2], strict=True))
+
+
+def test_by_line_the_history_counts_every_token_once(tmp_path):
+    made = run(tmp_path / "run", LINES, by_line=True)
+    expected = evaluate(made.model, made.vocabulary, LINES[:1000], by_line=True).nats_per_token
+    (epoch,) = history(tmp_path / "run")
+    assert epoch["val_nats"] == pytest.approx(expected, abs=2e-5)
+    assert epoch["val_loss"] != pytest.approx(expected, abs=1e-3)  # a mean of the batches' means, short lines first
+
+
+def test_the_state_is_carried_from_batch_to_batch(tmp_path):
+    # Whether b follows a shows in the token before a, which a batch of one token does not hold.
+    run(tmp_path / "run", "aab" * 1500, length=1, units=[24], learning_rate=0.02)
+    without_memory = 2 / 3 * math.log(2)
+    assert history(tmp_path / "run")[-1]["val_nats"] < without_memory / 2
+
+
+def test_minutes_end_the_run(tmp_path):
+    start = time.monotonic()
+    run(tmp_path / "run", epochs=None, minutes=0.05)
+    assert time.monotonic() - start < 60
+    assert len(history(tmp_path / "run")) > 1
+
+
+def test_a_run_that_explodes_leaves_nothing_in_the_way(tmp_path):
+    with pytest.raises(TrainingError, match="the loss became"):
+        run(tmp_path / "run", learning_rate=1e38)
+    assert list(tmp_path.iterdir()) == []
+    run(tmp_path / "run")
+
+
+def test_a_setting_out_of_range_leaves_nothing(tmp_path):
+    for change in ({"batch_size": 0}, {"length": 10**6}, {"clipping": {"clipnorm": -1.0}}, {"units": [0]}):
+        with pytest.raises(ValueError, match="must"):
+            run(tmp_path / "run", **change)
+    assert list(tmp_path.iterdir()) == []
