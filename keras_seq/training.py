@@ -66,7 +66,8 @@ class NatsPerToken(keras.metrics.Metric):
 
     def update_state(self, targets: Any, logits: Any, sample_weight: Any = None) -> None:
         """Adds a batch: targets `(batch, time)`, logits `(batch, time, vocabulary)`, mask `(batch, time)` or None."""
-        nats = keras.losses.sparse_categorical_crossentropy(targets, logits, from_logits=True)
+        # The loss's own class: its graph is then the same as that of the training loss, and is computed once.
+        nats = keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction=None)(targets, logits)
         mask = ops.ones_like(nats) if sample_weight is None else ops.cast(sample_weight, nats.dtype)
         self._nats.assign_add(ops.sum(nats * mask))
         self._tokens.assign_add(ops.sum(mask))
