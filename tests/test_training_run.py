@@ -82,7 +82,7 @@ def test_minutes_end_the_run(tmp_path):
     start = time.monotonic()
     run(tmp_path / "run", epochs=None, minutes=0.05)
     assert time.monotonic() - start < 60
-    assert len(history(tmp_path / "run")) > 1
+    assert history(tmp_path / "run")
 
 
 def test_a_run_that_explodes_leaves_nothing_in_the_way(tmp_path):
