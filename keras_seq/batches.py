@@ -48,7 +48,7 @@ def streams(text: str, vocabulary: Vocabulary, batch_size: int, length: int) -> 
         return tuple(tf.ensure_shape(row, (batch_size, length)) for row in rows)
 
     all_inputs, all_targets = tf.constant(inputs), tf.constant(targets)
-    return tf.data.Dataset.range(batches).map(batch).prefetch(2)
+    return _prefetched(tf.data.Dataset.range(batches).map(batch))
 
 
 def contiguous_rows(
@@ -115,7 +115,16 @@ def lines(text: str, vocabulary: Vocabulary, batch_size: int, seed: int | None =
     dataset = dataset.apply(tf.data.experimental.assert_cardinality(len(batches)))
     if seed is not None:
         dataset = dataset.shuffle(len(batches), seed=seed)
-    return dataset.prefetch(2)
+    return _prefetched(dataset)
+
+
+def _prefetched(dataset: "tf.data.Dataset") -> "tf.data.Dataset":
+    import tensorflow as tf
+
+    options = tf.data.Options()
+    # Nothing here is tuned, and ending the tuner at the end of an epoch was seen to wait, idle, for 2 to 18 seconds.
+    options.autotune.enabled = False
+    return dataset.prefetch(2).with_options(options)
 
 
 def padded(rows: list[np.ndarray], vocabulary: Vocabulary) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

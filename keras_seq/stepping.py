@@ -79,6 +79,20 @@ def step_model(model: keras.Model) -> keras.Model:
     return keras.Model([token, *states_in], [logits, *states_out], name=f"{model.name}_step")
 
 
+def require_logits(model: keras.Model) -> None:
+    """Refuses a model that ends in probabilities: a softmax of them would make every token about as likely as any other.
+
+    Raises:
+        ValueError: the last layer is a softmax, or has one as its activation.
+    """
+    last: Any = model.layers[-1] if model.layers else None
+    if isinstance(last, keras.layers.Softmax) or getattr(last, "activation", None) is keras.activations.softmax:
+        raise ValueError(
+            f"`model` must end in logits. Received: layer {last.name!r} with a softmax; build it without, train with "
+            "from_logits=True, and give it the weights you have with `set_weights`"
+        )
+
+
 class _Renamed(keras.layers.Layer):
     """A layer or operation under another name."""
 

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 
 from keras_seq.generation import generate as generate_with
-from keras_seq.stepping import step_model
+from keras_seq.stepping import require_logits, step_model
 from keras_seq.vocabulary import Vocabulary
 
 
@@ -21,6 +21,7 @@ class KerasStep:
     def __init__(self, model: keras.Model):
         import tensorflow as tf
 
+        require_logits(model)
         decoder = step_model(model)
         self.vocabulary_size: int = decoder.outputs[0].shape[-1]
         self._states = [(state.shape[1], keras.backend.standardize_dtype(state.dtype)) for state in decoder.inputs[1:]]

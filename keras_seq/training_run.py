@@ -32,7 +32,7 @@ def train(directory: Path, corpus: Corpus, vocabulary: Vocabulary, config: dict[
 
     Raises:
         ValueError: a number is out of range, the corpus is too short, or the directory is taken; nothing is made.
-        TrainingError: the loss is no longer finite; unless an epoch ended before, nothing is left.
+        TrainingError: the loss is no longer finite, or the training diverged; unless an epoch was of use, nothing is left.
     """
     keras.utils.set_random_seed(config["seed"] % 2**32)
     batch_size = config["batch_size"]
@@ -53,6 +53,7 @@ def train(directory: Path, corpus: Corpus, vocabulary: Vocabulary, config: dict[
     compile_model(trained, config["learning_rate"], **config["clipping"])
     create_run(directory, vocabulary, config)
     keep_best = KeepBest(model, directory / MODEL)
+    worst = 2 * math.log(len(vocabulary))  # nats a token: twice those of a uniform guess
     callbacks += [keep_best, keras.callbacks.CSVLogger(str(directory / HISTORY))]
     try:
         trained.fit(
@@ -63,12 +64,13 @@ def train(directory: Path, corpus: Corpus, vocabulary: Vocabulary, config: dict[
             shuffle=False,  # The dataset has its own order.
             verbose=1 if sys.stdout.isatty() else 2,
         )
-        if not math.isfinite(keep_best.best):
+        if keep_best.best > worst:
             raise TrainingError(
-                "no epoch ended with a finite validation loss: clip the gradients lower, or lower the learning rate"
+                f"the training diverged: {keep_best.best:.4g} nats a token on the validation text, where knowing nothing "
+                f"costs {math.log(len(vocabulary)):.4g}; clip the gradients lower, or lower the learning rate"
             )
     finally:
-        if not math.isfinite(keep_best.best):  # Without a model it is no run, and would stand in the way of the next.
+        if keep_best.best > worst:  # Without a model it is no run, and would stand in the way of the next.
             shutil.rmtree(directory)
     plot_history(directory / HISTORY, directory / "history.png")
     return load_run(directory)

@@ -84,6 +84,7 @@ BINARY, EMPTY, SHORT = "binary.txt", "empty.txt", "short.txt"
         (["sample", "--model=cut.tflite"], "cut.tflite"),
         (["sample", "--run=" + "a" * 300], "File name too long"),
         (["evaluate", "--run=no_vocabulary"], "vocabulary is damaged"),
+        (["export", "--run=fox", f"--output={SHORT}"], "cannot be written"),
         (["export", "--run=no_config"], "config.json is damaged"),
         (["evaluate", "--model=fox/export/fox.tflite"], "--corpus=FILE"),
         (["export", "--run=fox"], "exists"),

@@ -124,3 +124,12 @@ def test_a_vocabulary_that_is_not_the_models_is_refused(model, vocabulary):
 def test_arguments_are_checked_at_the_call(model, vocabulary, arguments, message):
     with pytest.raises(ValueError, match=message):
         ks.generate(model, vocabulary, **arguments)  # not at the first piece
+
+
+@pytest.mark.parametrize("last", [keras.layers.Dense(6, activation="softmax"), keras.layers.Softmax()])
+def test_a_model_that_ends_in_probabilities_is_refused(last):
+    vocabulary = ks.Vocabulary.from_text("abc")
+    layers = [keras.layers.Embedding(6, 4), ks.GRU(6, return_sequences=True), last]
+    model = keras.Sequential([keras.Input((None,), dtype="int32"), *layers])
+    with pytest.raises(ValueError, match=f"must end in logits. Received: layer '{last.name}' with a softmax"):
+        ks.sample(model, vocabulary)

@@ -92,6 +92,12 @@ def test_a_run_that_explodes_leaves_nothing_in_the_way(tmp_path):
     run(tmp_path / "run")
 
 
+def test_a_run_that_diverges_is_no_success(tmp_path):
+    with pytest.raises(TrainingError, match=r"diverged: .* nats a token"):
+        run(tmp_path / "run", learning_rate=1e3, clipping={})
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_setting_out_of_range_leaves_nothing(tmp_path):
     for change in ({"batch_size": 0}, {"length": 10**6}, {"clipping": {"clipnorm": -1.0}}, {"units": [0]}):
         with pytest.raises(ValueError, match="must"):

@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_seq.generation import check_vocabulary_size
-from keras_seq.stepping import step_model
+from keras_seq.stepping import require_logits, step_model
 from keras_seq.vocabulary import Vocabulary
 from keras_seq_export.signatures import LOGITS, TOKEN, state_name
 from keras_seq_export.verify import ExportError
@@ -26,7 +26,7 @@ class GraphStep:
 
     Raises:
         ExportError: a weight is not finite.
-        ValueError: `model` cannot be stepped, does not take token ids, or is not of this vocabulary.
+        ValueError: `model` cannot be stepped, ends in a softmax, does not take token ids, or is not of this vocabulary.
     """
 
     def __init__(self, model: keras.Model, vocabulary: Vocabulary):
@@ -35,6 +35,7 @@ class GraphStep:
                 "the model's weights must be finite numbers, and some are not: the training diverged; train again with a "
                 "clipped gradient or a lower learning rate"
             )
+        require_logits(model)
         self._decoder = step_model(model)
         token, *states = self._decoder.inputs
         if keras.backend.standardize_dtype(token.dtype) != "int32":
