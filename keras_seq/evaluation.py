@@ -43,7 +43,7 @@ class Evaluation:
     def perplexity(self) -> float:
         """`exp` of the mean cross-entropy."""
         with np.errstate(over="ignore"):
-            return float(np.exp(np.float64(self.nats_per_token)))
+            return float(np.exp(self.nats_per_token))
 
     def __str__(self) -> str:
         return (

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure  # Not pyplot: it needs a display, and would change the user's own backend.
 from matplotlib.ticker import MaxNLocator
 
@@ -13,8 +14,7 @@ def plot_history(history: Path, picture: Path) -> None:
     """Draws training and validation loss by epoch, in nats a token, from a `history.csv`."""
     with history.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    figure = Figure(figsize=(7, 4), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = _figure(7, 4)
     epochs = [int(row["epoch"]) + 1 for row in rows]
     for column, label in (("nats", "training"), ("val_nats", "validation")):
         axes.plot(epochs, [float(row[column]) for row in rows], marker="o", markersize=3, label=label)
@@ -33,8 +33,7 @@ def plot_agreement(distances: Sequence[int], accuracies: Mapping[str, Sequence[f
         accuracies: for each model its share of right verbs, in [0, 1], by distance.
         picture: the `.png` to write.
     """
-    figure = Figure(figsize=(8, 4.5), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = _figure(8, 4.5)
     for name, values in accuracies.items():
         axes.plot(distances, values, marker="o", markersize=3, label=name)
     axes.axhline(0.5, color="0.4", linestyle="--", label="chance")
@@ -58,8 +57,7 @@ def plot_update_gate(words: Sequence[str], update: np.ndarray, picture: Path) ->
         picture: the `.png` to write.
     """
     order = np.argsort(np.median(update, axis=0))
-    figure = Figure(figsize=(max(7.0, 0.3 * len(words)), 6), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = _figure(max(7.0, 0.3 * len(words)), 6)
     image = axes.imshow(update[:, order].T, aspect="auto", vmin=0, vmax=1, cmap="viridis", interpolation="nearest")
     axes.set_xticks(
         range(len(words)), [word.strip() or repr(word) for word in words], rotation=70, ha="right", fontsize=8
@@ -67,6 +65,12 @@ def plot_update_gate(words: Sequence[str], update: np.ndarray, picture: Path) ->
     axes.set(ylabel="units, the most lasting memory on top", title="update gate Γu: 0 keeps the memory, 1 replaces it")
     figure.colorbar(image, ax=axes, label="Γu")
     _save(figure, picture)
+
+
+def _figure(width: float, height: float) -> tuple[Figure, Axes]:
+    """Returns an empty picture of one plot, of a size in inches."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.subplots()
 
 
 def _save(figure: Figure, picture: Path) -> None:

@@ -1,6 +1,6 @@
 """A run directory: everything one training run leaves behind.
 
-model.keras     the model with the lowest validation loss
+model.keras     the model with the fewest nats a token on the validation text
 vocab.txt       its vocabulary
 config.json     what was trained on what, and how
 history.csv     by epoch: `nats` and `val_nats`, in nats a token, beside Keras's own `loss` and `val_loss`

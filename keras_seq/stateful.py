@@ -33,8 +33,8 @@ def stateful_copy(model: keras.Model, batch_size: int) -> keras.Model:
         return keras.models.clone_model(part, input_tensors=inputs, clone_function=stateful)
 
     copy = clone(model)
-    for layer in copy._flatten_layers():
-        if isinstance(layer, keras.layers.RNN) and len(layer._inbound_nodes) > 1:
+    for layer in _recurrent_layers(copy):
+        if len(layer._inbound_nodes) > 1:
             raise ValueError(
                 f"layer {layer.name!r} is called {len(layer._inbound_nodes)} times, and a stateful layer has one state "
                 "only: give each place in the model a recurrent layer of its own"
@@ -43,15 +43,20 @@ def stateful_copy(model: keras.Model, batch_size: int) -> keras.Model:
     return copy
 
 
+def _recurrent_layers(model: keras.Model) -> list[keras.layers.RNN]:
+    """Returns the recurrent layers, those of nested models too."""
+    return [layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.RNN)]
+
+
 def is_stateful(model: keras.Model) -> bool:
     """Returns whether a recurrent layer of the model carries its state from batch to batch."""
-    return any(isinstance(layer, keras.layers.RNN) and layer.stateful for layer in model._flatten_layers())
+    return any(layer.stateful for layer in _recurrent_layers(model))
 
 
 def reset_states(model: keras.Model) -> None:
     """Sets the carried state of every recurrent layer to zero."""
-    for layer in model._flatten_layers():
-        if isinstance(layer, keras.layers.RNN) and layer.stateful:
+    for layer in _recurrent_layers(model):
+        if layer.stateful:
             # Keras's own reset_state fails on the nested states of stacked cells.
             for state in tree.flatten(layer.states):
                 state.assign(ops.zeros_like(state))

@@ -155,6 +155,8 @@ class StopWhenNotFinite(keras.callbacks.Callback):
 class KeepBest(keras.callbacks.Callback):
     """Keeps the model with the fewest nats a token on the validation text, in a file that is always whole.
 
+    The model in training must be compiled with `NatsPerToken`, as `compile_model` does.
+
     Args:
         model: gets the best weights; the model in training can be its `stateful_copy`.
         path: the `.keras` file it is saved to.

@@ -21,7 +21,10 @@ _ENDLESS = 1_000_000  # epochs of a run that its minutes end
 
 
 def train(directory: Path, corpus: Corpus, vocabulary: Vocabulary, config: dict[str, Any]) -> Run:
-    """Trains a language model, keeps the one with the lowest validation loss, and returns it as loaded from the directory.
+    """Trains a language model and keeps the one with the fewest nats a token on the validation text.
+
+    Returns:
+        The run, as loaded from the directory.
 
     Args:
         directory: the run directory to make.

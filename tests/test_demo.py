@@ -1,6 +1,5 @@
 """The demo as a user runs it, whole, and the accuracy that it reports against a loop over single sentences."""
 
-import os
 import re
 import subprocess
 import sys
@@ -27,15 +26,8 @@ def test_agreement_accuracy_is_the_share_of_right_verbs():
 
 
 def test_the_demo_shows_what_the_plain_rnn_forgets(tmp_path):
-    command = [sys.executable, "-m", "keras_seq.cli", "demo", "--run=shown", "--seed=1"]
-    done = subprocess.run(
-        command,
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONIOENCODING": "utf-8"},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    command = [sys.executable, "-X", "utf8", "-m", "keras_seq.cli", "demo", "--run=shown", "--seed=1"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
     accuracy = {name: float(re.search(rf"{name} .* ([\d.]+)%$", done.stdout, re.M)[1]) for name in ("SimpleRNN", "GRU")}
     assert accuracy["GRU"] >= 95
     assert accuracy["SimpleRNN"] < accuracy["GRU"] - 10

@@ -74,9 +74,8 @@ def test_a_short_fit_learns_a_text_that_repeats():
     compile_model(model, learning_rate=0.05, clipnorm=1.0)
     losses = model.fit(data(), epochs=6, verbose=0).history["loss"]
     assert losses[-1] < losses[0] / 2
-    assert (
-        model.evaluate(data(), verbose=0)[0] < math.log(4) / 2
-    )  # of four characters, each follows from the one before
+    # Of four characters, each follows from the one before.
+    assert model.evaluate(data(), verbose=0)[0] < math.log(4) / 2
 
 
 class Rates(keras.callbacks.Callback):

@@ -59,8 +59,8 @@ def read_bundle(path: str | os.PathLike[str]) -> tuple[Vocabulary, dict[str, Any
         vocabulary = Vocabulary.from_bytes(files[VOCABULARY])
     except KeyError as error:
         raise BundleError(f"{path} has no vocabulary inside: export it again with keras-seq export") from error
-    # RuntimeError: a flipped bit can ask for a password.
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError) as error:
+    # RuntimeError: a flipped bit can ask for a password, or for a compression that zipfile lacks.
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, OSError) as error:
         raise BundleError(f"{path} is cut off or damaged, or was not made by keras-seq export: {error}") from error
     except (VocabularyError, ValueError) as error:
         raise BundleError(f"{path} holds a damaged bundle: {error}") from error

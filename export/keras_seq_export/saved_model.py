@@ -117,7 +117,7 @@ def _write(step: GraphStep, vocabulary: Vocabulary, directory: pathlib.Path, max
         archive.write_out(os.fspath(directory), verbose=False)
 
 
-def default_max_tokens(max_length: int) -> int:
+def _default_max_tokens(max_length: int) -> int:
     """Returns the tokens that a request without `max_tokens` gets at most: 200, or half of a limit below 400."""
     return min(200, (max_length + 1) // 2)
 
@@ -192,7 +192,7 @@ def _generate_endpoint(
     # Defaults that are tensors end up in SignatureDef.defaults, and in the graph for whoever feeds it directly.
     def serving_default(
         prompt: tf.Tensor,
-        max_tokens: tf.Tensor = tf.constant([default_max_tokens(max_length)], tf.int32),  # noqa: B008
+        max_tokens: tf.Tensor = tf.constant([_default_max_tokens(max_length)], tf.int32),  # noqa: B008
         temperature: tf.Tensor = tf.constant([1.0], tf.float32),  # noqa: B008
         top_k: tf.Tensor = tf.constant([0], tf.int32),  # noqa: B008
         top_p: tf.Tensor = tf.constant([1.0], tf.float32),  # noqa: B008
@@ -307,11 +307,11 @@ def _verify(
     except SessionError as error:
         reason = str(error).partition("\n")[0][:300]
         raise ExportError(f"the SavedModel does not run in TensorFlow's C++ session: {reason}") from error
+    difference = compare(DECODE, reference_logits(model, tokens), decoded[LOGITS][:, 0])
+    near_ties = 0
     # The session computes on the CPU; an accelerator's shorter products would give other logits and other texts.
     with tf.device("/CPU:0"):
         step = KerasStep(model)
-        difference = compare(DECODE, reference_logits(model, tokens), decoded[LOGITS][:, 0])
-        near_ties = 0
         for row, text in enumerate(texts):
             answer = {name: values[row] for name, values in written.items()}
             near_ties += _compare_text(step, vocabulary, text, answer)
@@ -339,7 +339,7 @@ def _verify(
 def _texts(vocabulary: Vocabulary, random: np.random.Generator, max_length: int) -> Iterator[_Text]:
     """One text for each kind of draw, all but the first after a random prompt."""
     tokens = vocabulary.tokens[vocabulary.reserved :]
-    max_tokens = min(_WRITTEN_TOKENS, (max_length + 1) // 2)
+    max_tokens = min(_WRITTEN_TOKENS, _default_max_tokens(max_length))
     for seed, settings in enumerate(
         (
             SamplingSettings(),

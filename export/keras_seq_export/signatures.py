@@ -8,12 +8,8 @@ LOGITS = "logits"
 NEXT_TOKEN = "next_token"
 LOG_PROBABILITY = "log_probability"
 UNIFORM = "uniform"
-SETTINGS = {
-    "temperature": "float32",
-    "top_k": "int32",
-    "top_p": "float32",
-    "min_p": "float32",
-}  # of a draw, in this order
+# Of a draw, in this order.
+SETTINGS = {"temperature": "float32", "top_k": "int32", "top_p": "float32", "min_p": "float32"}
 
 
 def state_name(index: int) -> str:

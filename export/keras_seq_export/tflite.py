@@ -87,13 +87,15 @@ def export_tflite(
     path = Path(path)
     config = {"keras_seq": __version__, "by_line": by_line, "quantization": quantization}
     with publishing(path, path.with_name(f"{path.name}.report.json")) as (partial, partial_report):
-        partial.write_bytes(_convert(step, vocabulary, quantization))
-        operators, stored = _operators(partial), _stored_bytes(partial)
+        content = _convert(step, vocabulary, quantization)
+        parsed = schema.ModelT.InitFromPackedBuf(content)
+        operators, stored = _operators(parsed), _stored_bytes(parsed)
         if quantization == "int8" and "int8" not in stored:
             raise ExportError(
                 "int8 changes nothing in this model: the converter leaves weights of fewer than 1,024 numbers in float32; "
                 'use quantization="none"'
             )
+        partial.write_bytes(content)
         write_bundle(partial, vocabulary, {**config, "sampling": sampling or {}})
         report = {
             "format": "tflite",
@@ -151,10 +153,9 @@ def _sample_endpoint(step: GraphStep, forbidden: list[int]) -> tuple[Any, list[t
     return sample, [*(tf.TensorSpec([1], dtype, name) for name, dtype in inputs.items()), *step.state_specs(1)]
 
 
-def _stored_bytes(path: Path) -> dict[str, int]:
+def _stored_bytes(model: schema.ModelT) -> dict[str, int]:
     """Returns the bytes of the constants in the file by dtype."""
     dtypes = {code: name.lower() for name, code in vars(schema.TensorType).items() if not name.startswith("_")}
-    model = schema.ModelT.InitFromPackedBuf(path.read_bytes())
     buffers = {tensor.buffer: dtypes[tensor.type] for graph in model.subgraphs for tensor in graph.tensors}
     stored: Counter[str] = Counter()
     for index, dtype in buffers.items():
@@ -163,10 +164,9 @@ def _stored_bytes(path: Path) -> dict[str, int]:
     return {dtype: size for dtype, size in sorted(stored.items()) if size}
 
 
-def _operators(path: Path) -> dict[str, dict[str, int]]:
+def _operators(model: schema.ModelT) -> dict[str, dict[str, int]]:
     """Counts the operators of each signature; refuses those that a plain runtime lacks."""
     names = {code: name for name, code in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
-    model = schema.ModelT.InitFromPackedBuf(path.read_bytes())
     counts = {}
     for signature in model.signatureDefs:
         name = signature.signatureKey.decode()
