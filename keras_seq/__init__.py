@@ -10,13 +10,14 @@ if TYPE_CHECKING:
     from keras_seq.agreement import agreement_corpus
     from keras_seq.batches import lines, streams
     from keras_seq.corpora import Corpus, load_corpus
-    from keras_seq.gru import GRU, GRUCell
+    from keras_seq.gru import GRU, ChronoInitializer, GRUCell
     from keras_seq.models import language_model
     from keras_seq.stepping import step_model
     from keras_seq.text import generate, sample
     from keras_seq.vocabulary import Vocabulary
 
 _MODULE_OF = {
+    "ChronoInitializer": "keras_seq.gru",
     "Corpus": "keras_seq.corpora",
     "GRU": "keras_seq.gru",
     "GRUCell": "keras_seq.gru",
@@ -41,6 +42,7 @@ __all__ = [  # noqa: RUF022 (the order of the road, from text to sample)
     "lines",
     "GRU",
     "GRUCell",
+    "ChronoInitializer",
     "language_model",
     "step_model",
     "generate",

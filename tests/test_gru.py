@@ -1,11 +1,18 @@
 """The GRU against the equations of the course notes (float64 NumPy), and against `keras.layers.GRU`."""
 
+import inspect
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 import keras_seq as ks
+
+try:  # Keras's wheel carries its tests.
+    from keras.src.layers.rnn.gru_test import GRUTest as KerasTests
+except ImportError:
+    KerasTests = None
 
 BATCH, TIME, FEATURES, UNITS = 3, 6, 4, 5
 # float32 keeps 24 bits, and errors add up over TIME steps of values below 1: 6 * 6e-8, with room for the sums' order.
@@ -330,6 +337,164 @@ def test_bidirectional_and_rnn_of_the_cell_equal_the_stock_ones():
         stock.set_weights(random_weights(stock))
         mine.set_weights(stock.get_weights())
         assert_same(mine(sequences), stock(sequences))
+
+
+@pytest.mark.skipif(KerasTests is None, reason="this Keras comes without its tests")
+class TestKerasOwnTests(KerasTests or object):
+    """The tests that Keras has for `keras.layers.GRU`, with ours in its place."""
+
+    @pytest.fixture(autouse=True)
+    def ours_in_its_place(self, monkeypatch):
+        monkeypatch.setattr("keras.src.layers.GRU", ks.GRU)
+
+
+def test_arguments_by_position_are_keras_ones():
+    positional = (UNITS, "relu", "hard_sigmoid", False, "ones")
+    mine, stock = ks.GRU(*positional), keras.layers.GRU(*positional)
+    ours = mine.get_config()
+    assert ours.pop("reset_gate") is True
+    ours["name"] = stock.name
+    assert ours == stock.get_config()
+    sequences = numbers(BATCH, TIME, FEATURES)
+    mine.build(sequences.shape)
+    stock.build(sequences.shape)
+    mine.set_weights(stock.get_weights())
+    assert_same(mine(sequences), stock(sequences))
+    cell, stock_cell = ks.GRUCell(*positional), keras.layers.GRUCell(*positional)
+    assert {**stock_cell.get_config(), "name": cell.name, "reset_gate": True} == cell.get_config()
+
+
+def test_every_public_attribute_of_the_stock_layer_is_there():
+    mine, stock = pair(stateful=True, dropout=0.1)
+
+    def public(layer):
+        return {name for name, _ in inspect.getmembers(layer) if not name.startswith("_")}
+
+    assert public(stock) <= public(mine)
+    assert isinstance(mine, keras.layers.GRU)
+
+
+def test_units_may_be_a_numpy_integer():
+    assert type(ks.GRU(np.int64(UNITS)).get_config()["units"]) is int
+
+
+def test_time_distributed_equals_the_stock_one():
+    mine, stock = (keras.layers.TimeDistributed(layer(UNITS)) for layer in (ks.GRU, keras.layers.GRU))
+    videos = numbers(BATCH, 2, TIME, FEATURES)
+    mine(videos), stock(videos)
+    mine.set_weights(stock.get_weights())
+    assert_same(mine(videos), stock(videos))
+
+
+def test_weights_files_and_models_of_the_stock_layer_load(tmp_path):
+    sequences = numbers(BATCH, TIME, FEATURES)
+    mine, stock = (
+        keras.Sequential([keras.Input((None, FEATURES)), layer(UNITS)]) for layer in (ks.GRU, keras.layers.GRU)
+    )
+    stock.save_weights(tmp_path / "stock.weights.h5")
+    mine.load_weights(tmp_path / "stock.weights.h5")
+    assert_same(mine(sequences), stock(sequences))
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_half_precision_trains_as_the_stock_layer_does(policy):
+    mine, stock = pair(dtype=policy, return_sequences=True)
+    sequences = tf.constant(numbers(BATCH, TIME, FEATURES))
+
+    def gradients(layer):
+        @tf.function
+        def run():
+            with tf.GradientTape() as tape:
+                loss = tf.reduce_sum(tf.cast(layer(sequences, training=True), "float32"))
+            return tape.gradient(loss, [weight.value for weight in layer.weights])
+
+        return run()
+
+    # bfloat16 keeps 8 bits; a sum over BATCH * TIME steps.
+    assert_same(gradients(mine), gradients(stock), rtol=0.05, atol=0.3)
+
+
+def simplified(memory, weights, sequences):
+    """The notes' simplified GRU, in float64: no Γr."""
+    kernel, recurrent, bias = (np.asarray(weight, "float64") for weight in weights)
+    c, steps = np.asarray(memory, "float64"), []
+    for x in np.swapaxes(np.asarray(sequences, "float64"), 0, 1):
+        sums = x @ kernel + c @ recurrent + bias
+        update, candidate = sigmoid(-sums[:, :UNITS]), np.tanh(sums[:, UNITS:])
+        c = update * candidate + (1 - update) * c
+        steps.append((update, candidate, c))
+    return [np.stack(values, axis=1) for values in zip(*steps, strict=True)]
+
+
+def test_without_the_reset_gate_it_is_the_simplified_gru_of_the_notes(tmp_path):
+    layer = ks.GRU(UNITS, reset_gate=False, return_sequences=True)
+    sequences, memory = numbers(BATCH, TIME, FEATURES), numbers(BATCH, UNITS, seed=9)
+    layer.build(sequences.shape)
+    assert [weight.shape for weight in layer.weights] == [(FEATURES, 10), (UNITS, 10), (10,)]
+    layer.set_weights(random_weights(layer))
+    update, candidate, memories = simplified(memory, layer.get_weights(), sequences)
+
+    np.testing.assert_allclose(layer(sequences, initial_state=[memory]), memories, **FLOAT32)
+    gates = layer.gates(sequences, initial_state=memory)
+    np.testing.assert_allclose(gates.update, update, **FLOAT32)
+    np.testing.assert_array_equal(gates.relevance, np.ones_like(update))
+    np.testing.assert_allclose(gates.candidate, candidate, **FLOAT32)
+
+    model = keras.Sequential([keras.Input((None, FEATURES)), layer])
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert not loaded.layers[0].reset_gate
+    np.testing.assert_array_equal(loaded(sequences), model(sequences))
+
+
+@pytest.mark.parametrize("arguments", [{"use_bias": False}, {"dropout": 0.4}, {"recurrent_dropout": 0.4}])
+def test_the_simplified_gru_takes_the_other_arguments(arguments):
+    layer = ks.GRU(UNITS, reset_gate=False, seed=3, **arguments)
+    sequences = numbers(BATCH, TIME, FEATURES)
+    layer.build(sequences.shape)
+    assert len(layer.weights) == (2 if "use_bias" in arguments else 3)
+    dropped = not np.allclose(layer(sequences, training=True), layer(sequences), atol=1e-3)
+    assert dropped == ("use_bias" not in arguments)
+
+
+def test_cudnn_without_the_reset_gate_is_refused():
+    with pytest.raises(ValueError, match="`use_cudnn=True` needs the reset gate"):
+        ks.GRU(UNITS, reset_gate=False, use_cudnn=True)
+
+
+@pytest.mark.parametrize(("arguments", "gates"), [({}, 3), ({"reset_after": False}, 3), ({"reset_gate": False}, 2)])
+def test_chrono_initialization_spreads_the_memory_over_1_to_longest_steps(arguments, gates):
+    initializer = ks.ChronoInitializer(longest=1000, gates=gates, seed=0)
+    layer = ks.GRU(500, bias_initializer=initializer, **arguments)
+    layer.build((None, None, 1))
+    bias = layer.get_weights()[2].astype("float64").reshape(-1, gates * 500)
+    keep = sigmoid(bias.sum(axis=0)[:500])
+    lasting = 1 / (1 - keep)
+    assert (lasting > 1.99).all()
+    assert (lasting < 1001).all()
+    # Uniform over 2 to 1000: mean 501 with a standard error of 288 / sqrt(500) = 12.9; 4 of them.
+    assert lasting.mean() == pytest.approx(501, abs=52)
+    assert not bias[:, 500:].any()
+    copy = keras.initializers.deserialize(keras.initializers.serialize(initializer))
+    np.testing.assert_array_equal(copy((gates * 500,)), initializer((gates * 500,)))
+
+
+def test_a_chrono_initialized_memory_lasts():
+    """What a unit was given at the first step is still there after half of its longest time; by default it is gone."""
+    kept = {}
+    for name, initializer in (("zeros", "zeros"), ("chrono", ks.ChronoInitializer(longest=200, seed=0))):
+        layer = ks.GRU(50, bias_initializer=initializer, kernel_initializer="zeros", recurrent_initializer="zeros")
+        kept[name] = layer(np.zeros((1, 50, 1), "float32"), initial_state=[np.ones((1, 50), "float32")]).numpy()
+    assert kept["zeros"].max() < 1e-10
+    assert np.median(kept["chrono"]) > 0.5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"), [({"longest": 1}, "`longest` must be"), ({"longest": 9, "gates": 4}, "`gates`")]
+)
+def test_bad_chrono_arguments_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        ks.ChronoInitializer(**arguments)
 
 
 @pytest.mark.parametrize("units", [0, -3, 2.5, "8", None, True])
