@@ -1,8 +1,9 @@
-"""`keras-seq`: train, sample, evaluate, export and the demo, from a shell."""
+"""`keras-seq`: train, sample, evaluate, export, the demo and the benchmark, from a shell."""
 
 import argparse
 import faulthandler
 import functools
+import json
 import math
 import os
 import shlex
@@ -130,6 +131,20 @@ def build_parser(parser_class: type[argparse.ArgumentParser] = argparse.Argument
     export.add_argument("--output", help="directory to write into (default: RUN/export)")
     export.add_argument("--quantization", default="none", choices=("none", "int8"), help="of the .tflite")
     export.set_defaults(command=_export)
+
+    benchmark = add_command("benchmark", help="measure speed beside the peers', on this machine")
+    subjects = benchmark.add_subparsers(required=True, metavar="SUBJECT")
+    layer = subjects.add_parser(
+        "layer",
+        help="forward and backward pass of the GRU layer beside keras.layers.GRU and, where installed, torch.nn.GRU",
+        allow_abbrev=False,
+    )
+    layer.add_argument(
+        "--sizes", help="such as 64x100x128x256,1x1000x64x256: batch, length, features, units (default: five sizes)"
+    )
+    layer.add_argument("--rounds", type=int, default=15, help="turns of each contender (default: 15)")
+    layer.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    layer.set_defaults(command=_benchmark_layer)
     return parser
 
 
@@ -285,6 +300,14 @@ def _export(arguments: argparse.Namespace) -> None:
             f"{saved_model}: {sum(report['bytes'].values()):,} bytes, largest difference of a logit "
             f"{decode['largest_difference']:.2g} over {decode['tokens_compared']} tokens in a C++ session"
         )
+
+
+def _benchmark_layer(arguments: argparse.Namespace) -> None:
+    from keras_seq import benchmark
+
+    sizes = [benchmark.Size.parse(text) for text in arguments.sizes.split(",")] if arguments.sizes else benchmark.SIZES
+    rows = benchmark.benchmark_layer(sizes, arguments.rounds)
+    print(json.dumps(rows, indent=2) if arguments.json else benchmark.table(rows))
 
 
 def _checked(report: dict[str, Any]) -> str:
