@@ -5,7 +5,7 @@ that each one's memory can be told. The processes take turns (A B C A B C ...), 
 all of them alike; the ratios of the medians are what to read.
 """
 
-import contextlib
+import importlib
 import importlib.util
 import multiprocessing
 import os
@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 PRODUCT = "matrix product"
 PRODUCT_SIZE = 2048
+PASSES_A_TURN = 3
 OURS, KERAS, TORCH = "keras_seq.GRU", "keras.layers.GRU", "torch.nn.GRU"
 
 
@@ -67,7 +68,8 @@ def benchmark_layer(sizes: Iterable[Size] = SIZES, rounds: int = 15) -> list[dic
     Returns:
         For each size and contender a row: `size`, `contender`, `milliseconds` (median), `gflops` (of the matrix
         products), `share` (of this machine's own large matrix product), `speedup` (over `keras.layers.GRU`),
-        `peak_mib` (memory beyond the imported library; None where the system does not tell).
+        `peak_mib` (the process's largest memory beyond the imported library's, compilation included; None where there
+        is no /proc).
 
     Raises:
         ValueError: `rounds` is not positive.
@@ -141,39 +143,40 @@ def _take_turns(contenders: list[str], size: Size, rounds: int) -> tuple[dict[st
 
 
 def _work(contender: str, size: Size, end: Connection) -> None:
-    """A contender's process: runs once for each "run" it is sent, answers with the seconds, at last with the memory."""
+    """A contender's process: takes a turn for each "run" it is sent, answers with the seconds, at last with the memory."""
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
-    os.environ["OMP_WAIT_POLICY"] = "passive"  # PyTorch's idle threads must not take a core from the next in turn.
-    make = {OURS: _keras_seq_pass, KERAS: _keras_pass, TORCH: _torch_pass, PRODUCT: _matrix_product}[contender]
-    training_pass, library_mib = make(size)
+    library, make_pass = CONTENDERS[contender]
+    importlib.import_module(library)
+    imported = _mib("VmRSS")
+    training_pass = make_pass(size)
     for _ in range(2):
         training_pass()
-    _forget_peak()
     end.send("warm")
     while end.recv() == "run":
+        training_pass()  # The others have emptied the caches.
         start = time.perf_counter()
-        training_pass()
-        end.send(time.perf_counter() - start)
-    peak = _memory("VmHWM")
-    end.send(None if peak is None or library_mib is None else peak - library_mib)
+        for _ in range(PASSES_A_TURN):
+            training_pass()
+        end.send((time.perf_counter() - start) / PASSES_A_TURN)
+    peak = _mib("VmHWM")
+    end.send(None if peak is None or imported is None else peak - imported)
 
 
-def _keras_seq_pass(size: Size) -> tuple[Callable[[], Any], float | None]:
+def _keras_seq_pass(size: Size) -> Callable[[], Any]:
     from keras_seq.gru import GRU
 
     return _tensorflow_pass(GRU, size)
 
 
-def _keras_pass(size: Size) -> tuple[Callable[[], Any], float | None]:
+def _keras_pass(size: Size) -> Callable[[], Any]:
     import keras
 
     return _tensorflow_pass(keras.layers.GRU, size)
 
 
-def _tensorflow_pass(layer_class: Any, size: Size) -> tuple[Callable[[], Any], float | None]:
+def _tensorflow_pass(layer_class: Any, size: Size) -> Callable[[], Any]:
     import tensorflow as tf
 
-    library_mib = _memory("VmRSS")
     layer = layer_class(size.units, return_sequences=True)
     layer.build((None, None, size.features))
     weights = [weight.value for weight in layer.weights]
@@ -187,13 +190,12 @@ def _tensorflow_pass(layer_class: Any, size: Size) -> tuple[Callable[[], Any], f
             outputs = layer(inputs, training=True)
         return tape.gradient(outputs, [inputs, *weights], output_gradients=upstream)
 
-    return training_pass, library_mib
+    return training_pass
 
 
-def _torch_pass(size: Size) -> tuple[Callable[[], Any], float | None]:
+def _torch_pass(size: Size) -> Callable[[], Any]:
     import torch
 
-    library_mib = _memory("VmRSS")
     layer = torch.nn.GRU(size.features, size.units, batch_first=True)
     inputs = torch.randn(size.batch, size.length, size.features, requires_grad=True)
     upstream = torch.randn(size.batch, size.length, size.units)
@@ -202,23 +204,25 @@ def _torch_pass(size: Size) -> tuple[Callable[[], Any], float | None]:
         outputs, _ = layer(inputs)
         return torch.autograd.grad(outputs, [inputs, *layer.parameters()], grad_outputs=upstream)
 
-    return training_pass, library_mib
+    return training_pass
 
 
-def _matrix_product(size: Size) -> tuple[Callable[[], Any], float | None]:
+def _matrix_product(size: Size) -> Callable[[], Any]:
     import tensorflow as tf
 
     left, right = (tf.random.normal((PRODUCT_SIZE, PRODUCT_SIZE)) for _ in range(2))
-    return tf.function(lambda: tf.matmul(left, right)), None
+    return tf.function(lambda: tf.matmul(left, right))
 
 
-def _forget_peak() -> None:
-    """Lets the system's mark of the largest memory begin anew; Linux only."""
-    with contextlib.suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")
+CONTENDERS: dict[str, tuple[str, Callable[[Size], Callable[[], Any]]]] = {
+    OURS: ("keras_seq.gru", _keras_seq_pass),
+    KERAS: ("keras", _keras_pass),
+    TORCH: ("torch", _torch_pass),
+    PRODUCT: ("tensorflow", _matrix_product),
+}
 
 
-def _memory(entry: str) -> float | None:
+def _mib(entry: str) -> float | None:
     """Returns this process's `VmRSS` (now) or `VmHWM` (largest) in MiB; None where there is no /proc."""
     try:
         status = Path("/proc/self/status").read_text()

@@ -89,22 +89,20 @@ def _run(inputs: Any, memory: Any, mask: Any, kernel: Any, recurrent_kernel: Any
 
         def gradient(upstream: Any) -> list[Any]:
             upstream = tf.ensure_shape(_swap_batch_and_time(upstream), (time, inputs.shape[0], units))
-            d_projected, d_recurrent, d_memory = loop_backward(upstream, visited, kept, recurrent_kernel, transposed)
-            d_projected, d_recurrent = _flat(d_projected), _flat(d_recurrent)
+            *parts, d_memory = loop_backward(upstream, visited, kept, recurrent_kernel, transposed)
+            d_gates, d_candidate, d_reset = map(_flat, parts)
+            gate_kernel, candidate_kernel = tf.split(kernel, [2 * units, units], axis=1)
+            d_inputs = tf.matmul(d_gates, gate_kernel, transpose_b=True)
+            d_inputs += tf.matmul(d_candidate, candidate_kernel, transpose_b=True)
             before = visited[:-1]
-            d_recurrent_kernel = tf.matmul(_flat(before), d_recurrent, transpose_a=True)
-            if not reset_after:  # Here the candidate's kernel is multiplied by r * h.
-                d_gates, _ = tf.split(d_recurrent_kernel, [2 * units, units], axis=1)
-                d_candidates = d_projected[:, 2 * units :]
-                of_candidate = tf.matmul(_flat(kept[1] * before), d_candidates, transpose_a=True)
-                d_recurrent_kernel = tf.concat([d_gates, of_candidate], axis=1)
-            d_inputs = tf.matmul(d_projected, kernel, transpose_b=True)
+            # What the candidate's recurrent kernel is multiplied with.
+            of_candidate = before if reset_after else kept[1] * before
             gradients = [
                 _swap_batch_and_time(tf.reshape(d_inputs, (time, -1, features))),
                 d_memory,
-                tf.matmul(by_step, d_projected, transpose_a=True),
-                d_recurrent_kernel,
-                tf.concat([_sum_of_rows(d_projected), _sum_of_rows(d_recurrent)], axis=0),
+                tf.concat([_by(by_step, d_gates), _by(by_step, d_candidate)], axis=1),
+                tf.concat([_by(_flat(before), d_gates), _by(_flat(of_candidate), d_reset)], axis=1),
+                tf.reshape(tf.concat([_sum_of_rows(d) for d in (d_gates, d_candidate, d_gates, d_reset)], 1), (2, -1)),
             ]
             return [_only_once(one) for one in gradients]
 
@@ -120,6 +118,11 @@ def _swap_batch_and_time(values: Any) -> Any:
 
 def _flat(values: Any) -> Any:
     return tf.reshape(values, (-1, values.shape[-1]))
+
+
+def _by(left: Any, gradient: Any) -> Any:
+    """The gradient of a kernel that `left` was multiplied with, over all steps."""
+    return tf.matmul(left, gradient, transpose_a=True)
 
 
 def _sum_of_rows(values: Any) -> Any:
@@ -183,7 +186,7 @@ def _forward(
 
 def _backward(
     upstream: Any, visited: Any, kept: Any, kernel: Any, transposed: Any, reset_after: bool
-) -> tuple[Any, Any, Any]:
+) -> tuple[Any, ...]:
     """The loop backward.
 
     Args:
@@ -195,8 +198,8 @@ def _backward(
         reset_after: which of the two candidates.
 
     Returns:
-        The gradients of the input's and of the memory's parts of the three sums, `(time, batch, 3 * units)` each (one
-        and the same without `reset_after`), and of the first memory.
+        The gradients of what σ is taken of, `(time, batch, 2 * units)`, of what tanh is taken of and of the memory's
+        product in it, `(time, batch, units)` each (one and the same without `reset_after`), and of the first memory.
     """
     time, units = upstream.shape[0], upstream.shape[2]
     turned = reset_after and units >= SMALLEST_UNITS_TO_TURN
@@ -211,25 +214,26 @@ def _backward(
         beside = d_h * z
         if reset_after:
             d_reset = d_candidate * r
-            d_r = d_reset * reset[0] * (1 - r)
-            of_memory = tf.concat([d_z, d_r, d_reset], axis=1)
+            d_gates = tf.concat([d_z, d_reset * reset[0] * (1 - r)], axis=1)
+            of_memory = tf.concat([d_gates, d_reset], axis=1)
             product = tf.matmul(kernel, of_memory, transpose_b=True) if turned else tf.matmul(of_memory, transposed)
-            values = [tf.concat([d_z, d_r, d_candidate], axis=1), of_memory]
+            values = [d_gates, d_candidate, d_reset]
         else:
             d_reset = tf.matmul(d_candidate, from_candidate)
             d_gates = tf.concat([d_z, d_reset * h * r * (1 - r)], axis=1)
             beside += d_reset * r
             product = tf.matmul(d_gates, from_gates)
-            values = [tf.concat([d_gates, d_candidate], axis=1)]
+            values = [d_gates, d_candidate]
         parts = tuple(array.write(t, value) for array, value in zip(parts, values, strict=True))
         return t - 1, beside, product, *parts
 
-    parts = [_empty(upstream[0], time, 3 * units) for _ in range(2 if reset_after else 1)]
+    sizes = (2 * units, units, units) if reset_after else (2 * units, units)
+    parts = [_empty(upstream[0], time, size) for size in sizes]
     nothing = tf.zeros_like(upstream[0])
     start = (time - 1, nothing, tf.transpose(nothing) if turned else nothing, *parts)
     _, beside, product, *parts = tf.while_loop(lambda t, *_: t >= 0, step, start, maximum_iterations=time)
-    stacked = [array.stack() for array in parts]
-    return stacked[0], stacked[-1], beside + (tf.transpose(product) if turned else product)
+    d_gates, d_candidate, *d_reset = (array.stack() for array in parts)
+    return d_gates, d_candidate, *(d_reset or [d_candidate]), beside + (tf.transpose(product) if turned else product)
 
 
 def _sequence(values: Any) -> tf.TensorArray:
