@@ -11,7 +11,7 @@ import multiprocessing
 import os
 import statistics
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -58,14 +58,14 @@ class Size(NamedTuple):
 SIZES = tuple(map(Size.parse, ("32x64x64x128", "64x100x128x256", "64x100x256x512", "32x35x128x256", "1x1000x64x256")))
 
 
-def benchmark_layer(sizes: Iterable[Size] = SIZES, rounds: int = 15) -> list[dict[str, Any]]:
+def benchmark_layer(sizes: Iterable[Size] = SIZES, rounds: int = 15) -> Iterator[dict[str, Any]]:
     """Times forward and backward pass of each contender at each size.
 
     Args:
         sizes: what to time.
         rounds: how often each contender has its turn.
 
-    Returns:
+    Yields:
         For each size and contender a row: `size`, `contender`, `milliseconds` (median), `gflops` (of the matrix
         products), `share` (of this machine's own large matrix product), `speedup` (over `keras.layers.GRU`),
         `peak_mib` (the process's largest memory beyond the imported library's, compilation included; None where there
@@ -77,13 +77,12 @@ def benchmark_layer(sizes: Iterable[Size] = SIZES, rounds: int = 15) -> list[dic
     if rounds < 1:
         raise ValueError(f"`rounds` must be positive. Received: rounds={rounds!r}")
     contenders = [OURS, KERAS, *([TORCH] if importlib.util.find_spec("torch") else [])]
-    rows = []
     for size in sizes:
         times, peaks = _take_turns([*contenders, PRODUCT], size, rounds)
         medians = {name: statistics.median(values) for name, values in times.items()}
         rate = 2 * PRODUCT_SIZE**3 / medians.pop(PRODUCT)
-        rows += [
-            {
+        for name, seconds in medians.items():
+            yield {
                 "size": str(size),
                 "contender": name,
                 "milliseconds": seconds * 1e3,
@@ -92,26 +91,24 @@ def benchmark_layer(sizes: Iterable[Size] = SIZES, rounds: int = 15) -> list[dic
                 "speedup": medians[KERAS] / seconds,
                 "peak_mib": peaks[name],
             }
-            for name, seconds in medians.items()
-        ]
-    return rows
 
 
-def table(rows: list[dict[str, Any]]) -> str:
-    """Returns the rows of `benchmark_layer` as text."""
-    lines = [
-        f"{'batch x length x features x units':<33}{'':<18}{'ms':>9}{'speed-up':>10}{'GFLOP/s':>9}{'share':>7}{'MiB':>7}"
-    ]
+def table(rows: Iterable[dict[str, Any]]) -> Iterator[str]:
+    """Gives the rows of `benchmark_layer` as the lines of a table, each as soon as there is one."""
+    layout = "{:<33}{:<18}{:>9}{:>10}{:>9}{:>7}{:>7}"
+    yield layout.format("batch x length x features x units", "", "ms", "speed-up", "GFLOP/s", "share", "MiB")
     previous = None
     for row in rows:
-        peak = "" if row["peak_mib"] is None else f"{row['peak_mib']:.0f}"
-        size = row["size"] if row["size"] != previous else ""
-        previous = row["size"]
-        lines.append(
-            f"{size:<33}{row['contender']:<18}{row['milliseconds']:>9.1f}{row['speedup']:>9.2f}x{row['gflops']:>9.0f}"
-            f"{row['share']:>7.0%}{peak:>7}"
+        yield layout.format(
+            row["size"] if row["size"] != previous else "",
+            row["contender"],
+            f"{row['milliseconds']:.1f}",
+            f"{row['speedup']:.2f}x",
+            f"{row['gflops']:.0f}",
+            f"{row['share']:.0%}",
+            "" if row["peak_mib"] is None else f"{row['peak_mib']:.0f}",
         )
-    return "\n".join(lines)
+        previous = row["size"]
 
 
 def _take_turns(contenders: list[str], size: Size, rounds: int) -> tuple[dict[str, list[float]], dict[str, Any]]:
@@ -135,7 +132,7 @@ def _take_turns(contenders: list[str], size: Size, rounds: int) -> tuple[dict[st
             end.send("stop")
         return times, {name: end.recv() for name, end in ends.items()}
     except EOFError:
-        raise RuntimeError(f"the benchmark's process for {name} ended before its time") from None
+        raise ChildProcessError(f"the benchmark's process for {name} ended before its time") from None
     finally:
         for worker in workers:
             worker.terminate()

@@ -145,6 +145,12 @@ def build_parser(parser_class: type[argparse.ArgumentParser] = argparse.Argument
     layer.add_argument("--rounds", type=int, default=15, help="turns of each contender (default: 15)")
     layer.add_argument("--json", action="store_true", help="print JSON instead of a table")
     layer.set_defaults(command=_benchmark_layer)
+    memory = subjects.add_parser(
+        "memory", help="over how many steps a GRU learns to remember, by how its bias starts", allow_abbrev=False
+    )
+    memory.add_argument("--distances", help="in steps, with commas between (default: 10,25,50,100,200)")
+    memory.add_argument("--seed", type=int, default=0)
+    memory.set_defaults(command=_benchmark_memory)
     return parser
 
 
@@ -181,7 +187,7 @@ def _train(arguments: argparse.Namespace) -> None:
         "corpus": source,
         "by_line": by_line,
         "cell": arguments.cell,
-        "units": _units(arguments.units),
+        "units": _whole_numbers(arguments.units, "--units"),
         "embedding_dim": arguments.embedding_dim,
         "dropout": arguments.dropout,
         "batch_size": arguments.batch_size,
@@ -208,12 +214,12 @@ def _corpus_source(names: list[str]) -> str | list[str]:
     return "agreement" if names == ["agreement"] else [os.path.abspath(name) for name in names]
 
 
-def _units(text: str) -> list[int]:
+def _whole_numbers(text: str, flag: str) -> list[int]:
     try:
-        return [int(size) for size in text.split(",")]
+        return [int(number) for number in text.split(",")]
     except ValueError:
         raise ValueError(
-            f"--units must be whole numbers with commas between, such as 256,256. Received: {text!r}"
+            f"{flag} must be whole numbers with commas between, such as 256,256. Received: {text!r}"
         ) from None
 
 
@@ -307,7 +313,19 @@ def _benchmark_layer(arguments: argparse.Namespace) -> None:
 
     sizes = [benchmark.Size.parse(text) for text in arguments.sizes.split(",")] if arguments.sizes else benchmark.SIZES
     rows = benchmark.benchmark_layer(sizes, arguments.rounds)
-    print(json.dumps(rows, indent=2) if arguments.json else benchmark.table(rows))
+    if arguments.json:
+        print(json.dumps(list(rows), indent=2))
+        return
+    for line in benchmark.table(rows):
+        print(line, flush=True)
+
+
+def _benchmark_memory(arguments: argparse.Namespace) -> None:
+    from keras_seq import recall
+
+    distances = _whole_numbers(arguments.distances, "--distances") if arguments.distances else recall.DISTANCES
+    for line in recall.recall_table(distances, arguments.seed):
+        print(line, flush=True)
 
 
 def _checked(report: dict[str, Any]) -> str:

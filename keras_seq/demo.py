@@ -10,8 +10,8 @@ import numpy as np
 
 from keras_seq.agreement import AgreementSentence, agreement_corpus, agreement_probes
 from keras_seq.generation import generate
-from keras_seq.gru import GRU
-from keras_seq.plots import plot_agreement, plot_update_gate
+from keras_seq.gru import GRU, Gates
+from keras_seq.plots import plot_agreement, plot_gates
 from keras_seq.runs import refuse_existing
 from keras_seq.text import KerasStep
 from keras_seq.training_run import train
@@ -61,7 +61,7 @@ def demo(directory: Path, seed: int = 0) -> None:
         accuracies[name] = agreement_accuracy(run.model, vocabulary, probes)
     plot_agreement(DISTANCES, accuracies, directory / "agreement.png")
     _print_accuracies(accuracies)
-    _picture_gate(models["gru"], vocabulary, probes[-1], directory / "update_gate.png")
+    _picture_gates(models["gru"], vocabulary, probes[-1], directory / "gates.png")
 
     tflite, saved_model = directory / "agreement.tflite", directory / "serving" / "agreement" / "1"
     report = export_tflite(models["gru"], vocabulary, tflite, by_line=True)
@@ -80,7 +80,7 @@ def demo(directory: Path, seed: int = 0) -> None:
         (directory / "simple_rnn", "run directory of the SimpleRNN"),
         (directory / "gru", "run directory of the GRU"),
         (directory / "agreement.png", "right verbs by distance, both models beside chance"),
-        (directory / "update_gate.png", "the GRU's update gate over one sentence"),
+        (directory / "gates.png", "the GRU's gates over one sentence"),
         (
             tflite,
             f".tflite for LiteRT, {report['bytes']:,} bytes, logits within {report['largest_difference']:.1g} of Keras",
@@ -120,10 +120,10 @@ def _print_accuracies(accuracies: dict[str, list[float]]) -> None:
         print(f"  {name:<9}" + "".join(f"{value:>6.0%}" for value in values) + f"{mean:>8.1%}")
 
 
-def _picture_gate(model: keras.Model, vocabulary: Vocabulary, probe: AgreementSentence, picture: Path) -> None:
+def _picture_gates(model: keras.Model, vocabulary: Vocabulary, probe: AgreementSentence, picture: Path) -> None:
     ids = vocabulary.encode(probe.text)
     tokens = np.concatenate([[vocabulary.start_id], ids]).astype(np.int32)
     layer = next(layer for layer in model.layers if isinstance(layer, GRU))
     embedded = model.get_layer("embedding")(tokens[None])
-    update = np.asarray(layer.gates(embedded).update[0])
-    plot_update_gate(["<s>", *(vocabulary.tokens[index] for index in ids)], update, picture)
+    gates = Gates(*(np.asarray(values[0]) for values in layer.gates(embedded)))
+    plot_gates(["<s>", *(vocabulary.tokens[index] for index in ids)], gates, picture)

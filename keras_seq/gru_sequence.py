@@ -88,7 +88,7 @@ def _run(inputs: Any, memory: Any, mask: Any, kernel: Any, recurrent_kernel: Any
         visited, kept = loop_forward(projected, memory, recurrent_kernel, transposed, bias)
 
         def gradient(upstream: Any) -> list[Any]:
-            upstream = tf.ensure_shape(_swap_batch_and_time(upstream), (time, inputs.shape[0], units))
+            upstream = tf.ensure_shape(upstream, (inputs.shape[0], time, units))
             *parts, d_memory = loop_backward(upstream, visited, kept, recurrent_kernel, transposed)
             d_gates, d_candidate, d_reset = map(_flat, parts)
             gate_kernel, candidate_kernel = tf.split(kernel, [2 * units, units], axis=1)
@@ -190,7 +190,7 @@ def _backward(
     """The loop backward.
 
     Args:
-        upstream: the gradient of each memory, `(time, batch, units)`.
+        upstream: the gradient of each memory, `(batch, time, units)`.
         visited: memories, from `_forward`.
         kept: from `_forward`.
         kernel: the recurrent kernel.
@@ -201,14 +201,14 @@ def _backward(
         The gradients of what σ is taken of, `(time, batch, 2 * units)`, of what tanh is taken of and of the memory's
         product in it, `(time, batch, units)` each (one and the same without `reset_after`), and of the first memory.
     """
-    time, units = upstream.shape[0], upstream.shape[2]
+    time, units = upstream.shape[1:]
     turned = reset_after and units >= SMALLEST_UNITS_TO_TURN
-    upstreams, memories, *saved = map(_sequence, (upstream, visited, *kept))
+    memories, *saved = map(_sequence, (visited, *kept))
     from_gates, from_candidate = tf.split(transposed, [2 * units, units], axis=0)
 
     def step(t: Any, beside: Any, product: Any, *parts: tf.TensorArray) -> tuple[Any, ...]:
         h, z, r, candidate, *reset = (array.read(t) for array in (memories, *saved))
-        d_h = upstreams.read(t) + beside + (tf.transpose(product) if turned else product)
+        d_h = tf.gather(upstream, t, axis=1) + beside + (tf.transpose(product) if turned else product)
         d_candidate = d_h * (1 - z) * (1 - candidate * candidate)
         d_z = d_h * (h - candidate) * z * (1 - z)
         beside = d_h * z
@@ -228,8 +228,8 @@ def _backward(
         return t - 1, beside, product, *parts
 
     sizes = (2 * units, units, units) if reset_after else (2 * units, units)
-    parts = [_empty(upstream[0], time, size) for size in sizes]
-    nothing = tf.zeros_like(upstream[0])
+    parts = [_empty(upstream[:, 0], time, size) for size in sizes]
+    nothing = tf.zeros_like(upstream[:, 0])
     start = (time - 1, nothing, tf.transpose(nothing) if turned else nothing, *parts)
     _, beside, product, *parts = tf.while_loop(lambda t, *_: t >= 0, step, start, maximum_iterations=time)
     d_gates, d_candidate, *d_reset = (array.stack() for array in parts)

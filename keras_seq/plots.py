@@ -1,4 +1,4 @@
-"""Pictures: learning curves, agreement by distance, the update gate over a sentence."""
+"""Pictures: learning curves, agreement by distance, a GRU's gates over a sentence."""
 
 import csv
 from collections.abc import Mapping, Sequence
@@ -8,6 +8,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure  # Not pyplot: it needs a display, and would change the user's own backend.
 from matplotlib.ticker import MaxNLocator
+
+from keras_seq.gru import Gates
 
 
 def plot_history(history: Path, picture: Path) -> None:
@@ -48,22 +50,37 @@ def plot_agreement(distances: Sequence[int], accuracies: Mapping[str, Sequence[f
     _save(figure, picture)
 
 
-def plot_update_gate(words: Sequence[str], update: np.ndarray, picture: Path) -> None:
-    """Draws Γu of every unit over a sentence; units that keep their memory longest are on top.
+def plot_gates(words: Sequence[str], gates: Gates, picture: Path, units: int = 16) -> None:
+    """Draws Γu, Γr and c~ over a sentence, of the units that keep their memory longest, those on top.
 
     Args:
         words: the tokens read, `time` of them.
-        update: Γu in [0, 1], `(time, units)`: dark keeps the memory, bright overwrites it.
+        gates: arrays `(time, units)`, from `GRU.gates`.
         picture: the `.png` to write.
+        units: how many units to show at most.
     """
-    order = np.argsort(np.median(update, axis=0))
-    figure, axes = _figure(max(7.0, 0.3 * len(words)), 6)
-    image = axes.imshow(update[:, order].T, aspect="auto", vmin=0, vmax=1, cmap="viridis", interpolation="nearest")
-    axes.set_xticks(
+    shown = np.argsort(np.median(gates.update, axis=0))[:units]
+    figure = Figure(figsize=(max(7.0, 0.3 * len(words)), 9), layout="constrained")
+    panels: list[Axes] = list(figure.subplots(3, sharex=True))
+    for axes, values, title, least, colors in zip(
+        panels,
+        gates,
+        (
+            "update gate Γu: 0 keeps the memory, 1 replaces it",
+            "relevance gate Γr: how much of the memory the candidate sees",
+            "candidate c~: what the memory is replaced by",
+        ),
+        (0, 0, -1),
+        ("viridis", "viridis", "coolwarm"),
+        strict=True,
+    ):
+        image = axes.imshow(values[:, shown].T, aspect="auto", vmin=least, vmax=1, cmap=colors, interpolation="nearest")
+        axes.set(title=title, ylabel="unit", yticks=range(len(shown)), yticklabels=shown)
+        axes.tick_params(axis="y", labelsize=7)
+        figure.colorbar(image, ax=axes)
+    panels[-1].set_xticks(
         range(len(words)), [word.strip() or repr(word) for word in words], rotation=70, ha="right", fontsize=8
     )
-    axes.set(ylabel="units, the most lasting memory on top", title="update gate Γu: 0 keeps the memory, 1 replaces it")
-    figure.colorbar(image, ax=axes, label="Γu")
     _save(figure, picture)
 
 

@@ -33,5 +33,5 @@ def test_the_demo_shows_what_the_plain_rnn_forgets(tmp_path):
     assert accuracy["SimpleRNN"] < accuracy["GRU"] - 10
     assert "The same text from both." in done.stdout
     made = {path.name for path in (tmp_path / "shown").iterdir()}
-    assert made >= {"simple_rnn", "gru", "agreement.png", "update_gate.png", "agreement.tflite", "serving"}
+    assert made >= {"simple_rnn", "gru", "agreement.png", "gates.png", "agreement.tflite", "serving"}
     assert not [path for path in (tmp_path / "shown").rglob("*") if "partial" in path.name]

@@ -4,7 +4,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from keras_seq.plots import plot_agreement, plot_history, plot_update_gate
+from keras_seq.gru import Gates
+from keras_seq.plots import plot_agreement, plot_gates, plot_history
 
 DPI = 130
 
@@ -54,13 +55,23 @@ def test_agreement(tmp_path):
 
 
 @pytest.mark.parametrize("count", [6, 40])
-def test_update_gate(tmp_path, count):
-    """Three of four units keep their memory (dark), one does not (bright), and it is at the bottom."""
-    update = np.zeros((count, 4))
+def test_gates(tmp_path, count):
+    """Of five units, the four most lasting are drawn: three keep their memory (dark), one does not (bright), lowest."""
+    update = np.zeros((count, 5))
     update[:, 1] = 1.0
-    plot_update_gate(["the", " cats", "\n", *["x"] * (count - 3)], update, tmp_path / "gate.png")
-    pixels = read(tmp_path / "gate.png", max(7, 0.3 * count), 6)
-    pixels = pixels[:, : int(0.8 * pixels.shape[1])]  # without the color bar
-    dark, bright = (np.abs(pixels - matplotlib.colormaps["viridis"](end)[:3]).max(axis=2) < 0.03 for end in (0.0, 1.0))
+    update[:, 2] = 2.0  # the least lasting of all: not drawn
+    gates = Gates(update, np.ones((count, 5)), -np.ones((count, 5)))
+    plot_gates(["the", " cats", "\n", *["x"] * (count - 3)], gates, tmp_path / "gates.png", units=4)
+    pixels = read(tmp_path / "gates.png", max(7, 0.3 * count), 9)
+    pixels = pixels[:, : int(0.8 * pixels.shape[1])]  # without the color bars
+    third = pixels.shape[0] // 3
+    of_update, of_relevance, of_candidate = pixels[:third], pixels[third : 2 * third], pixels[2 * third :]
+
+    def painted(panel, colors, end):
+        return np.abs(panel - matplotlib.colormaps[colors](end)[:3]).max(axis=2) < 0.03
+
+    dark, bright = (painted(of_update, "viridis", end) for end in (0.0, 1.0))
     assert dark.sum() / bright.sum() == pytest.approx(3, rel=0.1)
     assert np.nonzero(dark)[0].max() <= np.nonzero(bright)[0].min() + 1
+    assert painted(of_relevance, "viridis", 1.0).mean() > 0.3
+    assert painted(of_candidate, "coolwarm", 0.0).mean() > 0.3
