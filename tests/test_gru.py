@@ -10,9 +10,9 @@ import tensorflow as tf
 import keras_seq as ks
 
 try:  # Keras's wheel carries its tests.
-    from keras.src.layers.rnn.gru_test import GRUTest as KerasTests
+    from keras.src.layers.rnn import gru_test
 except ImportError:
-    KerasTests = None
+    gru_test = None
 
 BATCH, TIME, FEATURES, UNITS = 3, 6, 4, 5
 # float32 keeps 24 bits, and errors add up over TIME steps of values below 1: 6 * 6e-8, with room for the sums' order.
@@ -339,8 +339,8 @@ def test_bidirectional_and_rnn_of_the_cell_equal_the_stock_ones():
         assert_same(mine(sequences), stock(sequences))
 
 
-@pytest.mark.skipif(KerasTests is None, reason="this Keras comes without its tests")
-class TestKerasOwnTests(KerasTests or object):
+@pytest.mark.skipif(gru_test is None, reason="this Keras comes without its tests")
+class TestKerasOwnTests(gru_test.GRUTest if gru_test else object):
     """The tests that Keras has for `keras.layers.GRU`, with ours in its place."""
 
     @pytest.fixture(autouse=True)
@@ -460,6 +460,28 @@ def test_the_simplified_gru_takes_the_other_arguments(arguments):
 def test_cudnn_without_the_reset_gate_is_refused():
     with pytest.raises(ValueError, match="`use_cudnn=True` needs the reset gate"):
         ks.GRU(UNITS, reset_gate=False, use_cudnn=True)
+
+
+def test_with_a_gpu_keras_decides_about_cudnn(monkeypatch):
+    """As on a machine with a GPU: the fast path stands back, and Keras's own call for cuDNN gets our weights."""
+    asked = []
+
+    def cudnn(*arguments, **named):
+        asked.append(named)
+        raise NotImplementedError
+
+    monkeypatch.setattr("keras_seq.gru_sequence.runs_here", lambda: False)
+    monkeypatch.setattr("keras.src.backend.gru", cudnn)
+    layer, sequences = ks.GRU(UNITS), tf.constant(numbers(BATCH, TIME, FEATURES))
+    tf.function(lambda: layer(sequences, training=True))()
+    assert asked[0]["kernel"] is layer.cell.kernel
+    assert asked[0]["reset_after"] is True
+
+
+def test_cudnn_that_cannot_be_had_is_refused_as_in_keras():
+    for layer in (ks.GRU(UNITS, use_cudnn=True, unroll=True), keras.layers.GRU(UNITS, use_cudnn=True, unroll=True)):
+        with pytest.raises(ValueError, match="use_cudnn=True was specified"):
+            layer(numbers(BATCH, TIME, FEATURES))
 
 
 @pytest.mark.parametrize(("arguments", "gates"), [({}, 3), ({"reset_after": False}, 3), ({"reset_gate": False}, 2)])
