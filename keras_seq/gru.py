@@ -63,7 +63,7 @@ class ChronoInitializer(keras.initializers.Initializer):
     """
 
     def __init__(self, longest: float, gates: int = 3, seed: int | None = None):
-        if not longest >= 2:
+        if not isinstance(longest, int | float | np.number) or not longest >= 2:
             raise ValueError(f"`longest` must be 2 steps or more. Received: longest={longest!r}")
         if gates not in (2, 3):
             raise ValueError(f"`gates` must be 3, or 2 without a reset gate. Received: gates={gates!r}")
@@ -73,6 +73,9 @@ class ChronoInitializer(keras.initializers.Initializer):
 
     def __call__(self, shape: Any, dtype: Any = None) -> Any:
         """Returns a bias of the shape that a GRU asks for: `(gates * units,)`, or `(2, gates * units)`."""
+        # Two biases, `(2, ...)`, are those of the full GRU.
+        if shape[-1] % self.gates or (len(shape) == 2 and self.gates == 2):
+            raise ValueError(f"`gates` must be those of the layer. Received: gates={self.gates} for a bias {shape}")
         units = shape[-1] // self.gates
         bias = np.zeros(shape)
         lasting = np.random.default_rng(self.seed).uniform(2, self.longest, units)
@@ -332,11 +335,21 @@ class GRU(keras.layers.GRU):
         Args:
             sequences: `(batch, time, features)`.
             initial_state: the memory to start from, `(batch, units)`; zeros where absent.
+
+        Raises:
+            ValueError: a shape is another.
         """
         sequences = ops.convert_to_tensor(sequences, dtype=self.compute_dtype)
+        if len(sequences.shape) != 3 or not sequences.shape[1]:
+            raise ValueError(f"`sequences` must be (batch, time, features). Received: shape={tuple(sequences.shape)}")
+        if not self.built:
+            self.build(sequences.shape)
         memory = ops.zeros((sequences.shape[0], self.units), self.compute_dtype)
         if initial_state is not None:
+            expected = tuple(memory.shape)
             memory = ops.convert_to_tensor(initial_state, dtype=self.compute_dtype)
+            if tuple(memory.shape) != expected:
+                raise ValueError(f"`initial_state` must be {expected}. Received: shape={tuple(memory.shape)}")
         steps = []
         for step in range(sequences.shape[1]):
             steps.append(self.cell.gates(sequences[:, step], memory))

@@ -164,15 +164,17 @@ def _forward(
             h_gates, reset = tf.split(product, [2 * units, units], axis=1)
             z, r = tf.split(tf.sigmoid(x_gates + h_gates), 2, axis=1)
             candidate = tf.tanh(x_candidate + r * reset)
-            of_candidate = [candidate, reset]
+            of_reset = [reset]
         else:
             z, r = tf.split(tf.sigmoid(x_gates + tf.matmul(h, gate_kernel)), 2, axis=1)
             candidate = tf.tanh(x_candidate + tf.matmul(r * h, candidate_kernel))
-            of_candidate = [candidate]
+            of_reset = []
         if masks is not None:
-            z = tf.where(masks.read(t), z, tf.ones_like(z))  # Keeps all of the memory.
+            read = masks.read(t)
+            z = tf.where(read, z, tf.ones_like(z))  # Keeps all of the memory.
+            candidate = tf.where(read, candidate, tf.zeros_like(candidate))  # What is skipped may be NaN.
         h = z * h + (1 - z) * candidate
-        values = [z, r, *of_candidate]
+        values = [z, r, candidate, *of_reset]
         kept = tuple(array.write(t, value) for array, value in zip(kept, values, strict=True))
         return t + 1, h, visited.write(t + 1, h), *kept
 

@@ -94,6 +94,19 @@ def test_layer_and_gates_follow_the_equations_of_the_notes(reset_after):
     np.testing.assert_allclose(gates.candidate, candidate, **FLOAT32)
 
 
+@pytest.mark.parametrize(
+    ("sequences", "memory", "message"),
+    [
+        (np.ones((5, 3)), None, r"`sequences` must be \(batch, time, features\)"),
+        (np.ones((2, 0, 3)), None, "`sequences`"),
+        (np.ones((2, 5, 3)), np.ones((2, 3)), r"`initial_state` must be \(2, 4\)"),
+    ],
+)
+def test_gates_of_other_shapes_are_refused(sequences, memory, message):
+    with pytest.raises(ValueError, match=message):
+        ks.GRU(4).gates(sequences, memory)
+
+
 def test_gates_start_from_the_zero_memory():
     layer = ks.GRU(UNITS)
     layer.build((None, TIME, FEATURES))
@@ -512,11 +525,19 @@ def test_a_chrono_initialized_memory_lasts():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"), [({"longest": 1}, "`longest` must be"), ({"longest": 9, "gates": 4}, "`gates`")]
+    ("arguments", "message"),
+    [({"longest": 1}, "`longest` must"), ({"longest": "9"}, "`longest` must"), ({"longest": 9, "gates": 4}, "`gates`")],
 )
 def test_bad_chrono_arguments_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         ks.ChronoInitializer(**arguments)
+
+
+@pytest.mark.parametrize("arguments", [{"reset_gate": False}, {"bias_initializer": ks.ChronoInitializer(9, gates=2)}])
+def test_chrono_initialization_of_another_number_of_gates_is_refused(arguments):
+    layer = ks.GRU(4, **{"bias_initializer": ks.ChronoInitializer(longest=9), **arguments})
+    with pytest.raises(ValueError, match="`gates` must be those of the layer"):
+        layer.build((None, 5, 3))
 
 
 @pytest.mark.parametrize("units", [0, -3, 2.5, "8", None, True])

@@ -110,6 +110,15 @@ def test_many_units_multiply_the_other_way_round(monkeypatch):
     assert_fast_path_is_right(layer_of(return_sequences=True), masks(BATCH_IN_HALVES)["right"], BATCH_IN_HALVES)
 
 
+@pytest.mark.parametrize("reset_after", [True, False])
+def test_what_is_skipped_may_be_nan(reset_after):
+    layer = layer_of(reset_after=reset_after, return_sequences=True)
+    mask = masks(BATCH)["middle"]
+    sequences = np.where(mask[:, :, None], numbers(BATCH, TIME, FEATURES), np.nan)
+    fast = tf.function(lambda: layer(sequences, mask=mask, training=True))()
+    np.testing.assert_allclose(fast, layer(sequences, mask=mask), **FLOAT64)
+
+
 def test_dropout_draws_one_mask_for_all_steps_as_keras_does():
     layers = [layer_of(dropout=0.4, seed=11, return_sequences=True, unroll=unroll) for unroll in (False, True)]
     (fast, is_compiled), (plain, _) = (outputs_and_gradients(layer, True) for layer in layers)
