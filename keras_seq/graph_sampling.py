@@ -35,20 +35,28 @@ def next_token(
     blocked = np.zeros(logits.shape[-1], np.float32)
     blocked[list(forbidden)] = -np.inf
     logits = logits + blocked
-    greedy = tf.argmax(logits, axis=-1, output_type=tf.int32)
+    # Columns, `(batch, 1)`: they broadcast along the vocabulary.
+    uniform, temperature, top_k, top_p, min_p = (
+        tf.expand_dims(value, 1) for value in (uniform, temperature, top_k, top_p, min_p)
+    )
     tiny = np.finfo(np.float32).tiny
-    scaled = (logits - tf.reduce_max(logits, -1, keepdims=True)) / tf.maximum(temperature, tiny)[:, None]
-    kept = _keep_min_p(_keep_top_p(_keep_top_k(scaled, top_k), top_p), min_p)
-    cumulative = tf.cumsum(_softmax(kept), axis=-1)
-    passed = cumulative <= uniform[:, None] * cumulative[:, -1:]
-    drawn = tf.reduce_sum(tf.cast(passed, tf.int32), axis=-1)
-    return tf.where(temperature > 0, drawn, greedy)
+    scaled = (logits - tf.reduce_max(logits, -1, keepdims=True)) / tf.maximum(temperature, tiny)
+    weights = tf.exp(scaled)
+    threshold = tf.maximum(_top_k_top_p_threshold(scaled, weights, top_k, top_p), tf.math.log(min_p))
+    # Greedy keeps the most likely tokens alone, and takes the first of them.
+    greedy = temperature <= 0
+    threshold, uniform = tf.where(greedy, 0.0, threshold), tf.where(greedy, 0.0, uniform)
+    kept = weights * tf.cast(scaled >= threshold, tf.float32)
+    passed = tf.cumsum(kept, axis=-1) <= uniform * tf.reduce_sum(kept, axis=-1, keepdims=True)
+    return tf.reduce_sum(tf.cast(passed, tf.int32), axis=-1)
 
 
 def log_probability(logits: tf.Tensor, token: tf.Tensor) -> tf.Tensor:
     """Returns the log-probability of each row's token, `(batch,)`, by the model's own softmax, before any filter."""
-    chosen = tf.gather(tf.nn.log_softmax(logits), token[:, None], axis=1, batch_dims=1)
-    return chosen[:, 0]
+    # Not tf.nn.log_softmax, which takes the logarithm of every token's probability.
+    highest = tf.reduce_max(logits, axis=-1, keepdims=True)
+    total = tf.reduce_sum(tf.exp(logits - highest), axis=-1, keepdims=True)
+    return tf.squeeze(_at(logits, tf.expand_dims(token, 1)) - highest - tf.math.log(total), 1)
 
 
 def uniform(seed: tf.Tensor, position: tf.Tensor) -> tf.Tensor:
@@ -78,36 +86,59 @@ def uniform(seed: tf.Tensor, position: tf.Tensor) -> tf.Tensor:
     return tf.cast(tf.bitwise.right_shift(x0, tf.constant(8, tf.int64)), tf.float32) * 2.0**-24
 
 
-def _softmax(logits: tf.Tensor) -> tf.Tensor:
-    weights = tf.exp(logits - tf.reduce_max(logits, -1, keepdims=True))
-    return weights / tf.reduce_sum(weights, -1, keepdims=True)
+# How many of the largest logits are looked at first, and next where these do not settle it: in LiteRT the 64 largest of
+# 10,000 take 14 us, 256 take 63, 1,024 take 290, all of them in order 820.
+FIRST_LOOKS = (64, 256, 1024)
+# The largest are looked for in the groups with the largest maxima, where that is shorter: half the time for 64 of 10,000.
+GROUP = 25
 
 
-def _keep(logits: tf.Tensor, kept: tf.Tensor) -> tf.Tensor:
-    return tf.where(kept, logits, tf.fill(tf.shape(logits), -np.inf))
+def _top_k_top_p_threshold(scaled: tf.Tensor, weights: tf.Tensor, top_k: tf.Tensor, top_p: tf.Tensor) -> tf.Tensor:
+    """Returns the smallest logit that top_k and then top_p keep in each row, `(batch, 1)`; -inf where both are off.
+
+    Both keep the most likely tokens down to some logit, ties included, so that one look at the largest serves both.
+
+    Args:
+        scaled: logits after the temperature, `(batch, vocabulary)`, the largest 0.
+        weights: their exponentials.
+        top_k: `(batch, 1)`.
+        top_p: `(batch, 1)`.
+    """
+    size = scaled.shape[-1]
+    has_k, has_p = (top_k > 0) & (top_k < size), top_p < 1
+    all_weights = tf.reduce_sum(weights, axis=-1, keepdims=True)
+
+    def among(looks: Sequence[int]) -> tf.Tensor:
+        count = looks[0]
+        largest = _largest(scaled, count)
+        by_k = tf.where(has_k, _at(largest, tf.clip_by_value(top_k, 1, count) - 1), -np.inf)
+        kept = tf.exp(largest) * tf.cast(largest >= by_k, tf.float32)
+        total = tf.where(has_k, tf.reduce_sum(kept, axis=-1, keepdims=True), all_weights)
+        enough = tf.cumsum(kept, axis=-1, exclusive=True) < top_p * total
+        needed = tf.reduce_sum(tf.cast(enough, tf.int32), axis=-1, keepdims=True)
+        by_p = tf.where(has_p, _at(largest, tf.maximum(needed, 1) - 1), -np.inf)
+        threshold = tf.maximum(by_k, by_p)
+        if len(looks) == 1:
+            return threshold
+        # Settled: no tie of the k-th is out of sight; or, without top_k, what makes up top_p is in sight.
+        settled = tf.where(has_k, (top_k <= count) & (largest[:, -1:] < by_k), (needed < count) | ~has_p)
+        return tf.cond(tf.reduce_all(settled), lambda: threshold, lambda: among(looks[1:]))
+
+    return among([*(count for count in FIRST_LOOKS if count < size / 4), size])
 
 
-def _descending(logits: tf.Tensor) -> tf.Tensor:
-    return tf.math.top_k(logits, k=logits.shape[-1]).values
+def _largest(values: tf.Tensor, count: int) -> tf.Tensor:
+    """Returns the `count` largest of each row, in descending order."""
+    size = values.shape[-1]
+    groups = -(-size // GROUP)
+    if count < groups / 2:
+        padded = tf.pad(values, [[0, 0], [0, groups * GROUP - size]], constant_values=-np.inf)
+        by_group = tf.reshape(padded, [-1, groups, GROUP])
+        best = tf.math.top_k(tf.reduce_max(by_group, axis=-1), k=count).indices
+        values = tf.reshape(tf.gather(by_group, best, axis=1, batch_dims=1), [-1, count * GROUP])
+    return tf.math.top_k(values, k=count).values
 
 
-def _keep_top_k(logits: tf.Tensor, k: tf.Tensor) -> tf.Tensor:
-    size = logits.shape[-1]
-    last = tf.where(k > 0, tf.minimum(k, size), size) - 1
-    threshold = tf.gather(_descending(logits), last[:, None], axis=1, batch_dims=1)
-    return _keep(logits, logits >= threshold)
-
-
-def _keep_top_p(logits: tf.Tensor, p: tf.Tensor) -> tf.Tensor:
-    descending = _descending(logits)
-    probabilities = _softmax(descending)
-    before = tf.cumsum(probabilities, axis=-1) - probabilities
-    needed = tf.reduce_sum(tf.cast(before < p[:, None], tf.int32), axis=-1)
-    last = tf.where(p < 1, tf.maximum(needed, 1), logits.shape[-1]) - 1
-    threshold = tf.gather(descending, last[:, None], axis=1, batch_dims=1)
-    return _keep(logits, logits >= threshold)
-
-
-def _keep_min_p(logits: tf.Tensor, p: tf.Tensor) -> tf.Tensor:
-    probabilities = _softmax(logits)
-    return _keep(logits, probabilities >= p[:, None] * tf.reduce_max(probabilities, -1, keepdims=True))
+def _at(values: tf.Tensor, index: tf.Tensor) -> tf.Tensor:
+    """Returns the value at each row's index: `(batch, size)`, `(batch, 1)` -> `(batch, 1)`."""
+    return tf.gather(values, index, axis=1, batch_dims=1)

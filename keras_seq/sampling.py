@@ -45,7 +45,8 @@ class SamplingSettings:
             value = getattr(self, name)
             is_number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
             require(name, is_number and math.isfinite(value), "a finite number")
-        require("temperature", self.temperature >= 0, "0 (greedy) or more")
+        largest = float(np.finfo(np.float32).max)
+        require("temperature", 0 <= self.temperature <= largest, "from 0 (greedy) to what float32 can hold")
         is_count = isinstance(self.top_k, int | np.integer) and not isinstance(self.top_k, bool)
         require("top_k", is_count and self.top_k >= 0, "0 (off) or a positive integer")
         require("top_p", 0 < self.top_p <= 1, "above 0 and at most 1 (off)")
@@ -108,8 +109,9 @@ def keep_top_p(logits: np.ndarray, p: float) -> np.ndarray:
 
 def keep_min_p(logits: np.ndarray, p: float) -> np.ndarray:
     """Keeps tokens with at least the share `p` of the highest probability. logits: `(..., vocabulary)`; 0 is off."""
-    probabilities = softmax(logits)
-    return np.where(probabilities >= np.float32(p) * probabilities.max(axis=-1, keepdims=True), logits, -np.inf)
+    if p <= 0:
+        return logits
+    return np.where(logits >= logits.max(axis=-1, keepdims=True) + np.log(np.float32(p)), logits, -np.inf)
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
@@ -152,6 +154,5 @@ def next_token(
     logits = apply_temperature(logits, settings.temperature)
     logits = keep_top_k(logits, settings.top_k)
     logits = keep_top_p(logits, settings.top_p)
-    if settings.min_p:
-        logits = keep_min_p(logits, settings.min_p)
+    logits = keep_min_p(logits, settings.min_p)
     return draw(logits, uniform)

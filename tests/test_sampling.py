@@ -1,5 +1,6 @@
 """The draw against plain-Python definitions, and the graph's draw against the host's."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from keras_seq import graph_sampling, sampling
 from keras_seq.sampling import SamplingSettings, next_token
 from keras_seq.threefry import uniform
+from keras_seq_export.signatures import SETTINGS
 
 LOGITS = st.lists(st.integers(-40, 40), min_size=1, max_size=12).map(lambda row: np.array(row, np.float32) / 4)
 
@@ -92,41 +94,80 @@ def test_greedy_takes_the_lowest_id_on_a_tie():
     assert next_token(np.array([0, 2, 2], np.float32), 0.9, SamplingSettings(temperature=0), [], []) == 1
 
 
-@pytest.mark.parametrize("temperature", [1e-4, 1e-30, 1e4])
+@pytest.mark.parametrize("temperature", [1e-4, 1e-30, 1e-320, 1e4, 1e38])
 def test_extreme_temperatures(temperature):
     logits = np.array([1.0, 5.0, 2.0], np.float32)
     drawn = {next_token(logits, u, SamplingSettings(temperature=temperature), [], []) for u in (0.0, 0.5, 0.99)}
     assert drawn == ({1} if temperature < 1 else {0, 1, 2})
 
 
-@settings(deadline=None, max_examples=150)
-@given(
-    st.lists(st.integers(-40, 40), min_size=3, max_size=8),
-    st.integers(0, 2**24 - 1),
-    st.sampled_from([0.0, 1e-4, 0.7, 1.0, 3.0]),
-    st.integers(0, 10),
-    st.sampled_from([0.1, 0.5, 0.9, 1.0]),
-    st.sampled_from([0.0, 0.05, 0.5]),
+def drawn_by_graph(rows, number, choice, forbidden):
+    columns = [("float32", number), *((kind, getattr(choice, name)) for name, kind in SETTINGS.items())]
+    values = [np.full(len(rows), value, kind) for kind, value in columns]
+    return graph_sampling.next_token(rows, *values, forbidden=forbidden).numpy().tolist()
+
+
+CHOICES = st.builds(
+    SamplingSettings,
+    temperature=st.sampled_from([0.0, 1e-40, 1e-4, 0.7, 1.0, 3.0, 1e30]),
+    top_k=st.integers(0, 50),
+    top_p=st.sampled_from([1e-9, 0.1, 0.5, 0.9, 0.999, 1.0]),
+    min_p=st.sampled_from([0.0, 0.05, 0.5, 1.0]),
 )
-def test_the_graph_draws_what_the_host_draws(row, bits, temperature, top_k, top_p, min_p):
+
+
+def rounded_either_way(logits, number, choice, forbidden):
+    """What may be drawn where rounding moves the uniform, or the edge of a filter, by 1e-5."""
+    numbers = [min(max(number + shift, 0), 1 - 2**-24) for shift in (0, -1e-5, 1e-5)]
+    choices = [
+        dataclasses.replace(choice, top_p=min(1.0, choice.top_p * share), min_p=min(1.0, choice.min_p * share))
+        for share in (1, 1 - 1e-6, 1 + 1e-6)
+    ]
+    return {next_token(logits, u, nearby, forbidden, []) for u in numbers for nearby in choices}
+
+
+@settings(deadline=None, max_examples=200)
+@given(
+    st.lists(st.integers(-40, 40), min_size=2, max_size=40), st.integers(0, 2**24 - 1), CHOICES, st.sampled_from([0, 4])
+)
+def test_the_graph_draws_what_the_host_draws(row, bits, choice, group):
+    """The look at the largest few, the look in groups and the one at all: a vocabulary of 40 has them all here."""
     logits = np.array(row, np.float32) / 4
     number = bits / 2**24
-    choice = SamplingSettings(temperature, top_k, top_p, min_p)
-    graph = graph_sampling.next_token(
-        logits[None],
-        np.array([number], np.float32),
-        np.array([temperature], np.float32),
-        np.array([top_k], np.int32),
-        np.array([top_p], np.float32),
-        np.array([min_p], np.float32),
-        forbidden=[0],
-    )
-    # A uniform within 1e-5 of a step of the CDF may fall on either side by rounding.
-    near = [min(max(number + shift, 0), 1 - 2**-24) for shift in (0, -1e-5, 1e-5)]
-    expected = {next_token(logits, u, choice, [0], []) for u in near}
-    near_settings = [SamplingSettings(temperature, top_k, min(1.0, top_p + shift), min_p) for shift in (-1e-6, 1e-6)]
-    expected |= {next_token(logits, number, nearby, [0], []) for nearby in near_settings}
-    assert int(graph[0]) in expected
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(graph_sampling, "FIRST_LOOKS", (2, 5))
+        patch.setattr(graph_sampling, "GROUP", group or len(row))
+        drawn = drawn_by_graph(logits[None], number, choice, [0])
+    assert set(drawn) <= rounded_either_way(logits, number, choice, [0])
+
+
+@pytest.mark.parametrize(("vocabulary", "tokens"), [(2000, 10), (2000, 300), (6000, 3000)])
+def test_few_or_many_tokens_that_make_up_top_p(vocabulary, tokens):
+    """Each look at the largest is the last for some number of tokens."""
+    random = np.random.default_rng(tokens)
+    logits = random.normal(size=(40, vocabulary)).astype(np.float32)
+    logits[:, :tokens] += 12
+    random.permuted(logits, axis=1, out=logits)
+    for choice in (SamplingSettings(top_p=0.9), SamplingSettings(top_k=tokens // 2, top_p=0.8)):
+        for number in (0.0, 0.37, 0.99):
+            for row, drawn in zip(logits, drawn_by_graph(logits, number, choice, [5]), strict=True):
+                assert drawn in rounded_either_way(row, number, choice, [5])
+
+
+def test_one_token_is_always_drawn():
+    for choice in (SamplingSettings(), SamplingSettings(temperature=0), SamplingSettings(top_k=1, top_p=0.1, min_p=1)):
+        assert next_token(np.array([3.0], np.float32), 0.999, choice, [], []) == 0
+        assert drawn_by_graph(np.array([[3.0]], np.float32), 0.999, choice, []) == [0]
+
+
+def test_a_row_of_a_batch_is_drawn_as_if_alone():
+    """Also where another row's filters make the graph look at more of the largest."""
+    random = np.random.default_rng(1)
+    logits = random.normal(size=(3, 3000)).astype(np.float32) * np.array([[9.0], [3.0], [0.1]], np.float32)
+    choice = SamplingSettings(top_p=0.9)
+    for number in np.linspace(0, 0.999, 20):
+        together = drawn_by_graph(logits, number, choice, [])
+        assert together == [drawn_by_graph(row[None], number, choice, [])[0] for row in logits]
 
 
 def test_log_probability_is_that_of_the_raw_softmax():
@@ -141,6 +182,7 @@ def test_log_probability_is_that_of_the_raw_softmax():
         ("temperature", -0.1),
         ("temperature", math.nan),
         ("temperature", math.inf),
+        ("temperature", 1e39),
         ("top_k", -1),
         ("top_k", 2.5),
         ("top_p", 0.0),
