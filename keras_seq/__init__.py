@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from keras_seq.gru import GRU, ChronoInitializer, GRUCell
     from keras_seq.models import language_model
     from keras_seq.stepping import step_model
-    from keras_seq.text import generate, sample
+    from keras_seq.text import generate, sample, score
     from keras_seq.vocabulary import Vocabulary
 
 _MODULE_OF = {
@@ -28,6 +28,7 @@ _MODULE_OF = {
     "lines": "keras_seq.batches",
     "load_corpus": "keras_seq.corpora",
     "sample": "keras_seq.text",
+    "score": "keras_seq.text",
     "step_model": "keras_seq.stepping",
     "streams": "keras_seq.batches",
 }
@@ -47,6 +48,7 @@ __all__ = [  # noqa: RUF022 (the order of the road, from text to sample)
     "step_model",
     "generate",
     "sample",
+    "score",
 ]
 
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from keras_seq.generation import segments
+from keras_seq.scoring import segments
 from keras_seq.vocabulary import Vocabulary
 
 if TYPE_CHECKING:

@@ -115,6 +115,12 @@ def build_parser(parser_class: type[argparse.ArgumentParser] = argparse.Argument
         "--repetition_penalty", type=float, help="above 1 avoids tokens already there (default: 1, off)"
     )
     sample.add_argument("--allow_unk", action="store_true", default=None, help="let <unk> be drawn")
+    sample.add_argument("--stop", action="append", help="end the text before this string; may be given several times")
+    sample.add_argument(
+        "--num_samples", type=int, help="write several texts: with --seed=S those of the seeds S, S + 1, ..."
+    )
+    sample.add_argument("--num_beams", type=int, help="above 1, search for the likeliest text instead of drawing")
+    sample.add_argument("--length_penalty", type=float, help="of beams: 0 favours short texts (default: 1)")
     sample.set_defaults(command=_sample)
 
     evaluate = add_command("evaluate", help="measure a run or a .tflite on held-out text")
@@ -225,8 +231,9 @@ def _whole_numbers(text: str, flag: str) -> list[int]:
 
 def _sample(arguments: argparse.Namespace) -> None:
     names = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty", "allow_unk")
-    settings = {name: value for name in names if (value := getattr(arguments, name)) is not None}
-    options: dict[str, Any] = {"max_tokens": arguments.max_tokens, "seed": arguments.seed, **settings}
+    names += ("stop", "num_samples", "num_beams", "length_penalty")
+    given = {name: value for name in names if (value := getattr(arguments, name)) is not None}
+    options: Any = {"max_tokens": arguments.max_tokens, "seed": arguments.seed, **given}
     if arguments.model:
         from keras_seq_export.runtime import LiteRTSampler
 
@@ -238,7 +245,11 @@ def _sample(arguments: argparse.Namespace) -> None:
         run = load_run(Path(arguments.run))
         pieces = generate(run.model, run.vocabulary, arguments.prompt, **options)
     print(arguments.prompt, end="", flush=True)
+    row = 0
     for piece in pieces:
+        for _ in range(row, piece.row):
+            print("\n\n" + arguments.prompt, end="")
+        row = piece.row
         print(piece, end="", flush=True)
     print()
 

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from keras_seq.agreement import AgreementSentence, agreement_corpus, agreement_probes
-from keras_seq.generation import generate
+from keras_seq.generation import sample
 from keras_seq.gru import GRU, Gates
 from keras_seq.plots import plot_agreement, plot_gates
 from keras_seq.runs import refuse_existing
@@ -70,8 +70,8 @@ def demo(directory: Path, seed: int = 0) -> None:
     print("\nThe GRU writes, from Keras and from the .tflite, seed by seed:\n")
     same = True
     for number in range(3):
-        from_keras = "".join(generate(step, vocabulary, max_tokens=60, seed=number))
-        from_tflite = "".join(sampler.generate(max_tokens=60, seed=number))
+        from_keras = sample(step, vocabulary, max_tokens=60, seed=number)
+        from_tflite = sampler.sample(max_tokens=60, seed=number)
         same &= from_keras == from_tflite
         print(f"  {number}  Keras   {from_keras.strip()}\n     .tflite {from_tflite.strip()}")
     print(f"\n{'The same text from both.' if same else 'The texts differ.'}")

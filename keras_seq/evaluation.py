@@ -7,8 +7,9 @@ import keras
 import numpy as np
 
 from keras_seq.batches import padded
-from keras_seq.generation import Step, check_vocabulary_size, score, segments
+from keras_seq.generation import Step, check_vocabulary_size
 from keras_seq.sampling import log_softmax
+from keras_seq.scoring import log_probabilities, segments
 from keras_seq.stateful import reset_states, stateful_copy
 from keras_seq.vocabulary import Vocabulary
 
@@ -75,8 +76,9 @@ def evaluate(model: keras.Model, vocabulary: Vocabulary, text: str, by_line: boo
 
 def evaluate_step(step: Step, vocabulary: Vocabulary, text: str, by_line: bool = False) -> Evaluation:
     """Scores a text as `evaluate` does, token by token through a one-step decoder, such as that of a .tflite file."""
-    nats, tokens = score(step, vocabulary, _parts(text, vocabulary, by_line))
-    return Evaluation(nats, tokens, len(text))
+    parts = _parts(text, vocabulary, by_line)
+    nats = -math.fsum(log_probabilities(step, vocabulary, parts))
+    return Evaluation(nats, sum(map(len, parts)), len(text))
 
 
 def _parts(text: str, vocabulary: Vocabulary, by_line: bool) -> list[np.ndarray]:

@@ -1,12 +1,15 @@
 """The one token loop of every Python runtime: feed a token, draw the next from the logits, feed it back."""
 
+import dataclasses
 import secrets
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Protocol
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Protocol, TypedDict
 
 import numpy as np
 
-from keras_seq.sampling import SamplingSettings, log_softmax, next_token
+from keras_seq.beam_search import beam_search
+from keras_seq.sampling import SamplingSettings, adjust, log_softmax, next_token
+from keras_seq.stop_strings import checked_stops, find_stop, unfinished_stop
 from keras_seq.threefry import seed_words, uniform
 from keras_seq.vocabulary import Vocabulary
 
@@ -26,7 +29,89 @@ class Step(Protocol):
         """Returns the zero states, each `(1, units)`."""
 
     def __call__(self, token: int, states: list[Any]) -> tuple[np.ndarray, list[Any]]:
-        """Returns the logits `(vocabulary,)` after `token`, and the new states."""
+        """Returns the logits `(vocabulary,)` after `token`, and the new states; those given stay as they are."""
+
+
+class Options(TypedDict, total=False):
+    """What a text is asked for with, in every runtime; each may be left out.
+
+    Attributes:
+        max_tokens: how many tokens to draw at most; 200.
+        stop: a string, or several, at the first of which the text ends; it is not given out. `<eos>` always ends it.
+        seed: seed of the draws, a whole number of 64 bits; the same seed gives the same text in every runtime. None
+            takes a new one.
+        num_samples: how many texts to write; that of row i is the one that `seed + i` gives alone. With `num_beams`, how
+            many of the best beams.
+        logprobs: whether each piece tells its log-probability.
+        num_beams: above 1, search for the most likely text with so many beams, instead of drawing.
+        length_penalty: a beam's log-probability is divided by its tokens to this power: 0 favours short texts, 1 (the
+            default) compares means.
+        temperature: see `SamplingSettings`, as for those that follow.
+        top_k: see there.
+        top_p: see there.
+        min_p: see there.
+        repetition_penalty: see there.
+        allow_unk: see there.
+        bias: see there.
+    """
+
+    max_tokens: int
+    stop: str | Sequence[str]
+    seed: int | None
+    num_samples: int | None
+    logprobs: bool
+    num_beams: int
+    length_penalty: float
+    temperature: float
+    top_k: int
+    top_p: float
+    min_p: float
+    repetition_penalty: float
+    allow_unk: bool
+    bias: Mapping[str, float]
+
+
+class Piece(str):
+    """A token's text as it is written.
+
+    Attributes:
+        token_id: the token.
+        log_probability: its log-probability in nats, by the model's own softmax before any filter; None unless asked for.
+        row: which of `num_samples` texts it belongs to.
+    """
+
+    token_id: int
+    log_probability: float | None
+    row: int
+
+    def __new__(cls, text: str, token_id: int, log_probability: float | None, row: int) -> "Piece":
+        """Makes a piece; all else is that of a `str`."""
+        piece = super().__new__(cls, text)
+        piece.token_id, piece.log_probability, piece.row = token_id, log_probability, row
+        return piece
+
+
+class Text(str):
+    """A continuation, whole.
+
+    Attributes:
+        token_ids: its tokens. Where a stop string begins within a token, that token is the last.
+        log_probabilities: of each token, in nats; None unless asked for.
+        finish_reason: "eos", "stop" or "length".
+    """
+
+    token_ids: list[int]
+    log_probabilities: list[float] | None
+    finish_reason: str
+
+    def __new__(cls, pieces: Sequence[Piece], finish_reason: str) -> "Text":
+        """Joins the pieces."""
+        text = super().__new__(cls, "".join(pieces))
+        text.token_ids = [piece.token_id for piece in pieces]
+        chances = [piece.log_probability for piece in pieces if piece.log_probability is not None]
+        text.log_probabilities = chances if len(chances) == len(pieces) and pieces else None
+        text.finish_reason = finish_reason
+        return text
 
 
 def check_vocabulary_size(size: int, vocabulary: Vocabulary) -> None:
@@ -35,84 +120,227 @@ def check_vocabulary_size(size: int, vocabulary: Vocabulary) -> None:
         raise ValueError(f"`model` must give one logit a token of the vocabulary, {len(vocabulary)}. Received: {size}")
 
 
-def generate(
-    step: Step,
-    vocabulary: Vocabulary,
-    prompt: str = "",
-    *,
-    max_tokens: int = 200,
-    seed: int | None = None,
-    **settings: Any,
-) -> Iterator[str]:
-    """Returns an iterator over the pieces of a continuation of `prompt`; arguments are checked at once.
-
-    The model reads `<s>` and the prompt; token `i` of the continuation is drawn with `uniform(seed, i)`. `<eos>` ends the text and
-    is not given out. Arguments as in `keras_seq.generate`.
-
-    Raises:
-        TypeError: a setting has a name that `SamplingSettings` does not know.
-        ValueError: an argument is out of range, or the prompt has characters that the vocabulary lacks. While drawing: a logit is
-            not a number; the step is named.
-    """
-    check_vocabulary_size(step.vocabulary_size, vocabulary)
-    drawing = SamplingSettings(**settings)
-    if isinstance(max_tokens, bool) or not isinstance(max_tokens, int | np.integer) or max_tokens < 1:
-        raise ValueError(f"`max_tokens` must be a positive integer. Received: max_tokens={max_tokens!r}")
-    if seed is None:
-        seed = secrets.randbits(63)
-    seed_words(seed)
-    return _pieces(step, vocabulary, vocabulary.encode(prompt).tolist(), max_tokens, seed, drawing)
-
-
-def _pieces(
-    step: Step, vocabulary: Vocabulary, history: list[int], max_tokens: int, seed: int, settings: SamplingSettings
-) -> Iterator[str]:
-    forbidden = forbidden_ids(vocabulary, settings.allow_unk)
-    states = step.initial_states()
-    for token in [vocabulary.start_id, *history]:
-        logits, states = step(token, states)
-    for position in range(max_tokens):
-        if position % _BLOCK == 0:
-            uniforms = uniform(seed, position + np.arange(_BLOCK))
-        try:
-            token = next_token(logits, uniforms[position % _BLOCK], settings, forbidden, history)
-        except ValueError as error:
-            raise ValueError(f"token {position} of the continuation cannot be drawn: {error}") from error
-        if token == vocabulary.eos_id:
-            return
-        yield vocabulary.decode([token])
-        history.append(token)
-        if position + 1 < max_tokens:
-            logits, states = step(token, states)
-
-
 def forbidden_ids(vocabulary: Vocabulary, allow_unk: bool = False) -> list[int]:
     """Returns the ids that are never drawn: `<pad>`, `<s>` and, unless allowed, `<unk>`."""
     ids = [vocabulary.pad_id, vocabulary.start_id]
     return ids if allow_unk or vocabulary.unk_id is None else [*ids, vocabulary.unk_id]
 
 
-def segments(text: str, vocabulary: Vocabulary, *, by_line: bool) -> list[np.ndarray]:
-    """Returns token ids of the whole text as one segment; or, `by_line`, of each line that is not empty, with its `<eos>`."""
-    if not by_line:
-        return [vocabulary.encode(text)]
-    return [np.append(vocabulary.encode(line), np.int32(vocabulary.eos_id)) for line in _lines(text) if line]
+class Generation(Iterator[Piece]):
+    """Writes continuations of a prompt, a piece at a time; what was asked is checked at once.
+
+    The model reads `<s>` and the prompt; token `i` of the continuation is drawn with `uniform(seed, i)`. `<eos>` ends the
+    text and is not given out. What may be the beginning of a stop string is held back until it is decided.
+
+    Args:
+        step: the model.
+        vocabulary: its vocabulary.
+        prompt: the text to go on from, which is not given out; empty starts from `<s>` and the zero state.
+        **options: see `Options`.
+
+    Attributes:
+        settings: how the next token is drawn; another may be put here between two tokens.
+        seed: the seed of the first row.
+        finish_reasons: why each row ended that has: "eos", "stop" or "length".
+
+    Raises:
+        TypeError: an option has another name.
+        ValueError: an argument is out of range, or the prompt has characters that the vocabulary lacks. While drawing: a
+            logit is not a number; the step is named.
+    """
+
+    def __init__(
+        self,
+        step: Step,
+        vocabulary: Vocabulary,
+        prompt: str = "",
+        *,
+        max_tokens: int = 200,
+        stop: str | Sequence[str] = (),
+        seed: int | None = None,
+        num_samples: int | None = None,
+        logprobs: bool = False,
+        num_beams: int = 1,
+        length_penalty: float = 1.0,
+        **settings: Any,
+    ):
+        check_vocabulary_size(step.vocabulary_size, vocabulary)
+        self.vocabulary = vocabulary
+        self.settings = SamplingSettings(**settings)
+        rows = 1 if num_samples is None else num_samples
+        for name, value in (("max_tokens", max_tokens), ("num_samples", rows), ("num_beams", num_beams)):
+            if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+                raise ValueError(f"`{name}` must be a positive integer. Received: {name}={value!r}")
+        self.seed = secrets.randbits(63) if seed is None else seed
+        seed_words(self.seed)
+        self.finish_reasons: list[str] = []
+        self._step, self._max_tokens, self._logprobs = step, max_tokens, logprobs
+        self._stops = checked_stops(stop)
+        self._history = vocabulary.encode(prompt).tolist()
+        if num_beams > 1:
+            self._check_beams(num_beams, rows, length_penalty)
+            self._pieces = self._best_beams(num_beams, rows, length_penalty)
+        else:
+            self._pieces = self._drawn(rows)
+
+    def __next__(self) -> Piece:
+        return next(self._pieces)
+
+    @property
+    def settings(self) -> SamplingSettings:
+        """How the next token is drawn."""
+        return self._settings
+
+    @settings.setter
+    def settings(self, settings: SamplingSettings) -> None:
+        self._bias = bias_by_id(self.vocabulary, settings.bias)
+        self._forbidden = forbidden_ids(self.vocabulary, settings.allow_unk)
+        self._settings = settings
+
+    def change(self, **settings: Any) -> None:
+        """Changes some of the settings from the next token on, such as `temperature=0.5`."""
+        self.settings = dataclasses.replace(self.settings, **settings)
+
+    def texts(self) -> list[Text]:
+        """Writes all rows to their ends, and returns what had not been given out of each."""
+        pieces = list(self)
+        return [
+            Text([piece for piece in pieces if piece.row == row], reason)
+            for row, reason in enumerate(self.finish_reasons)
+        ]
+
+    def _read_prompt(self) -> tuple[np.ndarray, list[Any]]:
+        states = self._step.initial_states()
+        for token in [self.vocabulary.start_id, *self._history]:
+            logits, states = self._step(token, states)
+        return logits, states
+
+    def _drawn(self, rows: int) -> Iterator[Piece]:
+        after_prompt = self._read_prompt()
+        for row in range(rows):
+            seed = (int(self.seed) + row) % 2**64
+            yield from self._until_stop(self._draw_row(*after_prompt, seed, row))
+
+    def _draw_row(self, logits: np.ndarray, states: list[Any], seed: int, row: int) -> Iterator[Piece]:
+        """Yields the pieces of one text, up to `<eos>` or the greatest length."""
+        history, token = list(self._history), self.vocabulary.start_id
+        for position in range(self._max_tokens):
+            if position:
+                logits, states = self._step(token, states)
+            if position % _BLOCK == 0:
+                uniforms = uniform(seed, position + np.arange(_BLOCK))
+            try:
+                token = next_token(
+                    logits, uniforms[position % _BLOCK], self.settings, self._forbidden, history, self._bias
+                )
+            except ValueError as error:
+                raise ValueError(f"token {position} of the continuation cannot be drawn: {error}") from error
+            if token == self.vocabulary.eos_id:
+                self.finish_reasons.append("eos")
+                return
+            log_probability = float(log_softmax(logits)[token]) if self._logprobs else None
+            yield Piece(self.vocabulary.decode([token]), token, log_probability, row)
+            history.append(token)
+        self.finish_reasons.append("length")
+
+    def _until_stop(self, pieces: Iterator[Piece]) -> Iterator[Piece]:
+        """Passes pieces on, up to a stop string."""
+        held: list[Piece] = []
+        for piece in pieces:
+            held.append(piece)
+            text = "".join(held)
+            place = find_stop(text, self._stops)
+            if place >= 0:
+                self.finish_reasons.append("stop")
+                yield from _cut(held, place)
+                return
+            safe = len(text) - unfinished_stop(text, self._stops)
+            while held and len(held[0]) <= safe:
+                safe -= len(held[0])
+                yield held.pop(0)
+        yield from held
+
+    def _check_beams(self, num_beams: int, rows: int, length_penalty: float) -> None:
+        drawing = {name: getattr(self.settings, name) for name in ("temperature", "top_k", "top_p", "min_p")}
+        for name, value in drawing.items():
+            if value != getattr(SamplingSettings(), name):
+                raise ValueError(
+                    f"`num_beams` above 1 draws nothing, so `{name}` must be left out. Received: {value!r}"
+                )
+        if rows > num_beams:
+            raise ValueError(f"`num_samples` must be at most `num_beams`, {num_beams}. Received: num_samples={rows}")
+        if not isinstance(length_penalty, int | float | np.number) or not 0 <= length_penalty < np.inf:
+            raise ValueError(
+                f"`length_penalty` must be a finite number of at least 0. Received: length_penalty={length_penalty!r}"
+            )
+
+    def _best_beams(self, num_beams: int, rows: int, length_penalty: float) -> Iterator[Piece]:
+        def scores(logits: np.ndarray, tokens: list[int]) -> np.ndarray:
+            history = [*self._history, *tokens]
+            try:
+                return log_softmax(adjust(logits, self.settings, self._forbidden, history, self._bias))
+            except ValueError as error:
+                raise ValueError(f"token {len(tokens)} of the continuation cannot be ranked: {error}") from error
+
+        def has_stop(tokens: list[int]) -> bool:
+            return find_stop(self.vocabulary.decode(tokens), self._stops) >= 0
+
+        beams = beam_search(
+            self._step,
+            *self._read_prompt(),
+            scores=scores,
+            has_stop=has_stop,
+            eos_id=self.vocabulary.eos_id,
+            max_tokens=self._max_tokens,
+            num_beams=num_beams,
+            length_penalty=length_penalty,
+        )
+        for row, beam in enumerate(beams[:rows]):
+            tokens = [token for token in beam.tokens if token != self.vocabulary.eos_id]
+            told = self._model_log_probabilities(tokens) if self._logprobs else [None] * len(tokens)
+            pieces = [
+                Piece(self.vocabulary.decode([token]), token, chance, row)
+                for token, chance in zip(tokens, told, strict=True)
+            ]
+            self.finish_reasons.append(beam.finish_reason)
+            if beam.finish_reason == "stop":
+                pieces = list(_cut(pieces, find_stop("".join(pieces), self._stops)))
+            yield from pieces
+
+    def _model_log_probabilities(self, tokens: Sequence[int]) -> list[float]:
+        logits, states = self._read_prompt()
+        found = []
+        for token in tokens:
+            found.append(float(log_softmax(logits)[token]))
+            logits, states = self._step(token, states)
+        return found
 
 
-def _lines(text: str) -> list[str]:
-    r"""Lines as a text file has them, ended by \n or \r\n; Python's splitlines knows a dozen other ends."""
-    return [line.removesuffix("\r") for line in text.split("\n")]
+def _cut(pieces: Sequence[Piece], place: int) -> Iterator[Piece]:
+    """Yields the pieces of the first `place` characters, the last of them cut."""
+    for piece in pieces:
+        if place <= 0:
+            return
+        yield Piece(piece[:place], piece.token_id, piece.log_probability, piece.row)
+        place -= len(piece)
 
 
-def score(step: Step, vocabulary: Vocabulary, parts: Iterable[Sequence[int] | np.ndarray]) -> tuple[float, int]:
-    """Returns the negative log-likelihood in nats and the number of tokens; each part is read from `<s>` and the zero state."""
-    check_vocabulary_size(step.vocabulary_size, vocabulary)
-    nats, tokens = 0.0, 0
-    for part in parts:
-        states, token = step.initial_states(), vocabulary.start_id
-        for target in np.asarray(part).tolist():
-            logits, states = step(token, states)
-            nats -= log_softmax(logits)[target]
-            token = target
-            tokens += 1
-    return float(nats), tokens
+def bias_by_id(vocabulary: Vocabulary, bias: Mapping[str, float]) -> dict[int, float]:
+    """Returns what is added to the logits, by token id.
+
+    Raises:
+        ValueError: a token is not in the vocabulary; named.
+    """
+    if not bias:
+        return {}
+    ids = {token: index for index, token in enumerate(vocabulary.tokens)}
+    for token in bias:
+        if token not in ids:
+            raise ValueError(f"`bias` must be for tokens of the vocabulary. Received: bias for {token!r}")
+    return {ids[token]: value for token, value in bias.items()}
+
+
+def sample(step: Step, vocabulary: Vocabulary, prompt: str = "", **options: Any) -> Any:
+    """Returns what `Generation` writes, whole: a `Text`, or with `num_samples` a list of them."""
+    texts = Generation(step, vocabulary, prompt, **options).texts()
+    return texts[0] if options.get("num_samples") is None else texts

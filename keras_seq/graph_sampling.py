@@ -46,8 +46,9 @@ def next_token(
     # Greedy keeps the most likely tokens alone, and takes the first of them.
     greedy = temperature <= 0
     threshold, uniform = tf.where(greedy, 0.0, threshold), tf.where(greedy, 0.0, uniform)
-    kept = weights * tf.cast(scaled >= threshold, tf.float32)
-    passed = tf.cumsum(kept, axis=-1) <= uniform * tf.reduce_sum(kept, axis=-1, keepdims=True)
+    cumulative = tf.cumsum(weights * tf.cast(scaled >= threshold, tf.float32), axis=-1)
+    # Not a sum of its own, which may round to more than the last step: then no token would be left to draw.
+    passed = cumulative <= uniform * cumulative[:, -1:]
     return tf.reduce_sum(tf.cast(passed, tf.int32), axis=-1)
 
 

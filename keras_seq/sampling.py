@@ -1,13 +1,14 @@
 """The draw of a token on the host: filters of logits and the inverse CDF, as pure functions of NumPy arrays.
 
-The order is fixed, here and in every other runtime: forbid, repetition penalty, temperature, top_k, top_p, min_p, softmax, inverse
-CDF in the order of the ids. A filter sets logits to -inf; thresholds keep ties; the most likely token always stays.
+The order is fixed, here and in every other runtime: forbid, bias, repetition penalty, temperature, top_k, top_p, min_p,
+softmax, inverse CDF in the order of the ids. A filter sets logits to -inf; thresholds keep ties; the most likely token
+always stays.
 `graph_sampling` says the same in TensorFlow.
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -24,6 +25,7 @@ class SamplingSettings:
         min_p: keep tokens with at least this share of the highest probability; 0 is off.
         repetition_penalty: above 1 makes tokens of the text so far less likely; 1 is off. Keskar et al. 2019, arXiv 1909.05858.
         allow_unk: let `<unk>` be drawn.
+        bias: what is added to the logits of some tokens, `{"e": -2.5}`; -inf forbids a token.
 
     Raises:
         ValueError: a value is out of range or not a number; named.
@@ -35,6 +37,7 @@ class SamplingSettings:
     min_p: float = 0.0
     repetition_penalty: float = 1.0
     allow_unk: bool = False
+    bias: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         def require(name: str, holds: bool, expected: str) -> None:
@@ -43,8 +46,7 @@ class SamplingSettings:
 
         for name in ("temperature", "top_p", "min_p", "repetition_penalty"):
             value = getattr(self, name)
-            is_number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
-            require(name, is_number and math.isfinite(value), "a finite number")
+            require(name, _is_number(value) and math.isfinite(value), "a finite number")
         largest = float(np.finfo(np.float32).max)
         require("temperature", 0 <= self.temperature <= largest, "from 0 (greedy) to what float32 can hold")
         is_count = isinstance(self.top_k, int | np.integer) and not isinstance(self.top_k, bool)
@@ -52,12 +54,27 @@ class SamplingSettings:
         require("top_p", 0 < self.top_p <= 1, "above 0 and at most 1 (off)")
         require("min_p", 0 <= self.min_p <= 1, "from 0 (off) to 1")
         require("repetition_penalty", self.repetition_penalty > 0, "positive (1 is off)")
+        require("allow_unk", isinstance(self.allow_unk, bool), "True or False")
+        numbers = self.bias.values() if isinstance(self.bias, Mapping) else [None]
+        is_bias = all(_is_number(value) and value < math.inf for value in numbers)
+        require("bias", is_bias, "numbers by token, -inf to forbid one")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float | np.number) and not isinstance(value, bool)
 
 
 def forbid(logits: np.ndarray, ids: Sequence[int]) -> np.ndarray:
     """Sets the logits `(..., vocabulary)` of `ids` to -inf."""
     logits = np.array(logits, np.float32)
     logits[..., list(ids)] = -np.inf
+    return logits
+
+
+def add_bias(logits: np.ndarray, bias: Mapping[int, float]) -> np.ndarray:
+    """Adds to the logits `(..., vocabulary)` of some ids."""
+    logits = np.array(logits, np.float32)
+    logits[..., list(bias)] += np.array(list(bias.values()), np.float32)
     return logits
 
 
@@ -136,19 +153,50 @@ def draw(logits: np.ndarray, uniform: float) -> int:
     return int((cumulative <= np.float32(uniform) * cumulative[-1]).sum())
 
 
-def next_token(
-    logits: np.ndarray, uniform: float, settings: SamplingSettings, forbidden: Sequence[int], history: Sequence[int]
-) -> int:
-    """Draws a token id from logits `(vocabulary,)` and one uniform number in [0, 1).
+def adjust(
+    logits: np.ndarray,
+    settings: SamplingSettings,
+    forbidden: Sequence[int],
+    history: Sequence[int],
+    bias: Mapping[int, float],
+) -> np.ndarray:
+    """Returns logits `(vocabulary,)` after what looks at single tokens: forbid, bias, repetition penalty.
 
     Raises:
         ValueError: a logit is not a number, or every token is forbidden.
     """
     logits = forbid(logits, forbidden)
+    if bias:
+        logits = add_bias(logits, bias)
     if settings.repetition_penalty != 1:
         logits = penalize_repetition(logits, history, settings.repetition_penalty)
     if np.isnan(logits).any() or not np.isfinite(logits.max()):
         raise ValueError("the logits must be numbers, with at least one token that is not forbidden; these are not")
+    return logits
+
+
+def next_token(
+    logits: np.ndarray,
+    uniform: float,
+    settings: SamplingSettings,
+    forbidden: Sequence[int],
+    history: Sequence[int],
+    bias: Mapping[int, float] | None = None,
+) -> int:
+    """Draws a token id from logits `(vocabulary,)` and one uniform number in [0, 1).
+
+    Args:
+        logits: as the model gives them.
+        uniform: the random number.
+        settings: how to draw; its bias is given by id, as the last argument.
+        forbidden: ids that are never drawn.
+        history: ids of the text so far.
+        bias: what is added to the logits, by id.
+
+    Raises:
+        ValueError: a logit is not a number, or every token is forbidden.
+    """
+    logits = adjust(logits, settings, forbidden, history, bias or {})
     if settings.temperature == 0:
         return int(np.argmax(logits))
     logits = apply_temperature(logits, settings.temperature)

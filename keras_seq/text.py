@@ -1,12 +1,11 @@
-"""Text from a Keras model: the one-step decoder driven by the token loop that every Python runtime shares."""
+"""Text from a Keras model, and how likely a text is to it: its one-step decoder in the loop that all runtimes share."""
 
-from collections.abc import Iterator
-from typing import Any
+from typing import Any, Unpack
 
 import keras
 import numpy as np
 
-from keras_seq.generation import generate as generate_with
+from keras_seq import generation, scoring
 from keras_seq.stepping import require_logits, step_model
 from keras_seq.vocabulary import Vocabulary
 
@@ -38,47 +37,62 @@ class KerasStep:
 
 
 def generate(
-    model: keras.Model,
-    vocabulary: Vocabulary,
-    prompt: str = "",
-    *,
-    max_tokens: int = 200,
-    seed: int | None = None,
-    **settings: Any,
-) -> Iterator[str]:
+    model: keras.Model, vocabulary: Vocabulary, prompt: str = "", **options: Unpack[generation.Options]
+) -> generation.Generation:
     """Returns an iterator over the pieces of a text that goes on after `prompt`; the prompt itself is not among them.
 
     Args:
         model: a causal recurrent model: token ids `(batch, time)` -> logits `(batch, time, vocabulary)`.
         vocabulary: its vocabulary.
         prompt: the text to go on from; empty starts from `<s>` and the zero state.
-        max_tokens: how many tokens to draw at most; `<eos>` ends the text before.
-        seed: seed of the draws; the same seed gives the same text in every runtime. None takes a new one.
-        **settings: `temperature`, `top_k`, `top_p`, `min_p`, `repetition_penalty`, `allow_unk`: see
-            `keras_seq.sampling.SamplingSettings`.
+        **options: `max_tokens`, `seed`, `temperature`, `stop` and others: see `keras_seq.generation.Options`.
 
     Raises:
         ValueError: an argument is out of range, or the prompt has characters that the vocabulary lacks.
+
+    Example:
+        >>> from keras_seq import language_model
+        >>> vocabulary = Vocabulary.from_text("to be or not to be")
+        >>> writing = generate(language_model(len(vocabulary), units=[8]), vocabulary, "to ", max_tokens=5, seed=7)
+        >>> for piece in writing:
+        ...     writing.change(temperature=0.5)  # from the next token on
     """
-    return generate_with(KerasStep(model), vocabulary, prompt, max_tokens=max_tokens, seed=seed, **settings)
+    return generation.Generation(KerasStep(model), vocabulary, prompt, **options)
 
 
-def sample(
-    model: keras.Model,
-    vocabulary: Vocabulary,
-    prompt: str = "",
-    *,
-    max_tokens: int = 200,
-    seed: int | None = None,
-    **settings: Any,
-) -> str:
-    """Returns the text that `generate` gives, whole.
+def sample(model: keras.Model, vocabulary: Vocabulary, prompt: str = "", **options: Unpack[generation.Options]) -> Any:
+    """Returns the text that `generate` gives, whole: a `Text`, which is a `str`; with `num_samples` a list of them.
 
     Example:
         >>> from keras_seq import language_model
         >>> vocabulary = Vocabulary.from_text("to be or not to be")
         >>> model = language_model(len(vocabulary), units=[8])
-        >>> len(sample(model, vocabulary, prompt="to ", max_tokens=5, top_k=3, seed=7)) <= 5
+        >>> text = sample(model, vocabulary, prompt="to ", max_tokens=5, top_k=3, seed=7, logprobs=True)
+        >>> len(text.log_probabilities) <= 5
         True
+        >>> [row == sample(model, vocabulary, seed=seed) for seed, row in
+        ...  enumerate(sample(model, vocabulary, seed=0, num_samples=2))]
+        [True, True]
     """
-    return "".join(generate(model, vocabulary, prompt, max_tokens=max_tokens, seed=seed, **settings))
+    return generation.sample(KerasStep(model), vocabulary, prompt, **options)
+
+
+def score(model: keras.Model, vocabulary: Vocabulary, text: str, by_line: bool = False) -> scoring.Score:
+    """Returns the log-probability of each token of a text, in nats, read from `<s>` and the zero state.
+
+    Args:
+        model: a causal recurrent model: token ids `(batch, time)` -> logits `(batch, time, vocabulary)`.
+        vocabulary: its vocabulary.
+        text: what to score.
+        by_line: whether each line is a text of its own, ended by `<eos>`.
+
+    Raises:
+        ValueError: the text has characters that the vocabulary lacks.
+
+    Example:
+        >>> from keras_seq import language_model
+        >>> vocabulary = Vocabulary.from_text("to be or not to be")
+        >>> score(language_model(len(vocabulary), units=[8]), vocabulary, "to be").log_probabilities.shape
+        (5,)
+    """
+    return scoring.score(KerasStep(model), vocabulary, text, by_line=by_line)

@@ -50,6 +50,19 @@ def test_run_and_tflite_write_the_same_text(folder):
     assert texts[0].startswith("the ")
 
 
+def test_several_texts_stops_and_beams(folder):
+    source, *options = "--model=fox/export/fox.tflite", "--prompt=the ", "--max_tokens=30"
+    together = keras_seq("sample", source, *options, "--seed=3", "--num_samples=2", "--stop=o", "--stop=z", cwd=folder)
+    alone = [
+        keras_seq("sample", source, *options, f"--seed={seed}", "--stop=o", "--stop=z", cwd=folder).stdout
+        for seed in (3, 4)
+    ]
+    assert together.stdout == "\n".join(alone)
+    assert not {"o", "z"} & set(together.stdout)
+    beams = keras_seq("sample", source, *options, "--num_beams=3", "--length_penalty=0.5", cwd=folder)
+    assert beams.stdout.startswith("the ")
+
+
 def test_run_and_tflite_evaluate_alike(folder):
     answers = [
         keras_seq("evaluate", source, "--corpus=fox.txt", cwd=folder).stdout
@@ -81,6 +94,8 @@ BINARY, EMPTY, SHORT = "binary.txt", "empty.txt", "short.txt"
         (["sample", "--model=fox/export/fox.tflite", "--top_k=-1"], "top_k"),
         (["sample", "--model=fox/export/fox.tflite", "--top_p=0"], "top_p"),
         (["sample", "--model=fox.txt"], "not a .tflite"),
+        (["sample", "--model=fox/export/fox.tflite", "--stop="], "`stop` must be"),
+        (["sample", "--model=fox/export/fox.tflite", "--num_beams=2", "--top_k=5"], "`top_k` must be left out"),
         (["sample", "--model=cut.tflite"], "cut.tflite"),
         (["sample", "--run=" + "a" * 300], "File name too long"),
         (["evaluate", "--run=no_vocabulary"], "vocabulary is damaged"),

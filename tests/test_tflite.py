@@ -99,11 +99,11 @@ def test_one_seed_one_text(model, exported, prompt):
             "top_p": 0.9,
             "repetition_penalty": 1.2,
         }
-        assert "".join(sampler.generate(prompt, **settings)) == ks.sample(model, VOCABULARY, prompt, **settings)
+        assert sampler.sample(prompt, **settings) == ks.sample(model, VOCABULARY, prompt, **settings)
 
 
 def test_settings_in_the_file_are_the_default(model, exported):
-    text = "".join(LiteRTSampler(exported[0]).generate(max_tokens=30, seed=2))
+    text = LiteRTSampler(exported[0]).sample(max_tokens=30, seed=2)
     assert text == ks.sample(model, VOCABULARY, max_tokens=30, seed=2, temperature=0.5)
 
 
@@ -111,9 +111,27 @@ def test_score_is_the_models_cross_entropy(model, exported):
     ids = VOCABULARY.encode(TEXT)
     logits = model.predict(np.concatenate([[VOCABULARY.start_id], ids[:-1]])[None], verbose=0)[0].astype(np.float64)
     expected = (np.log(np.exp(logits).sum(-1)) - logits[np.arange(len(ids)), ids]).sum()
-    nats, tokens = LiteRTSampler(exported[0]).score(TEXT)
-    assert tokens == len(TEXT)
-    assert nats == pytest.approx(expected, abs=1e-3)
+    found = LiteRTSampler(exported[0]).score(TEXT)
+    assert found.token_ids.tolist() == ids.tolist()
+    assert -found.log_probability == pytest.approx(expected, abs=1e-3)
+    np.testing.assert_allclose(found.log_probabilities, ks.score(model, VOCABULARY, TEXT).log_probabilities, atol=1e-5)
+
+
+def test_every_option_means_the_same_in_keras_and_litert(model, exported):
+    sampler = LiteRTSampler(exported[0])
+    for options in (
+        {"stop": ["e", "th"], "seed": 3, "num_samples": 3, "temperature": 1.0},
+        {"bias": {"t": 2.0, "<eos>": -float("inf")}, "seed": 4, "temperature": 1.0, "repetition_penalty": 1.3},
+        {"num_beams": 3, "num_samples": 2, "length_penalty": 0.5},
+        {"num_beams": 2, "stop": " ", "bias": {"e": -1.0}},
+    ):
+        options["max_tokens"] = 20
+        texts, expected = sampler.sample("to", **options), ks.sample(model, VOCABULARY, "to", **options)
+        assert texts == expected
+        for one, other in zip(
+            *((found if isinstance(found, list) else [found]) for found in (texts, expected)), strict=True
+        ):
+            assert (one.token_ids, one.finish_reason) == (other.token_ids, other.finish_reason)
 
 
 def test_a_fresh_process_writes_the_same_without_tensorflow(model, exported):
@@ -150,7 +168,7 @@ def test_a_model_of_a_fixed_batch_and_time(shape, tmp_path):
     values = keras.layers.GRU(8, return_sequences=True, stateful=shape[0] is not None)(values)
     model = keras.Model(tokens, keras.layers.Dense(len(VOCABULARY))(values))
     assert export_tflite(model, VOCABULARY, tmp_path / "model.tflite")["largest_difference"] < 1e-5
-    text = "".join(LiteRTSampler(tmp_path / "model.tflite").generate(max_tokens=30, seed=1))
+    text = LiteRTSampler(tmp_path / "model.tflite").sample(max_tokens=30, seed=1)
     assert text == ks.sample(model, VOCABULARY, max_tokens=30, seed=1)
 
 
@@ -249,7 +267,7 @@ def test_two_threads_share_a_sampler(exported):
     sampler = LiteRTSampler(exported[0])
 
     def write(seed):
-        return "".join(sampler.generate(max_tokens=200, seed=seed))
+        return sampler.sample(max_tokens=200, seed=seed)
 
     alone = [write(seed) for seed in range(12)]
     with ThreadPoolExecutor(4) as pool:

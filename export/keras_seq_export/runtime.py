@@ -2,13 +2,13 @@
 
 import os
 import threading
-from collections.abc import Iterator
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
-from keras_seq.generation import generate, score, segments
+from keras_seq.generation import Generation, Options, sample
+from keras_seq.scoring import Score, score
 from keras_seq_export.bundle import BundleError, read_bundle
 from keras_seq_export.signatures import DECODE, LOGITS, TOKEN
 
@@ -59,20 +59,27 @@ class LiteRTSampler:
             outputs = self._decode(**{TOKEN: np.array([token], np.int32)}, **inputs)
         return outputs[LOGITS][0], [outputs[name] for name in self._states]
 
-    def generate(
-        self, prompt: str = "", *, max_tokens: int = 200, seed: int | None = None, **settings: Any
-    ) -> Iterator[str]:
-        """Returns an iterator over the pieces of a continuation, without the prompt; arguments as in `keras_seq.generate`.
+    def generate(self, prompt: str = "", **options: Unpack[Options]) -> Generation:
+        """Returns an iterator over the pieces of a continuation, without the prompt.
 
-        Settings not given are those stored in the file.
+        Args:
+            prompt: the text to go on from.
+            **options: as of `keras_seq.generate`; settings not given are those stored in the file.
 
         Raises:
             ValueError: an argument is out of range, or the prompt has characters that the vocabulary lacks.
         """
-        settings = {**self.config.get("sampling", {}), **settings}
-        return generate(self, self.vocabulary, prompt, max_tokens=max_tokens, seed=seed, **settings)
+        return Generation(self, self.vocabulary, prompt, **self._with_stored(options))
 
-    def score(self, text: str) -> tuple[float, int]:
-        """Returns the negative log-likelihood of a text in nats, and its number of tokens."""
-        by_line = bool(self.config.get("by_line", False))
-        return score(self, self.vocabulary, segments(text, self.vocabulary, by_line=by_line))
+    def sample(self, prompt: str = "", **options: Unpack[Options]) -> Any:
+        """Returns what `generate` gives, whole: a `keras_seq.generation.Text`; with `num_samples` a list of them."""
+        return sample(self, self.vocabulary, prompt, **self._with_stored(options))
+
+    def _with_stored(self, options: Options) -> dict[str, Any]:
+        if options.get("num_beams", 1) != 1:
+            return dict(options)  # The stored settings are of a draw.
+        return {**self.config.get("sampling", {}), **options}
+
+    def score(self, text: str) -> Score:
+        """Returns the log-probability of each token of a text, in nats; line by line if the model learned so."""
+        return score(self, self.vocabulary, text, by_line=bool(self.config.get("by_line", False)))

@@ -1,0 +1,70 @@
+"""How likely a text is, token by token, through the one-step decoder of any runtime."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from keras_seq.generation import Step, check_vocabulary_size
+from keras_seq.sampling import log_softmax
+from keras_seq.vocabulary import Vocabulary
+
+
+class Score(NamedTuple):
+    """A text's tokens and how likely the model found each, after those before it.
+
+    Attributes:
+        token_ids: int32 `(tokens,)`; where the text was read line by line, `<eos>` after each line.
+        log_probabilities: in nats, float64 `(tokens,)`.
+    """
+
+    token_ids: np.ndarray
+    log_probabilities: np.ndarray
+
+    @property
+    def log_probability(self) -> float:
+        """Of the whole text, in nats."""
+        return float(self.log_probabilities.sum())
+
+
+def score(step: Step, vocabulary: Vocabulary, text: str, *, by_line: bool = False) -> Score:
+    """Returns the log-probability of each token of a text, read from `<s>` and the zero state.
+
+    Args:
+        step: the model.
+        vocabulary: its vocabulary.
+        text: what to score; it may be empty.
+        by_line: whether each line is a text of its own, ended by `<eos>`.
+
+    Raises:
+        ValueError: the text has characters that the vocabulary lacks, or the model is of another vocabulary.
+    """
+    parts = segments(text, vocabulary, by_line=by_line)
+    chances = list(log_probabilities(step, vocabulary, parts))
+    ids = np.concatenate([np.zeros(0, np.int32), *parts])
+    return Score(ids, np.array(chances, np.float64))
+
+
+def log_probabilities(
+    step: Step, vocabulary: Vocabulary, parts: Iterable[Sequence[int] | np.ndarray]
+) -> Iterator[float]:
+    """Yields the log-probability in nats of each token; each part is read from `<s>` and the zero state."""
+    check_vocabulary_size(step.vocabulary_size, vocabulary)
+    for part in parts:
+        states, token = step.initial_states(), vocabulary.start_id
+        for target in np.asarray(part).tolist():
+            logits, states = step(token, states)
+            yield log_softmax(logits)[target]
+            token = target
+
+
+def segments(text: str, vocabulary: Vocabulary, *, by_line: bool) -> list[np.ndarray]:
+    """Returns token ids of the whole text as one segment; or, `by_line`, of each line that is not empty, with its `<eos>`."""
+    if not by_line:
+        return [vocabulary.encode(text)]
+    return [np.append(vocabulary.encode(line), np.int32(vocabulary.eos_id)) for line in _lines(text) if line]
+
+
+def _lines(text: str) -> list[str]:
+    r"""Lines as a text file has them, ended by \n or \r\n; Python's splitlines knows a dozen other ends."""
+    return [line.removesuffix("\r") for line in text.split("\n")]

@@ -1,0 +1,25 @@
+"""The score of a text over a Markov chain, whose probabilities are known."""
+
+import math
+
+import numpy as np
+import pytest
+from markov_chain import EOS, VOCABULARY, A, B, MarkovChain
+
+from keras_seq.scoring import score
+
+
+def test_each_token_has_the_probability_of_the_chain():
+    found = score(MarkovChain(), VOCABULARY, "ab\nb\n\n", by_line=True)
+    assert found.token_ids.tolist() == [A, B, EOS, B, EOS]
+    np.testing.assert_allclose(np.exp(found.log_probabilities), [0.75, 1, 0.25, 0.25, 0.25], rtol=1e-6)
+    assert found.log_probability == pytest.approx(math.log(0.75 * 0.25**3), rel=1e-6)
+
+
+def test_an_empty_text_is_certain():
+    assert score(MarkovChain(), VOCABULARY, "").log_probability == 0
+
+
+def test_foreign_characters_are_refused():
+    with pytest.raises(ValueError, match="x"):
+        score(MarkovChain(), VOCABULARY, "ax")
