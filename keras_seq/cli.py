@@ -151,6 +151,20 @@ def build_parser(parser_class: type[argparse.ArgumentParser] = argparse.Argument
     layer.add_argument("--rounds", type=int, default=15, help="turns of each contender (default: 15)")
     layer.add_argument("--json", action="store_true", help="print JSON instead of a table")
     layer.set_defaults(command=_benchmark_layer)
+    cost = subjects.add_parser(
+        "sample", help="the draw of a token in LiteRT beside the model's step", allow_abbrev=False
+    )
+    cost.add_argument("--quantization", default="int8", choices=("none", "int8"))
+    cost.add_argument("--rounds", type=int, default=15, help="turns of each variant (default: 15)")
+    cost.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    cost.set_defaults(command=_benchmark_sample)
+    identity = subjects.add_parser(
+        "identity", help="whether one seed gives one text in Keras, the SavedModel and LiteRT", allow_abbrev=False
+    )
+    identity.add_argument("--run", required=True, help="run directory")
+    identity.add_argument("--texts", type=int, default=1000, help="texts to write in each (default: 1000)")
+    identity.add_argument("--max_tokens", type=int, default=200, help="tokens of each (default: 200)")
+    identity.set_defaults(command=_benchmark_identity)
     memory = subjects.add_parser(
         "memory", help="over how many steps a GRU learns to remember, by how its bias starts", allow_abbrev=False
     )
@@ -230,8 +244,10 @@ def _whole_numbers(text: str, flag: str) -> list[int]:
 
 
 def _sample(arguments: argparse.Namespace) -> None:
-    names = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty", "allow_unk")
-    names += ("stop", "num_samples", "num_beams", "length_penalty")
+    names = (
+        *("temperature", "top_k", "top_p", "min_p", "repetition_penalty", "allow_unk"),
+        *("stop", "num_samples", "num_beams", "length_penalty"),
+    )
     given = {name: value for name in names if (value := getattr(arguments, name)) is not None}
     options: Any = {"max_tokens": arguments.max_tokens, "seed": arguments.seed, **given}
     if arguments.model:
@@ -251,6 +267,8 @@ def _sample(arguments: argparse.Namespace) -> None:
             print("\n\n" + arguments.prompt, end="")
         row = piece.row
         print(piece, end="", flush=True)
+    for _ in range(row + 1, arguments.num_samples or 1):
+        print("\n\n" + arguments.prompt, end="")
     print()
 
 
@@ -329,6 +347,32 @@ def _benchmark_layer(arguments: argparse.Namespace) -> None:
         return
     for line in benchmark.table(rows):
         print(line, flush=True)
+
+
+def _benchmark_sample(arguments: argparse.Namespace) -> None:
+    from keras_seq_export import sampling_cost
+
+    rows = sampling_cost.benchmark_sample(arguments.quantization, arguments.rounds)
+    if arguments.json:
+        print(json.dumps(list(rows), indent=2))
+        return
+    for line in sampling_cost.table(rows):
+        print(line, flush=True)
+
+
+def _benchmark_identity(arguments: argparse.Namespace) -> None:
+    from keras_seq.corpora import load_corpus
+    from keras_seq.runs import load_run
+    from keras_seq_export import ExportError
+    from keras_seq_export.identity import compare_runtimes
+
+    run = load_run(Path(arguments.run))
+    corpus = load_corpus(run.config["corpus"])
+    text = corpus.validation + corpus.test
+    comparison = compare_runtimes(run.model, run.vocabulary, text, arguments.texts, arguments.max_tokens)
+    print(comparison)
+    if not all(difference.is_near_tie for difference in comparison.differences):
+        raise ExportError("the runtimes must write the same texts, near-ties apart; they do not")
 
 
 def _benchmark_memory(arguments: argparse.Namespace) -> None:

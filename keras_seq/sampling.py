@@ -175,6 +175,27 @@ def adjust(
     return logits
 
 
+def keep(
+    logits: np.ndarray,
+    settings: SamplingSettings,
+    forbidden: Sequence[int],
+    history: Sequence[int],
+    bias: Mapping[int, float],
+) -> np.ndarray:
+    """Returns logits `(vocabulary,)` after the temperature, -inf for all tokens but those that may be drawn.
+
+    Raises:
+        ValueError: a logit is not a number, or every token is forbidden.
+    """
+    logits = adjust(logits, settings, forbidden, history, bias)
+    if settings.temperature == 0:
+        return keep_top_k(logits, 1)
+    logits = apply_temperature(logits, settings.temperature)
+    logits = keep_top_k(logits, settings.top_k)
+    logits = keep_top_p(logits, settings.top_p)
+    return keep_min_p(logits, settings.min_p)
+
+
 def next_token(
     logits: np.ndarray,
     uniform: float,
@@ -196,11 +217,5 @@ def next_token(
     Raises:
         ValueError: a logit is not a number, or every token is forbidden.
     """
-    logits = adjust(logits, settings, forbidden, history, bias or {})
-    if settings.temperature == 0:
-        return int(np.argmax(logits))
-    logits = apply_temperature(logits, settings.temperature)
-    logits = keep_top_k(logits, settings.top_k)
-    logits = keep_top_p(logits, settings.top_p)
-    logits = keep_min_p(logits, settings.min_p)
-    return draw(logits, uniform)
+    logits = keep(logits, settings, forbidden, history, bias or {})
+    return int(np.argmax(logits)) if settings.temperature == 0 else draw(logits, uniform)

@@ -131,11 +131,11 @@ def rounded_either_way(logits, number, choice, forbidden):
     st.lists(st.integers(-40, 40), min_size=2, max_size=40), st.integers(0, 2**24 - 1), CHOICES, st.sampled_from([0, 4])
 )
 def test_the_graph_draws_what_the_host_draws(row, bits, choice, group):
-    """The look at the largest few, the look in groups and the one at all: a vocabulary of 40 has them all here."""
+    """By a look at the largest few, in groups or not, and by halving: a vocabulary of 40 has them all here."""
     logits = np.array(row, np.float32) / 4
     number = bits / 2**24
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(graph_sampling, "FIRST_LOOKS", (2, 5))
+        patch.setattr(graph_sampling, "FIRST_LOOK", 2)
         patch.setattr(graph_sampling, "GROUP", group or len(row))
         drawn = drawn_by_graph(logits[None], number, choice, [0])
     assert set(drawn) <= rounded_either_way(logits, number, choice, [0])
@@ -143,7 +143,7 @@ def test_the_graph_draws_what_the_host_draws(row, bits, choice, group):
 
 @pytest.mark.parametrize(("vocabulary", "tokens"), [(2000, 10), (2000, 300), (6000, 3000)])
 def test_few_or_many_tokens_that_make_up_top_p(vocabulary, tokens):
-    """Each look at the largest is the last for some number of tokens."""
+    """The look at the largest settles the first, halving the others."""
     random = np.random.default_rng(tokens)
     logits = random.normal(size=(40, vocabulary)).astype(np.float32)
     logits[:, :tokens] += 12
@@ -161,7 +161,7 @@ def test_one_token_is_always_drawn():
 
 
 def test_a_row_of_a_batch_is_drawn_as_if_alone():
-    """Also where another row's filters make the graph look at more of the largest."""
+    """Also where another row makes the graph halve."""
     random = np.random.default_rng(1)
     logits = random.normal(size=(3, 3000)).astype(np.float32) * np.array([[9.0], [3.0], [0.1]], np.float32)
     choice = SamplingSettings(top_p=0.9)
