@@ -90,6 +90,10 @@ class Piece(str):
         piece.token_id, piece.log_probability, piece.row = token_id, log_probability, row
         return piece
 
+    def __getnewargs__(self) -> tuple[Any, ...]:
+        """Returns what a copy is made of."""
+        return str(self), self.token_id, self.log_probability, self.row
+
 
 class Text(str):
     """A continuation, whole.
@@ -104,14 +108,17 @@ class Text(str):
     log_probabilities: list[float] | None
     finish_reason: str
 
-    def __new__(cls, pieces: Sequence[Piece], finish_reason: str) -> "Text":
-        """Joins the pieces."""
-        text = super().__new__(cls, "".join(pieces))
-        text.token_ids = [piece.token_id for piece in pieces]
-        chances = [piece.log_probability for piece in pieces if piece.log_probability is not None]
-        text.log_probabilities = chances if len(chances) == len(pieces) and pieces else None
-        text.finish_reason = finish_reason
-        return text
+    def __new__(
+        cls, text: str, token_ids: list[int], log_probabilities: list[float] | None, finish_reason: str
+    ) -> "Text":
+        """Makes a text; all else is that of a `str`."""
+        whole = super().__new__(cls, text)
+        whole.token_ids, whole.log_probabilities, whole.finish_reason = token_ids, log_probabilities, finish_reason
+        return whole
+
+    def __getnewargs__(self) -> tuple[Any, ...]:
+        """Returns what a copy is made of."""
+        return str(self), self.token_ids, self.log_probabilities, self.finish_reason
 
 
 def check_vocabulary_size(size: int, vocabulary: Vocabulary) -> None:
@@ -204,10 +211,14 @@ class Generation(Iterator[Piece]):
     def texts(self) -> list[Text]:
         """Writes all rows to their ends, and returns what had not been given out of each."""
         pieces = list(self)
-        return [
-            Text([piece for piece in pieces if piece.row == row], reason)
-            for row, reason in enumerate(self.finish_reasons)
-        ]
+        texts = []
+        for row, reason in enumerate(self.finish_reasons):
+            own = [piece for piece in pieces if piece.row == row]
+            chances = [piece.log_probability for piece in own if piece.log_probability is not None]
+            texts.append(
+                Text("".join(own), [piece.token_id for piece in own], chances if self._logprobs else None, reason)
+            )
+        return texts
 
     def _read_prompt(self) -> tuple[np.ndarray, list[Any]]:
         states = self._step.initial_states()

@@ -1,6 +1,8 @@
 """The token loop over a Markov chain, whose probabilities are known."""
 
+import copy
 import math
+import pickle
 
 import numpy as np
 import pytest
@@ -125,6 +127,19 @@ def test_pieces_tell_their_token_and_row():
     pieces = list(Generation(MarkovChain(), VOCABULARY, seed=5, max_tokens=3, num_samples=2, bias={"<eos>": -math.inf}))
     assert [piece.row for piece in pieces] == [0, 0, 0, 1, 1, 1]
     assert VOCABULARY.decode([piece.token_id for piece in pieces]) == "".join(pieces)
+
+
+def test_a_copy_of_a_text_or_piece_is_whole():
+    text = write("a", seed=2, max_tokens=5, logprobs=True)
+    piece = next(Generation(MarkovChain(), VOCABULARY, "a", seed=2, logprobs=True))
+    for one in (text, piece):
+        for copied in (pickle.loads(pickle.dumps(one)), copy.deepcopy(one)):
+            assert (copied, type(copied), vars(copied)) == (one, type(one), vars(one))
+
+
+def test_an_empty_text_has_no_log_probabilities_but_was_asked_for_them():
+    text = write("b", seed=0, logprobs=True, bias={"a": -math.inf, "b": -math.inf})
+    assert (text, text.token_ids, text.log_probabilities, text.finish_reason) == ("", [], [], "eos")
 
 
 def test_greedy_takes_the_likeliest():

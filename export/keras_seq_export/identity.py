@@ -7,6 +7,7 @@ is drawn differently: a near-tie, after which the texts part. Everything else is
 """
 
 import dataclasses
+import itertools
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -83,7 +84,7 @@ class Comparison(NamedTuple):
 
     def __str__(self) -> str:
         """Tells the counts, and each difference in a line."""
-        parted = len({difference.wanted for difference in self.differences})
+        parted = len({difference.wanted.seed for difference in self.differences})
         faults = sum(not difference.is_near_tie for difference in self.differences)
         near_ties = len(self.differences) - faults
         lines = [
@@ -206,16 +207,16 @@ def _by_saved_model(
 def _difference(
     step: Step, vocabulary: Vocabulary, wanted: Wanted, runtime: str, ours: list[int], theirs: list[int]
 ) -> Difference:
-    position = next(i for i, (one, other) in enumerate(zip(ours, theirs, strict=False)) if one != other)
-    states = step.initial_states()
-    for token in [vocabulary.start_id, *vocabulary.encode(wanted.prompt).tolist(), *ours[:position]]:
-        logits, states = step(token, states)
-    number = float(uniform(wanted.seed, position))
-    distance = min(
-        _distance(logits, number, settings, forbidden_ids(vocabulary), theirs[position])
-        for settings in _rounded(wanted.settings)
-    )
-    expected, drawn = vocabulary.tokens[ours[position]], vocabulary.tokens[theirs[position]]
+    position = next(i for i, pair in enumerate(itertools.zip_longest(ours, theirs)) if pair[0] != pair[1])
+    expected, drawn = (vocabulary.tokens[row[position]] if position < len(row) else "(end)" for row in (ours, theirs))
+    distance = np.inf
+    if position < len(theirs):
+        states = step.initial_states()
+        for token in [vocabulary.start_id, *vocabulary.encode(wanted.prompt).tolist(), *ours[:position]]:
+            logits, states = step(token, states)
+        number, forbidden = float(uniform(wanted.seed, position)), forbidden_ids(vocabulary)
+        nearby = _rounded(wanted.settings)
+        distance = min(_distance(logits, number, settings, forbidden, theirs[position]) for settings in nearby)
     return Difference(wanted, runtime, position, expected, drawn, distance)
 
 
