@@ -8,7 +8,7 @@ from typing import Any, Protocol, TypedDict
 import numpy as np
 
 from keras_seq.beam_search import beam_search
-from keras_seq.sampling import SamplingSettings, adjust, log_softmax, next_token
+from keras_seq.sampling import DRAWING, SamplingSettings, adjust, log_softmax, next_token
 from keras_seq.stop_strings import checked_stops, find_stop, unfinished_stop
 from keras_seq.threefry import seed_words, uniform
 from keras_seq.vocabulary import Vocabulary
@@ -200,6 +200,8 @@ class Generation(Iterator[Piece]):
 
     @settings.setter
     def settings(self, settings: SamplingSettings) -> None:
+        if not isinstance(settings, SamplingSettings):
+            raise ValueError(f"`settings` must be SamplingSettings; or call `change`. Received: {settings!r}")
         self._bias = bias_by_id(self.vocabulary, settings.bias)
         self._forbidden = forbidden_ids(self.vocabulary, settings.allow_unk)
         self._settings = settings
@@ -272,9 +274,8 @@ class Generation(Iterator[Piece]):
         yield from held
 
     def _check_beams(self, num_beams: int, rows: int, length_penalty: float) -> None:
-        drawing = {name: getattr(self.settings, name) for name in ("temperature", "top_k", "top_p", "min_p")}
-        for name, value in drawing.items():
-            if value != getattr(SamplingSettings(), name):
+        for name in DRAWING:
+            if (value := getattr(self.settings, name)) != getattr(SamplingSettings(), name):
                 raise ValueError(
                     f"`num_beams` above 1 draws nothing, so `{name}` must be left out. Received: {value!r}"
                 )

@@ -12,6 +12,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+# What decides which token is drawn of those that may follow, as against what changes how likely they are.
+DRAWING = ("temperature", "top_k", "top_p", "min_p")
+
 
 @dataclass(frozen=True)
 class SamplingSettings:

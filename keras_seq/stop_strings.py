@@ -9,11 +9,10 @@ def checked_stops(stop: str | Sequence[str]) -> tuple[str, ...]:
     Raises:
         ValueError: one of them is empty, or not a string.
     """
-    stops = (stop,) if isinstance(stop, str) else tuple(stop)
-    for one in stops:
-        if not isinstance(one, str) or not one:
-            raise ValueError(f"`stop` must be strings of at least one character. Received: stop={stop!r}")
-    return stops
+    stops = (stop,) if isinstance(stop, str) else stop
+    if not isinstance(stops, Sequence) or not all(isinstance(one, str) and one for one in stops):
+        raise ValueError(f"`stop` must be strings of at least one character. Received: stop={stop!r}")
+    return tuple(stops)
 
 
 def find_stop(text: str, stops: Sequence[str]) -> int:

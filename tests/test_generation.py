@@ -105,6 +105,8 @@ def test_settings_change_between_tokens():
     assert next(writing) == "a"
     with pytest.raises(ValueError, match="temperature"):
         writing.change(temperature=-1)
+    with pytest.raises(ValueError, match="`settings` must be SamplingSettings"):
+        writing.settings = {"temperature": 1}
 
 
 def test_a_bias_is_added_to_the_logits():

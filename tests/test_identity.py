@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 import keras_seq as ks
-from keras_seq.sampling import SamplingSettings
+from keras_seq.sampling import SamplingSettings, keep
 from keras_seq_export import identity
 
 TEXT = "the cat, which already ate, was full; the cats, which already ate, were full. "
@@ -57,6 +57,16 @@ def test_the_distance_is_the_probability_up_to_the_tokens_interval(number, token
 
 def test_a_token_that_a_filter_leaves_out_is_infinitely_far():
     assert identity._distance(np.array([0, 9.0], np.float32), 0.5, SamplingSettings(top_k=1), [], 0) == np.inf
+
+
+def test_the_edge_of_a_filter_is_moved_by_rounding():
+    """Three tokens at 0.5, 0.3, 0.2: whether top_p = 0.8 needs the third is a matter of the last bit."""
+    settings = SamplingSettings(top_p=0.8)
+    shifts = [shift for shift, _ in identity._shifted(settings)]
+    assert shifts == [0.0, 1e-6, 1e-6]
+    logits = np.log(np.array([0.5, 0.3, 0.2], np.float32))
+    kept = {np.isfinite(keep(logits, nearby, [], [], {})).sum() for _, nearby in identity._shifted(settings)}
+    assert kept == {2, 3}
 
 
 @pytest.mark.parametrize("arguments", [{"texts": 0}, {"max_tokens": 0}])

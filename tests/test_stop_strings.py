@@ -27,7 +27,7 @@ def test_one_string_or_several():
     assert checked_stops(()) == ()
 
 
-@pytest.mark.parametrize("stop", ["", ["a", ""], [1]])
+@pytest.mark.parametrize("stop", ["", ["a", ""], [1], None, 5])
 def test_an_empty_stop_string_is_refused(stop):
     with pytest.raises(ValueError, match="`stop` must be strings of at least one character"):
         checked_stops(stop)

@@ -107,6 +107,14 @@ def test_settings_in_the_file_are_the_default(model, exported):
     assert text == ks.sample(model, VOCABULARY, max_tokens=30, seed=2, temperature=0.5)
 
 
+def test_beams_take_the_bias_in_the_file_and_leave_its_temperature(model, tmp_path):
+    path = tmp_path / "model.tflite"
+    export_tflite(model, VOCABULARY, path, sampling={"temperature": 0.5, "bias": {"t": 9.0}})
+    text = LiteRTSampler(path).sample(num_beams=2, max_tokens=10)
+    assert text == ks.sample(model, VOCABULARY, num_beams=2, max_tokens=10, bias={"t": 9.0})
+    assert text != ks.sample(model, VOCABULARY, num_beams=2, max_tokens=10)
+
+
 def test_score_is_the_models_cross_entropy(model, exported):
     ids = VOCABULARY.encode(TEXT)
     logits = model.predict(np.concatenate([[VOCABULARY.start_id], ids[:-1]])[None], verbose=0)[0].astype(np.float64)

@@ -51,7 +51,8 @@ class Difference(NamedTuple):
         position: of the token in the continuation.
         expected: the token that Keras draws.
         drawn: the token that the runtime draws.
-        distance: probability between the uniform and the edge beyond which Keras would draw the runtime's token.
+        distance: probability between the uniform and the edge beyond which Keras would draw the runtime's token; or what
+            top_p or min_p would have to be shifted by for it; infinite where neither explains it.
     """
 
     wanted: Wanted
@@ -215,17 +216,18 @@ def _difference(
         for token in [vocabulary.start_id, *vocabulary.encode(wanted.prompt).tolist(), *ours[:position]]:
             logits, states = step(token, states)
         number, forbidden = float(uniform(wanted.seed, position)), forbidden_ids(vocabulary)
-        nearby = _rounded(wanted.settings)
-        distance = min(_distance(logits, number, settings, forbidden, theirs[position]) for settings in nearby)
+        distance = min(
+            shift + _distance(logits, number, settings, forbidden, theirs[position])
+            for shift, settings in _shifted(wanted.settings)
+        )
     return Difference(wanted, runtime, position, expected, drawn, distance)
 
 
-def _rounded(settings: SamplingSettings) -> Iterator[SamplingSettings]:
-    """Yields settings whose filters rounding may have moved across a token."""
-    for share in (1.0, 1 - 1e-6, 1 + 1e-6):
-        yield dataclasses.replace(
-            settings, top_p=min(1.0, settings.top_p * share), min_p=min(1.0, settings.min_p * share)
-        )
+def _shifted(settings: SamplingSettings) -> Iterator[tuple[float, SamplingSettings]]:
+    """Yields settings whose filters rounding may have moved across a token, and by how much."""
+    for shift in (0.0, -1e-6, 1e-6):
+        filters = {name: min(1.0, getattr(settings, name) * (1 + shift)) for name in ("top_p", "min_p")}
+        yield abs(shift), dataclasses.replace(settings, **filters)
 
 
 def _distance(

@@ -8,6 +8,7 @@ import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
 from keras_seq.generation import Generation, Options, sample
+from keras_seq.sampling import DRAWING
 from keras_seq.scoring import Score, score
 from keras_seq_export.bundle import BundleError, read_bundle
 from keras_seq_export.signatures import DECODE, LOGITS, TOKEN
@@ -76,9 +77,10 @@ class LiteRTSampler:
         return sample(self, self.vocabulary, prompt, **self._with_stored(options))
 
     def _with_stored(self, options: Options) -> dict[str, Any]:
+        stored = self.config.get("sampling", {})
         if options.get("num_beams", 1) != 1:
-            return dict(options)  # The stored settings are of a draw.
-        return {**self.config.get("sampling", {}), **options}
+            stored = {name: value for name, value in stored.items() if name not in DRAWING}
+        return {**stored, **options}
 
     def score(self, text: str) -> Score:
         """Returns the log-probability of each token of a text, in nats; line by line if the model learned so."""
