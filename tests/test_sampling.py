@@ -154,6 +154,18 @@ def test_few_or_many_tokens_that_make_up_top_p(vocabulary, tokens):
                 assert drawn in rounded_either_way(row, number, choice, [5])
 
 
+@pytest.mark.parametrize("temperature", [0.5, 1.0])
+def test_ten_thousand_probabilities_add_up(temperature):
+    """Where float32 sums are wrong by 1e-5, host and graph agree with exact sums to 1e-7."""
+    logits = np.random.default_rng(2).normal(scale=2.5, size=10_000).astype(np.float32)
+    exact = np.exp(logits.astype(np.float64) / temperature)
+    edges = np.concatenate([[0], np.cumsum(exact / math.fsum(exact))])
+    choice = SamplingSettings(temperature=temperature)
+    for number in uniform(4, np.arange(300)):
+        for token in (next_token(logits, number, choice, [], []), *drawn_by_graph(logits[None], number, choice, [])):
+            assert edges[token] - 1e-7 <= number <= edges[token + 1] + 1e-7
+
+
 def test_one_token_is_always_drawn():
     for choice in (SamplingSettings(), SamplingSettings(temperature=0), SamplingSettings(top_k=1, top_p=0.1, min_p=1)):
         assert next_token(np.array([3.0], np.float32), 0.999, choice, [], []) == 0

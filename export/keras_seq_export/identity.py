@@ -19,7 +19,7 @@ import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
 from keras_seq.generation import Step, forbidden_ids, sample
-from keras_seq.sampling import SamplingSettings, keep, softmax
+from keras_seq.sampling import SamplingSettings, keep, log_softmax
 from keras_seq.text import KerasStep
 from keras_seq.threefry import uniform
 from keras_seq.vocabulary import Vocabulary
@@ -234,7 +234,7 @@ def _distance(
     logits: np.ndarray, number: float, settings: SamplingSettings, forbidden: Sequence[int], token: int
 ) -> float:
     """Returns the probability between a uniform and the interval in which `token` would be drawn; infinite without one."""
-    edges = np.concatenate([[0.0], np.cumsum(softmax(keep(logits, settings, forbidden, [], {})).astype(np.float64))])
+    edges = np.concatenate([[0.0], np.cumsum(np.exp(log_softmax(keep(logits, settings, forbidden, [], {}))))])
     if edges[token] == edges[token + 1]:
         return np.inf
     return float(max(edges[token] - number, number - edges[token + 1], 0.0))
