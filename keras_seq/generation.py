@@ -44,8 +44,8 @@ class Options(TypedDict, total=False):
             many of the best beams.
         logprobs: whether each piece tells its log-probability.
         num_beams: above 1, search for the most likely text with so many beams, instead of drawing.
-        length_penalty: a beam's log-probability is divided by its tokens to this power: 0 favours short texts, 1 (the
-            default) compares means.
+        length_penalty: a beam's log-probability is divided by its tokens to this power, 0 to 10: 0 favours short texts, 1
+            (the default) compares means.
         temperature: see `SamplingSettings`, as for those that follow.
         top_k: see there.
         top_p: see there.
@@ -178,6 +178,9 @@ class Generation(Iterator[Piece]):
         for name, value in (("max_tokens", max_tokens), ("num_samples", rows), ("num_beams", num_beams)):
             if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
                 raise ValueError(f"`{name}` must be a positive integer. Received: {name}={value!r}")
+        is_number = isinstance(length_penalty, int | float | np.number) and not isinstance(length_penalty, bool)
+        if not is_number or not 0 <= length_penalty <= 10:
+            raise ValueError(f"`length_penalty` must be from 0 to 10. Received: length_penalty={length_penalty!r}")
         self.seed = secrets.randbits(63) if seed is None else seed
         seed_words(self.seed)
         self.finish_reasons: list[str] = []
@@ -185,7 +188,7 @@ class Generation(Iterator[Piece]):
         self._stops = checked_stops(stop)
         self._history = vocabulary.encode(prompt).tolist()
         if num_beams > 1:
-            self._check_beams(num_beams, rows, length_penalty)
+            self._check_beams(num_beams, rows)
             self._pieces = self._best_beams(num_beams, rows, length_penalty)
         else:
             self._pieces = self._drawn(rows)
@@ -273,7 +276,7 @@ class Generation(Iterator[Piece]):
                 yield held.pop(0)
         yield from held
 
-    def _check_beams(self, num_beams: int, rows: int, length_penalty: float) -> None:
+    def _check_beams(self, num_beams: int, rows: int) -> None:
         for name in DRAWING:
             if (value := getattr(self.settings, name)) != getattr(SamplingSettings(), name):
                 raise ValueError(
@@ -281,10 +284,6 @@ class Generation(Iterator[Piece]):
                 )
         if rows > num_beams:
             raise ValueError(f"`num_samples` must be at most `num_beams`, {num_beams}. Received: num_samples={rows}")
-        if not isinstance(length_penalty, int | float | np.number) or not 0 <= length_penalty < np.inf:
-            raise ValueError(
-                f"`length_penalty` must be a finite number of at least 0. Received: length_penalty={length_penalty!r}"
-            )
 
     def _best_beams(self, num_beams: int, rows: int, length_penalty: float) -> Iterator[Piece]:
         def scores(logits: np.ndarray, tokens: list[int]) -> np.ndarray:

@@ -144,6 +144,20 @@ def test_decode_is_the_model_step_by_step(exported):
     assert answer["state_0"].shape == start.shape
 
 
+def test_the_server_scores_as_keras_does_whatever_the_batch(exported):
+    model, vocabulary, directory, _ = exported
+    texts = PROMPTS[vocabulary.level]
+    together, *alone = run_in_cpp_session(directory, [("score", {"text": rows}) for rows in (texts, *zip(texts))])
+    for row, (text, one) in enumerate(zip(texts, alone, strict=True)):
+        expected = ks.score(model, vocabulary, text)
+        length = together["length"][row]
+        np.testing.assert_array_equal(together["token_ids"][row, :length], expected.token_ids)
+        np.testing.assert_allclose(together["log_probabilities"][row, :length], expected.log_probabilities, atol=1e-4)
+        assert together["log_probability"][row] == pytest.approx(expected.log_probability, abs=1e-2)
+        np.testing.assert_allclose(one["log_probabilities"][0], together["log_probabilities"][row, :length], atol=1e-6)
+        assert not together["log_probabilities"][row, length:].any()
+
+
 def test_the_file_carries_its_vocabulary_its_report_and_its_weights_once(exported):
     model, vocabulary, directory, report = exported
     assert hashlib.sha256((directory / "assets" / "vocab.txt").read_bytes()).hexdigest() == vocabulary.sha256
@@ -204,6 +218,14 @@ def test_foreign_characters_are_an_error_at_the_character_level_only(exported):
         run_in_cpp_session(directory, [request])
 
 
+@at_character_level
+def test_a_text_that_cannot_be_scored_is_an_error_that_names_it(exported):
+    with pytest.raises(SessionError, match=r"`text` must hold only characters of the vocabulary.*\[Z Q\]"):
+        run_in_cpp_session(exported[2], [("score", {"text": ["the cat", "ZQZ"]})])
+    with pytest.raises(SessionError, match="`text` must be at most 10000 tokens"):
+        run_in_cpp_session(exported[2], [("score", {"text": ["the cat " * 1300]})])
+
+
 def test_many_states_dropout_and_a_short_limit(tmp_path):
     vocabulary = ks.Vocabulary.from_text("the cats were full")
     model = tiny_model(vocabulary, cell="lstm", units=[8, 4], dropout=0.5)
@@ -261,6 +283,27 @@ def test_a_file_with_one_wrong_output_is_refused_and_nothing_is_left(output, tmp
 
     monkeypatch.setattr(saved_model, "_generate_endpoint", sabotaged)
     with pytest.raises(ExportError, match="serving_default must write what the model writes"):
+        saved_model.export_saved_model(tiny_model(vocabulary), vocabulary, tmp_path / "1")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("output", ["log_probability", "log_probabilities", "length", "token_ids"])
+def test_a_file_that_scores_wrongly_is_refused_and_nothing_is_left(output, tmp_path, monkeypatch):
+    vocabulary = ks.Vocabulary.from_text("the cats were full")
+    wrong = {"length": lambda length: length - 1, "token_ids": lambda ids: ids + 1}
+    endpoint = saved_model._score_endpoint
+
+    def sabotaged(*arguments):
+        function, signature = endpoint(*arguments)
+
+        def score(text):
+            outputs = function(text)
+            return {**outputs, output: wrong.get(output, lambda nats: nats - 0.1)(outputs[output])}
+
+        return score, signature
+
+    monkeypatch.setattr(saved_model, "_score_endpoint", sabotaged)
+    with pytest.raises(ExportError, match="score"):
         saved_model.export_saved_model(tiny_model(vocabulary), vocabulary, tmp_path / "1")
     assert list(tmp_path.iterdir()) == []
 

@@ -1,8 +1,8 @@
 """A trained model as a SavedModel for TensorFlow Serving: strings in, strings out, and a decoder with explicit state.
 
-Two signatures. `serving_default` writes texts: the whole token loop runs in the graph, each row with its own settings
-and its own random stream. `decode` is one step of the model, for clients that draw for themselves. Nothing is kept
-between two requests, since a server shares one model among all its clients.
+Three signatures. `serving_default` writes texts: the whole token loop runs in the graph, each row with its own settings
+and its own random stream. `score` tells how likely texts are. `decode` is one step of the model, for clients that draw
+for themselves. Nothing is kept between two requests, since a server shares one model among all its clients.
 """
 
 import json
@@ -20,12 +20,24 @@ import tensorflow as tf
 from keras_seq import __version__, graph_sampling
 from keras_seq.generation import Step, forbidden_ids
 from keras_seq.sampling import SamplingSettings, log_softmax
+from keras_seq.scoring import score
 from keras_seq.text import KerasStep
 from keras_seq.threefry import uniform
 from keras_seq.vocabulary import WORD_PATTERN, Vocabulary
 from keras_seq_export.cpp_session import Request, SessionError, run_in_cpp_session
 from keras_seq_export.graph_step import GraphStep, decode_endpoint
-from keras_seq_export.signatures import DECODE, GENERATE, LOG_PROBABILITY, LOGITS, SETTINGS, TOKEN, state_name
+from keras_seq_export.signatures import (
+    DECODE,
+    GENERATE,
+    LOG_PROBABILITIES,
+    LOG_PROBABILITY,
+    LOGITS,
+    SCORE,
+    SETTINGS,
+    TEXT,
+    TOKEN,
+    state_name,
+)
 from keras_seq_export.verify import TOLERANCE, ExportError, compare, possible_draws, publishing, reference_logits
 
 _DECODED_TOKENS = 256  # tokens that the file's decoder is compared on
@@ -68,6 +80,10 @@ def export_saved_model(
     A prompt's characters outside the vocabulary are an error at the character level (in a server that batches, for the
     whole batch) and `<unk>` at the word level.
 
+    Signature `score`: `text` string [B] -> `log_probability` float32 [B], in nats, of the whole text after `<s>`; `length`
+    int32 [B], its number of tokens; `token_ids` int32 [B, T] and `log_probabilities` float32 [B, T] token by token, filled
+    up with `<pad>` and 0.
+
     Signature `decode`: `token` int32 [B] and `state_0`, `state_1`, ... float32 [B, units], zeros at the start of a text
     -> `logits` float32 [B, V] and the new states. The first token of a text is `<s>`.
 
@@ -75,7 +91,7 @@ def export_saved_model(
         model: a causal recurrent model: token ids `(batch, time)` -> logits `(batch, time, vocabulary)`.
         vocabulary: its vocabulary.
         path: the SavedModel's directory, such as "serving/shakespeare/1"; it must not exist.
-        max_length: tokens that a prompt and its continuation may have together; a request for more is refused.
+        max_length: tokens that a prompt and its continuation, or a text to score, may have; a request for more is refused.
 
     Returns:
         The report of what was checked, which is also in `assets.extra/report.json`.
@@ -90,7 +106,7 @@ def export_saved_model(
         >>> model = ks.language_model(len(vocabulary), units=[8], embedding_dim=4)
         >>> report = export_saved_model(model, vocabulary, tempfile.mkdtemp() + "/1")
         >>> sorted(report["signatures"])
-        ['decode', 'serving_default']
+        ['decode', 'score', 'serving_default']
     """
     if isinstance(max_length, bool) or not isinstance(max_length, int) or not 1 <= max_length < 2**31:
         raise ValueError(f"`max_length` must be a positive 32-bit integer. Received: max_length={max_length!r}")
@@ -105,7 +121,7 @@ def export_saved_model(
 
 
 def _write(step: GraphStep, vocabulary: Vocabulary, directory: pathlib.Path, max_length: int) -> None:
-    """Saves the two signatures. Only what they use is tracked, so that the weights are stored once."""
+    """Saves the signatures. Only what they use is tracked, so that the weights are stored once."""
     with tempfile.TemporaryDirectory() as folder:
         vocabulary.save(pathlib.Path(folder, "vocab.txt"))
         tokenizer = _GraphTokenizer(vocabulary, os.path.join(folder, "vocab.txt"))
@@ -113,6 +129,7 @@ def _write(step: GraphStep, vocabulary: Vocabulary, directory: pathlib.Path, max
         for table in tokenizer.tables:
             archive.track(table)
         archive.add_endpoint(GENERATE, *_generate_endpoint(step, tokenizer, vocabulary, max_length))
+        archive.add_endpoint(SCORE, *_score_endpoint(step, tokenizer, vocabulary, max_length))
         archive.add_endpoint(DECODE, *decode_endpoint(step, batch=None))
         archive.write_out(os.fspath(directory), verbose=False)
 
@@ -137,14 +154,14 @@ class _GraphTokenizer:
         )
         self.tables = [self._id_of_line, self._line_of_id]
 
-    def encode(self, text: tf.Tensor) -> tf.RaggedTensor:
-        """Texts `(batch,)` -> int32 ids `(batch, None)`."""
+    def encode(self, text: tf.Tensor, name: str) -> tf.RaggedTensor:
+        """Texts `(batch,)` -> int32 ids `(batch, None)`; `name` is that of the input, for the error."""
         tokens = self._split(text)
         pieces = tokens.flat_values
         ids = self._id_of_line.lookup(_escape(pieces))
         foreign = tf.unique(tf.boolean_mask(pieces, ids < 0)).y
         check = _require(
-            tf.equal(tf.size(foreign), 0), "`prompt` must hold only characters of the vocabulary.", foreign
+            tf.equal(tf.size(foreign), 0), f"`{name}` must hold only characters of the vocabulary.", foreign
         )
         with tf.control_dependencies([check]):
             return tokens.with_flat_values(tf.cast(ids, tf.int32))
@@ -203,7 +220,7 @@ def _generate_endpoint(
         max_tokens, temperature, top_k, top_p, min_p, seed = (
             tf.broadcast_to(value, [batch]) for value in (max_tokens, temperature, top_k, top_p, min_p, seed)
         )
-        prompt_ids = tokenizer.encode(prompt)
+        prompt_ids = tokenizer.encode(prompt, "prompt")
         prompt_length = tf.cast(prompt_ids.row_lengths(), tf.int32)
         checks = [
             _require(max_tokens >= 1, "`max_tokens` must be a positive integer.", max_tokens),
@@ -283,6 +300,49 @@ def _generate_endpoint(
     return serving_default, [tf.TensorSpec([None], dtype, name) for name, dtype in inputs.items()]
 
 
+def _score_endpoint(
+    step: GraphStep, tokenizer: _GraphTokenizer, vocabulary: Vocabulary, max_length: int
+) -> tuple[Any, list[tf.TensorSpec]]:
+    """The function and the input signature of `score`."""
+
+    def score(text: tf.Tensor) -> dict[str, tf.Tensor]:
+        ids = tokenizer.encode(text, TEXT)
+        length = tf.cast(ids.row_lengths(), tf.int32)
+        with tf.control_dependencies(
+            [_require(length <= max_length, f"`text` must be at most {max_length} tokens.", length)]
+        ):
+            token_ids = ids.to_tensor(vocabulary.pad_id)
+        batch, longest = tf.shape(token_ids)[0], tf.shape(token_ids)[1]
+        # Each token is read after it was scored; one step more than needed, so that there is one for an empty text too.
+        padded = tf.pad(token_ids, [[0, 0], [0, 1]], constant_values=vocabulary.pad_id)
+
+        def one_step(time, token, chances, *states):
+            logits, new_states = step(token, states)
+            target = padded[:, time]
+            return time + 1, target, chances.write(time, graph_sampling.log_probability(logits, target)), *new_states
+
+        _, _, chances, *_ = tf.while_loop(
+            lambda time, *_: time <= longest,
+            one_step,
+            (
+                tf.constant(0),
+                tf.fill([batch], vocabulary.start_id),
+                tf.TensorArray(tf.float32, size=longest + 1, element_shape=[None]),
+                *step.initial_states(batch),
+            ),
+        )
+        by_row = tf.transpose(chances.stack())[:, :longest]
+        log_probabilities = tf.where(tf.sequence_mask(length, longest), by_row, 0.0)
+        return {
+            LOG_PROBABILITY: tf.reduce_sum(log_probabilities, axis=1),
+            "length": length,
+            "token_ids": token_ids,
+            LOG_PROBABILITIES: log_probabilities,
+        }
+
+    return score, [tf.TensorSpec([None], tf.string, TEXT)]
+
+
 class _Text(NamedTuple):
     """A text to be written by the file and by Keras."""
 
@@ -301,9 +361,14 @@ def _verify(
     tokens[0] = vocabulary.start_id
     texts = list(_texts(vocabulary, random, max_length))
     states = {state_name(index): np.zeros((1, size), np.float32) for index, size in enumerate(units)}
-    requests = [Request(DECODE, {TOKEN: tokens[:, None], **states}, scan=TOKEN), Request(GENERATE, _inputs(texts))]
+    prompts = np.array([text.prompt for text in texts], object)
+    requests = [
+        Request(DECODE, {TOKEN: tokens[:, None], **states}, scan=TOKEN),
+        Request(GENERATE, _inputs(texts)),
+        Request(SCORE, {TEXT: prompts}),
+    ]
     try:
-        decoded, written = run_in_cpp_session(directory, requests)
+        decoded, written, scored = run_in_cpp_session(directory, requests)
     except SessionError as error:
         reason = str(error).partition("\n")[0][:300]
         raise ExportError(f"the SavedModel does not run in TensorFlow's C++ session: {reason}") from error
@@ -315,10 +380,15 @@ def _verify(
         for row, text in enumerate(texts):
             answer = {name: values[row] for name, values in written.items()}
             near_ties += _compare_text(step, vocabulary, text, answer)
+        score_difference = max(
+            _compare_score(step, vocabulary, prompt, {name: values[row] for name, values in scored.items()})
+            for row, prompt in enumerate(prompts)
+        )
     return {
         "format": "SavedModel",
         "signatures": {
             GENERATE: {"texts_compared": len(texts), "near_ties": near_ties},
+            SCORE: {"texts_compared": len(prompts), "largest_difference": score_difference},
             DECODE: {"tokens_compared": len(tokens), "largest_difference": difference},
         },
         "vocabulary": {"level": vocabulary.level, "size": len(vocabulary), "sha256": vocabulary.sha256},
@@ -397,3 +467,16 @@ def _compare_text(step: Step, vocabulary: Vocabulary, text: _Text, answer: dict[
     difference = abs(float(answer[LOG_PROBABILITY]) - log_probability)
     require(difference <= TOLERANCE * text.max_tokens, f"log_probability must be {log_probability:.6f}")
     return near_ties
+
+
+def _compare_score(step: Step, vocabulary: Vocabulary, text: str, answer: dict[str, Any]) -> float:
+    """Returns the largest difference of a token's log-probability between the file and Keras."""
+    expected = score(step, vocabulary, text)
+    length = answer["length"]
+    if not np.array_equal(answer["token_ids"][:length], expected.token_ids):
+        raise ExportError(f"{SCORE} must read the tokens of {text!r}. Received: {answer}")
+    whole = np.array(expected.log_probability, np.float32)
+    compare(SCORE, whole, np.asarray(answer[LOG_PROBABILITY]), TOLERANCE * max(length, 1))
+    if not length:
+        return 0.0
+    return compare(SCORE, expected.log_probabilities, answer[LOG_PROBABILITIES][:length])

@@ -3,10 +3,13 @@
 GENERATE = "serving_default"
 DECODE = "decode"
 SAMPLE = "sample"
+SCORE = "score"
 TOKEN = "token"
 LOGITS = "logits"
 NEXT_TOKEN = "next_token"
 LOG_PROBABILITY = "log_probability"
+LOG_PROBABILITIES = "log_probabilities"
+TEXT = "text"
 UNIFORM = "uniform"
 # Of a draw, in this order.
 SETTINGS = {"temperature": "float32", "top_k": "int32", "top_p": "float32", "min_p": "float32"}
