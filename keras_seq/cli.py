@@ -8,6 +8,7 @@ import math
 import os
 import shlex
 import sys
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -341,22 +342,21 @@ def _benchmark_layer(arguments: argparse.Namespace) -> None:
     from keras_seq import benchmark
 
     sizes = [benchmark.Size.parse(text) for text in arguments.sizes.split(",")] if arguments.sizes else benchmark.SIZES
-    rows = benchmark.benchmark_layer(sizes, arguments.rounds)
-    if arguments.json:
-        print(json.dumps(list(rows), indent=2))
-        return
-    for line in benchmark.table(rows):
-        print(line, flush=True)
+    _print_rows(benchmark.benchmark_layer(sizes, arguments.rounds), benchmark.table, arguments.json)
 
 
 def _benchmark_sample(arguments: argparse.Namespace) -> None:
     from keras_seq_export import sampling_cost
 
     rows = sampling_cost.benchmark_sample(arguments.quantization, arguments.rounds)
-    if arguments.json:
+    _print_rows(rows, sampling_cost.table, arguments.json)
+
+
+def _print_rows(rows: Iterable[Any], table: Callable[[Iterable[Any]], Iterable[str]], as_json: bool) -> None:
+    if as_json:
         print(json.dumps(list(rows), indent=2))
         return
-    for line in sampling_cost.table(rows):
+    for line in table(rows):
         print(line, flush=True)
 
 
