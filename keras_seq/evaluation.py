@@ -7,10 +7,11 @@ import keras
 import numpy as np
 
 from keras_seq.batches import padded
-from keras_seq.generation import Step, check_vocabulary_size
+from keras_seq.reading import Step, check_vocabulary
 from keras_seq.sampling import log_softmax
-from keras_seq.scoring import log_probabilities, segments
+from keras_seq.scoring import score, segments
 from keras_seq.stateful import reset_states, stateful_copy
+from keras_seq.stepping import require_logits
 from keras_seq.vocabulary import Vocabulary
 
 _LOGITS_AT_ONCE = 2**24  # 128 MiB in float64
@@ -68,24 +69,24 @@ def evaluate(model: keras.Model, vocabulary: Vocabulary, text: str, by_line: boo
     Raises:
         ValueError: the text is empty, or `model` and `vocabulary` do not belong together.
     """
-    check_vocabulary_size(model.output_shape[-1], vocabulary)
-    parts = _parts(text, vocabulary, by_line)
+    require_logits(model)
+    check_vocabulary(vocabulary, model.output_shape[-1])
+    parts = segments(text, vocabulary, by_line=by_line)
+    _require_tokens(sum(map(len, parts)))
     nats = _lines_nats(model, parts, vocabulary) if by_line else _stream_nats(model, parts[0], vocabulary)
     return Evaluation(nats, sum(map(len, parts)), len(text))
 
 
 def evaluate_step(step: Step, vocabulary: Vocabulary, text: str, by_line: bool = False) -> Evaluation:
     """Scores a text as `evaluate` does, token by token through a one-step decoder, such as that of a .tflite file."""
-    parts = _parts(text, vocabulary, by_line)
-    nats = -math.fsum(log_probabilities(step, vocabulary, parts))
-    return Evaluation(nats, sum(map(len, parts)), len(text))
+    token_ids, chances = score(step, vocabulary, text, by_line=by_line)
+    _require_tokens(len(token_ids))
+    return Evaluation(-math.fsum(chances), len(token_ids), len(text))
 
 
-def _parts(text: str, vocabulary: Vocabulary, by_line: bool) -> list[np.ndarray]:
-    parts = segments(text, vocabulary, by_line=by_line)
-    if not sum(map(len, parts)):
+def _require_tokens(count: int) -> None:
+    if not count:
         raise ValueError("the text to evaluate must not be empty")
-    return parts
 
 
 def _stream_nats(model: keras.Model, ids: np.ndarray, vocabulary: Vocabulary, length: int = 1024) -> float:

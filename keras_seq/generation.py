@@ -2,13 +2,14 @@
 
 import dataclasses
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Protocol, TypedDict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypedDict
 
 import numpy as np
 
 from keras_seq.beam_search import beam_search
-from keras_seq.sampling import DRAWING, SamplingSettings, adjust, log_softmax, next_token
+from keras_seq.reading import Step, check_vocabulary, log_probabilities, read_all
+from keras_seq.sampling import DRAWING, SamplingSettings, adjust, log_softmax, logit_bias, next_token
 from keras_seq.stop_strings import checked_stops, find_stop, unfinished_stop
 from keras_seq.threefry import seed_words, uniform
 from keras_seq.vocabulary import Vocabulary
@@ -16,43 +17,32 @@ from keras_seq.vocabulary import Vocabulary
 _BLOCK = 256  # uniforms at a time: one by one they cost more than a small model's step
 
 
-class Step(Protocol):
-    """One step of a recurrent language model, in whatever runtime.
-
-    Attributes:
-        vocabulary_size: how many logits it gives.
-    """
-
-    vocabulary_size: int
-
-    def initial_states(self) -> list[Any]:
-        """Returns the zero states, each `(1, units)`."""
-
-    def __call__(self, token: int, states: list[Any]) -> tuple[np.ndarray, list[Any]]:
-        """Returns the logits `(vocabulary,)` after `token`, and the new states; those given stay as they are."""
-
-
 class Options(TypedDict, total=False):
     """What a text is asked for with, in every runtime; each may be left out.
 
     Attributes:
         max_tokens: how many tokens to draw at most; 200.
-        stop: a string, or several, at the first of which the text ends; it is not given out. `<eos>` always ends it.
+        stop: a string, or a list of them, at the first of which the text ends; it is not given out. `<eos>` always ends it.
         seed: seed of the draws, a whole number of 64 bits; the same seed gives the same text in every runtime. None
             takes a new one.
         num_samples: how many texts to write; that of row i is the one that `seed + i` gives alone. With `num_beams`, how
             many of the best beams.
-        logprobs: whether each piece tells its log-probability.
-        num_beams: above 1, search for the most likely text with so many beams, instead of drawing.
+        logprobs: whether to tell each token's log-probability, in nats, by the model's own softmax before any filter;
+            False.
+        num_beams: above 1, search for the most likely text with so many beams, instead of drawing; 1.
         length_penalty: a beam's log-probability is divided by its tokens to this power, 0 to 10: 0 favours short texts, 1
             (the default) compares means.
-        temperature: see `SamplingSettings`, as for those that follow.
-        top_k: see there.
-        top_p: see there.
-        min_p: see there.
-        repetition_penalty: see there.
-        allow_unk: see there.
-        bias: see there.
+        temperature: logits are divided by it, 1; 0 (or what is as good as 0: below 1.2e-38) takes the most likely token,
+            the lowest id on a tie.
+        top_k: keep the k most likely tokens; 0, off.
+        top_p: keep the smallest set of most likely tokens that has this probability, above 0; 1, off. Holtzman et al.
+            2020, arXiv 1904.09751.
+        min_p: keep tokens with at least this share of the highest probability, to 1; 0, off.
+        repetition_penalty: above 1 makes tokens of the text so far, its prompt too, less likely, 1e-6 to 1e6; 1, off.
+            Keskar et al. 2019, arXiv 1909.05858.
+        allow_unk: let `<unk>` be drawn; False.
+        bias: what is added to the logits of some tokens, `{"e": -2.5}`; -inf forbids a token. Most word tokens begin with
+            their space: `{" be": 1.0}`.
     """
 
     max_tokens: int
@@ -121,18 +111,6 @@ class Text(str):
         return str(self), self.token_ids, self.log_probabilities, self.finish_reason
 
 
-def check_vocabulary_size(size: int, vocabulary: Vocabulary) -> None:
-    """Raises ValueError where a model gives `size` logits and the vocabulary has another number of tokens."""
-    if size != len(vocabulary):
-        raise ValueError(f"`model` must give one logit a token of the vocabulary, {len(vocabulary)}. Received: {size}")
-
-
-def forbidden_ids(vocabulary: Vocabulary, allow_unk: bool = False) -> list[int]:
-    """Returns the ids that are never drawn: `<pad>`, `<s>` and, unless allowed, `<unk>`."""
-    ids = [vocabulary.pad_id, vocabulary.start_id]
-    return ids if allow_unk or vocabulary.unk_id is None else [*ids, vocabulary.unk_id]
-
-
 class Generation(Iterator[Piece]):
     """Writes continuations of a prompt, a piece at a time; what was asked is checked at once.
 
@@ -171,9 +149,10 @@ class Generation(Iterator[Piece]):
         length_penalty: float = 1.0,
         **settings: Any,
     ):
-        check_vocabulary_size(step.vocabulary_size, vocabulary)
+        check_vocabulary(vocabulary, step.vocabulary_size)
         self.vocabulary = vocabulary
-        self.settings = SamplingSettings(**settings)
+        _refuse_unknown(settings, Options.__annotations__, "no option")
+        self._use(SamplingSettings(**settings))
         rows = 1 if num_samples is None else num_samples
         for name, value in (("max_tokens", max_tokens), ("num_samples", rows), ("num_beams", num_beams)):
             if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
@@ -181,13 +160,19 @@ class Generation(Iterator[Piece]):
         is_number = isinstance(length_penalty, int | float | np.number) and not isinstance(length_penalty, bool)
         if not is_number or not 0 <= length_penalty <= 10:
             raise ValueError(f"`length_penalty` must be from 0 to 10. Received: length_penalty={length_penalty!r}")
+        if not isinstance(logprobs, bool):
+            raise ValueError(f"`logprobs` must be True or False. Received: logprobs={logprobs!r}")
         self.seed = secrets.randbits(63) if seed is None else seed
         seed_words(self.seed)
         self.finish_reasons: list[str] = []
         self._step, self._max_tokens, self._logprobs = step, max_tokens, logprobs
         self._stops = checked_stops(stop)
-        self._history = vocabulary.encode(prompt).tolist()
-        if num_beams > 1:
+        try:
+            self._history = vocabulary.encode(prompt).tolist()
+        except ValueError as error:
+            raise ValueError(str(error).replace("`text`", "`prompt`")) from error
+        self._searches = num_beams > 1
+        if self._searches:
             self._check_beams(num_beams, rows)
             self._pieces = self._best_beams(num_beams, rows, length_penalty)
         else:
@@ -205,12 +190,24 @@ class Generation(Iterator[Piece]):
     def settings(self, settings: SamplingSettings) -> None:
         if not isinstance(settings, SamplingSettings):
             raise ValueError(f"`settings` must be SamplingSettings; or call `change`. Received: {settings!r}")
-        self._bias = bias_by_id(self.vocabulary, settings.bias)
-        self._forbidden = forbidden_ids(self.vocabulary, settings.allow_unk)
-        self._settings = settings
+        if self._searches:
+            raise ValueError(
+                "`num_beams` above 1 finds a text as a whole, so its settings cannot change while it is written"
+            )
+        self._use(settings)
+
+    def _use(self, settings: SamplingSettings) -> None:
+        self._settings, self._logit_bias = settings, logit_bias(self.vocabulary, settings)
 
     def change(self, **settings: Any) -> None:
-        """Changes some of the settings from the next token on, such as `temperature=0.5`."""
+        """Changes some of the settings from the next token on, such as `temperature=0.5`.
+
+        Raises:
+            TypeError: one of them is not among those that can change; they are named.
+            ValueError: one is out of range, or the text is searched for with beams.
+        """
+        can_change = [field.name for field in dataclasses.fields(SamplingSettings)]
+        _refuse_unknown(settings, can_change, "nothing that can change from token to token")
         self.settings = dataclasses.replace(self.settings, **settings)
 
     def texts(self) -> list[Text]:
@@ -226,10 +223,10 @@ class Generation(Iterator[Piece]):
         return texts
 
     def _read_prompt(self) -> tuple[np.ndarray, list[Any]]:
-        states = self._step.initial_states()
-        for token in [self.vocabulary.start_id, *self._history]:
-            logits, states = self._step(token, states)
-        return logits, states
+        return read_all(self._step, self._context())
+
+    def _context(self, tokens: Sequence[int] = ()) -> list[int]:
+        return [self.vocabulary.start_id, *self._history, *tokens]
 
     def _drawn(self, rows: int) -> Iterator[Piece]:
         after_prompt = self._read_prompt()
@@ -246,9 +243,7 @@ class Generation(Iterator[Piece]):
             if position % _BLOCK == 0:
                 uniforms = uniform(seed, position + np.arange(_BLOCK))
             try:
-                token = next_token(
-                    logits, uniforms[position % _BLOCK], self.settings, self._forbidden, history, self._bias
-                )
+                token = next_token(logits, uniforms[position % _BLOCK], self.settings, self._logit_bias, history)
             except ValueError as error:
                 raise ValueError(f"token {position} of the continuation cannot be drawn: {error}") from error
             if token == self.vocabulary.eos_id:
@@ -289,7 +284,7 @@ class Generation(Iterator[Piece]):
         def scores(logits: np.ndarray, tokens: list[int]) -> np.ndarray:
             history = [*self._history, *tokens]
             try:
-                return log_softmax(adjust(logits, self.settings, self._forbidden, history, self._bias))
+                return log_softmax(adjust(logits, self.settings, self._logit_bias, history))
             except ValueError as error:
                 raise ValueError(f"token {len(tokens)} of the continuation cannot be ranked: {error}") from error
 
@@ -308,7 +303,9 @@ class Generation(Iterator[Piece]):
         )
         for row, beam in enumerate(beams[:rows]):
             tokens = [token for token in beam.tokens if token != self.vocabulary.eos_id]
-            told = self._model_log_probabilities(tokens) if self._logprobs else [None] * len(tokens)
+            told: Sequence[float | None] = [None] * len(tokens)
+            if self._logprobs:
+                told = list(log_probabilities(self._step, self._context(tokens)))[len(self._history) :]
             pieces = [
                 Piece(self.vocabulary.decode([token]), token, chance, row)
                 for token, chance in zip(tokens, told, strict=True)
@@ -317,14 +314,6 @@ class Generation(Iterator[Piece]):
             if beam.finish_reason == "stop":
                 pieces = list(_cut(pieces, find_stop("".join(pieces), self._stops)))
             yield from pieces
-
-    def _model_log_probabilities(self, tokens: Sequence[int]) -> list[float]:
-        logits, states = self._read_prompt()
-        found = []
-        for token in tokens:
-            found.append(float(log_softmax(logits)[token]))
-            logits, states = self._step(token, states)
-        return found
 
 
 def _cut(pieces: Sequence[Piece], place: int) -> Iterator[Piece]:
@@ -336,19 +325,10 @@ def _cut(pieces: Sequence[Piece], place: int) -> Iterator[Piece]:
         place -= len(piece)
 
 
-def bias_by_id(vocabulary: Vocabulary, bias: Mapping[str, float]) -> dict[int, float]:
-    """Returns what is added to the logits, by token id.
-
-    Raises:
-        ValueError: a token is not in the vocabulary; named.
-    """
-    if not bias:
-        return {}
-    ids = {token: index for index, token in enumerate(vocabulary.tokens)}
-    for token in bias:
-        if token not in ids:
-            raise ValueError(f"`bias` must be for tokens of the vocabulary. Received: bias for {token!r}")
-    return {ids[token]: value for token, value in bias.items()}
+def _refuse_unknown(given: Iterable[str], known: Iterable[str], what: str) -> None:
+    for name in given:
+        if name not in known:
+            raise TypeError(f"`{name}` is {what}; these are: {', '.join(known)}")
 
 
 def sample(step: Step, vocabulary: Vocabulary, prompt: str = "", **options: Any) -> Any:

@@ -4,12 +4,13 @@
 device's host passes the uniform in.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
 
 from keras_seq import threefry
+from keras_seq.sampling import SMALLEST_TEMPERATURE
 
 
 def next_token(
@@ -19,7 +20,7 @@ def next_token(
     top_k: tf.Tensor,
     top_p: tf.Tensor,
     min_p: tf.Tensor,
-    forbidden: Sequence[int],
+    logit_bias: np.ndarray,
 ) -> tf.Tensor:
     """Returns a token id for each row, `(batch,)` int32.
 
@@ -30,21 +31,18 @@ def next_token(
         top_k: `(batch,)` int32; 0 is off.
         top_p: `(batch,)` float32; 1 is off.
         min_p: `(batch,)` float32; 0 is off.
-        forbidden: ids that are never drawn.
+        logit_bias: what is added to the logits, `(vocabulary,)`, as `sampling.logit_bias` gives it.
     """
-    blocked = np.zeros(logits.shape[-1], np.float32)
-    blocked[list(forbidden)] = -np.inf
-    logits = logits + blocked
+    logits = logits + logit_bias
     # Columns, `(batch, 1)`: they broadcast along the vocabulary.
     uniform, temperature, top_k, top_p, min_p = (
         tf.expand_dims(value, 1) for value in (uniform, temperature, top_k, top_p, min_p)
     )
-    tiny = np.finfo(np.float32).tiny
-    scaled = (logits - tf.reduce_max(logits, -1, keepdims=True)) / tf.maximum(temperature, tiny)
+    scaled = (logits - tf.reduce_max(logits, -1, keepdims=True)) / tf.maximum(temperature, SMALLEST_TEMPERATURE)
     weights = tf.exp(scaled)
     threshold = tf.maximum(_top_k_top_p_threshold(scaled, weights, top_k, top_p), tf.math.log(min_p))
     # Greedy keeps the most likely tokens alone, and takes the first of them.
-    greedy = temperature <= 0
+    greedy = temperature < SMALLEST_TEMPERATURE
     threshold, uniform = tf.where(greedy, 0.0, threshold), tf.where(greedy, 0.0, uniform)
     cumulative = tf.cumsum(_exactly_summable(weights * tf.cast(scaled >= threshold, tf.float32)), axis=-1)
     # Not a sum of its own, which may round to more than the last step: then no token would be left to draw.
@@ -58,7 +56,7 @@ def _exactly_summable(weights: tf.Tensor) -> tf.Tensor:
     Ten thousand float32 probabilities added one by one are wrong by 1e-5, more than many a token has: runtimes would
     draw its neighbour once in 1,000 tokens. Whole numbers of 64 bits add up exactly, in TFLite too.
     """
-    if weights.shape[-1] <= 4 * FIRST_LOOK:
+    if _is_small(weights.shape[-1]):
         return weights
     total = tf.reduce_sum(weights, axis=-1, keepdims=True)
     # A power of two, so that nothing is rounded: the whole is near 2^37, and 2^24 times that still fits.
@@ -110,6 +108,11 @@ HALVINGS = 28  # of the logits' range, down to the spacing of float32
 GROUP = 25
 
 
+def _is_small(size: int) -> bool:
+    """Whether a vocabulary is looked at whole, and summed in float32."""
+    return size <= 4 * FIRST_LOOK
+
+
 def _top_k_top_p_threshold(scaled: tf.Tensor, weights: tf.Tensor, top_k: tf.Tensor, top_p: tf.Tensor) -> tf.Tensor:
     """Returns a logit in each row, `(batch, 1)`, from which on top_k and then top_p keep; very low where both are off.
 
@@ -122,7 +125,7 @@ def _top_k_top_p_threshold(scaled: tf.Tensor, weights: tf.Tensor, top_k: tf.Tens
         top_p: `(batch, 1)`.
     """
     size = scaled.shape[-1]
-    count = FIRST_LOOK if size > 4 * FIRST_LOOK else size
+    count = size if _is_small(size) else FIRST_LOOK
     has_k, has_p = (top_k > 0) & (top_k < size), top_p < 1
     largest = _largest(scaled, count)
     by_k = tf.where(has_k, _at(largest, tf.clip_by_value(top_k, 1, count) - 1), LOWEST)

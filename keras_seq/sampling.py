@@ -1,9 +1,8 @@
 """The draw of a token on the host: filters of logits and the inverse CDF, as pure functions of NumPy arrays.
 
-The order is fixed, here and in every other runtime: forbid, bias, repetition penalty, temperature, top_k, top_p, min_p,
-softmax, inverse CDF in the order of the ids. A filter sets logits to -inf; thresholds keep ties; the most likely token
-always stays.
-`graph_sampling` says the same in TensorFlow.
+The order is fixed, here and in every other runtime: forbid and bias, repetition penalty, temperature, top_k, top_p,
+min_p, softmax, inverse CDF in the order of the ids. A filter sets logits to -inf; thresholds keep ties; the most likely
+token always stays. `graph_sampling` says the same in TensorFlow.
 """
 
 import math
@@ -12,23 +11,19 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from keras_seq.vocabulary import Vocabulary
+
 # What decides which token is drawn of those that may follow, as against what changes how likely they are.
 DRAWING = ("temperature", "top_k", "top_p", "min_p")
+# Less is not a normal float32 number: some processors take it for 0, TensorFlow in some threads.
+SMALLEST_TEMPERATURE = float(np.finfo(np.float32).tiny)
 
 
 @dataclass(frozen=True)
 class SamplingSettings:
     """How a token is drawn.
 
-    Attributes:
-        temperature: logits are divided by it; 0 takes the most likely token, the lowest id on a tie.
-        top_k: keep the k most likely tokens; 0 is off.
-        top_p: keep the smallest set of most likely tokens that has this probability; 1 is off. Holtzman et al. 2020,
-            arXiv 1904.09751.
-        min_p: keep tokens with at least this share of the highest probability; 0 is off.
-        repetition_penalty: above 1 makes tokens of the text so far less likely; 1 is off. Keskar et al. 2019, arXiv 1909.05858.
-        allow_unk: let `<unk>` be drawn.
-        bias: what is added to the logits of some tokens, `{"e": -2.5}`; -inf forbids a token.
+    What each means, and its limits: `keras_seq.generation.Options`.
 
     Raises:
         ValueError: a value is out of range or not a number; named.
@@ -56,29 +51,60 @@ class SamplingSettings:
         require("top_k", is_count and self.top_k >= 0, "0 (off) or a positive integer")
         require("top_p", 0 < self.top_p <= 1, "above 0 and at most 1 (off)")
         require("min_p", 0 <= self.min_p <= 1, "from 0 (off) to 1")
-        require("repetition_penalty", self.repetition_penalty > 0, "positive (1 is off)")
+        # Beyond these the quotients would leave float32.
+        require("repetition_penalty", 1e-6 <= self.repetition_penalty <= 1e6, "from 1e-6 to 1e6 (1 is off)")
         require("allow_unk", isinstance(self.allow_unk, bool), "True or False")
         numbers = self.bias.values() if isinstance(self.bias, Mapping) else [None]
-        is_bias = all(_is_number(value) and value < math.inf for value in numbers)
-        require("bias", is_bias, "numbers by token, -inf to forbid one")
+        is_bias = all(_is_number(value) and (value == -math.inf or abs(value) <= largest) for value in numbers)
+        require("bias", is_bias, "numbers by token that float32 can hold, or -inf to forbid one")
+
+    @property
+    def is_greedy(self) -> bool:
+        """Whether the most likely token is taken."""
+        return self.temperature < SMALLEST_TEMPERATURE
 
 
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float | np.number) and not isinstance(value, bool)
 
 
-def forbid(logits: np.ndarray, ids: Sequence[int]) -> np.ndarray:
-    """Sets the logits `(..., vocabulary)` of `ids` to -inf."""
-    logits = np.array(logits, np.float32)
-    logits[..., list(ids)] = -np.inf
-    return logits
+def logit_bias(vocabulary: Vocabulary, settings: SamplingSettings) -> np.ndarray:
+    """Returns what is added to the logits, `(vocabulary,)` float32: the bias, and -inf for what is never drawn.
+
+    Never drawn are `<pad>`, `<s>` and, unless allowed, `<unk>`.
+
+    Raises:
+        ValueError: `settings.bias` is for a token that the vocabulary lacks, or that is never drawn, or leaves none.
+
+    Example:
+        >>> vocabulary = Vocabulary.from_text("abc")
+        >>> logit_bias(vocabulary, SamplingSettings(bias={"b": -2.0})).tolist()
+        [-inf, -inf, 0.0, 0.0, -2.0, 0.0]
+    """
+    never = {vocabulary.tokens[vocabulary.pad_id], vocabulary.tokens[vocabulary.start_id]}
+    if vocabulary.unk_id is not None and not settings.allow_unk:
+        never.add(vocabulary.tokens[vocabulary.unk_id])
+    ids = vocabulary.ids
+    added = np.zeros(len(vocabulary), np.float32)
+    for token, value in settings.bias.items():
+        if token not in ids:
+            raise ValueError(
+                "`bias` must be for tokens of the vocabulary. "
+                f"Received: bias for {token!r}{_with_its_space(token, vocabulary)}"
+            )
+        if token in never:
+            unless = " unless `allow_unk` is True" if vocabulary.unk_id == ids[token] else ""
+            raise ValueError(f"`bias` must be for tokens that may be drawn; {token} never is{unless}")
+        added[ids[token]] = value
+    added[[ids[token] for token in never]] = -np.inf
+    if not np.isfinite(added).any():
+        raise ValueError("`bias` must leave a token that may be drawn. Received: -inf for every one")
+    return added
 
 
-def add_bias(logits: np.ndarray, bias: Mapping[int, float]) -> np.ndarray:
-    """Adds to the logits `(..., vocabulary)` of some ids."""
-    logits = np.array(logits, np.float32)
-    logits[..., list(bias)] += np.array(list(bias.values()), np.float32)
-    return logits
+def _with_its_space(token: object, vocabulary: Vocabulary) -> str:
+    spaced = f" {token}"
+    return f"; the word after a space is the token {spaced!r}" if spaced in vocabulary.ids else ""
 
 
 def penalize_repetition(logits: np.ndarray, history: Sequence[int], penalty: float) -> np.ndarray:
@@ -86,20 +112,17 @@ def penalize_repetition(logits: np.ndarray, history: Sequence[int], penalty: flo
     logits = np.array(logits, np.float32)
     seen = np.unique(np.asarray(history, np.int64))
     factor = np.float32(penalty)
-    with np.errstate(all="ignore"):  # An extreme penalty makes infinities, which `next_token` refuses.
-        logits[seen] = np.where(logits[seen] > 0, logits[seen] / factor, logits[seen] * factor)
+    logits[seen] = np.where(logits[seen] > 0, logits[seen] / factor, logits[seen] * factor)
     return logits
 
 
 def apply_temperature(logits: np.ndarray, temperature: float) -> np.ndarray:
-    """Divides the distances of logits `(..., vocabulary)` to the largest by `temperature`, which must be above 0.
+    """Divides the distances of logits `(..., vocabulary)` to the largest by `temperature`, `SMALLEST_TEMPERATURE` or more.
 
     Subtracting the largest first keeps small temperatures from overflowing, and changes no probability.
     """
     with np.errstate(over="ignore"):  # A distance too large for float32 becomes -inf: probability 0, as it should be.
-        return (logits - logits.max(axis=-1, keepdims=True)) / np.float32(
-            max(temperature, float(np.finfo(np.float32).tiny))
-        )
+        return (logits - logits.max(axis=-1, keepdims=True)) / np.float32(temperature)
 
 
 def keep_top_k(logits: np.ndarray, k: int) -> np.ndarray:
@@ -152,41 +175,29 @@ def draw(logits: np.ndarray, uniform: float) -> int:
 
 
 def adjust(
-    logits: np.ndarray,
-    settings: SamplingSettings,
-    forbidden: Sequence[int],
-    history: Sequence[int],
-    bias: Mapping[int, float],
+    logits: np.ndarray, settings: SamplingSettings, logit_bias: np.ndarray, history: Sequence[int]
 ) -> np.ndarray:
     """Returns logits `(vocabulary,)` after what looks at single tokens: forbid, bias, repetition penalty.
 
     Raises:
-        ValueError: a logit is not a number, or every token is forbidden.
+        ValueError: a logit is not a number, or none is finite.
     """
-    logits = forbid(logits, forbidden)
-    if bias:
-        logits = add_bias(logits, bias)
+    logits = np.asarray(logits, np.float32) + logit_bias
     if settings.repetition_penalty != 1:
         logits = penalize_repetition(logits, history, settings.repetition_penalty)
     if np.isnan(logits).any() or not np.isfinite(logits.max()):
-        raise ValueError("the logits must be numbers, with at least one token that is not forbidden; these are not")
+        raise ValueError("the model's logits must be numbers, one of them finite at least; these are not")
     return logits
 
 
-def keep(
-    logits: np.ndarray,
-    settings: SamplingSettings,
-    forbidden: Sequence[int],
-    history: Sequence[int],
-    bias: Mapping[int, float],
-) -> np.ndarray:
+def keep(logits: np.ndarray, settings: SamplingSettings, logit_bias: np.ndarray, history: Sequence[int]) -> np.ndarray:
     """Returns logits `(vocabulary,)` after the temperature, -inf for all tokens but those that may be drawn.
 
     Raises:
-        ValueError: a logit is not a number, or every token is forbidden.
+        ValueError: a logit is not a number, or none is finite.
     """
-    logits = adjust(logits, settings, forbidden, history, bias)
-    if settings.temperature == 0:
+    logits = adjust(logits, settings, logit_bias, history)
+    if settings.is_greedy:
         return keep_top_k(logits, 1)
     logits = apply_temperature(logits, settings.temperature)
     logits = keep_top_k(logits, settings.top_k)
@@ -198,22 +209,20 @@ def next_token(
     logits: np.ndarray,
     uniform: float,
     settings: SamplingSettings,
-    forbidden: Sequence[int],
-    history: Sequence[int],
-    bias: Mapping[int, float] | None = None,
+    logit_bias: np.ndarray,
+    history: Sequence[int] = (),
 ) -> int:
     """Draws a token id from logits `(vocabulary,)` and one uniform number in [0, 1).
 
     Args:
         logits: as the model gives them.
         uniform: the random number.
-        settings: how to draw; its bias is given by id, as the last argument.
-        forbidden: ids that are never drawn.
+        settings: how to draw.
+        logit_bias: what is added to the logits, `(vocabulary,)`, as the function of this name gives it.
         history: ids of the text so far.
-        bias: what is added to the logits, by id.
 
     Raises:
-        ValueError: a logit is not a number, or every token is forbidden.
+        ValueError: a logit is not a number, or none is finite.
     """
-    logits = keep(logits, settings, forbidden, history, bias or {})
-    return int(np.argmax(logits)) if settings.temperature == 0 else draw(logits, uniform)
+    logits = keep(logits, settings, logit_bias, history)
+    return int(np.argmax(logits)) if settings.is_greedy else draw(logits, uniform)

@@ -1,12 +1,10 @@
 """How likely a text is, token by token, through the one-step decoder of any runtime."""
 
-from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from keras_seq.generation import Step, check_vocabulary_size
-from keras_seq.sampling import log_softmax
+from keras_seq.reading import Step, check_vocabulary, log_probabilities
 from keras_seq.vocabulary import Vocabulary
 
 
@@ -39,23 +37,13 @@ def score(step: Step, vocabulary: Vocabulary, text: str, *, by_line: bool = Fals
     Raises:
         ValueError: the text has characters that the vocabulary lacks, or the model is of another vocabulary.
     """
+    check_vocabulary(vocabulary, step.vocabulary_size)
+    if not isinstance(by_line, bool):
+        raise ValueError(f"`by_line` must be True or False. Received: by_line={by_line!r}")
     parts = segments(text, vocabulary, by_line=by_line)
-    chances = list(log_probabilities(step, vocabulary, parts))
+    chances = [chance for part in parts for chance in log_probabilities(step, [vocabulary.start_id, *part.tolist()])]
     ids = np.concatenate([np.zeros(0, np.int32), *parts])
     return Score(ids, np.array(chances, np.float64))
-
-
-def log_probabilities(
-    step: Step, vocabulary: Vocabulary, parts: Iterable[Sequence[int] | np.ndarray]
-) -> Iterator[float]:
-    """Yields the log-probability in nats of each token; each part is read from `<s>` and the zero state."""
-    check_vocabulary_size(step.vocabulary_size, vocabulary)
-    for part in parts:
-        states, token = step.initial_states(), vocabulary.start_id
-        for target in np.asarray(part).tolist():
-            logits, states = step(token, states)
-            yield log_softmax(logits)[target]
-            token = target
 
 
 def segments(text: str, vocabulary: Vocabulary, *, by_line: bool) -> list[np.ndarray]:

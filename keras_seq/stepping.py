@@ -80,17 +80,31 @@ def step_model(model: keras.Model) -> keras.Model:
 
 
 def require_logits(model: keras.Model) -> None:
-    """Refuses a model that ends in probabilities: a softmax of them would make every token about as likely as any other.
+    """Refuses a model that does not give logits after each token.
+
+    Of probabilities, a softmax would make every token about as likely as any other. A model that answers at the end of a
+    text alone has never learned to go on from its beginning.
 
     Raises:
-        ValueError: the last layer is a softmax, or has one as its activation.
+        ValueError: it is no Keras model; its last layer is a softmax, or has one as its activation; its output is not
+            `(batch, time, vocabulary)`.
     """
+    if not isinstance(model, keras.Model):
+        raise ValueError(f"`model` must be a Keras model; `keras.models.load_model` reads a file. Received: {model!r}")
     last: Any = model.layers[-1] if model.layers else None
     if isinstance(last, keras.layers.Softmax) or getattr(last, "activation", None) is keras.activations.softmax:
         raise ValueError(
             f"`model` must end in logits. Received: layer {last.name!r} with a softmax; build it without, train with "
             "from_logits=True, and give it the weights you have with `set_weights`"
         )
+    for output in model.outputs[:1] if getattr(model, "outputs", None) else []:
+        if len(output.shape) != 3:
+            layers = [layer for layer in model.layers if getattr(layer, "return_sequences", True) is False]
+            where = f": layer {layers[-1].name!r} must have return_sequences=True" if layers else ""
+            raise ValueError(
+                "`model` must give logits after each token, (batch, time, vocabulary). "
+                f"Received: {model.name} with an output of shape {output.shape}{where}"
+            )
 
 
 class _Renamed(keras.layers.Layer):

@@ -11,7 +11,9 @@ def checked_stops(stop: str | Sequence[str]) -> tuple[str, ...]:
     """
     stops = (stop,) if isinstance(stop, str) else stop
     if not isinstance(stops, Sequence) or not all(isinstance(one, str) and one for one in stops):
-        raise ValueError(f"`stop` must be strings of at least one character. Received: stop={stop!r}")
+        raise ValueError(
+            f"`stop` must be a string or a list of strings, each of at least one character. Received: stop={stop!r}"
+        )
     return tuple(stops)
 
 

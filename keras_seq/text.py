@@ -11,7 +11,7 @@ from keras_seq.vocabulary import Vocabulary
 
 
 class KerasStep:
-    """A Keras model as a `keras_seq.generation.Step`: one token and the states in, logits and new states out.
+    """A Keras model as a `keras_seq.reading.Step`: one token and the states in, logits and new states out.
 
     Args:
         model: a causal recurrent model over sequences, as `step_model` takes it.
@@ -48,6 +48,7 @@ def generate(
         **options: `max_tokens`, `seed`, `temperature`, `stop` and others: see `keras_seq.generation.Options`.
 
     Raises:
+        TypeError: an option has another name; the names are given.
         ValueError: an argument is out of range, or the prompt has characters that the vocabulary lacks.
 
     Example:

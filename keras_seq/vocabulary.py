@@ -19,7 +19,7 @@ import hashlib
 import os
 import pathlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, Literal
 
 import numpy as np
@@ -221,7 +221,7 @@ class Vocabulary:
             raise ValueError(f"`text` must be a string. Received: text={text!r}")
         _refuse_surrogates(text, "text")
         if self._level == "word":
-            ids = self._word_ids
+            ids = self.ids
             return np.fromiter((ids.get(token, 1) for token in _WORD_TOKEN.findall(text)), dtype=np.int32)
         code_points = np.frombuffer(text.encode("utf-32-le"), dtype="<u4")
         known, ids_of_known = self._character_ids
@@ -235,7 +235,7 @@ class Vocabulary:
             missing = list(dict.fromkeys(map(chr, code_points[~found].tolist())))
             more = f" and {len(missing) - 10} more" if len(missing) > 10 else ""
             raise ValueError(
-                f"`text` must hold only characters of the vocabulary, which has {len(known)}. "
+                f"`text` must hold only characters of the vocabulary, which has {len(known)} of them. "
                 f"Received: {', '.join(map(_name, missing[:10]))}{more}"
             )
         return ids_of_known[places]
@@ -329,8 +329,8 @@ class Vocabulary:
             raise VocabularyError(f"{os.fspath(path)}: {error}") from None
 
     @functools.cached_property
-    def _word_ids(self) -> dict[str, int]:
-        # Reserved tokens cannot be met in a text: `<` and `>` are tokens of their own.
+    def ids(self) -> Mapping[str, int]:
+        """The id of each token. A text never holds a reserved one: its `<` and `>` are tokens of their own."""
         return {token: i for i, token in enumerate(self._tokens)}
 
     @functools.cached_property

@@ -174,8 +174,11 @@ def test_beams_end_at_eos_and_at_a_stop_string():
         ({"seed": 2**64}, "`seed` must be"),
         ({"seed": "x"}, "`seed` must be"),
         ({"temperature": -1}, "`temperature` must be"),
-        ({"prompt": "axz"}, "x"),
+        ({"prompt": "axz"}, "`prompt` must hold only characters of the vocabulary, which has 2 of them.* 'x'"),
+        ({"prompt": 5}, "`prompt` must be a string"),
+        ({"logprobs": "no"}, "`logprobs` must be"),
         ({"stop": ""}, "`stop` must be"),
+        ({"stop": {"a"}}, "`stop` must be a string or a list of strings"),
         ({"num_samples": 0}, "`num_samples` must be"),
         ({"num_beams": 0}, "`num_beams` must be"),
         ({"num_beams": 2, "num_samples": 3}, "`num_samples` must be at most `num_beams`"),
@@ -184,6 +187,7 @@ def test_beams_end_at_eos_and_at_a_stop_string():
         ({"num_beams": 2, "length_penalty": 11}, "`length_penalty` must be"),
         ({"num_beams": 2, "length_penalty": math.nan}, "`length_penalty` must be"),
         ({"bias": {"x": 1.0}}, "`bias` must be for tokens of the vocabulary. Received: bias for 'x'"),
+        ({"bias": {"a": -math.inf, "b": -math.inf, "<eos>": -math.inf}}, "`bias` must leave a token"),
         ({"bias": {"a": math.nan}}, "`bias` must be"),
         ({"bias": {"a": math.inf}}, "`bias` must be"),
         ({"bias": [1]}, "`bias` must be"),
@@ -195,9 +199,21 @@ def test_bad_arguments_are_refused_at_the_call(arguments, message):
         Generation(MarkovChain(), VOCABULARY, **arguments)
 
 
-def test_an_unknown_option_is_refused_by_name():
-    with pytest.raises(TypeError, match="temprature"):
+def test_an_unknown_option_is_refused_and_the_names_are_given():
+    with pytest.raises(TypeError, match=r"`temprature` is no option; these are: max_tokens, stop, .*, bias$"):
         Generation(MarkovChain(), VOCABULARY, temprature=1)
+    with pytest.raises(TypeError, match=r"`max_tokens` is nothing that can change .*: temperature, top_k, .*, bias$"):
+        Generation(MarkovChain(), VOCABULARY).change(max_tokens=5)
+
+
+def test_beams_cannot_change_what_they_search_by():
+    with pytest.raises(ValueError, match="`num_beams` above 1 finds a text as a whole"):
+        Generation(MarkovChain(), VOCABULARY, num_beams=2).change(bias={"a": 1.0})
+
+
+def test_what_is_no_vocabulary_is_refused():
+    with pytest.raises(ValueError, match=r"`vocabulary` must be a Vocabulary. Received: 'to '"):
+        Generation(MarkovChain(), "to ")
 
 
 @pytest.mark.parametrize("options", [{"seed": 1}, {"num_beams": 2}])
@@ -209,11 +225,6 @@ def test_logits_that_are_not_numbers_name_the_step(options):
 
     with pytest.raises(ValueError, match="token 2 of the continuation"):
         list(Generation(Broken(), VOCABULARY, max_tokens=5, **options))
-
-
-def test_every_token_forbidden_is_an_error():
-    with pytest.raises(ValueError, match="token 0 of the continuation cannot be drawn"):
-        write(bias={token: -math.inf for token in VOCABULARY.tokens if token not in ("<pad>", "<s>")})
 
 
 def test_eos_is_not_given_out():

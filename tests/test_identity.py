@@ -51,12 +51,13 @@ def test_a_runtime_that_draws_otherwise_is_found(model, monkeypatch):
 @pytest.mark.parametrize(("number", "token", "distance"), [(0.2, 0, 0), (0.3, 0, 0.05), (0.3, 2, 0.45), (0.9, 1, 0.15)])
 def test_the_distance_is_the_probability_up_to_the_tokens_interval(number, token, distance):
     logits = np.log(np.array([0.25, 0.5, 0.25], np.float32))
-    found = identity._distance(logits, number, SamplingSettings(), [], token)
+    found = identity._distance(logits, number, SamplingSettings(), np.zeros(3, np.float32), token)
     assert found == pytest.approx(distance, abs=1e-6)
 
 
 def test_a_token_that_a_filter_leaves_out_is_infinitely_far():
-    assert identity._distance(np.array([0, 9.0], np.float32), 0.5, SamplingSettings(top_k=1), [], 0) == np.inf
+    logits, added = np.array([0, 9.0], np.float32), np.zeros(2, np.float32)
+    assert identity._distance(logits, 0.5, SamplingSettings(top_k=1), added, 0) == np.inf
 
 
 def test_the_edge_of_a_filter_is_moved_by_rounding():
@@ -65,7 +66,8 @@ def test_the_edge_of_a_filter_is_moved_by_rounding():
     shifts = [shift for shift, _ in identity._shifted(settings)]
     assert shifts == [0.0, 1e-6, 1e-6]
     logits = np.log(np.array([0.5, 0.3, 0.2], np.float32))
-    kept = {np.isfinite(keep(logits, nearby, [], [], {})).sum() for _, nearby in identity._shifted(settings)}
+    added = np.zeros(3, np.float32)
+    kept = {np.isfinite(keep(logits, nearby, added, [])).sum() for _, nearby in identity._shifted(settings)}
     assert kept == {2, 3}
 
 

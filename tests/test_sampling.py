@@ -11,9 +11,17 @@ from hypothesis import strategies as st
 from keras_seq import graph_sampling, sampling
 from keras_seq.sampling import SamplingSettings, next_token
 from keras_seq.threefry import uniform
+from keras_seq.vocabulary import Vocabulary
 from keras_seq_export.signatures import SETTINGS
 
 LOGITS = st.lists(st.integers(-40, 40), min_size=1, max_size=12).map(lambda row: np.array(row, np.float32) / 4)
+
+
+def without(size, *forbidden):
+    """What is added to the logits so that some ids are never drawn."""
+    added = np.zeros(size, np.float32)
+    added[list(forbidden)] = -np.inf
+    return added
 
 
 def probabilities(logits):
@@ -78,7 +86,7 @@ def test_forbidding_is_drawing_again_until_another_comes():
         position += 1
         again[token] += 1
     forbidden = np.bincount(
-        [next_token(logits, u, SamplingSettings(), [0], []) for u in uniform(6, np.arange(draws))], minlength=4
+        [next_token(logits, u, SamplingSettings(), without(4, 0)) for u in uniform(6, np.arange(draws))], minlength=4
     )
     assert forbidden[0] == 0
     # two samples of one distribution: chi-square with 2 degrees of freedom, 99.9 % quantile 13.8
@@ -91,20 +99,20 @@ def test_repetition_penalty_divides_positive_and_multiplies_negative_logits():
 
 
 def test_greedy_takes_the_lowest_id_on_a_tie():
-    assert next_token(np.array([0, 2, 2], np.float32), 0.9, SamplingSettings(temperature=0), [], []) == 1
+    assert next_token(np.array([0, 2, 2], np.float32), 0.9, SamplingSettings(temperature=0), without(3)) == 1
 
 
-@pytest.mark.parametrize("temperature", [1e-4, 1e-30, 1e-320, 1e4, 1e38])
+@pytest.mark.parametrize("temperature", [1e-4, 1e-30, 1e-40, 1e-320, 1e4, 1e38])
 def test_extreme_temperatures(temperature):
     logits = np.array([1.0, 5.0, 2.0], np.float32)
-    drawn = {next_token(logits, u, SamplingSettings(temperature=temperature), [], []) for u in (0.0, 0.5, 0.99)}
+    drawn = {next_token(logits, u, SamplingSettings(temperature=temperature), without(3)) for u in (0.0, 0.5, 0.99)}
     assert drawn == ({1} if temperature < 1 else {0, 1, 2})
 
 
-def drawn_by_graph(rows, number, choice, forbidden):
+def drawn_by_graph(rows, number, choice, *forbidden):
     columns = [("float32", number), *((kind, getattr(choice, name)) for name, kind in SETTINGS.items())]
     values = [np.full(len(rows), value, kind) for kind, value in columns]
-    return graph_sampling.next_token(rows, *values, forbidden=forbidden).numpy().tolist()
+    return graph_sampling.next_token(rows, *values, without(rows.shape[1], *forbidden)).numpy().tolist()
 
 
 CHOICES = st.builds(
@@ -116,14 +124,15 @@ CHOICES = st.builds(
 )
 
 
-def rounded_either_way(logits, number, choice, forbidden):
+def rounded_either_way(logits, number, choice, *forbidden):
     """What may be drawn where rounding moves the uniform, or the edge of a filter, by 1e-5."""
     numbers = [min(max(number + shift, 0), 1 - 2**-24) for shift in (0, -1e-5, 1e-5)]
     choices = [
         dataclasses.replace(choice, top_p=min(1.0, choice.top_p * share), min_p=min(1.0, choice.min_p * share))
         for share in (1, 1 - 1e-6, 1 + 1e-6)
     ]
-    return {next_token(logits, u, nearby, forbidden, []) for u in numbers for nearby in choices}
+    added = without(len(logits), *forbidden)
+    return {next_token(logits, u, nearby, added) for u in numbers for nearby in choices}
 
 
 @settings(deadline=None, max_examples=200)
@@ -137,8 +146,8 @@ def test_the_graph_draws_what_the_host_draws(row, bits, choice, group):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(graph_sampling, "FIRST_LOOK", 2)
         patch.setattr(graph_sampling, "GROUP", group or len(row))
-        drawn = drawn_by_graph(logits[None], number, choice, [0])
-    assert set(drawn) <= rounded_either_way(logits, number, choice, [0])
+        drawn = drawn_by_graph(logits[None], number, choice, 0)
+    assert set(drawn) <= rounded_either_way(logits, number, choice, 0)
 
 
 @pytest.mark.parametrize(("vocabulary", "tokens"), [(2000, 10), (2000, 300), (6000, 3000)])
@@ -150,8 +159,8 @@ def test_few_or_many_tokens_that_make_up_top_p(vocabulary, tokens):
     random.permuted(logits, axis=1, out=logits)
     for choice in (SamplingSettings(top_p=0.9), SamplingSettings(top_k=tokens // 2, top_p=0.8)):
         for number in (0.0, 0.37, 1 - 2**-24):
-            for row, drawn in zip(logits, drawn_by_graph(logits, number, choice, [5]), strict=True):
-                assert drawn in rounded_either_way(row, number, choice, [5])
+            for row, drawn in zip(logits, drawn_by_graph(logits, number, choice, 5), strict=True):
+                assert drawn in rounded_either_way(row, number, choice, 5)
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0])
@@ -162,14 +171,15 @@ def test_ten_thousand_probabilities_add_up(temperature):
     edges = np.concatenate([[0], np.cumsum(exact / math.fsum(exact))])
     choice = SamplingSettings(temperature=temperature)
     for number in uniform(4, np.arange(300)):
-        for token in (next_token(logits, number, choice, [], []), *drawn_by_graph(logits[None], number, choice, [])):
+        on_host = next_token(logits, number, choice, without(10_000))
+        for token in (on_host, *drawn_by_graph(logits[None], number, choice)):
             assert edges[token] - 1e-7 <= number <= edges[token + 1] + 1e-7
 
 
 def test_one_token_is_always_drawn():
     for choice in (SamplingSettings(), SamplingSettings(temperature=0), SamplingSettings(top_k=1, top_p=0.1, min_p=1)):
-        assert next_token(np.array([3.0], np.float32), 0.999, choice, [], []) == 0
-        assert drawn_by_graph(np.array([[3.0]], np.float32), 0.999, choice, []) == [0]
+        assert next_token(np.array([3.0], np.float32), 0.999, choice, without(1)) == 0
+        assert drawn_by_graph(np.array([[3.0]], np.float32), 0.999, choice) == [0]
 
 
 def test_a_row_of_a_batch_is_drawn_as_if_alone():
@@ -178,8 +188,18 @@ def test_a_row_of_a_batch_is_drawn_as_if_alone():
     logits = random.normal(size=(3, 3000)).astype(np.float32) * np.array([[9.0], [3.0], [0.1]], np.float32)
     choice = SamplingSettings(top_p=0.9)
     for number in np.linspace(0, 0.999, 20):
-        together = drawn_by_graph(logits, number, choice, [])
-        assert together == [drawn_by_graph(row[None], number, choice, [])[0] for row in logits]
+        together = drawn_by_graph(logits, number, choice)
+        assert together == [drawn_by_graph(row[None], number, choice)[0] for row in logits]
+
+
+def test_a_temperature_that_some_processors_take_for_0_is_greedy():
+    """TensorFlow's threads flush what is below the normal float32 numbers to 0, NumPy's do not."""
+    logits = np.zeros(3, np.float32)
+    for temperature in (1e-40, sampling.SMALLEST_TEMPERATURE / 2):
+        choice = SamplingSettings(temperature=temperature)
+        assert next_token(logits, 0.5, choice, without(3)) == drawn_by_graph(logits[None], 0.5, choice)[0] == 0
+    smallest = SamplingSettings(temperature=sampling.SMALLEST_TEMPERATURE)
+    assert next_token(logits, 0.5, smallest, without(3)) == drawn_by_graph(logits[None], 0.5, smallest)[0] == 1
 
 
 def test_log_probability_is_that_of_the_raw_softmax():
@@ -203,6 +223,9 @@ def test_log_probability_is_that_of_the_raw_softmax():
         ("min_p", -0.1),
         ("min_p", 1.1),
         ("repetition_penalty", 0.0),
+        ("repetition_penalty", 1e-39),
+        ("repetition_penalty", 1e39),
+        ("bias", {"a": 1e308}),
     ],
 )
 def test_settings_out_of_range_are_named(name, value):
@@ -210,7 +233,36 @@ def test_settings_out_of_range_are_named(name, value):
         SamplingSettings(**{name: value})
 
 
+WORDS = Vocabulary.from_text("to be or not to be", level="word")
+
+
+def test_what_is_never_drawn_and_a_bias_are_added_to_the_logits():
+    added = sampling.logit_bias(WORDS, SamplingSettings(bias={" be": 2.5, "<eos>": -math.inf}))
+    assert dict(zip(WORDS.tokens, added.tolist(), strict=True)) == {
+        **dict.fromkeys(WORDS.tokens, 0.0),
+        **dict.fromkeys(["<pad>", "<s>", "<unk>", "<eos>"], -math.inf),
+        " be": 2.5,
+    }
+    allowed = sampling.logit_bias(WORDS, SamplingSettings(allow_unk=True, bias={"<unk>": 1.0}))
+    assert allowed[WORDS.unk_id] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("bias", "message"),
+    [
+        ({"x": 1.0}, "must be for tokens of the vocabulary. Received: bias for 'x'$"),
+        ({"be": 1.0}, "bias for 'be'; the word after a space is the token ' be'$"),
+        ({"<pad>": 1.0}, "<pad> never is$"),
+        ({"<unk>": 1.0}, "<unk> never is unless `allow_unk` is True$"),
+        (dict.fromkeys(WORDS.tokens[3:], -math.inf), "must leave a token that may be drawn"),
+    ],
+)
+def test_a_bias_that_cannot_be_is_refused(bias, message):
+    with pytest.raises(ValueError, match=f"`bias` .*{message}"):
+        sampling.logit_bias(WORDS, SamplingSettings(bias=bias))
+
+
 @pytest.mark.parametrize("logits", [[math.nan, 1.0], [-math.inf, -math.inf], [0.0, math.inf]])
 def test_logits_that_are_no_numbers_are_refused(logits):
     with pytest.raises(ValueError, match="logits"):
-        next_token(np.array(logits, np.float32), 0.5, SamplingSettings(), [], [])
+        next_token(np.array(logits, np.float32), 0.5, SamplingSettings(), without(2))

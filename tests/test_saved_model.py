@@ -367,7 +367,7 @@ def test_only_rounding_excuses_another_text():
         def __call__(self, token, states):  # <pad> and <s>, which are forbidden, then <eos>, a, b, c
             return np.log(np.array([1, 1, 0.1, edge - 0.1, 0.8 - edge, 0.2], np.float32)), states
 
-    text = saved_model._Text("", 1, seed, SamplingSettings())
+    text = saved_model.Wanted("", 1, seed, SamplingSettings())
 
     def compared(token):
         log_probability = log_softmax(Step()(0, [])[0])[vocabulary.encode(token)[0]]

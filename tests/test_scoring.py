@@ -23,3 +23,8 @@ def test_an_empty_text_is_certain():
 def test_foreign_characters_are_refused():
     with pytest.raises(ValueError, match="x"):
         score(MarkovChain(), VOCABULARY, "ax")
+
+
+def test_by_line_is_true_or_false():
+    with pytest.raises(ValueError, match=r"`by_line` must be True or False. Received: by_line='no'"):
+        score(MarkovChain(), VOCABULARY, "a", by_line="no")

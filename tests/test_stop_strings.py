@@ -29,5 +29,5 @@ def test_one_string_or_several():
 
 @pytest.mark.parametrize("stop", ["", ["a", ""], [1], None, 5])
 def test_an_empty_stop_string_is_refused(stop):
-    with pytest.raises(ValueError, match="`stop` must be strings of at least one character"):
+    with pytest.raises(ValueError, match="`stop` must be a string or a list of strings"):
         checked_stops(stop)

@@ -4,6 +4,7 @@ import pytest
 
 import keras_seq as ks
 from keras_seq import generation
+from keras_seq.evaluation import evaluate
 from keras_seq.text import KerasStep
 
 TEXT = "the cat, which already ate, was full; the cats, which already ate, were full. "
@@ -133,3 +134,18 @@ def test_a_model_that_ends_in_probabilities_is_refused(last):
     model = keras.Sequential([keras.Input((None,), dtype="int32"), *layers])
     with pytest.raises(ValueError, match=f"must end in logits. Received: layer '{last.name}' with a softmax"):
         ks.sample(model, vocabulary)
+
+
+def test_a_model_that_answers_at_the_end_alone_is_refused():
+    vocabulary = ks.Vocabulary.from_text("abc")
+    layers = [keras.layers.Embedding(6, 4), keras.layers.GRU(6, name="lower"), keras.layers.Dense(6)]
+    model = keras.Sequential([keras.Input((None,), dtype="int32"), *layers])
+    for use in (ks.score, evaluate):
+        with pytest.raises(ValueError, match=r"shape \(None, 6\): layer 'lower' must have return_sequences=True"):
+            use(model, vocabulary, "a")
+
+
+@pytest.mark.parametrize("model", ["model.keras", None, ks.Vocabulary.from_text("abc")])
+def test_what_is_no_model_is_refused(model, vocabulary):
+    with pytest.raises(ValueError, match="`model` must be a Keras model"):
+        ks.score(model, vocabulary, "a")

@@ -303,12 +303,17 @@ def test_weights_that_are_not_numbers_are_refused(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("name", ["a.tflite", "a.tflite.report.json"])
-def test_an_existing_target_is_refused(name, model, tmp_path):
-    (tmp_path / name).write_text("mine")
-    with pytest.raises(ExportError, match=f"{name} exists"):
+def test_an_existing_file_is_refused(model, tmp_path):
+    (tmp_path / "a.tflite").write_text("mine")
+    with pytest.raises(ExportError, match=r"a\.tflite exists"):
         export_tflite(model, VOCABULARY, tmp_path / "a.tflite")
-    assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [(name, "mine")]
+    assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("a.tflite", "mine")]
+
+
+def test_the_report_of_a_file_that_was_removed_is_replaced(model, tmp_path):
+    (tmp_path / "a.tflite.report.json").write_text("of the one before")
+    report = export_tflite(model, VOCABULARY, tmp_path / "a.tflite")
+    assert json.loads((tmp_path / "a.tflite.report.json").read_text()) == report
 
 
 def test_bad_arguments(model, tmp_path):
@@ -318,6 +323,8 @@ def test_bad_arguments(model, tmp_path):
         export_tflite(model, ks.Vocabulary.from_text("ab"), tmp_path / "a.tflite")
     with pytest.raises(ValueError, match="top_p"):
         export_tflite(model, VOCABULARY, tmp_path / "a.tflite", sampling={"top_p": 2.0})
+    with pytest.raises(ValueError, match="`bias` must be for tokens of the vocabulary"):
+        export_tflite(model, VOCABULARY, tmp_path / "a.tflite", sampling={"bias": {"no": 1.0}})
     assert list(tmp_path.iterdir()) == []
 
 

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_seq.generation import check_vocabulary_size
+from keras_seq.reading import check_vocabulary
 from keras_seq.stepping import require_logits, step_model
 from keras_seq.vocabulary import Vocabulary
 from keras_seq_export.signatures import LOGITS, TOKEN, state_name
@@ -30,17 +30,17 @@ class GraphStep:
     """
 
     def __init__(self, model: keras.Model, vocabulary: Vocabulary):
+        require_logits(model)
         if not all(np.isfinite(np.asarray(weight, np.float32)).all() for weight in model.weights):
             raise ExportError(
                 "the model's weights must be finite numbers, and some are not: the training diverged; train again with a "
                 "clipped gradient or a lower learning rate"
             )
-        require_logits(model)
         self._decoder = step_model(model)
         token, *states = self._decoder.inputs
         if keras.backend.standardize_dtype(token.dtype) != "int32":
             raise ValueError(f"`model` must take token ids. Received: {model.name}, which takes {token.dtype}")
-        check_vocabulary_size(self._decoder.outputs[0].shape[-1], vocabulary)
+        check_vocabulary(vocabulary, self._decoder.outputs[0].shape[-1])
         self.units: list[int] = [state.shape[1] for state in states]
         self.dtypes = [keras.backend.standardize_dtype(state.dtype) for state in states]
 

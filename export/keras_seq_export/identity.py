@@ -18,28 +18,21 @@ import keras
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
-from keras_seq.generation import Step, forbidden_ids, sample
-from keras_seq.sampling import SamplingSettings, keep, log_softmax
+from keras_seq.generation import sample
+from keras_seq.reading import Step, read_all
+from keras_seq.sampling import SamplingSettings, keep, log_softmax, logit_bias
 from keras_seq.text import KerasStep
 from keras_seq.threefry import uniform
 from keras_seq.vocabulary import Vocabulary
 from keras_seq_export.cpp_session import Request, run_in_cpp_session
 from keras_seq_export.runtime import LiteRTSampler
-from keras_seq_export.saved_model import export_saved_model
+from keras_seq_export.saved_model import Wanted, export_saved_model, generate_inputs
 from keras_seq_export.signatures import GENERATE, NEXT_TOKEN, SAMPLE, SETTINGS, TOKEN, UNIFORM, state_name
 from keras_seq_export.tflite import export_tflite
 from keras_seq_export.verify import NEAR_TIE
 
 KERAS = "Keras"
 _ROWS_A_REQUEST = 250
-
-
-class Wanted(NamedTuple):
-    """A text to be written everywhere."""
-
-    prompt: str
-    seed: int
-    settings: SamplingSettings
 
 
 class Difference(NamedTuple):
@@ -118,19 +111,19 @@ def compare_runtimes(
     """
     if texts < 1 or max_tokens < 1:
         raise ValueError(f"`texts` and `max_tokens` must be positive. Received: {texts} and {max_tokens}")
-    wanted = list(_wanted(text, texts, np.random.default_rng(seed)))
+    wanted = list(_wanted(text, texts, max_tokens, np.random.default_rng(seed)))
     with tempfile.TemporaryDirectory() as directory:
         tflite, saved_model = Path(directory, "model.tflite"), Path(directory, "1")
         export_tflite(model, vocabulary, tflite)
         export_saved_model(model, vocabulary, saved_model)
         sampler = LiteRTSampler(tflite)
         written = {
-            "SavedModel": _by_saved_model(saved_model, vocabulary, wanted, max_tokens),
-            "LiteRT sample": _by_sample(tflite, sampler, wanted, max_tokens),
-            "LiteRT decode": _by_step(sampler, vocabulary, wanted, max_tokens),
+            "SavedModel": _by_saved_model(saved_model, vocabulary, wanted),
+            "LiteRT sample": _by_sample(tflite, sampler, wanted),
+            "LiteRT decode": _by_step(sampler, vocabulary, wanted),
         }
     step = KerasStep(model)
-    by_keras = _by_step(step, vocabulary, wanted, max_tokens)
+    by_keras = _by_step(step, vocabulary, wanted)
     differences = [
         _difference(step, vocabulary, one, runtime, ours, theirs)
         for runtime, rows in written.items()
@@ -140,7 +133,7 @@ def compare_runtimes(
     return Comparison(texts, sum(map(len, by_keras)), list(written), differences)
 
 
-def _wanted(text: str, texts: int, random: np.random.Generator) -> Iterator[Wanted]:
+def _wanted(text: str, texts: int, max_tokens: int, random: np.random.Generator) -> Iterator[Wanted]:
     for seed in range(texts):
         start, length = random.integers(0, max(1, len(text) - 40)), random.integers(0, 40)
         settings = SamplingSettings(
@@ -149,28 +142,27 @@ def _wanted(text: str, texts: int, random: np.random.Generator) -> Iterator[Want
             top_p=random.choice([1.0, 1.0, 0.9, 0.5]).item(),
             min_p=random.choice([0.0, 0.0, 0.02]).item(),
         )
-        yield Wanted(text[start : start + length], (-1) ** seed * (seed << 20), settings)
+        yield Wanted(text[start : start + length], max_tokens, (-1) ** seed * (seed << 20), settings)
 
 
-def _by_step(step: Step, vocabulary: Vocabulary, wanted: Sequence[Wanted], max_tokens: int) -> list[list[int]]:
+def _by_step(step: Step, vocabulary: Vocabulary, wanted: Sequence[Wanted]) -> list[list[int]]:
     """Returns the tokens of each text, `<eos>` too, drawn in NumPy."""
     rows = []
-    for prompt, seed, settings in wanted:
+    for prompt, max_tokens, seed, settings in wanted:
         drawing = {name: getattr(settings, name) for name in SETTINGS}
         text = sample(step, vocabulary, prompt, max_tokens=max_tokens, seed=seed, **drawing)
         rows.append([*text.token_ids, vocabulary.eos_id] if text.finish_reason == "eos" else text.token_ids)
     return rows
 
 
-def _by_sample(path: Path, sampler: LiteRTSampler, wanted: Sequence[Wanted], max_tokens: int) -> list[list[int]]:
+def _by_sample(path: Path, sampler: LiteRTSampler, wanted: Sequence[Wanted]) -> list[list[int]]:
     run = Interpreter(model_path=os.fspath(path)).get_signature_runner(SAMPLE)
     vocabulary, rows = sampler.vocabulary, []
-    for prompt, seed, settings in wanted:
-        states = sampler.initial_states()
+    for prompt, max_tokens, seed, settings in wanted:
         ids = [vocabulary.start_id, *vocabulary.encode(prompt).tolist()]
-        token = ids.pop()
-        for one in ids:
-            _, states = sampler(one, states)
+        token, states = ids.pop(), sampler.initial_states()
+        if ids:
+            _, states = read_all(sampler, ids)
         fixed = {name: np.array([getattr(settings, name)], kind) for name, kind in SETTINGS.items()}
         tokens: list[int] = []
         for number in uniform(seed, np.arange(max_tokens)):
@@ -184,19 +176,9 @@ def _by_sample(path: Path, sampler: LiteRTSampler, wanted: Sequence[Wanted], max
     return rows
 
 
-def _by_saved_model(
-    directory: Path, vocabulary: Vocabulary, wanted: Sequence[Wanted], max_tokens: int
-) -> list[list[int]]:
-    requests = []
-    for start in range(0, len(wanted), _ROWS_A_REQUEST):
-        part = wanted[start : start + _ROWS_A_REQUEST]
-        inputs = {
-            name: np.array([getattr(one.settings, name) for one in part], kind) for name, kind in SETTINGS.items()
-        }
-        inputs["prompt"] = np.array([one.prompt for one in part], object)
-        inputs["seed"] = np.array([one.seed for one in part], np.int64)
-        inputs["max_tokens"] = np.full(len(part), max_tokens, np.int32)
-        requests.append(Request(GENERATE, inputs))
+def _by_saved_model(directory: Path, vocabulary: Vocabulary, wanted: Sequence[Wanted]) -> list[list[int]]:
+    starts = range(0, len(wanted), _ROWS_A_REQUEST)
+    requests = [Request(GENERATE, generate_inputs(wanted[start : start + _ROWS_A_REQUEST])) for start in starts]
     rows = []
     for answer in run_in_cpp_session(directory, requests):
         for ids, length, reason in zip(answer["token_ids"], answer["length"], answer["finish_reason"], strict=True):
@@ -212,12 +194,11 @@ def _difference(
     expected, drawn = (vocabulary.tokens[row[position]] if position < len(row) else "(end)" for row in (ours, theirs))
     distance = np.inf
     if position < len(theirs):
-        states = step.initial_states()
-        for token in [vocabulary.start_id, *vocabulary.encode(wanted.prompt).tolist(), *ours[:position]]:
-            logits, states = step(token, states)
-        number, forbidden = float(uniform(wanted.seed, position)), forbidden_ids(vocabulary)
+        context = [vocabulary.start_id, *vocabulary.encode(wanted.prompt).tolist(), *ours[:position]]
+        logits, _ = read_all(step, context)
+        number, added = float(uniform(wanted.seed, position)), logit_bias(vocabulary, wanted.settings)
         distance = min(
-            shift + _distance(logits, number, settings, forbidden, theirs[position])
+            shift + _distance(logits, number, settings, added, theirs[position])
             for shift, settings in _shifted(wanted.settings)
         )
     return Difference(wanted, runtime, position, expected, drawn, distance)
@@ -230,11 +211,9 @@ def _shifted(settings: SamplingSettings) -> Iterator[tuple[float, SamplingSettin
         yield abs(shift), dataclasses.replace(settings, **filters)
 
 
-def _distance(
-    logits: np.ndarray, number: float, settings: SamplingSettings, forbidden: Sequence[int], token: int
-) -> float:
+def _distance(logits: np.ndarray, number: float, settings: SamplingSettings, added: np.ndarray, token: int) -> float:
     """Returns the probability between a uniform and the interval in which `token` would be drawn; infinite without one."""
-    edges = np.concatenate([[0.0], np.cumsum(np.exp(log_softmax(keep(logits, settings, forbidden, [], {}))))])
+    edges = np.concatenate([[0.0], np.cumsum(np.exp(log_softmax(keep(logits, settings, added, []))))])
     if edges[token] == edges[token + 1]:
         return np.inf
     return float(max(edges[token] - number, number - edges[token + 1], 0.0))

@@ -15,7 +15,7 @@ from keras_seq_export.signatures import DECODE, LOGITS, TOKEN
 
 
 class LiteRTSampler:
-    """A language model in one .tflite file; it is also a `keras_seq.generation.Step`. Threads may share one.
+    """A language model in one .tflite file; it is also a `keras_seq.reading.Step`. Threads may share one.
 
     Args:
         path: a file that `export_tflite` wrote.
@@ -68,6 +68,7 @@ class LiteRTSampler:
             **options: as of `keras_seq.generate`; settings not given are those stored in the file.
 
         Raises:
+            TypeError: an option has another name; the names are given.
             ValueError: an argument is out of range, or the prompt has characters that the vocabulary lacks.
         """
         return Generation(self, self.vocabulary, prompt, **self._with_stored(options))
@@ -82,6 +83,12 @@ class LiteRTSampler:
             stored = {name: value for name, value in stored.items() if name not in DRAWING}
         return {**stored, **options}
 
-    def score(self, text: str) -> Score:
-        """Returns the log-probability of each token of a text, in nats; line by line if the model learned so."""
-        return score(self, self.vocabulary, text, by_line=bool(self.config.get("by_line", False)))
+    def score(self, text: str, by_line: bool = False) -> Score:
+        """Returns the log-probability of each token of a text, in nats, as `keras_seq.score` does.
+
+        Args:
+            text: what to score.
+            by_line: whether each line is a text of its own, ended by `<eos>`; `config["by_line"]` says whether the model
+                learned so.
+        """
+        return score(self, self.vocabulary, text, by_line=by_line)

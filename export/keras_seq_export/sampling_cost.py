@@ -15,9 +15,8 @@ import keras
 import numpy as np
 from ai_edge_litert.compiled_model import CompiledModel
 
-from keras_seq.generation import forbidden_ids
 from keras_seq.models import language_model
-from keras_seq.sampling import SamplingSettings, next_token
+from keras_seq.sampling import SamplingSettings, logit_bias, next_token
 from keras_seq.vocabulary import Vocabulary
 from keras_seq_export.runtime import LiteRTSampler
 from keras_seq_export.signatures import DECODE, SAMPLE, SETTINGS, UNIFORM
@@ -101,11 +100,11 @@ def _calls(path: Path) -> dict[str, Callable[[], Any]]:
         calls[f"{SAMPLE}, {name}"] = _call(runtime, SAMPLE, values)
     sampler = LiteRTSampler(path)
     logits, _ = sampler(sampler.vocabulary.start_id, sampler.initial_states())
-    forbidden = forbidden_ids(sampler.vocabulary)
+    added = logit_bias(sampler.vocabulary, BOTH)
 
     def decode_and_draw() -> None:
         calls[DECODE]()
-        next_token(logits, 0.5, BOTH, forbidden, [])
+        next_token(logits, 0.5, BOTH, added)
 
     calls["decode, NumPy's draw, top_k=40, top_p=0.9"] = decode_and_draw
     return calls

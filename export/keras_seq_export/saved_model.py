@@ -5,6 +5,7 @@ and its own random stream. `score` tells how likely texts are. `decode` is one s
 for themselves. Nothing is kept between two requests, since a server shares one model among all its clients.
 """
 
+import itertools
 import json
 import os
 import pathlib
@@ -18,8 +19,8 @@ import numpy as np
 import tensorflow as tf
 
 from keras_seq import __version__, graph_sampling
-from keras_seq.generation import Step, forbidden_ids
-from keras_seq.sampling import SamplingSettings, log_softmax
+from keras_seq.reading import Step, read
+from keras_seq.sampling import SamplingSettings, log_softmax, logit_bias
 from keras_seq.scoring import score
 from keras_seq.text import KerasStep
 from keras_seq.threefry import uniform
@@ -204,7 +205,7 @@ def _generate_endpoint(
     step: GraphStep, tokenizer: _GraphTokenizer, vocabulary: Vocabulary, max_length: int
 ) -> tuple[Any, list[tf.TensorSpec]]:
     """The function and the input signature of `serving_default`."""
-    forbidden = forbidden_ids(vocabulary)
+    added = logit_bias(vocabulary, SamplingSettings())
 
     # Defaults that are tensors end up in SignatureDef.defaults, and in the graph for whoever feeds it directly.
     def serving_default(
@@ -243,7 +244,7 @@ def _generate_endpoint(
 
         def draw(logits: tf.Tensor, position: tf.Tensor) -> tf.Tensor:
             number = graph_sampling.uniform(seed, tf.maximum(position, 0))
-            return graph_sampling.next_token(logits, number, temperature, top_k, top_p, min_p, forbidden)
+            return graph_sampling.next_token(logits, number, temperature, top_k, top_p, min_p, added)
 
         # All rows read their prompts from the first step on; each begins to write when its own has ended, whatever its
         # batch-mates do. After its end a row goes through the motions, and nothing of that is kept.
@@ -343,8 +344,8 @@ def _score_endpoint(
     return score, [tf.TensorSpec([None], tf.string, TEXT)]
 
 
-class _Text(NamedTuple):
-    """A text to be written by the file and by Keras."""
+class Wanted(NamedTuple):
+    """A text to be written, by `serving_default` and by another runtime."""
 
     prompt: str
     max_tokens: int
@@ -364,7 +365,7 @@ def _verify(
     prompts = np.array([text.prompt for text in texts], object)
     requests = [
         Request(DECODE, {TOKEN: tokens[:, None], **states}, scan=TOKEN),
-        Request(GENERATE, _inputs(texts)),
+        Request(GENERATE, generate_inputs(texts)),
         Request(SCORE, {TEXT: prompts}),
     ]
     try:
@@ -406,7 +407,7 @@ def _verify(
     }
 
 
-def _texts(vocabulary: Vocabulary, random: np.random.Generator, max_length: int) -> Iterator[_Text]:
+def _texts(vocabulary: Vocabulary, random: np.random.Generator, max_length: int) -> Iterator[Wanted]:
     """One text for each kind of draw, all but the first after a random prompt."""
     tokens = vocabulary.tokens[vocabulary.reserved :]
     max_tokens = min(_WRITTEN_TOKENS, _default_max_tokens(max_length))
@@ -420,11 +421,11 @@ def _texts(vocabulary: Vocabulary, random: np.random.Generator, max_length: int)
     ):
         length = min(20 * seed, max_length - max_tokens) if tokens else 0
         prompt = "".join(tokens[index] for index in random.integers(0, max(len(tokens), 1), length))
-        yield _Text(prompt, max_tokens, (-1) ** seed * (seed << 33), settings)
+        yield Wanted(prompt, max_tokens, (-1) ** seed * (seed << 33), settings)
 
 
-def _inputs(texts: Sequence[_Text]) -> dict[str, np.ndarray]:
-    """The inputs of `serving_default` that ask for all the texts at once."""
+def generate_inputs(texts: Sequence[Wanted]) -> dict[str, np.ndarray]:
+    """Returns the inputs of `serving_default` that ask for all the texts at once."""
     return {
         "prompt": np.array([text.prompt for text in texts], object),
         "max_tokens": np.array([text.max_tokens for text in texts], np.int32),
@@ -433,7 +434,7 @@ def _inputs(texts: Sequence[_Text]) -> dict[str, np.ndarray]:
     }
 
 
-def _compare_text(step: Step, vocabulary: Vocabulary, text: _Text, answer: dict[str, Any]) -> int:
+def _compare_text(step: Step, vocabulary: Vocabulary, text: Wanted, answer: dict[str, Any]) -> int:
     """Leads Keras along the tokens that the file drew, and compares all that the file says of them.
 
     Returns:
@@ -452,16 +453,15 @@ def _compare_text(step: Step, vocabulary: Vocabulary, text: _Text, answer: dict[
 
     ids = answer["token_ids"][: answer["length"]].tolist()
     ended = answer["finish_reason"] == b"eos"
-    states = step.initial_states()
-    for token in (vocabulary.start_id, *vocabulary.encode(text.prompt).tolist()):
-        logits, states = step(token, states)
-    log_probability, near_ties, forbidden = 0.0, 0, forbidden_ids(vocabulary)
-    for position, token in enumerate([*ids, vocabulary.eos_id] if ended else ids):
-        possible = possible_draws(logits, float(uniform(text.seed, position)), text.settings, forbidden)
+    log_probability, near_ties, added = 0.0, 0, logit_bias(vocabulary, text.settings)
+    context = [vocabulary.start_id, *vocabulary.encode(text.prompt).tolist()]
+    drawn = [*ids, vocabulary.eos_id] if ended else ids
+    after_context = itertools.islice(read(step, [*context, *drawn[:-1]]), len(context) - 1, None)
+    for position, (token, (logits, _)) in enumerate(zip(drawn, after_context, strict=True)):
+        possible = possible_draws(logits, float(uniform(text.seed, position)), text.settings, added)
         require(token in possible, f"token {position} must be one of {sorted(possible)}")
         near_ties += len(possible) > 1
         log_probability += log_softmax(logits)[token]
-        logits, states = step(token, states)
     require(answer["text"] == vocabulary.decode(ids).encode(), "the text must be that of the tokens")
     require(ended or len(ids) == text.max_tokens, "a text that has not ended must have `max_tokens`")
     difference = abs(float(answer[LOG_PROBABILITY]) - log_probability)

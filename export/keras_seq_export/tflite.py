@@ -15,10 +15,9 @@ from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
 
 from keras_seq import __version__, graph_sampling
-from keras_seq.generation import forbidden_ids
-from keras_seq.sampling import SamplingSettings, log_softmax, next_token
+from keras_seq.sampling import SamplingSettings, log_softmax, logit_bias, next_token
 from keras_seq.threefry import uniform
-from keras_seq.vocabulary import Vocabulary
+from keras_seq.vocabulary import EOS, Vocabulary
 from keras_seq_export.bundle import write_bundle
 from keras_seq_export.graph_step import GraphStep, decode_endpoint, named_states
 from keras_seq_export.runtime import LiteRTSampler
@@ -77,8 +76,8 @@ def export_tflite(
     """
     if quantization not in QUANTIZATIONS:
         raise ValueError(f"`quantization` must be one of {', '.join(QUANTIZATIONS)}. Received: {quantization!r}")
-    SamplingSettings(**(sampling or {}))
     step = GraphStep(model, vocabulary)
+    logit_bias(vocabulary, SamplingSettings(**(sampling or {})))
     if set(step.dtypes) != {"float32"}:
         raise ValueError(
             f"`model` must compute in float32, as TFLite's operators do. Received: {model.name} in {step.dtypes[0]}; "
@@ -114,7 +113,7 @@ def export_tflite(
 def _convert(step: GraphStep, vocabulary: Vocabulary, quantization: str) -> bytes:
     archive = keras.export.ExportArchive()
     archive.add_endpoint(DECODE, *decode_endpoint(step, batch=1))
-    archive.add_endpoint(SAMPLE, *_sample_endpoint(step, forbidden_ids(vocabulary)))
+    archive.add_endpoint(SAMPLE, *_sample_endpoint(step, vocabulary))
     with tempfile.TemporaryDirectory() as directory:
         archive.write_out(directory, verbose=False)
         converter = tf.lite.TFLiteConverter.from_saved_model(directory, signature_keys=[DECODE, SAMPLE])
@@ -132,8 +131,9 @@ def _convert(step: GraphStep, vocabulary: Vocabulary, quantization: str) -> byte
             raise ExportError(f"the model does not convert to TFLite's builtin operators: {reason}") from error
 
 
-def _sample_endpoint(step: GraphStep, forbidden: list[int]) -> tuple[Any, list[tf.TensorSpec]]:
+def _sample_endpoint(step: GraphStep, vocabulary: Vocabulary) -> tuple[Any, list[tf.TensorSpec]]:
     """Returns the function and the input signature of `sample`."""
+    added = logit_bias(vocabulary, SamplingSettings())
 
     def sample(
         token: tf.Tensor,
@@ -145,7 +145,7 @@ def _sample_endpoint(step: GraphStep, forbidden: list[int]) -> tuple[Any, list[t
         *states: tf.Tensor,
     ) -> dict[str, tf.Tensor]:
         logits, new_states = step(token, states)
-        drawn = graph_sampling.next_token(logits, uniform, temperature, top_k, top_p, min_p, forbidden)
+        drawn = graph_sampling.next_token(logits, uniform, temperature, top_k, top_p, min_p, added)
         log_probability = graph_sampling.log_probability(logits, drawn)
         return {NEXT_TOKEN: drawn, LOG_PROBABILITY: log_probability, **named_states(new_states)}
 
@@ -183,22 +183,22 @@ def _operators(model: schema.ModelT) -> dict[str, dict[str, int]]:
 def _verify(model: keras.Model, vocabulary: Vocabulary, path: Path, quantization: str) -> dict[str, Any]:
     """Compares `decode` with the sequence model and `sample` with the host's draw, over tokens drawn from the file itself."""
     runtime = LiteRTSampler(path)
-    settings, forbidden = SamplingSettings(), forbidden_ids(vocabulary)
     # No model has learned what follows <eos>.
-    going_on = [*forbidden, vocabulary.eos_id]
+    settings = SamplingSettings(bias={EOS: -np.inf})
+    going_on = logit_bias(vocabulary, settings)
     tokens, logits, states = [vocabulary.start_id], [], [runtime.initial_states()]
     for position in range(CHECKED_TOKENS):
         answer, new_states = runtime(tokens[-1], states[-1])
         logits.append(answer)
         states.append(new_states)
-        tokens.append(next_token(answer, float(uniform(0, position)), settings, going_on, []))
+        tokens.append(next_token(answer, float(uniform(0, position)), settings, going_on))
     actual, read = np.stack(logits), np.array(tokens[:-1], np.int32)
     expected = reference_logits(model, read)
     if quantization == "none":
         checked = {"largest_difference": compare(DECODE, expected, actual)}
     else:
         checked = _quality(expected, actual)
-    return {"tokens_compared": CHECKED_TOKENS, **checked, **_verify_sample(path, read, states, actual, forbidden)}
+    return {"tokens_compared": CHECKED_TOKENS, **checked, **_verify_sample(path, vocabulary, read, states, actual)}
 
 
 def _quality(expected: np.ndarray, actual: np.ndarray) -> dict[str, float]:
@@ -216,7 +216,7 @@ def _quality(expected: np.ndarray, actual: np.ndarray) -> dict[str, float]:
 
 
 def _verify_sample(
-    path: Path, tokens: np.ndarray, states: list[Any], logits: np.ndarray, forbidden: list[int]
+    path: Path, vocabulary: Vocabulary, tokens: np.ndarray, states: list[Any], logits: np.ndarray
 ) -> dict[str, int]:
     """The `sample` signature must draw what the host draws from the logits of `decode`, near-ties apart, and go to its states."""
     run = Interpreter(model_path=os.fspath(path)).get_signature_runner(SAMPLE)
@@ -236,7 +236,7 @@ def _verify_sample(
             **{state_name(index): state for index, state in enumerate(states[position])},
         )
         drawn = int(answer[NEXT_TOKEN][0])
-        possible = possible_draws(logits[position], number, settings, forbidden)
+        possible = possible_draws(logits[position], number, settings, logit_bias(vocabulary, settings))
         if drawn not in possible:
             raise ExportError(
                 f"{SAMPLE}: token {position} drawn by the file is {drawn}, by the host one of {sorted(possible)}"

@@ -3,7 +3,7 @@
 import contextlib
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,12 +26,13 @@ class ExportError(RuntimeError):
 def publishing(*targets: Path) -> Iterator[tuple[Path, ...]]:
     """Gives a temporary path for each target, all of one folder; renames each to its target at the end.
 
-    After an error the temporary files are gone, and so are folders that were made for them.
+    The first target is what is published; the others go with it, and replace those of one that is gone. After an error
+    the temporary files are gone, and so are folders that were made for them.
 
     Raises:
-        ExportError: a target exists, or its folder cannot be written.
+        ExportError: the first target exists, or its folder cannot be written.
     """
-    _refuse_existing(targets)
+    _refuse_existing(targets[0])
     folder = targets[0].parent
     made = [parent for parent in (folder, *folder.parents) if not parent.exists()]
     published, temporary = False, None
@@ -40,9 +41,9 @@ def publishing(*targets: Path) -> Iterator[tuple[Path, ...]]:
         temporary = Path(tempfile.mkdtemp(prefix=".partial-", dir=folder))
         partials = tuple(temporary / target.name for target in targets)
         yield partials
-        _refuse_existing(targets)
+        _refuse_existing(targets[0])
         for partial, target in zip(partials, targets, strict=True):
-            partial.rename(target)
+            partial.replace(target)
         published = True
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
@@ -56,10 +57,9 @@ def publishing(*targets: Path) -> Iterator[tuple[Path, ...]]:
                     parent.rmdir()
 
 
-def _refuse_existing(targets: Iterable[Path]) -> None:
-    for target in targets:
-        if target.exists():
-            raise ExportError(f"{target} exists: choose another name, or remove it first")
+def _refuse_existing(target: Path) -> None:
+    if target.exists():
+        raise ExportError(f"{target} exists: choose another name, or remove it first")
 
 
 def reference_logits(model: "keras.Model", tokens: np.ndarray) -> np.ndarray:
@@ -99,9 +99,7 @@ def compare(name: str, expected: np.ndarray, actual: np.ndarray, tolerance: floa
     return difference
 
 
-def possible_draws(
-    logits: np.ndarray, uniform: float, settings: SamplingSettings, forbidden: Sequence[int]
-) -> set[int]:
+def possible_draws(logits: np.ndarray, uniform: float, settings: SamplingSettings, logit_bias: np.ndarray) -> set[int]:
     """Returns the tokens that runtimes may draw from logits `(vocabulary,)` that differ by rounding: mostly one.
 
     With ten thousand tokens there are ten thousand edges between them, and now and then a uniform falls between the
@@ -109,4 +107,4 @@ def possible_draws(
     """
     shifts = (0.0, -NEAR_TIE, NEAR_TIE)
     nearby = (min(max(uniform + shift, 0.0), 1 - 2**-24) for shift in shifts)
-    return {next_token(logits, number, settings, forbidden, ()) for number in nearby}
+    return {next_token(logits, number, settings, logit_bias) for number in nearby}
