@@ -1,6 +1,7 @@
 """Token ids as `tf.data`: contiguous streams, over which the state is carried, or one line a row, padded."""
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -37,36 +38,7 @@ def streams(text: str, vocabulary: Vocabulary, batch_size: int, length: int) -> 
         >>> vocabulary.decode(inputs[1].numpy()), vocabulary.decode(targets[1].numpy())
         ('de', 'def')
     """
-    import tensorflow as tf
-
-    inputs, targets = contiguous_rows(vocabulary.encode(text), vocabulary, batch_size, length)
-    batches = inputs.shape[1] // length
-
-    def batch(index: "tf.Tensor") -> tuple["tf.Tensor", "tf.Tensor"]:
-        columns = slice(index * length, (index + 1) * length)
-        rows = all_inputs[:, columns], all_targets[:, columns]
-        return tuple(tf.ensure_shape(row, (batch_size, length)) for row in rows)
-
-    all_inputs, all_targets = tf.constant(inputs), tf.constant(targets)
-    return _prefetched(tf.data.Dataset.range(batches).map(batch))
-
-
-def contiguous_rows(
-    ids: np.ndarray, vocabulary: Vocabulary, batch_size: int, length: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Returns inputs and targets, `(batch_size, batches * length)`, each row a stream that begins with `<s>`."""
-    for name, value in (("batch_size", batch_size), ("length", length)):
-        if value < 1:
-            raise ValueError(f"`{name}` must be a positive integer. Received: {name}={value!r}")
-    columns = len(ids) // (batch_size * length) * length
-    if columns == 0:
-        raise ValueError(
-            f"the corpus must have at least batch_size * length = {batch_size} * {length} = {batch_size * length} "
-            f"tokens; this one has {len(ids)}: use a longer text, or a smaller `batch_size` or `length`"
-        )
-    targets = ids[: batch_size * columns].reshape(batch_size, columns)
-    inputs = np.concatenate([np.full((batch_size, 1), vocabulary.start_id, np.int32), targets[:, :-1]], axis=1)
-    return inputs, targets
+    return Streams(text, vocabulary, batch_size, length).once()
 
 
 def lines(text: str, vocabulary: Vocabulary, batch_size: int, seed: int | None = 0) -> "tf.data.Dataset":
@@ -94,28 +66,103 @@ def lines(text: str, vocabulary: Vocabulary, batch_size: int, seed: int | None =
         >>> mask.numpy().tolist()
         [[1.0, 1.0, 1.0, 0.0], [1.0, 1.0, 1.0, 1.0]]
     """
-    import tensorflow as tf
+    return Lines(text, vocabulary, batch_size, seed).once()
 
-    rows = sorted(segments(text, vocabulary, by_line=True), key=len)
-    if not rows:
-        raise ValueError("the corpus must have at least one line that is not empty; it has none")
-    if batch_size < 1:
-        raise ValueError(f"`batch_size` must be a positive integer. Received: batch_size={batch_size!r}")
-    batches = [padded(rows[start : start + batch_size], vocabulary) for start in range(0, len(rows), batch_size)]
 
-    def in_order() -> Iterator[tuple[np.ndarray, ...]]:
-        yield from batches
+class Streams:
+    """The batches of `streams`; its `len` is how many there are in one pass through the text."""
 
-    spec = (
-        tf.TensorSpec((None, None), tf.int32),
-        tf.TensorSpec((None, None), tf.int32),
-        tf.TensorSpec((None, None), tf.float32),
-    )
-    dataset = tf.data.Dataset.from_generator(in_order, output_signature=spec)
-    dataset = dataset.apply(tf.data.experimental.assert_cardinality(len(batches)))
-    if seed is not None:
-        dataset = dataset.shuffle(len(batches), seed=seed)
-    return _prefetched(dataset)
+    def __init__(self, text: str, vocabulary: Vocabulary, batch_size: int, length: int):
+        self._inputs, self._targets = contiguous_rows(vocabulary.encode(text), vocabulary, batch_size, length)
+        self._shape = batch_size, length
+
+    def __len__(self) -> int:
+        return self._inputs.shape[1] // self._shape[1]
+
+    def once(self) -> "tf.data.Dataset":
+        """Returns one pass."""
+        import tensorflow as tf
+
+        length = self._shape[1]
+        inputs, targets = tf.constant(self._inputs), tf.constant(self._targets)
+
+        def batch(index: "tf.Tensor") -> tuple["tf.Tensor", "tf.Tensor"]:
+            columns = slice(index * length, (index + 1) * length)
+            return tuple(tf.ensure_shape(rows[:, columns], self._shape) for rows in (inputs, targets))
+
+        return _prefetched(tf.data.Dataset.range(len(self)).map(batch))
+
+    def from_batch(self, number: int) -> "tf.data.Dataset":
+        """Returns pass after pass without end, from this batch on, counted from the first of the first pass."""
+        return self.once().repeat().skip(number % len(self))
+
+
+class Lines:
+    """The batches of `lines`; its `len` is how many there are in one pass through the text."""
+
+    def __init__(self, text: str, vocabulary: Vocabulary, batch_size: int, seed: int | None):
+        rows = sorted(segments(text, vocabulary, by_line=True), key=len)
+        if not rows:
+            raise ValueError("the corpus must have at least one line that is not empty; it has none")
+        if batch_size < 1:
+            raise ValueError(f"`batch_size` must be a positive integer. Received: batch_size={batch_size!r}")
+        starts = range(0, len(rows), batch_size)
+        self._batches = [padded(rows[start : start + batch_size], vocabulary) for start in starts]
+        self._seed = seed
+        self._passes = itertools.count()
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def once(self) -> "tf.data.Dataset":
+        """Returns one pass, in another order each time it is read."""
+        import tensorflow as tf
+
+        dataset = self._dataset(lambda: self._in_order(next(self._passes)))
+        return dataset.apply(tf.data.experimental.assert_cardinality(len(self)))
+
+    def from_batch(self, number: int) -> "tf.data.Dataset":
+        """Returns pass after pass without end, from this batch on, counted from the first of the first pass."""
+
+        def without_end() -> Iterator[tuple[np.ndarray, ...]]:
+            first, place = divmod(number, len(self))
+            yield from itertools.islice(self._in_order(first), place, None)
+            for later in itertools.count(first + 1):
+                yield from self._in_order(later)
+
+        return self._dataset(without_end)
+
+    def _in_order(self, number: int) -> Iterator[tuple[np.ndarray, ...]]:
+        """Yields the batches of a pass: its number and the seed give their order, whatever was read before."""
+        order = np.arange(len(self))
+        if self._seed is not None:
+            np.random.default_rng([self._seed % 2**64, number]).shuffle(order)
+        return (self._batches[index] for index in order)
+
+    def _dataset(self, batches: Callable[[], Iterator[tuple[np.ndarray, ...]]]) -> "tf.data.Dataset":
+        import tensorflow as tf
+
+        kinds = (tf.int32, tf.int32, tf.float32)
+        signature = tuple(tf.TensorSpec((None, None), kind) for kind in kinds)
+        return _prefetched(tf.data.Dataset.from_generator(batches, output_signature=signature))
+
+
+def contiguous_rows(
+    ids: np.ndarray, vocabulary: Vocabulary, batch_size: int, length: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns inputs and targets, `(batch_size, batches * length)`, each row a stream that begins with `<s>`."""
+    for name, value in (("batch_size", batch_size), ("length", length)):
+        if value < 1:
+            raise ValueError(f"`{name}` must be a positive integer. Received: {name}={value!r}")
+    columns = len(ids) // (batch_size * length) * length
+    if columns == 0:
+        raise ValueError(
+            f"the corpus must have at least batch_size * length = {batch_size} * {length} = {batch_size * length} "
+            f"tokens; this one has {len(ids)}: use a longer text, or a smaller `batch_size` or `length`"
+        )
+    targets = ids[: batch_size * columns].reshape(batch_size, columns)
+    inputs = np.concatenate([np.full((batch_size, 1), vocabulary.start_id, np.int32), targets[:, :-1]], axis=1)
+    return inputs, targets
 
 
 def _prefetched(dataset: "tf.data.Dataset") -> "tf.data.Dataset":

@@ -10,7 +10,11 @@ import shlex
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from keras_seq.corpora import Corpus
+    from keras_seq.vocabulary import Vocabulary
 
 FORMATS = ("tflite", "saved_model", "all")
 SPLITS = ("held_out", "validation", "test", "train")
@@ -100,6 +104,22 @@ def build_parser(parser_class: type[argparse.ArgumentParser] = argparse.Argument
     length = train.add_mutually_exclusive_group()
     length.add_argument("--epochs", type=int)
     length.add_argument("--minutes", type=float, help="train for this long (default: 3)")
+    train.add_argument(
+        "--warmup", type=float, default=0.0, help="share of the run over which the rate rises (default: 0)"
+    )
+    train.add_argument(
+        "--optimizer", default="adam", help="Keras's name of it: adam, adamw, sgd, rmsprop (default: adam)"
+    )
+    train.add_argument("--weight_decay", type=float, help="share of each weight a step takes away, at learning rate 1")
+    train.add_argument("--ema_momentum", type=float, help="average the weights over the steps, such as 0.999")
+    train.add_argument(
+        "--on_divergence",
+        choices=("stop", "rollback"),
+        default="stop",
+        help="when loss or gradient are no numbers: stop, or go back to the last checkpoint at half the rate",
+    )
+    train.add_argument("--tensorboard", action="store_true", help="log to RUN/tensorboard too (needs tensorboard)")
+    train.add_argument("--resume", action="store_true", help="go on with the run of --run, which was cut off")
     train.add_argument("--seed", type=int, default=0)
     train.set_defaults(command=_train)
 
@@ -131,6 +151,19 @@ def build_parser(parser_class: type[argparse.ArgumentParser] = argparse.Argument
         "--split", default="held_out", choices=SPLITS, help="held_out is validation and test together"
     )
     evaluate.set_defaults(command=_evaluate)
+
+    gradients = add_command(
+        "gradients", help="see gradients explode and be clipped, or how far back a run's loss reaches"
+    )
+    gradients.add_argument(
+        "--run", action="append", help="run directory; may be given several times: show how far back"
+    )
+    gradients.add_argument("--lags", type=int, default=100, help="how far back to look, in steps (default: 100)")
+    gradients.add_argument(
+        "--output", default="gradients", help="directory for pictures and tables (default: gradients)"
+    )
+    gradients.add_argument("--seed", type=int, default=0)
+    gradients.set_defaults(command=_gradients)
 
     export = add_command("export", help="write a .tflite and a SavedModel of a run")
     export.add_argument("--run", required=True)
@@ -189,9 +222,16 @@ def _demo(arguments: argparse.Namespace) -> None:
 
 def _train(arguments: argparse.Namespace) -> None:
     from keras_seq.corpora import load_corpus
-    from keras_seq.runs import refuse_existing
+    from keras_seq.runs import load_settings, refuse_existing
     from keras_seq.vocabulary import Level, Vocabulary
 
+    if arguments.resume:
+        if not arguments.run:
+            raise ValueError("--resume needs the run to go on with: give it as --run=DIRECTORY")
+        directory = Path(arguments.run)
+        vocabulary, config = load_settings(directory)
+        _run_training(directory, load_corpus(config["corpus"]), vocabulary, config, resume=True)
+        return
     source = _corpus_source(arguments.corpus or ["agreement"])
     corpus = load_corpus(source)
     directory = Path(arguments.run or f"runs/{corpus.name}")
@@ -204,7 +244,7 @@ def _train(arguments: argparse.Namespace) -> None:
     clipping = {name: getattr(arguments, name) for name in ("clipnorm", "global_clipnorm", "clipvalue")}
     if not any(value is not None for value in clipping.values()):
         clipping["clipnorm"] = 1.0
-    config: dict[str, Any] = {
+    config = {
         "corpus": source,
         "by_line": by_line,
         "cell": arguments.cell,
@@ -218,13 +258,27 @@ def _train(arguments: argparse.Namespace) -> None:
         "epochs": arguments.epochs,
         "minutes": None if arguments.epochs is not None else (3.0 if arguments.minutes is None else arguments.minutes),
         "seed": arguments.seed,
+        **{name: getattr(arguments, name) for name in ("warmup", "optimizer", "weight_decay", "ema_momentum")},
+        **{name: getattr(arguments, name) for name in ("on_divergence", "tensorboard")},
     }
+    _run_training(directory, corpus, vocabulary, config)
+
+
+def _run_training(
+    directory: Path, corpus: "Corpus", vocabulary: "Vocabulary", config: dict[str, Any], resume: bool = False
+) -> None:
+    from keras_seq.runs import CHECKPOINT
     from keras_seq.training_run import train
 
+    name = shlex.quote(str(directory))
     print(f"{corpus.name}: {len(corpus.train):,} characters to learn from, a vocabulary of {len(vocabulary)} tokens")
-    run = train(directory, corpus, vocabulary, config)
-    name = shlex.quote(str(run.directory))
-    print(f"run directory: {run.directory}\n\nNext:")
+    try:
+        train(directory, corpus, vocabulary, config, resume=resume)
+    except KeyboardInterrupt:
+        if (directory / CHECKPOINT).exists():
+            print(f"\nthe finished epochs are saved; to go on: keras-seq train --run={name} --resume", file=sys.stderr)
+        raise
+    print(f"run directory: {directory}\n\nNext:")
     print(
         f"  keras-seq sample --run={name} --seed=7\n  keras-seq evaluate --run={name}\n  keras-seq export --run={name}"
     )
@@ -299,6 +353,33 @@ def _evaluate(arguments: argparse.Namespace) -> None:
 
         evaluation = evaluate(run.model, run.vocabulary, text, by_line)
     print(f"{corpus.name}, {arguments.split}: {evaluation}")
+
+
+def _gradients(arguments: argparse.Namespace) -> None:
+    from keras_seq.explosion import explosions
+    from keras_seq.gradient_flow import run_flow, write_flow
+    from keras_seq.plots import plot_explosions, plot_gradient_flow
+
+    output = Path(arguments.output)
+    output.mkdir(parents=True, exist_ok=True)
+    if not arguments.run:
+        runs = []
+        for run in explosions(arguments.seed):
+            print(run, flush=True)
+            runs.append(run)
+        plot_explosions(runs, output / "explosion.png")
+        print(f"the norms by step: {output / 'explosion.png'}")
+        return
+    curves: dict[str, Any] = {}
+    for name in arguments.run:
+        curves |= run_flow(Path(name), arguments.lags, arguments.seed)
+    write_flow(curves, output / "gradient_flow.csv")
+    plot_gradient_flow(curves, output / "gradient_flow.png")
+    shown = [lag for lag in (0, 1, 2, 5, 10, 20, 50, 100) if lag <= arguments.lags]
+    print(f"{'k':<40}" + "".join(f"{lag:>9}" for lag in shown))
+    for name, norms in curves.items():
+        print(f"{name:<40}" + "".join(f"{norms[lag]:>9.1e}" for lag in shown))
+    print(f"{output / 'gradient_flow.png'}, {output / 'gradient_flow.csv'}")
 
 
 def _export(arguments: argparse.Namespace) -> None:

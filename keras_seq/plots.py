@@ -1,4 +1,4 @@
-"""Pictures: learning curves, agreement by distance, a GRU's gates over a sentence."""
+"""Pictures: learning curves, norms of gradients, agreement by distance, a GRU's gates over a sentence."""
 
 import csv
 from collections.abc import Mapping, Sequence
@@ -9,22 +9,43 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure  # Not pyplot: it needs a display, and would change the user's own backend.
 from matplotlib.ticker import MaxNLocator
 
+from keras_seq.explosion import Explosion
 from keras_seq.gru import Gates
 
 
-def plot_history(history: Path, picture: Path) -> None:
-    """Draws training and validation loss by epoch, in nats a token, from a `history.csv`."""
-    with history.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    figure, axes = _figure(7, 4)
-    epochs = [int(row["epoch"]) + 1 for row in rows]
+def plot_history(history: Path, steps: Path, picture: Path) -> None:
+    """Draws a run: training and validation loss by epoch, in nats a token; below, by step, norms and learning rate.
+
+    Args:
+        history: the `history.csv`.
+        steps: the `steps.csv`.
+        picture: the `.png` to write.
+    """
+    figure = Figure(figsize=(7, 9), layout="constrained")
+    panels: list[Axes] = list(figure.subplots(3))
+    by_epoch, by_step = _columns(history), _columns(steps)
     for column, label in (("nats", "training"), ("val_nats", "validation")):
-        axes.plot(epochs, [float(row[column]) for row in rows], marker="o", markersize=3, label=label)
-    axes.set(xlabel="epoch", ylabel="nats a token")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.grid(alpha=0.3)
-    axes.legend()
+        panels[0].plot(by_epoch["epoch"] + 1, by_epoch[column], marker="o", markersize=3, label=label)
+    panels[0].set(xlabel="epoch", ylabel="nats a token")
+    panels[0].xaxis.set_major_locator(MaxNLocator(integer=True))
+    for column, label in (("gradient_norm", "gradient"), ("clipped_norm", "after clipping")):
+        panels[1].plot(by_step[column], linewidth=0.6, label=label)
+    panels[1].set(xlabel="step", ylabel="norm", yscale="log")
+    panels[2].plot(by_step["parameter_norm"], label="norm of the weights")
+    rate = panels[2].twinx()
+    rate.plot(by_step["learning_rate"], color="tab:green", label="learning rate (right)")
+    panels[2].set(xlabel="step")
+    rate.legend(loc="upper right")
+    for axes in panels:
+        axes.grid(alpha=0.3)
+        axes.legend(loc="upper left" if axes is panels[2] else "best")
     _save(figure, picture)
+
+
+def _columns(table: Path) -> dict[str, np.ndarray]:
+    with table.open(encoding="utf-8", newline="") as file:
+        header, *rows = csv.reader(file)
+    return dict(zip(header, np.array(rows, float).T, strict=True))
 
 
 def plot_agreement(distances: Sequence[int], accuracies: Mapping[str, Sequence[float]], picture: Path) -> None:
@@ -92,3 +113,52 @@ def _figure(width: float, height: float) -> tuple[Figure, Axes]:
 
 def _save(figure: Figure, picture: Path) -> None:
     figure.savefig(picture, dpi=130)
+
+
+def plot_gradient_flow(curves: Mapping[str, np.ndarray], picture: Path) -> None:
+    """Draws the norm of the loss's gradient with respect to the state, by its age, on a logarithmic scale.
+
+    Args:
+        curves: norms by lag, from `gradient_flow`, for each model; one that ends in "untrained" is dashed, in the colour
+            of the one before it.
+        picture: the `.png` to write.
+    """
+    figure, axes = _figure(8, 5)
+    for name, norms in curves.items():
+        untrained = name.endswith("untrained")
+        color = axes.lines[-1].get_color() if untrained and axes.lines else None
+        axes.plot(np.maximum(norms, 1e-30), label=name, color=color, linestyle="--" if untrained else "-")
+    axes.set(
+        xlabel="k: age of the state, in steps",
+        ylabel="norm of the gradient of the loss at T\nwith respect to the state at T - k",
+        yscale="log",
+        title="how far back the loss reaches",
+    )
+    axes.grid(alpha=0.3)
+    axes.legend()
+    _save(figure, picture)
+
+
+def plot_explosions(runs: Sequence[Explosion], picture: Path) -> None:
+    """Draws the gradient's norm by step, with and without clipping.
+
+    Args:
+        runs: from `explosions`.
+        picture: the `.png` to write.
+    """
+    figure, axes = _figure(8, 5)
+    for run in runs:
+        label = f"{run.activation}, {', '.join(run.clipping) or 'nothing clipped'}"
+        (line,) = axes.plot(run.norms, label=label, linestyle="-" if run.clipping else "--")
+        if run.end:
+            last = [place for place, norm in enumerate(run.norms) if np.isfinite(norm)][-1]
+            axes.plot(last, run.norms[last], marker="x", markersize=10, color=line.get_color())
+    axes.set(
+        xlabel="step",
+        ylabel="norm of the gradient, before clipping",
+        yscale="log",
+        title="SimpleRNN: exploding gradients (x: no number any more), and the cure",
+    )
+    axes.grid(alpha=0.3)
+    axes.legend()
+    _save(figure, picture)

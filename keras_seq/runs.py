@@ -3,11 +3,15 @@
 model.keras     the model with the fewest nats a token on the validation text
 vocab.txt       its vocabulary
 config.json     what was trained on what, and how
-history.csv     by epoch: `nats` and `val_nats`, in nats a token, beside Keras's own `loss` and `val_loss`
-history.png     the same as a picture
+history.csv     by epoch: `nats` and `val_nats`, in nats a token, beside Keras's own `loss` and `val_loss`; the norms of the
+                gradients, the share of clipped steps, the learning rate (see `GradientNorms`)
+steps.csv       by step: norms and learning rate
+history.png     both as a picture
+checkpoint.npz  what an unfinished run goes on from
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +23,7 @@ if TYPE_CHECKING:
     import keras
 
 MODEL, VOCABULARY, CONFIG, HISTORY = "model.keras", "vocab.txt", "config.json", "history.csv"
+STEPS, CHECKPOINT = "steps.csv", "checkpoint.npz"
 
 
 class TrainingError(RuntimeError):
@@ -67,21 +72,7 @@ def load_run(directory: Path) -> Run:
     Raises:
         RunError: it is not a run directory, a file in it is missing or damaged, or its parts do not fit together.
     """
-    missing = [name for name in (MODEL, VOCABULARY, CONFIG) if not (directory / name).is_file()]
-    if missing:
-        raise RunError(
-            f"{directory} is not a run directory: it has no {', '.join(missing)}; make one with keras-seq train"
-        )
-    try:
-        vocabulary = Vocabulary.load(directory / VOCABULARY)
-    except ValueError as error:
-        raise RunError(f"the vocabulary is damaged: {error}") from error
-    try:
-        config = json.loads((directory / CONFIG).read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise RunError(f"{directory / CONFIG} is damaged: {error}") from error
-    if not isinstance(config, dict) or not {"corpus", "by_line"} <= config.keys():
-        raise RunError(f"{directory / CONFIG} is damaged: it must hold a JSON object with `corpus` and `by_line`")
+    vocabulary, config = load_settings(directory, also=(MODEL,))
     import keras
 
     import keras_seq.gru  # noqa: F401  (registers the layers that the file names)
@@ -97,3 +88,31 @@ def load_run(directory: Path) -> Run:
             "tokens; the two are not of one run"
         )
     return Run(directory, model, vocabulary, config)
+
+
+def load_settings(directory: Path, also: Sequence[str] = ()) -> tuple[Vocabulary, dict[str, Any]]:
+    """Returns the vocabulary and the configuration of a run, finished or not.
+
+    Args:
+        directory: the run directory.
+        also: other files that must be there.
+
+    Raises:
+        RunError: as for `load_run`.
+    """
+    missing = [name for name in (*also, VOCABULARY, CONFIG) if not (directory / name).is_file()]
+    if missing:
+        raise RunError(
+            f"{directory} is not a run directory: it has no {', '.join(missing)}; make one with keras-seq train"
+        )
+    try:
+        vocabulary = Vocabulary.load(directory / VOCABULARY)
+    except ValueError as error:
+        raise RunError(f"the vocabulary is damaged: {error}") from error
+    try:
+        config = json.loads((directory / CONFIG).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise RunError(f"{directory / CONFIG} is damaged: {error}") from error
+    if not isinstance(config, dict) or not {"corpus", "by_line"} <= config.keys():
+        raise RunError(f"{directory / CONFIG} is damaged: it must hold a JSON object with `corpus` and `by_line`")
+    return vocabulary, config

@@ -53,10 +53,13 @@ def is_stateful(model: keras.Model) -> bool:
     return any(layer.stateful for layer in _recurrent_layers(model))
 
 
+def carried_states(model: keras.Model) -> list[keras.Variable]:
+    """Returns the variables in which stateful layers carry their states; they are not among the model's own."""
+    return [state for layer in _recurrent_layers(model) if layer.stateful for state in tree.flatten(layer.states)]
+
+
 def reset_states(model: keras.Model) -> None:
     """Sets the carried state of every recurrent layer to zero."""
-    for layer in _recurrent_layers(model):
-        if layer.stateful:
-            # Keras's own reset_state fails on the nested states of stacked cells.
-            for state in tree.flatten(layer.states):
-                state.assign(ops.zeros_like(state))
+    # Keras's own reset_state fails on the nested states of stacked cells.
+    for state in carried_states(model):
+        state.assign(ops.zeros_like(state))

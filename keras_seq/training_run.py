@@ -1,82 +1,203 @@
 """One training run from a corpus to a run directory: what `keras-seq train` and the demo do."""
 
+import csv
+import hashlib
 import math
 import shutil
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import keras
 
-from keras_seq.batches import lines, streams
+from keras_seq.batches import Lines, Streams, lines, streams
+from keras_seq.checkpoint import Checkpoint
 from keras_seq.corpora import Corpus
+from keras_seq.files import replacing
+from keras_seq.gradients import GradientNorms, threshold_range
 from keras_seq.models import language_model
 from keras_seq.plots import plot_history
-from keras_seq.runs import HISTORY, MODEL, Run, TrainingError, create_run, load_run
+from keras_seq.runs import CHECKPOINT, HISTORY, MODEL, STEPS, Run, create_run, load_run
 from keras_seq.stateful import stateful_copy
-from keras_seq.training import CarriedState, CosineSchedule, KeepBest, StopWhenNotFinite, compile_model
+from keras_seq.training import (
+    CarriedState,
+    CosineSchedule,
+    Diverged,
+    KeepBest,
+    RollBack,
+    StopWhenNotFinite,
+    compile_model,
+)
 from keras_seq.vocabulary import Vocabulary
 
 _ENDLESS = 1_000_000  # epochs of a run that its minutes end
+# A pass through a long text is several epochs of `fit`, so that it is evaluated, and saved, every few minutes.
+LONGEST_EPOCH = 1000  # batches
+DEFAULTS: dict[str, Any] = {
+    "warmup": 0.0,
+    "optimizer": "adam",
+    "weight_decay": None,
+    "ema_momentum": None,
+    "on_divergence": "stop",
+    "tensorboard": False,
+}
 
 
-def train(directory: Path, corpus: Corpus, vocabulary: Vocabulary, config: dict[str, Any]) -> Run:
+def train(
+    directory: Path, corpus: Corpus, vocabulary: Vocabulary, config: dict[str, Any], *, resume: bool = False
+) -> Run:
     """Trains a language model and keeps the one with the fewest nats a token on the validation text.
 
-    Returns:
-        The run, as loaded from the directory.
+    A run that is cut off at any moment goes on from its last finished epoch, and ends as if it had not been.
 
     Args:
         directory: the run directory to make.
         corpus: what to learn from, and what to watch the training with.
         vocabulary: of the corpus.
         config: `cell`, `units`, `embedding_dim`, `dropout`, `batch_size`, `length`, `learning_rate`, `clipping`, `by_line`, `seed`,
-            and either `epochs` or `minutes`.
+            either `epochs` (passes through the text) or `minutes`, and what of `DEFAULTS` is to be otherwise.
+        resume: goes on with the run in the directory; the other arguments are its own.
+
+    Returns:
+        The run, as loaded from the directory.
 
     Raises:
         ValueError: a number is out of range, the corpus is too short, or the directory is taken; nothing is made.
-        TrainingError: the loss is no longer finite, or the training diverged; unless an epoch was of use, nothing is left.
+        TrainingError: the training diverged (unless an epoch was of use, nothing is left); a checkpoint cannot be
+            written, or read, or is of another corpus.
     """
-    keras.utils.set_random_seed(config["seed"] % 2**32)
-    batch_size = config["batch_size"]
-    model = language_model(
-        len(vocabulary), config["cell"], config["units"], config["embedding_dim"], dropout=config["dropout"]
-    )
-    schedule = CosineSchedule(epochs=config["epochs"], minutes=config["minutes"])
-    callbacks: list[keras.callbacks.Callback] = [schedule, StopWhenNotFinite()]
-    if config["by_line"]:
-        training = lines(corpus.train, vocabulary, batch_size, seed=config["seed"])
+    settings = {**DEFAULTS, **config}
+    batch_size, length = settings["batch_size"], settings["length"]
+    model = untrained_model(len(vocabulary), settings)
+    if settings["by_line"]:
+        batches: Lines | Streams = Lines(corpus.train, vocabulary, batch_size, settings["seed"])
         validation = lines(corpus.validation, vocabulary, batch_size, seed=None)
         trained = model
     else:
-        training = streams(corpus.train, vocabulary, batch_size, config["length"])
-        validation = _validation_streams(corpus.validation, vocabulary, batch_size, config["length"])
+        batches = Streams(corpus.train, vocabulary, batch_size, length)
+        validation = _validation_streams(corpus.validation, vocabulary, batch_size, length)
         trained = stateful_copy(model, batch_size)
-        callbacks.insert(0, CarriedState())
-    compile_model(trained, config["learning_rate"], **config["clipping"])
-    create_run(directory, vocabulary, config)
-    keep_best = KeepBest(model, directory / MODEL)
+    steps = min(len(batches), LONGEST_EPOCH)
+    epochs = None if settings["epochs"] is None else math.ceil(settings["epochs"] * len(batches) / steps)
+    schedule = CosineSchedule(epochs=epochs, minutes=settings["minutes"], warmup=settings["warmup"])
+    compile_model(
+        trained,
+        settings["learning_rate"],
+        **settings["clipping"],
+        optimizer=settings["optimizer"],
+        weight_decay=settings["weight_decay"],
+        ema_momentum=settings["ema_momentum"],
+    )
+    if not resume:
+        create_run(directory, vocabulary, config)
+    keep_best, norms = KeepBest(model, directory / MODEL), GradientNorms(directory / STEPS)
+    belongs_to = {"vocabulary": vocabulary.sha256, "corpus": hashlib.sha256(corpus.train.encode()).hexdigest()}
+    checkpoint = Checkpoint(directory / CHECKPOINT, {"schedule": schedule, "best": keep_best}, belongs_to)
+    if resume:
+        checkpoint.load()
+        for half_written in directory.glob(".partial-*"):
+            half_written.unlink()
+        for name in (HISTORY, STEPS):
+            _forget_epochs(directory / name, checkpoint.epoch)
+    goes_back = settings["on_divergence"] == "rollback"
+    callbacks: list[keras.callbacks.Callback] = [
+        CarriedState(len(batches)),
+        schedule,
+        norms,
+        RollBack(checkpoint, schedule) if goes_back else StopWhenNotFinite(),
+        keep_best,
+    ]
+    if settings["ema_momentum"] is not None:
+        callbacks.append(keras.callbacks.SwapEMAWeights())
+    if settings["tensorboard"]:
+        callbacks.append(keras.callbacks.TensorBoard(directory / "tensorboard", write_graph=False, update_freq=1))
+    log = keras.callbacks.CSVLogger(str(directory / HISTORY), append=resume)
     worst = 2 * math.log(len(vocabulary))  # nats a token: twice those of a uniform guess
-    callbacks += [keep_best, keras.callbacks.CSVLogger(str(directory / HISTORY))]
     try:
         trained.fit(
-            training,
+            batches.from_batch(checkpoint.epoch * steps),
             validation_data=validation,
-            epochs=config["epochs"] or _ENDLESS,
-            callbacks=callbacks,
-            shuffle=False,  # The dataset has its own order.
-            verbose=1 if sys.stdout.isatty() else 2,
+            initial_epoch=checkpoint.epoch,
+            epochs=epochs or _ENDLESS,
+            steps_per_epoch=steps,
+            shuffle=False,  # The data has its own order.
+            callbacks=[*callbacks, log, Progress(epochs), checkpoint],
+            verbose=0,
         )
         if keep_best.best > worst:
-            raise TrainingError(
+            raise Diverged(
                 f"the training diverged: {keep_best.best:.4g} nats a token on the validation text, where knowing nothing "
                 f"costs {math.log(len(vocabulary)):.4g}; clip the gradients lower, or lower the learning rate"
             )
-    finally:
+    except Diverged:
         if keep_best.best > worst:  # Without a model it is no run, and would stand in the way of the next.
             shutil.rmtree(directory)
-    plot_history(directory / HISTORY, directory / "history.png")
+        raise
+    (directory / CHECKPOINT).unlink()
+    least, most = threshold_range(norms.norms)
+    print(f"thresholds of --global_clipnorm worth trying, by this run's gradients: {least:.2g} to {most:.2g}")
+    plot_history(directory / HISTORY, directory / STEPS, directory / "history.png")
     return load_run(directory)
+
+
+def untrained_model(vocabulary_size: int, config: dict[str, Any]) -> keras.Model:
+    """Returns the model of a run as it was before its first step; sets the random seed of all that follows."""
+    keras.utils.set_random_seed(config["seed"] % 2**32)
+    return language_model(
+        vocabulary_size, config["cell"], config["units"], config["embedding_dim"], dropout=config["dropout"]
+    )
+
+
+def _forget_epochs(log: Path, first: int) -> None:
+    """Drops the rows of epochs that are trained again, from `first` on."""
+    if not log.exists():
+        return
+    with log.open(newline="", encoding="utf-8") as file:
+        header, *rows = csv.reader(file)
+    place = header.index("epoch")
+    # A row that was cut off is shorter, and belongs to an epoch that was not finished.
+    kept = [row for row in rows if len(row) == len(header) and int(row[place]) < first]
+    with replacing(log) as partial, partial.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([header, *kept])
+
+
+class Progress(keras.callbacks.Callback):
+    """Prints a line an epoch, and on a terminal where the epoch is.
+
+    Args:
+        epochs: of the run; None where its minutes end it.
+    """
+
+    def __init__(self, epochs: int | None):
+        super().__init__()
+        self._of = "" if epochs is None else f"/{epochs}"
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        """Starts the clock."""
+        self._name, self._start, self._told = f"epoch {epoch + 1}{self._of}", time.monotonic(), time.monotonic()
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        """Says where it is."""
+        if sys.stdout.isatty() and time.monotonic() - self._told > 0.5:
+            self._told = time.monotonic()
+            nats = (logs or {}).get("nats", math.nan)
+            print(
+                f"\r{self._name}: batch {batch + 1}/{self.params['steps']}, {nats:.4f} nats a token ",
+                end="",
+                flush=True,
+            )
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Says what came of it."""
+        values = logs or {}
+        seconds = time.monotonic() - self._start
+        print(
+            f"{chr(13) if sys.stdout.isatty() else ''}{self._name}: {values['nats']:.4f} nats a token, "
+            f"validation {values['val_nats']:.4f}; gradient norm {values['gradient_norm']:.3g}, "
+            f"{values['clipped']:.0%} of the steps clipped; {seconds:.0f} s",
+            flush=True,
+        )
 
 
 def _validation_streams(text: str, vocabulary: Vocabulary, batch_size: int, length: int) -> Any:

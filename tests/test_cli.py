@@ -35,7 +35,7 @@ def folder(tmp_path_factory):
 
 
 def test_a_run_directory_is_whole(folder):
-    names = {"config.json", "export", "history.csv", "history.png", "model.keras", "vocab.txt"}
+    names = {"config.json", "export", "history.csv", "history.png", "model.keras", "steps.csv", "vocab.txt"}
     assert {path.name for path in (folder / "fox").iterdir()} == names
 
 
@@ -61,6 +61,14 @@ def test_several_texts_stops_and_beams(folder):
     assert not {"o", "z"} & set(together.stdout)
     beams = keras_seq("sample", source, *options, "--num_beams=3", "--length_penalty=0.5", cwd=folder)
     assert beams.stdout.startswith("the ")
+
+
+def test_gradients_of_a_run(folder):
+    answer = keras_seq("gradients", "--run=fox", "--lags=20", "--output=flow", cwd=folder)
+    assert answer.returncode == 0, answer.stderr
+    assert "fox, gru, untrained" in answer.stdout
+    assert sorted(path.name for path in (folder / "flow").iterdir()) == ["gradient_flow.csv", "gradient_flow.png"]
+    assert len((folder / "flow" / "gradient_flow.csv").read_text().splitlines()) == 22
 
 
 def test_run_and_tflite_evaluate_alike(folder):

@@ -4,8 +4,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
+from keras_seq.explosion import Explosion
 from keras_seq.gru import Gates
-from keras_seq.plots import plot_agreement, plot_gates, plot_history
+from keras_seq.plots import plot_agreement, plot_explosions, plot_gates, plot_gradient_flow, plot_history
 
 DPI = 130
 
@@ -32,18 +33,47 @@ def history(path, rows):
     return path
 
 
+def steps(path, count):
+    header = "epoch,step,gradient_norm,clipped_norm,parameter_norm,learning_rate\n"
+    rows = (f"0,{step},{2 + step % 7},{1 + step % 3},{30 + step / 100},{0.01 / (step + 1)}\n" for step in range(count))
+    path.write_text(header + "".join(rows), "utf-8")
+    return path
+
+
 def test_history(tmp_path):
-    plot_history(history(tmp_path / "history.csv", [(3.1, 3.2), (2.5, 2.7), (2.2, 2.6)]), tmp_path / "one.png")
-    plot_history(history(tmp_path / "other.csv", [(3.1, 3.2), (2.9, 2.9), (2.2, 2.9)]), tmp_path / "other.png")
-    one, other = read(tmp_path / "one.png", 7, 4), read(tmp_path / "other.png", 7, 4)
+    by_step = steps(tmp_path / "steps.csv", 90)
+    for name, last in (("one", 2.6), ("other", 2.9)):
+        rows = [(3.1, 3.2), (2.5, 2.7), (2.2, last)]
+        plot_history(history(tmp_path / f"{name}.csv", rows), by_step, tmp_path / f"{name}.png")
+    one, other = read(tmp_path / "one.png", 7, 9), read(tmp_path / "other.png", 7, 9)
     assert (one != other).any()
     for color in ("C0", "C1"):  # a curve for training, one for validation
         assert share(one, color) > 0.0005
 
 
 def test_history_of_one_epoch(tmp_path):
-    plot_history(history(tmp_path / "history.csv", [(3.1, 3.2)]), tmp_path / "history.png")
-    read(tmp_path / "history.png", 7, 4)
+    table = history(tmp_path / "history.csv", [(3.1, 3.2)])
+    plot_history(table, steps(tmp_path / "steps.csv", 1), tmp_path / "history.png")
+    read(tmp_path / "history.png", 7, 9)
+
+
+def test_gradient_flow(tmp_path):
+    lags = np.arange(100)
+    plot_gradient_flow({"gru": 0.9**lags, "gru, untrained": 0.3**lags}, tmp_path / "flow.png")
+    pixels = read(tmp_path / "flow.png", 8, 5)
+    assert share(pixels, "C0") > 0.001  # one color for both
+    assert share(pixels, "C1") == 0
+
+
+def test_explosions(tmp_path):
+    runs = [
+        Explosion("relu", {}, [1.0, 30.0, 4000.0, np.nan], np.nan, "the gradient's norm became nan"),
+        Explosion("relu", {"global_clipnorm": 1.0}, [1.0, 2.0, 1.5, 1.1], 2.0, ""),
+    ]
+    plot_explosions(runs, tmp_path / "explosion.png")
+    pixels = read(tmp_path / "explosion.png", 8, 5)
+    assert share(pixels, "C0") > 0.0005
+    assert share(pixels, "C1") > 0.0005
 
 
 def test_agreement(tmp_path):

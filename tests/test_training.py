@@ -7,11 +7,15 @@ import pytest
 
 import keras_seq as ks
 from keras_seq import training
+from keras_seq.batches import Streams
+from keras_seq.checkpoint import Checkpoint
+from keras_seq.gradients import GradientNorms
 from keras_seq.stateful import stateful_copy
 from keras_seq.training import (
     CarriedState,
     CosineSchedule,
     KeepBest,
+    RollBack,
     StopWhenNotFinite,
     TrainingError,
     compile_model,
@@ -147,7 +151,9 @@ def test_a_loss_that_is_no_number_ends_the_run():
     model = small_model()
     compile_model(model)
     model.get_layer("logits").bias.assign(np.full(len(VOCABULARY), np.nan))
-    with pytest.raises(TrainingError, match="the loss became nan at batch 1 of the epoch"):
+    with pytest.raises(
+        TrainingError, match="the loss became nan at batch 1 of epoch 1: the gradients exploded, and nothing clips them"
+    ):
         model.fit(data(), epochs=1, verbose=0, callbacks=[StopWhenNotFinite()])
 
 
@@ -162,7 +168,7 @@ def test_keep_best_keeps_the_epoch_with_the_lowest_validation_loss(tmp_path):
     keep.set_model(trained)
     for epoch, loss in enumerate([3.0, 1.0, 2.0, math.nan, 1.0]):
         filled(trained, epoch)
-        keep.on_epoch_end(epoch, {"loss": 0.0, "val_nats": loss})
+        keep.on_test_end({"loss": 0.0, "nats": loss})
         assert [file.name for file in tmp_path.iterdir()] == ["model.keras"]
     assert keep.best == 1.0
     for model in (best, keras.saving.load_model(path)):
@@ -213,3 +219,113 @@ def test_carried_state_starts_each_epoch_and_each_evaluation_from_zero():
     states = States()
     model.fit(data(), epochs=2, verbose=0, validation_data=data(), callbacks=[CarriedState(), states])
     assert states.zero == [True, False, False, False] * 4  # four batches: training, validation, training, validation
+
+
+def test_the_state_is_carried_over_epochs_of_fit_that_are_no_whole_pass_and_over_validation():
+    model = stateful_copy(small_model(), batch_size=4)
+    compile_model(model)
+    seen = []
+
+    class States(keras.callbacks.Callback):
+        def on_train_batch_begin(self, batch, logs=None):
+            seen.append(self.model.get_layer("gru_0").states[0].numpy())
+
+        def on_train_batch_end(self, batch, logs=None):
+            self.last = self.model.get_layer("gru_0").states[0].numpy()
+
+        def on_epoch_end(self, epoch, logs=None):
+            np.testing.assert_array_equal(self.model.get_layer("gru_0").states[0].numpy(), self.last)
+
+    endless = Streams(TEXT, VOCABULARY, 4, 30).from_batch(0)
+    options = {"validation_data": data(), "epochs": 3, "steps_per_epoch": 3, "shuffle": False, "verbose": 0}
+    model.fit(endless, callbacks=[CarriedState(batches=4), States()], **options)
+    assert [not state.any() for state in seen] == [True, False, False, False, True, False, False, False, True]
+
+
+def test_the_rate_rises_before_it_falls():
+    model, rates = small_model(), Rates()
+    compile_model(model, learning_rate=0.01)
+    model.fit(data(), epochs=2, verbose=0, callbacks=[CosineSchedule(epochs=2, warmup=0.5), rates])
+    assert rates.seen[:5] == pytest.approx([0, 0.0025, 0.005, 0.0075, 0.01])
+    assert rates.seen[5:] == pytest.approx(
+        [0.01 * math.cos(math.pi / 2 * part / 4) ** 2 for part in (1, 2, 3)], rel=1e-5
+    )
+    with pytest.raises(ValueError, match="`warmup` must be a share"):
+        CosineSchedule(epochs=2, warmup=1.0)
+
+
+def test_a_run_that_goes_on_has_the_rate_of_its_place():
+    model, rates = small_model(), Rates()
+    compile_model(model, learning_rate=0.01)
+    model.fit(data(), initial_epoch=1, epochs=2, verbose=0, callbacks=[CosineSchedule(epochs=2), rates])
+    assert rates.seen[0] == pytest.approx(0.005)
+
+
+class Poison(keras.callbacks.Callback):
+    """Makes weights that are no numbers, so many times, at batch 1 of epoch 1."""
+
+    def __init__(self, times):
+        super().__init__()
+        self.times = times
+
+    def on_train_batch_begin(self, batch, logs=None):
+        if self.times and self.model.optimizer.iterations >= 5:
+            self.times -= 1
+            self.model.get_layer("logits").bias.assign(np.full(len(VOCABULARY), np.nan))
+
+
+def roll_back(path, times, length=30):
+    model, rates = small_model(), Rates()
+    compile_model(model, learning_rate=0.01)
+    checkpoint, schedule = Checkpoint(path / "checkpoint.npz"), CosineSchedule(epochs=3)
+    callbacks = [schedule, Poison(times), GradientNorms(), RollBack(checkpoint, schedule), rates, checkpoint]
+    history = model.fit(data(length=length), epochs=3, verbose=0, callbacks=callbacks).history
+    return model, schedule, rates, history
+
+
+def test_a_run_goes_back_to_its_last_checkpoint_and_on_at_half_the_rate(tmp_path, capsys):
+    model, schedule, rates, history = roll_back(tmp_path, times=1)
+    assert schedule.scale == 0.5
+    assert all(np.isfinite(weight).all() for weight in model.get_weights())
+    assert np.isfinite(history["loss"]).all()
+    assert model.optimizer.iterations == 12 - 2  # of twelve steps, those since the checkpoint were undone
+    full = [0.01 * math.cos(math.pi / 2 * batch / 12) ** 2 for batch in range(12)]
+    assert rates.seen[:6] == pytest.approx(full[:6], rel=1e-5)
+    assert rates.seen[6:] == pytest.approx([rate / 2 for rate in full[6:]], rel=1e-5)
+    assert "the gradient's norm became nan at batch 2 of epoch 2" in capsys.readouterr().out
+
+
+def test_a_run_that_cannot_be_saved_by_going_back_ends(tmp_path):
+    with pytest.raises(TrainingError, match="5 times at half the rate of before did not help"):
+        roll_back(tmp_path, times=99, length=3)
+
+
+def test_averaged_weights_are_kept_where_they_were_evaluated(tmp_path):
+    model = small_model()
+    compile_model(model, learning_rate=0.05, ema_momentum=0.9)
+    best = small_model()
+    keep = KeepBest(best, tmp_path / "model.keras")
+    callbacks = [keep, keras.callbacks.SwapEMAWeights()]
+    history = model.fit(data(), epochs=3, verbose=0, validation_data=data(), callbacks=callbacks).history
+    compile_model(best)
+    assert best.evaluate(data(), verbose=0)[1] == pytest.approx(min(history["val_nats"]), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"optimizer": "adamm"}, "`optimizer` must be one of Keras's"),
+        ({"weight_decay": -1.0}, "`weight_decay` must be positive"),
+        ({"ema_momentum": 1.0}, "`ema_momentum` must be between 0 and 1"),
+    ],
+)
+def test_what_the_optimizer_cannot_be_is_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        compile_model(small_model(), **arguments)
+
+
+def test_biases_do_not_decay():
+    model = small_model()
+    compile_model(model, optimizer="adamw", weight_decay=0.1)
+    used = {variable.path: model.optimizer._use_weight_decay(variable) for variable in model.trainable_variables}
+    assert {path for path, decays in used.items() if not decays} == {path for path in used if path.endswith("bias")}
