@@ -94,7 +94,10 @@ def build_parser(parser_class: type[argparse.ArgumentParser] = argparse.Argument
     train.add_argument("--cell", default="gru", choices=("gru", "simple_rnn", "lstm"))
     train.add_argument("--units", default="256", help="state size of each layer, such as 256 or 256,256")
     train.add_argument("--embedding_dim", type=int, default=128)
-    train.add_argument("--dropout", type=float, default=0.0)
+    train.add_argument(
+        "--dropout", type=float, default=0.0, help="share dropped after each recurrent layer (default: 0)"
+    )
+    train.add_argument("--embedding_dropout", type=float, default=0.0, help="share dropped after the embedding")
     train.add_argument("--batch_size", type=int, default=64)
     train.add_argument("--length", type=int, default=64, help="tokens of a stream in each batch")
     train.add_argument("--learning_rate", type=float, default=6e-3, help="at the start; it falls to 0 along a cosine")
@@ -112,6 +115,10 @@ def build_parser(parser_class: type[argparse.ArgumentParser] = argparse.Argument
     )
     train.add_argument("--weight_decay", type=float, help="share of each weight a step takes away, at learning rate 1")
     train.add_argument("--ema_momentum", type=float, help="average the weights over the steps, such as 0.999")
+    train.add_argument("--label_smoothing", type=float, default=0.0, help="share of a target spread over all tokens")
+    train.add_argument(
+        "--tie_embeddings", action="store_true", help="embeddings are the kernel of the logits too (Press & Wolf 2017)"
+    )
     train.add_argument(
         "--on_divergence",
         choices=("stop", "rollback"),
@@ -149,6 +156,9 @@ def build_parser(parser_class: type[argparse.ArgumentParser] = argparse.Argument
     evaluate.add_argument("--corpus", action="append", help="text file, or agreement (default: that of the run)")
     evaluate.add_argument(
         "--split", default="held_out", choices=SPLITS, help="held_out is validation and test together"
+    )
+    evaluate.add_argument(
+        "--window", type=int, default=256, help="tokens read afresh, for the second figure (default: 256, as nanoGPT)"
     )
     evaluate.set_defaults(command=_evaluate)
 
@@ -244,6 +254,8 @@ def _train(arguments: argparse.Namespace) -> None:
     clipping = {name: getattr(arguments, name) for name in ("clipnorm", "global_clipnorm", "clipvalue")}
     if not any(value is not None for value in clipping.values()):
         clipping["clipnorm"] = 1.0
+    from keras_seq.training_run import DEFAULTS
+
     config = {
         "corpus": source,
         "by_line": by_line,
@@ -258,8 +270,7 @@ def _train(arguments: argparse.Namespace) -> None:
         "epochs": arguments.epochs,
         "minutes": None if arguments.epochs is not None else (3.0 if arguments.minutes is None else arguments.minutes),
         "seed": arguments.seed,
-        **{name: getattr(arguments, name) for name in ("warmup", "optimizer", "weight_decay", "ema_momentum")},
-        **{name: getattr(arguments, name) for name in ("on_divergence", "tensorboard")},
+        **{name: getattr(arguments, name) for name in DEFAULTS},
     }
     _run_training(directory, corpus, vocabulary, config)
 
@@ -347,17 +358,20 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     if arguments.model:
         from keras_seq.evaluation import evaluate_step
 
-        evaluation = evaluate_step(sampler, sampler.vocabulary, text, by_line)
+        measure = functools.partial(evaluate_step, sampler, sampler.vocabulary, text)
     else:
         from keras_seq.evaluation import evaluate
 
-        evaluation = evaluate(run.model, run.vocabulary, text, by_line)
-    print(f"{corpus.name}, {arguments.split}: {evaluation}")
+        measure = functools.partial(evaluate, run.model, run.vocabulary, text)
+    print(f"{corpus.name}, {arguments.split}: {measure(by_line)}", flush=True)
+    if not by_line:
+        window = arguments.window
+        print(f"{corpus.name}, {arguments.split}, windows of {window} from the zero state: {measure(window=window)}")
 
 
 def _gradients(arguments: argparse.Namespace) -> None:
     from keras_seq.explosion import explosions
-    from keras_seq.gradient_flow import run_flow, write_flow
+    from keras_seq.flow import run_flow, write_flow
     from keras_seq.plots import plot_explosions, plot_gradient_flow
 
     output = Path(arguments.output)

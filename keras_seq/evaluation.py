@@ -7,7 +7,7 @@ import keras
 import numpy as np
 
 from keras_seq.batches import padded
-from keras_seq.reading import Step, check_vocabulary
+from keras_seq.reading import Step, check_vocabulary, log_probabilities
 from keras_seq.sampling import log_softmax
 from keras_seq.scoring import score, segments
 from keras_seq.stateful import reset_states, stateful_copy
@@ -54,39 +54,74 @@ class Evaluation:
         )
 
 
-def evaluate(model: keras.Model, vocabulary: Vocabulary, text: str, by_line: bool = False) -> Evaluation:
+def evaluate(
+    model: keras.Model, vocabulary: Vocabulary, text: str, by_line: bool = False, window: int | None = None
+) -> Evaluation:
     """Scores a text with a Keras model.
 
     The text is read as one stream from `<s>` and the zero state, the state carried to its end; with `by_line` each line
-    is read from the zero state to its `<eos>`.
+    is read from the zero state to its `<eos>`; with `window` each piece of so many tokens from the zero state and the
+    token before it, as models without a state that is carried are scored (nanoGPT's block).
 
     Args:
         model: token ids `(batch, time)` -> logits `(batch, time, vocabulary)`.
         vocabulary: its vocabulary.
         text: the text to predict.
         by_line: whether each line is a sequence of its own.
+        window: tokens of a piece; the text's first token is given, not predicted.
 
     Raises:
-        ValueError: the text is empty, or `model` and `vocabulary` do not belong together.
+        ValueError: the text is empty, `window` is not positive or not of a text read as one, or `model` and `vocabulary`
+            do not belong together.
     """
     require_logits(model)
     check_vocabulary(vocabulary, model.output_shape[-1])
+    if window is not None:
+        rows = _windows(text, vocabulary, by_line, window)
+        return Evaluation(_windows_nats(model, rows), sum(map(len, rows)) - len(rows), len(text) - 1)
     parts = segments(text, vocabulary, by_line=by_line)
     _require_tokens(sum(map(len, parts)))
     nats = _lines_nats(model, parts, vocabulary) if by_line else _stream_nats(model, parts[0], vocabulary)
     return Evaluation(nats, sum(map(len, parts)), len(text))
 
 
-def evaluate_step(step: Step, vocabulary: Vocabulary, text: str, by_line: bool = False) -> Evaluation:
+def evaluate_step(
+    step: Step, vocabulary: Vocabulary, text: str, by_line: bool = False, window: int | None = None
+) -> Evaluation:
     """Scores a text as `evaluate` does, token by token through a one-step decoder, such as that of a .tflite file."""
+    if window is not None:
+        rows = _windows(text, vocabulary, by_line, window)
+        nats = -math.fsum(chance for row in rows for chance in log_probabilities(step, row.tolist()))
+        return Evaluation(nats, sum(map(len, rows)) - len(rows), len(text) - 1)
     token_ids, chances = score(step, vocabulary, text, by_line=by_line)
     _require_tokens(len(token_ids))
     return Evaluation(-math.fsum(chances), len(token_ids), len(text))
 
 
 def _require_tokens(count: int) -> None:
-    if not count:
+    if count < 1:
         raise ValueError("the text to evaluate must not be empty")
+
+
+def _windows(text: str, vocabulary: Vocabulary, by_line: bool, window: int) -> list[np.ndarray]:
+    """Returns the pieces, each with the token before it, `(window + 1,)`; the last may be shorter."""
+    if by_line or isinstance(window, bool) or not isinstance(window, int) or window < 1:
+        raise ValueError(
+            f"`window` must be a positive integer, and `by_line` False. Received: window={window!r}, by_line={by_line!r}"
+        )
+    ids = vocabulary.encode(text)
+    _require_tokens(len(ids) - 1)
+    return [ids[start : start + window + 1] for start in range(0, len(ids) - 1, window)]
+
+
+def _windows_nats(model: keras.Model, rows: list[np.ndarray]) -> float:
+    rows, last = rows[:-1], rows[-1]
+    batch_size = max(1, min(256, _LOGITS_AT_ONCE // (len(last if not rows else rows[0]) * model.output_shape[-1])))
+    nats = 0.0
+    for batch in [*(rows[start : start + batch_size] for start in range(0, len(rows), batch_size)), [last]]:
+        ids = np.stack(batch)
+        nats += _cross_entropy(model.predict_on_batch(ids[:, :-1]), ids[:, 1:]).sum()
+    return float(nats)
 
 
 def _stream_nats(model: keras.Model, ids: np.ndarray, vocabulary: Vocabulary, length: int = 1024) -> float:

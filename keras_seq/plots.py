@@ -48,7 +48,9 @@ def _columns(table: Path) -> dict[str, np.ndarray]:
     return dict(zip(header, np.array(rows, float).T, strict=True))
 
 
-def plot_agreement(distances: Sequence[int], accuracies: Mapping[str, Sequence[float]], picture: Path) -> None:
+def plot_agreement(
+    distances: Sequence[int], accuracies: Mapping[str, Sequence[float] | np.ndarray], picture: Path
+) -> None:
     """Draws the share of right verbs by the distance between subject and verb, a curve for each model, beside chance.
 
     Args:

@@ -26,6 +26,7 @@ def compile_model(
     optimizer: str = "adam",
     weight_decay: float | None = None,
     ema_momentum: float | None = None,
+    label_smoothing: float = 0.0,
 ) -> None:
     """Compiles a language model with a stock optimizer, a clipped gradient and the mean cross-entropy in nats a token.
 
@@ -40,6 +41,8 @@ def compile_model(
         weight_decay: share of each weight, biases apart, that a step at learning rate 1 takes away.
         ema_momentum: in (0, 1): the optimizer averages the weights over its steps, `keras.callbacks.SwapEMAWeights` puts
             the average in for validation (Polyak & Juditsky 1992).
+        label_smoothing: share of the target that is spread over all tokens (Szegedy et al. 2016, arXiv 1512.00567); the
+            metric `nats` is without it.
 
     Raises:
         ValueError: a number out of range, two ways to clip at once, or an optimizer that Keras does not have.
@@ -66,9 +69,35 @@ def compile_model(
     if decay:
         made.exclude_from_weight_decay(var_names=["bias"])
     # The mask of padded lines comes as sample weights: the mean is over real tokens.
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction="mean_with_sample_weight")
+    reduction = "mean_with_sample_weight"
+    loss: keras.losses.Loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction=reduction)
+    if not 0 <= label_smoothing < 1:
+        raise ValueError(f"`label_smoothing` must be in [0, 1). Received: label_smoothing={label_smoothing!r}")
+    if label_smoothing:
+        loss = SmoothedCrossentropy(label_smoothing, reduction=reduction)
     # XLA was slower here: 114 ms a step against 85 at 256 units, batch 64, 64 steps; 44 against 28 at 128 units.
     model.compile(made, loss, weighted_metrics=[NatsPerToken()], jit_compile=False)
+
+
+class SmoothedCrossentropy(keras.losses.Loss):
+    """Cross-entropy of logits where a share of each target is spread over all tokens alike.
+
+    Keras smooths only targets in one-hot form, `(batch, time, vocabulary)`.
+
+    Args:
+        smoothing: the share, in [0, 1).
+        **options: as of every Keras loss.
+    """
+
+    def __init__(self, smoothing: float, **options: Any):
+        super().__init__(**options)
+        self._smoothing = smoothing
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        """Targets `(batch, time)`, logits `(batch, time, vocabulary)` -> nats `(batch, time)`."""
+        exact = keras.losses.sparse_categorical_crossentropy(y_true, y_pred, from_logits=True)
+        uniform = ops.logsumexp(y_pred, axis=-1) - ops.mean(y_pred, axis=-1)
+        return (1 - self._smoothing) * exact + self._smoothing * uniform
 
 
 @keras.saving.register_keras_serializable(package="keras_seq")

@@ -35,10 +35,13 @@ _ENDLESS = 1_000_000  # epochs of a run that its minutes end
 # A pass through a long text is several epochs of `fit`, so that it is evaluated, and saved, every few minutes.
 LONGEST_EPOCH = 1000  # batches
 DEFAULTS: dict[str, Any] = {
+    "embedding_dropout": 0.0,
     "warmup": 0.0,
     "optimizer": "adam",
     "weight_decay": None,
     "ema_momentum": None,
+    "label_smoothing": 0.0,
+    "tie_embeddings": False,
     "on_divergence": "stop",
     "tensorboard": False,
 }
@@ -88,6 +91,7 @@ def train(
         optimizer=settings["optimizer"],
         weight_decay=settings["weight_decay"],
         ema_momentum=settings["ema_momentum"],
+        label_smoothing=settings["label_smoothing"],
     )
     if not resume:
         create_run(directory, vocabulary, config)
@@ -144,8 +148,15 @@ def train(
 def untrained_model(vocabulary_size: int, config: dict[str, Any]) -> keras.Model:
     """Returns the model of a run as it was before its first step; sets the random seed of all that follows."""
     keras.utils.set_random_seed(config["seed"] % 2**32)
+    config = {**DEFAULTS, **config}
     return language_model(
-        vocabulary_size, config["cell"], config["units"], config["embedding_dim"], dropout=config["dropout"]
+        vocabulary_size,
+        config["cell"],
+        config["units"],
+        config["embedding_dim"],
+        dropout=config["dropout"],
+        embedding_dropout=config["embedding_dropout"],
+        tie_embeddings=config["tie_embeddings"],
     )
 
 

@@ -126,3 +126,25 @@ def test_an_empty_text_is_refused(model, vocabulary, text, by_line):
         evaluate(model, vocabulary, text, by_line=by_line)
     with pytest.raises(ValueError, match="the text to evaluate must not be empty"):
         evaluate_step(KerasStep(model), vocabulary, text, by_line=by_line)
+
+
+@pytest.mark.parametrize("window", [1, 7, 64, 149, 150, 400])
+def test_windows_are_each_read_from_the_zero_state(model, vocabulary, window):
+    """A token for a token: each is predicted from those of its window alone, the one before it first."""
+    ids = vocabulary.encode(SHORT)
+    nats = 0.0
+    for start in range(0, len(ids) - 1, window):
+        piece = ids[start : start + window + 1]
+        logits = model.predict(piece[None, :-1], verbose=0)[0].astype("float64")
+        for row, token in zip(logits, piece[1:], strict=True):
+            nats -= row[token] - math.log(sum(math.exp(value) for value in row))
+    result = evaluate(model, vocabulary, SHORT, window=window)
+    assert result.nats == pytest.approx(nats, rel=CLOSE)
+    assert result.tokens == result.characters == len(SHORT) - 1
+    assert evaluate_step(KerasStep(model), vocabulary, SHORT, window=window).nats == pytest.approx(nats, rel=CLOSE)
+
+
+@pytest.mark.parametrize("options", [{"window": 0}, {"window": 2.5}, {"window": 4, "by_line": True}])
+def test_windows_that_cannot_be_are_refused(model, vocabulary, options):
+    with pytest.raises(ValueError, match="`window` must be a positive integer, and `by_line` False"):
+        evaluate(model, vocabulary, SHORT, **options)

@@ -16,6 +16,7 @@ from keras_seq.training import (
     CosineSchedule,
     KeepBest,
     RollBack,
+    SmoothedCrossentropy,
     StopWhenNotFinite,
     TrainingError,
     compile_model,
@@ -329,3 +330,22 @@ def test_biases_do_not_decay():
     compile_model(model, optimizer="adamw", weight_decay=0.1)
     used = {variable.path: model.optimizer._use_weight_decay(variable) for variable in model.trainable_variables}
     assert {path for path, decays in used.items() if not decays} == {path for path in used if path.endswith("bias")}
+
+
+def test_smoothed_targets_are_those_of_keras_in_one_hot_form():
+    random = np.random.default_rng(0)
+    logits, targets = random.normal(size=(3, 5, 7)).astype("float32"), random.integers(0, 7, (3, 5))
+    expected = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=0.2)(np.eye(7)[targets], logits)
+    assert float(SmoothedCrossentropy(0.2)(targets, logits)) == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_the_metric_is_without_the_smoothing():
+    losses = []
+    for smoothing in (0.0, 0.3):
+        model = small_model()
+        compile_model(model, label_smoothing=smoothing)
+        losses.append(model.evaluate(data(), verbose=0))
+    assert losses[0][1] == pytest.approx(losses[1][1], rel=1e-6)
+    assert losses[0][0] != pytest.approx(losses[1][0], rel=1e-5)
+    with pytest.raises(ValueError, match="`label_smoothing` must be"):
+        compile_model(small_model(), label_smoothing=1.0)

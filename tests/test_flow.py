@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import keras_seq as ks
-from keras_seq.gradient_flow import gradient_flow, windows, write_flow
+from keras_seq.flow import gradient_flow, windows, write_flow
 from keras_seq.stepping import SteppingError
 
 VOCABULARY = ks.Vocabulary.from_text("abcdefg\n")
