@@ -70,31 +70,59 @@ def lines(text: str, vocabulary: Vocabulary, batch_size: int, seed: int | None =
 
 
 class Streams:
-    """The batches of `streams`; its `len` is how many there are in one pass through the text."""
+    """The batches of `streams`, over and over; its `len` is how many there are in one pass through the text.
 
-    def __init__(self, text: str, vocabulary: Vocabulary, batch_size: int, length: int):
-        self._inputs, self._targets = contiguous_rows(vocabulary.encode(text), vocabulary, batch_size, length)
-        self._shape = batch_size, length
+    The first pass begins where the text does. With a seed every later one begins at another place, and reads from the
+    text's end on at its beginning, so that streams and batches are cut elsewhere.
+    """
+
+    def __init__(self, text: str, vocabulary: Vocabulary, batch_size: int, length: int, seed: int | None = None):
+        for name, value in (("batch_size", batch_size), ("length", length)):
+            if value < 1:
+                raise ValueError(f"`{name}` must be a positive integer. Received: {name}={value!r}")
+        self._ids, self._start_id, self._seed = vocabulary.encode(text), vocabulary.start_id, seed
+        self._batch_size, self._length = batch_size, length
+        if not len(self):
+            raise ValueError(
+                f"the corpus must have at least batch_size * length = {batch_size} * {length} = {batch_size * length} "
+                f"tokens; this one has {len(self._ids)}: use a longer text, or a smaller `batch_size` or `length`"
+            )
 
     def __len__(self) -> int:
-        return self._inputs.shape[1] // self._shape[1]
+        return len(self._ids) // (self._batch_size * self._length)
 
     def once(self) -> "tf.data.Dataset":
-        """Returns one pass."""
+        """Returns the first pass."""
         import tensorflow as tf
 
-        length = self._shape[1]
-        inputs, targets = tf.constant(self._inputs), tf.constant(self._targets)
-
-        def batch(index: "tf.Tensor") -> tuple["tf.Tensor", "tf.Tensor"]:
-            columns = slice(index * length, (index + 1) * length)
-            return tuple(tf.ensure_shape(rows[:, columns], self._shape) for rows in (inputs, targets))
-
-        return _prefetched(tf.data.Dataset.range(len(self)).map(batch))
+        return self._dataset(tf.data.Dataset.range(len(self)))
 
     def from_batch(self, number: int) -> "tf.data.Dataset":
         """Returns pass after pass without end, from this batch on, counted from the first of the first pass."""
-        return self.once().repeat().skip(number % len(self))
+        import tensorflow as tf
+
+        return self._dataset(tf.data.Dataset.counter(number))
+
+    def _dataset(self, numbers: "tf.data.Dataset") -> "tf.data.Dataset":
+        """Returns the batches of these numbers."""
+        import tensorflow as tf
+
+        ids, size, batches = tf.constant(self._ids), len(self._ids), len(self)
+        rows = tf.range(self._batch_size, dtype=tf.int64)[:, None] * (batches * self._length)
+        shape = (self._batch_size, self._length)
+
+        def batch(number: "tf.Tensor") -> tuple["tf.Tensor", "tf.Tensor"]:
+            passed, index = number // batches, number % batches
+            places = rows + index * self._length + tf.range(self._length, dtype=tf.int64)
+            if self._seed is not None:
+                begin = tf.random.stateless_uniform([], tf.stack([self._seed % 2**63, passed]), 0, size, tf.int64)
+                places += tf.where(passed > 0, begin, 0)
+            inputs = tf.gather(ids, (places - 1) % size)
+            is_start = (index == 0) & (tf.range(self._length) == 0)
+            inputs = tf.where(is_start, self._start_id, inputs)
+            return tf.ensure_shape(inputs, shape), tf.ensure_shape(tf.gather(ids, places % size), shape)
+
+        return _prefetched(numbers.map(batch))
 
 
 class Lines:
@@ -145,24 +173,6 @@ class Lines:
         kinds = (tf.int32, tf.int32, tf.float32)
         signature = tuple(tf.TensorSpec((None, None), kind) for kind in kinds)
         return _prefetched(tf.data.Dataset.from_generator(batches, output_signature=signature))
-
-
-def contiguous_rows(
-    ids: np.ndarray, vocabulary: Vocabulary, batch_size: int, length: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Returns inputs and targets, `(batch_size, batches * length)`, each row a stream that begins with `<s>`."""
-    for name, value in (("batch_size", batch_size), ("length", length)):
-        if value < 1:
-            raise ValueError(f"`{name}` must be a positive integer. Received: {name}={value!r}")
-    columns = len(ids) // (batch_size * length) * length
-    if columns == 0:
-        raise ValueError(
-            f"the corpus must have at least batch_size * length = {batch_size} * {length} = {batch_size * length} "
-            f"tokens; this one has {len(ids)}: use a longer text, or a smaller `batch_size` or `length`"
-        )
-    targets = ids[: batch_size * columns].reshape(batch_size, columns)
-    inputs = np.concatenate([np.full((batch_size, 1), vocabulary.start_id, np.int32), targets[:, :-1]], axis=1)
-    return inputs, targets
 
 
 def _prefetched(dataset: "tf.data.Dataset") -> "tf.data.Dataset":

@@ -78,7 +78,7 @@ def train(
         validation = lines(corpus.validation, vocabulary, batch_size, seed=None)
         trained = model
     else:
-        batches = Streams(corpus.train, vocabulary, batch_size, length)
+        batches = Streams(corpus.train, vocabulary, batch_size, length, settings["seed"])
         validation = _validation_streams(corpus.validation, vocabulary, batch_size, length)
         trained = stateful_copy(model, batch_size)
     steps = min(len(batches), LONGEST_EPOCH)

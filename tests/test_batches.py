@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 
 import keras_seq as ks
+from keras_seq.batches import Lines, Streams
 
 TEXT = "the cat, which already ate a fish, was full; the cats were full."
 LINES = "the cat was full\n\nthe cats were full\na\nthe cat, which ate, was full\nthe cats were full\n"
@@ -124,3 +125,35 @@ def test_the_loss_of_padded_lines_is_the_mean_over_real_tokens(vocabulary):
     model.compile("sgd", loss)
     batch = ks.lines(LINES, vocabulary, batch_size=len(KEPT_LINES))
     assert model.evaluate(batch, verbose=0) == pytest.approx(np.log(len(vocabulary)), rel=1e-6)
+
+
+def test_later_passes_begin_elsewhere_and_hold_the_same_text(vocabulary):
+    made = Streams(TEXT[:60], vocabulary, batch_size=3, length=4, seed=1)
+    read = batches(made.from_batch(0).take(3 * len(made)))
+    begins = set()
+    for number in range(3):
+        passed = read[number * len(made) : (number + 1) * len(made)]
+        inputs, targets = (np.concatenate(parts, axis=1) for parts in zip(*passed, strict=True))
+        whole = "".join(vocabulary.decode(row) for row in targets)
+        assert whole in TEXT[:60] * 2
+        begins.add(whole)
+        assert (inputs[:, 0] == vocabulary.start_id).all()
+        np.testing.assert_array_equal(inputs[:, 1:], targets[:, :-1])
+        assert (number > 0) or whole == TEXT[:60]
+    assert len(begins) == 3
+
+
+@pytest.mark.parametrize("make", [lambda v: Streams(TEXT, v, 2, 5, seed=-3), lambda v: Lines(LINES, v, 2, seed=5)])
+@pytest.mark.parametrize("start", [0, 1, 7, 23])
+def test_batches_from_any_number_are_those_of_the_whole_sequence(vocabulary, make, start):
+    whole = batches(make(vocabulary).from_batch(0).take(30))
+    part = batches(make(vocabulary).from_batch(start).take(30 - start))
+    for one, other in zip(whole[start:], part, strict=True):
+        for a, b in zip(one, other, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_the_first_pass_is_that_of_once(vocabulary):
+    for made in (Streams(TEXT, vocabulary, 2, 5, seed=3), Lines(LINES, vocabulary, 2, seed=5)):
+        for one, other in zip(batches(made.once()), batches(made.from_batch(0).take(len(made))), strict=True):
+            np.testing.assert_array_equal(one[1], other[1])
