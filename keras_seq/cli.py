@@ -92,15 +92,20 @@ def build_parser(parser_class: type[argparse.ArgumentParser] = argparse.Argument
     train.add_argument("--max_size", type=int, help="largest vocabulary, at word level")
     train.add_argument("--by_line", action="store_true", help="every line is a sequence of its own")
     train.add_argument("--cell", default="gru", choices=("gru", "simple_rnn", "lstm"))
-    train.add_argument("--units", default="256", help="state size of each layer, such as 256 or 256,256")
-    train.add_argument("--embedding_dim", type=int, default=128)
+    train.add_argument("--units", default="384", help="state size of each layer, such as 384 (default) or 256,256")
+    train.add_argument("--embedding_dim", type=int, default=64, help="length of a token's vector (default: 64)")
     train.add_argument(
-        "--dropout", type=float, default=0.0, help="share dropped after each recurrent layer (default: 0)"
+        "--dropout", type=float, default=0.1, help="share dropped after each recurrent layer (default: 0.1)"
     )
     train.add_argument("--embedding_dropout", type=float, default=0.0, help="share dropped after the embedding")
     train.add_argument("--batch_size", type=int, default=64)
     train.add_argument("--length", type=int, default=64, help="tokens of a stream in each batch")
-    train.add_argument("--learning_rate", type=float, default=6e-3, help="at the start; it falls to 0 along a cosine")
+    train.add_argument(
+        "--learning_rate",
+        type=float,
+        default=5e-3,
+        help="at its highest; it falls to 0 along a cosine (default: 0.005)",
+    )
     train.add_argument("--clipnorm", type=float, help="clip each weight's gradient at this norm (default: 1)")
     train.add_argument("--global_clipnorm", type=float, help="clip all gradients at this common norm")
     train.add_argument("--clipvalue", type=float, help="clip each element of the gradients at this value")
@@ -108,7 +113,7 @@ def build_parser(parser_class: type[argparse.ArgumentParser] = argparse.Argument
     length.add_argument("--epochs", type=int)
     length.add_argument("--minutes", type=float, help="train for this long (default: 3)")
     train.add_argument(
-        "--warmup", type=float, default=0.0, help="share of the run over which the rate rises (default: 0)"
+        "--warmup", type=float, default=0.02, help="share of the run over which the rate rises (default: 0.02)"
     )
     train.add_argument(
         "--optimizer", default="adam", help="Keras's name of it: adam, adamw, sgd, rmsprop (default: adam)"

@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import importlib.util
 import math
 import shutil
 import sys
@@ -93,6 +94,8 @@ def train(
         ema_momentum=settings["ema_momentum"],
         label_smoothing=settings["label_smoothing"],
     )
+    if settings["tensorboard"] and importlib.util.find_spec("tensorboard") is None:
+        raise ValueError("logging to TensorBoard needs it installed: pip install tensorboard")
     if not resume:
         create_run(directory, vocabulary, config)
     keep_best, norms = KeepBest(model, directory / MODEL), GradientNorms(directory / STEPS)

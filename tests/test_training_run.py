@@ -6,8 +6,10 @@ import time
 
 import numpy as np
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import keras_seq as ks
+from keras_seq import training_run
 from keras_seq.evaluation import evaluate
 from keras_seq.runs import TrainingError, load_run
 from keras_seq.training_run import train
@@ -105,3 +107,38 @@ def test_a_setting_out_of_range_leaves_nothing(tmp_path):
         with pytest.raises(ValueError, match="must"):
             run(tmp_path / "run", **change)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_tensorboard_has_the_norms_of_each_step(tmp_path):
+    run(tmp_path / "run", tensorboard=True)
+    (folder,) = (tmp_path / "run" / "tensorboard").glob("train")
+    events = EventAccumulator(str(folder))
+    events.Reload()
+    assert {"batch_gradient_norm", "batch_learning_rate", "epoch_clipped", "epoch_nats"} <= set(
+        events.Tags()["tensors"]
+    )
+    assert len(events.Tensors("batch_gradient_norm")) == len(TEXT) // (4 * 16)
+
+
+def test_without_tensorboard_one_is_told_to_install_it(tmp_path, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ValueError, match="pip install tensorboard"):
+        run(tmp_path / "run", tensorboard=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_each_step_is_logged(tmp_path):
+    run(tmp_path / "run", epochs=2)
+    with (tmp_path / "run" / "steps.csv").open() as file:
+        steps = list(csv.DictReader(file))
+    assert [(int(row["epoch"]), int(row["step"])) for row in steps] == [(e, s) for e in range(2) for s in range(62)]
+    epochs = history(tmp_path / "run")
+    for epoch, row in enumerate(epochs):
+        norms = [float(step["gradient_norm"]) for step in steps if int(step["epoch"]) == epoch]
+        assert row["gradient_norm"] == pytest.approx(np.mean(norms), rel=1e-4)
+
+
+def test_a_long_pass_is_several_epochs_of_fit(tmp_path, monkeypatch):
+    monkeypatch.setattr(training_run, "LONGEST_EPOCH", 25)
+    run(tmp_path / "run", epochs=2)
+    assert len(history(tmp_path / "run")) == 5  # 124 batches
