@@ -117,10 +117,12 @@ def _windows(text: str, vocabulary: Vocabulary, by_line: bool, window: int) -> l
 def _windows_nats(model: keras.Model, rows: list[np.ndarray]) -> float:
     rows, last = rows[:-1], rows[-1]
     batch_size = max(1, min(256, _LOGITS_AT_ONCE // (len(last if not rows else rows[0]) * model.output_shape[-1])))
-    nats = 0.0
-    for batch in [*(rows[start : start + batch_size] for start in range(0, len(rows), batch_size)), [last]]:
-        ids = np.stack(batch)
-        nats += _cross_entropy(model.predict_on_batch(ids[:, :-1]), ids[:, 1:]).sum()
+    nats = _cross_entropy(model.predict_on_batch(last[None, :-1]), last[None, 1:]).sum()
+    for start in range(0, len(rows), batch_size):
+        ids = np.stack(rows[start : start + batch_size])
+        # Filled up to one size, for which the model is compiled once.
+        filled = np.resize(ids[:, :-1], (batch_size, ids.shape[1] - 1))
+        nats += _cross_entropy(model.predict_on_batch(filled)[: len(ids)], ids[:, 1:]).sum()
     return float(nats)
 
 

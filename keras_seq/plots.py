@@ -35,10 +35,11 @@ def plot_history(history: Path, steps: Path, picture: Path) -> None:
     rate = panels[2].twinx()
     rate.plot(by_step["learning_rate"], color="tab:green", label="learning rate (right)")
     panels[2].set(xlabel="step")
-    rate.legend(loc="upper right")
+    for axes in panels[:2]:
+        axes.legend()
+    panels[2].legend(handles=[*panels[2].get_lines(), *rate.get_lines()], loc="center right")
     for axes in panels:
         axes.grid(alpha=0.3)
-        axes.legend(loc="upper left" if axes is panels[2] else "best")
     _save(figure, picture)
 
 

@@ -112,7 +112,7 @@ def test_a_setting_out_of_range_leaves_nothing(tmp_path):
 def test_tensorboard_has_the_norms_of_each_step(tmp_path):
     run(tmp_path / "run", tensorboard=True)
     (folder,) = (tmp_path / "run" / "tensorboard").glob("train")
-    events = EventAccumulator(str(folder))
+    events = EventAccumulator(str(folder), size_guidance={"tensors": 0})
     events.Reload()
     assert {"batch_gradient_norm", "batch_learning_rate", "epoch_clipped", "epoch_nats"} <= set(
         events.Tags()["tensors"]
