@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from keras_seq.gradients import GradientNorms
     from keras_seq.gru import GRU, ChronoInitializer, GRUCell
     from keras_seq.models import language_model
+    from keras_seq.runs import load_run
     from keras_seq.stateful import stateful_copy
     from keras_seq.stepping import step_model
     from keras_seq.text import generate, sample, score
@@ -43,6 +44,7 @@ _MODULE_OF = {
     "language_model": "keras_seq.models",
     "lines": "keras_seq.batches",
     "load_corpus": "keras_seq.corpora",
+    "load_run": "keras_seq.runs",
     "sample": "keras_seq.text",
     "score": "keras_seq.text",
     "stateful_copy": "keras_seq.stateful",
@@ -71,6 +73,7 @@ __all__ = [  # noqa: RUF022 (the order of the road, from text to sample)
     "RollBack",
     "KeepBest",
     "Checkpoint",
+    "load_run",
     "evaluate",
     "gradient_flow",
     "step_model",

@@ -148,7 +148,11 @@ def build_parser(parser_class: type[argparse.ArgumentParser] = argparse.Argument
         "--repetition_penalty", type=float, help="above 1 avoids tokens already there (default: 1, off)"
     )
     sample.add_argument("--allow_unk", action="store_true", default=None, help="let <unk> be drawn")
-    sample.add_argument("--stop", action="append", help="end the text before this string; may be given several times")
+    sample.add_argument(
+        "--stop",
+        action="append",
+        help="end the text before this string (in bash $'\\n' is a line break); may be given several times",
+    )
     sample.add_argument(
         "--num_samples", type=int, help="write several texts: with --seed=S those of the seeds S, S + 1, ..."
     )

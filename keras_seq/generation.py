@@ -170,7 +170,7 @@ class Generation(Iterator[Piece]):
         try:
             self._history = vocabulary.encode(prompt).tolist()
         except ValueError as error:
-            raise ValueError(str(error).replace("`text`", "`prompt`")) from error
+            raise ValueError(str(error).replace("`text`", "`prompt`").replace("text=", "prompt=")) from error
         self._searches = num_beams > 1
         if self._searches:
             self._check_beams(num_beams, rows)
@@ -200,7 +200,9 @@ class Generation(Iterator[Piece]):
         self._settings, self._logit_bias = settings, logit_bias(self.vocabulary, settings)
 
     def change(self, **settings: Any) -> None:
-        """Changes some of the settings from the next token on, such as `temperature=0.5`.
+        """Changes some of the settings from the next token on, such as `temperature=0.5`, in the rows to come too.
+
+        A bias takes the place of the one before it, whole.
 
         Raises:
             TypeError: one of them is not among those that can change; they are named.

@@ -11,6 +11,7 @@ checkpoint.npz  what an unfinished run goes on from
 """
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,12 +67,16 @@ def refuse_existing(directory: Path) -> None:
         raise RunError(f"{directory} exists and is not empty: choose another --run, or remove it")
 
 
-def load_run(directory: Path) -> Run:
-    """Loads a run.
+def load_run(directory: str | os.PathLike[str]) -> Run:
+    """Loads a run: its `model`, `vocabulary` and `config`.
+
+    Args:
+        directory: the run directory, as `keras-seq train` made it.
 
     Raises:
         RunError: it is not a run directory, a file in it is missing or damaged, or its parts do not fit together.
     """
+    directory = Path(directory)
     vocabulary, config = load_settings(directory, also=(MODEL,))
     import keras
 

@@ -175,7 +175,7 @@ def test_beams_end_at_eos_and_at_a_stop_string():
         ({"seed": "x"}, "`seed` must be"),
         ({"temperature": -1}, "`temperature` must be"),
         ({"prompt": "axz"}, "`prompt` must hold only characters of the vocabulary, which has 2 of them.* 'x'"),
-        ({"prompt": 5}, "`prompt` must be a string"),
+        ({"prompt": 5}, "`prompt` must be a string. Received: prompt=5"),
         ({"logprobs": "no"}, "`logprobs` must be"),
         ({"stop": ""}, "`stop` must be"),
         ({"stop": {"a"}}, "`stop` must be a string or a list of strings"),

@@ -52,7 +52,7 @@ def test_the_directory_holds_the_run(tmp_path):
     made = run(tmp_path / "run")
     names = {"config.json", "history.csv", "history.png", "model.keras", "steps.csv", "vocab.txt"}
     assert {path.name for path in (tmp_path / "run").iterdir()} == names
-    again = load_run(tmp_path / "run")
+    again = load_run(str(tmp_path / "run"))
     assert again.config == made.config == CONFIG
     for one, other in zip(made.model.get_weights(), again.model.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
