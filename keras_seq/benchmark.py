@@ -131,7 +131,7 @@ def _take_turns(contenders: list[str], size: Size, rounds: int) -> tuple[dict[st
         for end in ends.values():
             end.send("stop")
         return times, {name: end.recv() for name, end in ends.items()}
-    except EOFError:
+    except (EOFError, ConnectionError):
         raise ChildProcessError(f"the benchmark's process for {name} ended before its time") from None
     finally:
         for worker in workers:

@@ -17,13 +17,16 @@ References: Cho et al. 2014 (arXiv 1406.1078, 1409.1259), Chung et al. 2014 (arX
 """
 
 import inspect
+import math
 import numbers
+import random
 from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 import tensorflow as tf
 from keras import ops
+from tensorflow.python.eager import record  # the only way to ask whether there is a tape
 
 from keras_seq import gru_sequence
 
@@ -53,18 +56,18 @@ class ChronoInitializer(keras.initializers.Initializer):
     Args:
         longest: how many steps there may be between what is remembered and where it is needed, 2 or more.
         gates: how many blocks the bias has: 3, or 2 for a GRU with `reset_gate=False`.
-        seed: seed of the draw.
+        seed: seed of the draw; None takes one from Python's `random`.
 
     Raises:
-        ValueError: `longest` is below 2, or `gates` not 2 or 3.
+        ValueError: `longest` is below 2 or infinite, or `gates` not 2 or 3.
 
     Example:
         >>> layer = GRU(4, bias_initializer=ChronoInitializer(longest=100))
     """
 
     def __init__(self, longest: float, gates: int = 3, seed: int | None = None):
-        if not isinstance(longest, int | float | np.number) or not longest >= 2:
-            raise ValueError(f"`longest` must be 2 steps or more. Received: longest={longest!r}")
+        if not isinstance(longest, int | float | np.number) or not 2 <= longest < math.inf:
+            raise ValueError(f"`longest` must be 2 steps or more, and finite. Received: longest={longest!r}")
         if gates not in (2, 3):
             raise ValueError(f"`gates` must be 3, or 2 without a reset gate. Received: gates={gates!r}")
         self.longest = longest
@@ -73,12 +76,11 @@ class ChronoInitializer(keras.initializers.Initializer):
 
     def __call__(self, shape: Any, dtype: Any = None) -> Any:
         """Returns a bias of the shape that a GRU asks for: `(gates * units,)`, or `(2, gates * units)`."""
-        # Two biases, `(2, ...)`, are those of the full GRU.
-        if shape[-1] % self.gates or (len(shape) == 2 and self.gates == 2):
-            raise ValueError(f"`gates` must be those of the layer. Received: gates={self.gates} for a bias {shape}")
         units = shape[-1] // self.gates
         bias = np.zeros(shape)
-        lasting = np.random.default_rng(self.seed).uniform(2, self.longest, units)
+        # Without a seed by Python's random numbers, as in Keras's own: `keras.utils.set_random_seed` seeds them.
+        seed = random.getrandbits(32) if self.seed is None else self.seed
+        lasting = np.random.default_rng(seed).uniform(2, self.longest, units)
         # Of two biases, the input's: they add up.
         bias.reshape(-1, shape[-1])[0, :units] = np.log(lasting - 1)
         return ops.convert_to_tensor(bias, dtype=dtype or keras.config.floatx())
@@ -127,8 +129,14 @@ class GRUCell(keras.layers.GRUCell):
             raise ValueError(f"`units` must be a positive integer. Received: units={units!r}")
         super().__init__(int(units), *positional, **named)
         self.reset_gate = reset_gate
+        blocks = 3 if reset_gate else 2
+        if isinstance(self.bias_initializer, ChronoInitializer) and self.bias_initializer.gates != blocks:
+            raise ValueError(
+                f"`gates` of the ChronoInitializer must be those of the layer, {blocks}. "
+                f"Received: gates={self.bias_initializer.gates}"
+            )
         if self.implementation == 1:
-            self.dropout_mask_count = 3 if reset_gate else 2  # a mask for each block
+            self.dropout_mask_count = blocks
 
     def build(self, input_shape: Any) -> None:
         """Makes the weights for inputs `(batch, features)`."""
@@ -222,16 +230,19 @@ class GRU(keras.layers.GRU):
     Constructor, weights, attributes and behaviour are those of `keras.layers.GRU`, whose place it takes; weights go
     from one into the other.
 
-    **The fast path.** While a graph for training is traced on a machine without a GPU, as in `model.fit`, the sequence
+    **The fast path.** While a graph with a gradient is traced on a machine without a GPU, as in `model.fit`, the sequence
     runs by a backward pass of our own, compiled by XLA (`gru_sequence`): 1.6 to 2.3 times as fast as `keras.layers.GRU`
     in batches of 32 or 64, 10 times one by one (BUILD.md has the table). It knows both forms of `reset_after`, masks,
     `initial_state`, `go_backwards`, `stateful` and `dropout`. Keras's loop runs instead:
 
-    * for inference, so that nothing exported holds compiled code, and in eager mode;
+    * without a gradient tape, so that nothing exported holds compiled code, for inference, and in eager mode;
     * with `recurrent_dropout`, other activations, `unroll=True`, `reset_gate=False`, `implementation=1` with dropout;
     * in half precision, and where the length of the sequences is not known when the graph is traced, since each length
       is compiled by itself, in a second or two;
     * on a GPU, where it reaches cuDNN under the same conditions as `keras.layers.GRU`.
+
+    Each size of the batch is compiled by itself too. A model with this layer is never compiled by XLA as a whole:
+    `jit_compile=True` in `compile` is turned off with a warning, with `use_cudnn=False` too.
 
     Args:
         units: length of the memory.
@@ -272,7 +283,7 @@ class GRU(keras.layers.GRU):
         keras.layers.RNN.__init__(self, cell, **arguments)
         self.input_spec = keras.layers.InputSpec(ndim=3)
         self.use_cudnn = use_cudnn
-        # XLA over the whole model would compile Keras's loop, 0.7 times as fast as without; cuDNN it cannot compile.
+        # XLA over the whole model would take the large products too, at which it is slower; cuDNN it cannot compile.
         self.supports_jit = False
 
     @property
@@ -282,13 +293,17 @@ class GRU(keras.layers.GRU):
 
     def inner_loop(self, sequences: Any, initial_state: Any, mask: Any, training: bool = False) -> tuple[Any, Any, Any]:
         """Runs over the sequence; `keras.layers.RNN.call` does the rest."""
-        if not self.reset_gate or (self.dropout and self.cell.implementation == 1):
+        masks_by_gate = training and self.dropout and not self.recurrent_dropout and self.cell.implementation == 1
+        if not self.reset_gate or (masks_by_gate and self.use_cudnn is not True):
             # Past what `keras.layers.GRU` does for cuDNN, which knows the full cell and one dropout mask only.
             return keras.layers.RNN.inner_loop(self, sequences, initial_state, mask=mask, training=training)
         if not self._takes_fast_path(sequences, training):
             return super().inner_loop(sequences, initial_state, mask=mask, training=training)
         memory = initial_state[0] if isinstance(initial_state, list | tuple) else initial_state
+        memory = tf.ensure_shape(memory, (None, self.units))
         mask = mask[0] if isinstance(mask, list | tuple) else mask
+        if mask is not None:
+            mask = ops.reshape(ops.cast(mask, "bool"), ops.shape(sequences)[:2])
         if 0 < self.dropout < 1:
             sequences *= self.cell.get_dropout_mask(sequences[:, 0])[:, None]
         if self.go_backwards:
@@ -308,7 +323,7 @@ class GRU(keras.layers.GRU):
         cell = self.cell
         return (
             bool(training)
-            and keras.backend.backend() == "tensorflow"
+            and record.could_possibly_record()
             and not tf.executing_eagerly()
             and self.use_cudnn is not True
             and not self.unroll
@@ -330,10 +345,10 @@ class GRU(keras.layers.GRU):
         return *kernels, tf.stack(biases)
 
     def gates(self, sequences: Any, initial_state: Any = None) -> Gates:
-        """Returns Γu, Γr and c~ over time, each `(batch, time, units)`.
+        """Returns Γu, Γr and c~ over time, each `(batch, time, units)`, in the order in which the layer reads.
 
         Args:
-            sequences: `(batch, time, features)`.
+            sequences: `(batch, time, features)`; no step is masked.
             initial_state: the memory to start from, `(batch, units)`; zeros where absent.
 
         Raises:
@@ -342,6 +357,8 @@ class GRU(keras.layers.GRU):
         sequences = ops.convert_to_tensor(sequences, dtype=self.compute_dtype)
         if len(sequences.shape) != 3 or not sequences.shape[1]:
             raise ValueError(f"`sequences` must be (batch, time, features). Received: shape={tuple(sequences.shape)}")
+        if self.go_backwards:
+            sequences = ops.flip(sequences, axis=1)
         if not self.built:
             self.build(sequences.shape)
         memory = ops.zeros((sequences.shape[0], self.units), self.compute_dtype)

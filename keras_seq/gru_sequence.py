@@ -30,7 +30,7 @@ SMALLEST_UNITS_TO_TURN = 512
 @functools.cache
 def runs_here() -> bool:
     """Whether this is a machine for `gru_sequence`: no GPU, where cuDNN is better, and a TensorFlow with XLA."""
-    if tf.config.list_physical_devices("GPU"):
+    if tf.config.get_visible_devices("GPU"):
         return False
     try:
         with tf.init_scope():
@@ -172,7 +172,9 @@ def _forward(
         if masks is not None:
             read = masks.read(t)
             z = tf.where(read, z, tf.ones_like(z))  # Keeps all of the memory.
-            candidate = tf.where(read, candidate, tf.zeros_like(candidate))  # What is skipped may be NaN.
+            candidate = tf.where(
+                read, candidate, tf.zeros_like(candidate)
+            )  # Of NaN too, on the way forward, as in Keras.
         h = z * h + (1 - z) * candidate
         values = [z, r, candidate, *of_reset]
         kept = tuple(array.write(t, value) for array, value in zip(kept, values, strict=True))

@@ -1,5 +1,7 @@
 """The GRU's fast path against automatic differentiation of the plain cell in Keras's loop, in float64."""
 
+from unittest.mock import Mock
+
 import keras
 import numpy as np
 import pytest
@@ -53,6 +55,11 @@ def outputs_and_gradients(layer, training, mask=None, batch=BATCH, signature=Non
         return [*outputs, *tape.gradient(total, [sequences, memory, *weights])]
 
     return run(sequences, memory), compiled(run.get_concrete_function(sequences, memory))
+
+
+def in_training(layer, sequences, **options):
+    with tf.GradientTape():
+        return layer(sequences, training=True, **options)
 
 
 def compiled(function):
@@ -115,8 +122,29 @@ def test_what_is_skipped_may_be_nan(reset_after):
     layer = layer_of(reset_after=reset_after, return_sequences=True)
     mask = masks(BATCH)["middle"]
     sequences = np.where(mask[:, :, None], numbers(BATCH, TIME, FEATURES), np.nan)
-    fast = tf.function(lambda: layer(sequences, mask=mask, training=True))()
-    np.testing.assert_allclose(fast, layer(sequences, mask=mask), **FLOAT64)
+    train = tf.function(lambda: in_training(layer, sequences, mask=mask))
+    np.testing.assert_allclose(train(), layer(sequences, mask=mask), **FLOAT64)
+    assert compiled(train.get_concrete_function())
+
+
+@pytest.mark.parametrize("kind", ["int32", "float32", "column"])
+def test_masks_of_another_kind_that_keras_takes(kind):
+    mask = masks(BATCH)["middle"]
+    layer = layer_of(return_sequences=True)
+    fast, is_compiled = outputs_and_gradients(layer, True, mask[:, :, None] if kind == "column" else mask.astype(kind))
+    plain, _ = outputs_and_gradients(layer, False, mask)
+    assert is_compiled
+    for one, other in zip(fast, plain, strict=True):
+        np.testing.assert_allclose(one, other, **FLOAT64)
+
+
+def test_a_first_memory_of_unknown_shape():
+    layer = layer_of(return_sequences=True)
+    sequences, memory = tf.constant(numbers(BATCH, TIME, FEATURES)), tf.constant(numbers(BATCH, UNITS))
+    train = tf.function(lambda memory: in_training(layer, sequences, initial_state=[memory]))
+    found = train.get_concrete_function(tf.TensorSpec([None, None], tf.float64))
+    assert compiled(found)
+    np.testing.assert_allclose(found(memory), layer(sequences, initial_state=[memory]), **FLOAT64)
 
 
 def test_dropout_draws_one_mask_for_all_steps_as_keras_does():
@@ -130,7 +158,7 @@ def test_dropout_draws_one_mask_for_all_steps_as_keras_does():
 def test_float32():
     layer = ks.GRU(UNITS, return_sequences=True)
     sequences = numbers(BATCH_IN_HALVES, TIME, FEATURES).astype("float32")
-    trained = tf.function(lambda: layer(sequences, training=True))()
+    trained = tf.function(lambda: in_training(layer, sequences))()
     assert trained.dtype == tf.float32
     np.testing.assert_allclose(trained, layer(sequences), rtol=0, atol=2e-6)
 
@@ -151,7 +179,7 @@ def test_float32():
 def test_what_the_fast_path_does_not_know_runs_in_keras_loop(arguments):
     layer = ks.GRU(UNITS, **arguments)
     sequences = tf.constant(numbers(BATCH, TIME, FEATURES), "float32")
-    train = tf.function(lambda: layer(sequences, training=True))
+    train = tf.function(lambda: in_training(layer, sequences))
     assert train().shape == (BATCH, UNITS)
     assert not compiled(train.get_concrete_function())
 
@@ -160,8 +188,10 @@ def test_inference_eager_calls_and_unknown_lengths_run_in_keras_loop():
     layer = layer_of(return_sequences=True)
     sequences = numbers(BATCH, TIME, FEATURES)
     assert not compiled(tf.function(lambda: layer(sequences)).get_concrete_function())
+    # As where a model is exported that keeps its dropout.
+    assert not compiled(tf.function(lambda: layer(sequences, training=True)).get_concrete_function())
     np.testing.assert_allclose(layer(sequences, training=True), layer(sequences), **FLOAT64)
-    train = tf.function(lambda sequences: layer(sequences, training=True))
+    train = tf.function(lambda sequences: in_training(layer, sequences))
     signature = tf.TensorSpec([BATCH, None, FEATURES], tf.float64)
     assert not compiled(train.get_concrete_function(signature))
     np.testing.assert_allclose(train(sequences), layer(sequences), **FLOAT64)
@@ -188,8 +218,9 @@ def encoder_and_decoder(gru):
 
 
 @pytest.mark.parametrize("build", [plain, masked_both_ways, stateful, encoder_and_decoder])
-def test_fit_takes_the_same_steps_as_with_the_stock_layer(build):
-    losses = []
+def test_fit_takes_the_same_steps_as_with_the_stock_layer(build, monkeypatch):
+    losses, fast = [], Mock(wraps=gru_sequence.gru_sequence)
+    monkeypatch.setattr(gru_sequence, "gru_sequence", fast)
     sequences = numbers(4 * BATCH_IN_HALVES, TIME, FEATURES).astype("float32")
     sequences[::3, -2:] = 0  # for Masking
     for layer in (ks.GRU, keras.layers.GRU):
@@ -201,6 +232,7 @@ def test_fit_takes_the_same_steps_as_with_the_stock_layer(build):
         )
         losses.append(history.history["loss"])
     np.testing.assert_allclose(*losses, rtol=1e-5)
+    assert fast.called
 
 
 def test_a_second_derivative_is_refused_in_a_sentence():
