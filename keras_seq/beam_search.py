@@ -1,7 +1,7 @@
 """Beam search: the most likely text that a few parallel guesses find."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,7 +49,7 @@ def beam_search(
     `num_beams` most likely that do are finished. The search ends when no beam can become better than the finished ones.
 
     Args:
-        step: one step of the model, as `generation.Step`.
+        step: one step of the model, as `keras_seq.reading.Step`.
         logits: after the prompt.
         states: after the prompt.
         scores: log-probabilities `(vocabulary,)` from logits and the tokens so far.
@@ -61,11 +61,10 @@ def beam_search(
     """
     going, finished = [Beam([], [], logits, states)], list[Beam]()
     for length in range(1, max_tokens + 1):
-        candidates = [one for beam in going for one in _continued(beam, scores(beam.logits, beam.tokens), num_beams)]
-        candidates.sort(key=lambda beam: -sum(beam.log_probabilities))
+        ranked = _continued(going, [scores(beam.logits, beam.tokens) for beam in going])
         going = []
-        for rank, beam in enumerate(candidates):
-            if len(going) == num_beams:
+        for rank, beam in enumerate(ranked):
+            if len(going) == num_beams or (length == max_tokens and rank == num_beams):
                 break
             reason = "eos" if beam.tokens[-1] == eos_id else "stop" if has_stop(beam.tokens) else ""
             if not reason and length < max_tokens:
@@ -81,11 +80,12 @@ def beam_search(
     return finished
 
 
-def _continued(beam: Beam, scores: np.ndarray, num_beams: int) -> list[Beam]:
-    """Returns a beam with each of the likeliest tokens after it, the model not yet asked; one more than may go on."""
-    likeliest = np.argsort(-scores, kind="stable")[: num_beams + 1]
-    return [
-        Beam([*beam.tokens, int(token)], [*beam.log_probabilities, float(scores[token])], beam.logits, beam.states)
-        for token in likeliest
-        if scores[token] > -np.inf
-    ]
+def _continued(beams: list[Beam], scores: list[np.ndarray]) -> Iterator[Beam]:
+    """Yields each beam with each token after it, the likeliest first; the model is not yet asked what comes then."""
+    totals = np.stack([sum(beam.log_probabilities) + own for beam, own in zip(beams, scores, strict=True)])
+    for place in np.argsort(-totals, axis=None, kind="stable"):
+        index, token = divmod(int(place), totals.shape[1])
+        beam, chance = beams[index], float(scores[index][token])
+        if chance == -np.inf:
+            return
+        yield Beam([*beam.tokens, token], [*beam.log_probabilities, chance], beam.logits, beam.states)

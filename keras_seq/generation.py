@@ -9,7 +9,7 @@ import numpy as np
 
 from keras_seq.beam_search import beam_search
 from keras_seq.reading import Step, check_vocabulary, log_probabilities, read_all
-from keras_seq.sampling import DRAWING, SamplingSettings, adjust, log_softmax, logit_bias, next_token
+from keras_seq.sampling import DRAWING, SamplingSettings, adjust, is_number, log_softmax, logit_bias, next_token
 from keras_seq.stop_strings import checked_stops, find_stop, unfinished_stop
 from keras_seq.threefry import seed_words, uniform
 from keras_seq.vocabulary import Vocabulary
@@ -26,13 +26,13 @@ class Options(TypedDict, total=False):
         seed: seed of the draws, a whole number of 64 bits; the same seed gives the same text in every runtime. None
             takes a new one.
         num_samples: how many texts to write; that of row i is the one that `seed + i` gives alone. With `num_beams`, how
-            many of the best beams.
+            many of the best beams, or all that were found.
         logprobs: whether to tell each token's log-probability, in nats, by the model's own softmax before any filter;
             False.
         num_beams: above 1, search for the most likely text with so many beams, instead of drawing; 1.
         length_penalty: a beam's log-probability is divided by its tokens to this power, 0 to 10: 0 favours short texts, 1
             (the default) compares means.
-        temperature: logits are divided by it, 1; 0 (or what is as good as 0: below 1.2e-38) takes the most likely token,
+        temperature: logits are divided by it, 1, up to 1e6; 0 (or below 1.2e-38) takes the most likely token,
             the lowest id on a tie.
         top_k: keep the k most likely tokens; 0, off.
         top_p: keep the smallest set of most likely tokens that has this probability, above 0; 1, off. Holtzman et al.
@@ -157,8 +157,7 @@ class Generation(Iterator[Piece]):
         for name, value in (("max_tokens", max_tokens), ("num_samples", rows), ("num_beams", num_beams)):
             if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
                 raise ValueError(f"`{name}` must be a positive integer. Received: {name}={value!r}")
-        is_number = isinstance(length_penalty, int | float | np.number) and not isinstance(length_penalty, bool)
-        if not is_number or not 0 <= length_penalty <= 10:
+        if not is_number(length_penalty) or not 0 <= length_penalty <= 10:
             raise ValueError(f"`length_penalty` must be from 0 to 10. Received: length_penalty={length_penalty!r}")
         if not isinstance(logprobs, bool):
             raise ValueError(f"`logprobs` must be True or False. Received: logprobs={logprobs!r}")

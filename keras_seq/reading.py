@@ -52,6 +52,13 @@ def read_all(step: Step, tokens: Iterable[int]) -> tuple[np.ndarray, list[Any]]:
 
 
 def log_probabilities(step: Step, tokens: Sequence[int]) -> Iterator[float]:
-    """Yields the log-probability, in nats, of each token but the first, which is given: `<s>`."""
-    for (logits, _), target in zip(read(step, tokens[:-1]), tokens[1:], strict=True):
-        yield float(log_softmax(logits)[target])
+    """Yields the log-probability, in nats, of each token but the first, which is given.
+
+    Raises:
+        ValueError: the model's logits are not numbers; the token is named.
+    """
+    for position, ((logits, _), target) in enumerate(zip(read(step, tokens[:-1]), tokens[1:], strict=True)):
+        chance = float(log_softmax(logits)[target])
+        if np.isnan(chance):
+            raise ValueError(f"token {position} of the text cannot be scored: the model's logits are not numbers there")
+        yield chance

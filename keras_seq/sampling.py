@@ -17,6 +17,10 @@ from keras_seq.vocabulary import Vocabulary
 DRAWING = ("temperature", "top_k", "top_p", "min_p")
 # Less is not a normal float32 number: some processors take it for 0, TensorFlow in some threads.
 SMALLEST_TEMPERATURE = float(np.finfo(np.float32).tiny)
+# Far beyond any use; with more, logits would come so close to each other that float32 cannot tell them apart.
+LARGEST_TEMPERATURE = 1e6
+# Of a token's bias: what a repetition penalty makes of it must not leave float32.
+LARGEST_BIAS = 1e30
 
 
 @dataclass(frozen=True)
@@ -44,9 +48,8 @@ class SamplingSettings:
 
         for name in ("temperature", "top_p", "min_p", "repetition_penalty"):
             value = getattr(self, name)
-            require(name, _is_number(value) and math.isfinite(value), "a finite number")
-        largest = float(np.finfo(np.float32).max)
-        require("temperature", 0 <= self.temperature <= largest, "from 0 (greedy) to what float32 can hold")
+            require(name, is_number(value) and value == value, "a number")
+        require("temperature", 0 <= self.temperature <= LARGEST_TEMPERATURE, "from 0 (greedy) to 1e6")
         is_count = isinstance(self.top_k, int | np.integer) and not isinstance(self.top_k, bool)
         require("top_k", is_count and self.top_k >= 0, "0 (off) or a positive integer")
         require("top_p", 0 < self.top_p <= 1, "above 0 and at most 1 (off)")
@@ -55,8 +58,8 @@ class SamplingSettings:
         require("repetition_penalty", 1e-6 <= self.repetition_penalty <= 1e6, "from 1e-6 to 1e6 (1 is off)")
         require("allow_unk", isinstance(self.allow_unk, bool), "True or False")
         numbers = self.bias.values() if isinstance(self.bias, Mapping) else [None]
-        is_bias = all(_is_number(value) and (value == -math.inf or abs(value) <= largest) for value in numbers)
-        require("bias", is_bias, "numbers by token that float32 can hold, or -inf to forbid one")
+        is_bias = all(is_number(value) and (value == -math.inf or abs(value) <= LARGEST_BIAS) for value in numbers)
+        require("bias", is_bias, "numbers by token, from -1e30 to 1e30, or -inf to forbid one")
 
     @property
     def is_greedy(self) -> bool:
@@ -64,8 +67,9 @@ class SamplingSettings:
         return self.temperature < SMALLEST_TEMPERATURE
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float | np.number) and not isinstance(value, bool)
+def is_number(value: object) -> bool:
+    """Returns whether it is a real number of Python's or NumPy's; NaN and infinity are."""
+    return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
 
 
 def logit_bias(vocabulary: Vocabulary, settings: SamplingSettings) -> np.ndarray:
@@ -152,7 +156,7 @@ def keep_top_p(logits: np.ndarray, p: float) -> np.ndarray:
 
 def keep_min_p(logits: np.ndarray, p: float) -> np.ndarray:
     """Keeps tokens with at least the share `p` of the highest probability. logits: `(..., vocabulary)`; 0 is off."""
-    if p <= 0:
+    if np.float32(p) == 0:
         return logits
     return np.where(logits >= logits.max(axis=-1, keepdims=True) + np.log(np.float32(p)), logits, -np.inf)
 

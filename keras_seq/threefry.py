@@ -26,6 +26,7 @@ def threefry_2x32(key: Sequence[int], counter: tuple[Any, Any]) -> tuple[np.ndar
         ['6b200159', '99ba4efe']
     """
     words = np.array([*key, key[0] ^ key[1] ^ PARITY], np.uint32)
+    # Arrays, not single numbers, of which NumPy warns that they overflow, as they are meant to.
     x0 = np.asarray(counter[0], np.uint32)[None] + words[0]
     x1 = np.asarray(counter[1], np.uint32)[None] + words[1]
     for number in range(ROUNDS):

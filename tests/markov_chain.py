@@ -13,7 +13,7 @@ CHANCES = {VOCABULARY.start_id: {A: 0.75, B: 0.25}, A: {B: 1.0}, B: {A: 0.5, B: 
 
 
 class MarkovChain:
-    """A `generation.Step`; its state counts the steps."""
+    """A `reading.Step`; its state counts the steps."""
 
     vocabulary_size = len(VOCABULARY)
 

@@ -83,3 +83,22 @@ def test_few_beams_find_texts_at_least_as_good_as_greedy(penalty):
             greedy += log_softmax(logits)[token]
             logits, states = model(token, states)
         assert sum(best.log_probabilities) >= greedy - 1e-9
+
+
+@pytest.mark.parametrize("beams", [1, 2, 3])
+def test_beams_that_do_not_end_go_on_however_many_do(beams):
+    """The three likeliest tokens complete a stop string; after the fourth it follows itself for certain."""
+    first = np.log(np.array([0.4, 0.3, 0.2, 0.1]))
+    forever = np.array([-np.inf, -np.inf, -np.inf, 0.0])
+    (best, *_) = beam_search(
+        lambda token, states: (forever, states),
+        first,
+        [],
+        scores=lambda logits, _: logits,
+        has_stop=lambda tokens: tokens[-1] < 3,
+        eos_id=TOKENS,  # never
+        max_tokens=50,
+        num_beams=beams,
+        length_penalty=1.0,
+    )
+    assert best.tokens == [3] * 50

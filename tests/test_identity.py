@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 import keras_seq as ks
-from keras_seq.sampling import SamplingSettings, keep
+from keras_seq.sampling import SamplingSettings
 from keras_seq_export import identity
 
 TEXT = "the cat, which already ate, was full; the cats, which already ate, were full. "
@@ -60,18 +60,28 @@ def test_a_token_that_a_filter_leaves_out_is_infinitely_far():
     assert identity._distance(logits, 0.5, SamplingSettings(top_k=1), added, 0) == np.inf
 
 
-def test_the_edge_of_a_filter_is_moved_by_rounding():
-    """Three tokens at 0.5, 0.3, 0.2: whether top_p = 0.8 needs the third is a matter of the last bit."""
-    settings = SamplingSettings(top_p=0.8)
-    shifts = [shift for shift, _ in identity._shifted(settings)]
-    assert shifts == [0.0, 1e-6, 1e-6]
-    logits = np.log(np.array([0.5, 0.3, 0.2], np.float32))
-    added = np.zeros(3, np.float32)
-    kept = {np.isfinite(keep(logits, nearby, added, [])).sum() for _, nearby in identity._shifted(settings)}
-    assert kept == {2, 3}
-
-
 @pytest.mark.parametrize("arguments", [{"texts": 0}, {"max_tokens": 0}])
 def test_bad_arguments(model, arguments):
     with pytest.raises(ValueError, match="positive"):
         identity.compare_runtimes(model, VOCABULARY, TEXT, **arguments)
+
+
+@pytest.mark.parametrize("settings", [SamplingSettings(temperature=0), SamplingSettings(top_k=1)])
+def test_a_greedy_choice_between_equals_is_a_near_tie(model, settings):
+    """Two tokens whose logits rounding may put in either order, far above the others."""
+    logits = np.full(len(VOCABULARY), -9, np.float32)
+    first, second = VOCABULARY.encode("ct").tolist()
+    logits[[first, second]] = 1.0, 1.0000001
+
+    class Equals:
+        def initial_states(self):
+            return []
+
+        def __call__(self, token, states):
+            return logits, states
+
+    wanted = identity.Wanted("", 1, 0, settings)
+    found = identity._difference(Equals(), VOCABULARY, wanted, "elsewhere", [second], [first])
+    assert found.is_near_tie
+    other = VOCABULARY.encode("f").item()
+    assert not identity._difference(Equals(), VOCABULARY, wanted, "elsewhere", [second], [other]).is_near_tie

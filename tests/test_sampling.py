@@ -1,10 +1,11 @@
 """The draw against plain-Python definitions, and the graph's draw against the host's."""
 
-import dataclasses
 import math
 
 import numpy as np
 import pytest
+import tensorflow as tf
+from ai_edge_litert.interpreter import Interpreter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -13,6 +14,7 @@ from keras_seq.sampling import SamplingSettings, next_token
 from keras_seq.threefry import uniform
 from keras_seq.vocabulary import Vocabulary
 from keras_seq_export.signatures import SETTINGS
+from keras_seq_export.verify import possible_draws
 
 LOGITS = st.lists(st.integers(-40, 40), min_size=1, max_size=12).map(lambda row: np.array(row, np.float32) / 4)
 
@@ -102,7 +104,7 @@ def test_greedy_takes_the_lowest_id_on_a_tie():
     assert next_token(np.array([0, 2, 2], np.float32), 0.9, SamplingSettings(temperature=0), without(3)) == 1
 
 
-@pytest.mark.parametrize("temperature", [1e-4, 1e-30, 1e-40, 1e-320, 1e4, 1e38])
+@pytest.mark.parametrize("temperature", [1e-4, 1e-30, 1e-40, 1e-320, 1e4, 1e6])
 def test_extreme_temperatures(temperature):
     logits = np.array([1.0, 5.0, 2.0], np.float32)
     drawn = {next_token(logits, u, SamplingSettings(temperature=temperature), without(3)) for u in (0.0, 0.5, 0.99)}
@@ -115,39 +117,34 @@ def drawn_by_graph(rows, number, choice, *forbidden):
     return graph_sampling.next_token(rows, *values, without(rows.shape[1], *forbidden)).numpy().tolist()
 
 
+ODD = st.floats(-30, 30, width=32) | st.sampled_from([-math.inf, -3e38])
 CHOICES = st.builds(
     SamplingSettings,
-    temperature=st.sampled_from([0.0, 1e-40, 1e-4, 0.7, 1.0, 3.0, 1e30]),
+    temperature=st.sampled_from([0.0, 1e-40, 1e-4, 0.7, 1.0, 3.0, 1e6]),
     top_k=st.integers(0, 50),
     top_p=st.sampled_from([1e-9, 0.1, 0.5, 0.9, 0.999, 1.0]),
     min_p=st.sampled_from([0.0, 0.05, 0.5, 1.0]),
 )
 
 
-def rounded_either_way(logits, number, choice, *forbidden):
-    """What may be drawn where rounding moves the uniform, or the edge of a filter, by 1e-5."""
-    numbers = [min(max(number + shift, 0), 1 - 2**-24) for shift in (0, -1e-5, 1e-5)]
-    choices = [
-        dataclasses.replace(choice, top_p=min(1.0, choice.top_p * share), min_p=min(1.0, choice.min_p * share))
-        for share in (1, 1 - 1e-6, 1 + 1e-6)
-    ]
-    added = without(len(logits), *forbidden)
-    return {next_token(logits, u, nearby, added) for u in numbers for nearby in choices}
-
-
 @settings(deadline=None, max_examples=200)
 @given(
-    st.lists(st.integers(-40, 40), min_size=2, max_size=40), st.integers(0, 2**24 - 1), CHOICES, st.sampled_from([0, 4])
+    st.lists(st.integers(-40, 40).map(lambda number: number / 4) | ODD, min_size=2, max_size=40),
+    st.integers(0, 2**24 - 1),
+    CHOICES,
+    st.sampled_from([3, 128]),
+    st.sampled_from([0, 4]),
 )
-def test_the_graph_draws_what_the_host_draws(row, bits, choice, group):
-    """By a look at the largest few, in groups or not, and by halving: a vocabulary of 40 has them all here."""
-    logits = np.array(row, np.float32) / 4
+def test_the_graph_draws_what_the_host_draws(row, bits, choice, few, group):
+    """Few by comparing each with each, many by a look at the largest, in groups or not, and by halving."""
+    logits = np.array([0, *row], np.float32)
     number = bits / 2**24
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(graph_sampling, "FEW", few)
         patch.setattr(graph_sampling, "FIRST_LOOK", 2)
-        patch.setattr(graph_sampling, "GROUP", group or len(row))
-        drawn = drawn_by_graph(logits[None], number, choice, 0)
-    assert set(drawn) <= rounded_either_way(logits, number, choice, 0)
+        patch.setattr(graph_sampling, "GROUP", group or len(logits))
+        drawn = drawn_by_graph(logits[None], number, choice, 1)
+    assert set(drawn) <= possible_draws(logits, number, choice, without(len(logits), 1))
 
 
 @pytest.mark.parametrize(("vocabulary", "tokens"), [(2000, 10), (2000, 300), (6000, 3000)])
@@ -160,7 +157,7 @@ def test_few_or_many_tokens_that_make_up_top_p(vocabulary, tokens):
     for choice in (SamplingSettings(top_p=0.9), SamplingSettings(top_k=tokens // 2, top_p=0.8)):
         for number in (0.0, 0.37, 1 - 2**-24):
             for row, drawn in zip(logits, drawn_by_graph(logits, number, choice, 5), strict=True):
-                assert drawn in rounded_either_way(row, number, choice, 5)
+                assert drawn in possible_draws(row, number, choice, without(vocabulary, 5))
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0])
@@ -174,6 +171,36 @@ def test_ten_thousand_probabilities_add_up(temperature):
         on_host = next_token(logits, number, choice, without(10_000))
         for token in (on_host, *drawn_by_graph(logits[None], number, choice)):
             assert edges[token] - 1e-7 <= number <= edges[token + 1] + 1e-7
+
+
+@pytest.mark.parametrize("size", [100, 4000])
+def test_litert_draws_what_the_host_draws(size):
+    added = without(size, 0)
+    signature = [tf.TensorSpec([1, size]), *(tf.TensorSpec([1], kind) for kind in ("float32", *SETTINGS.values()))]
+
+    class Draw(tf.Module):
+        @tf.function(input_signature=signature)
+        def __call__(self, logits, number, temperature, top_k, top_p, min_p):
+            return graph_sampling.next_token(logits, number, temperature, top_k, top_p, min_p, added)
+
+    module = Draw()
+    function = module.__call__.get_concrete_function()
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([function], module)
+    run = Interpreter(model_content=converter.convert()).get_signature_runner()
+    random = np.random.default_rng(size)
+    for number in uniform(9, np.arange(200)):
+        logits = random.normal(scale=random.choice([0.1, 3.0]), size=size).astype(np.float32)
+        logits[random.random(size) < random.choice([0, 0.9])] = -np.inf
+        logits[-1] = 0
+        choice = SamplingSettings(
+            temperature=random.choice([0.0, 0.7, 1.0, 3.0]).item(),
+            top_k=random.choice([0, 1, 40, 64, 65, 300]).item(),
+            top_p=random.choice([1.0, 0.9, 0.3]).item(),
+            min_p=random.choice([0.0, 0.02]).item(),
+        )
+        values = {name: np.array([getattr(choice, name)], kind) for name, kind in SETTINGS.items()}
+        (drawn,) = run(logits=logits[None], number=np.array([number]), **values).values()
+        assert set(drawn.tolist()) <= possible_draws(logits, number, choice, added)
 
 
 def test_one_token_is_always_drawn():
@@ -214,7 +241,9 @@ def test_log_probability_is_that_of_the_raw_softmax():
         ("temperature", -0.1),
         ("temperature", math.nan),
         ("temperature", math.inf),
-        ("temperature", 1e39),
+        ("temperature", 1e7),
+        ("temperature", 10**400),
+        ("top_p", np.complex64(1)),
         ("top_k", -1),
         ("top_k", 2.5),
         ("top_p", 0.0),
@@ -225,7 +254,7 @@ def test_log_probability_is_that_of_the_raw_softmax():
         ("repetition_penalty", 0.0),
         ("repetition_penalty", 1e-39),
         ("repetition_penalty", 1e39),
-        ("bias", {"a": 1e308}),
+        ("bias", {"a": 1e31}),
     ],
 )
 def test_settings_out_of_range_are_named(name, value):

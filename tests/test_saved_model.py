@@ -11,6 +11,7 @@ from keras_seq.sampling import SamplingSettings, log_softmax
 from keras_seq.threefry import uniform
 from keras_seq_export import ExportError, saved_model
 from keras_seq_export.cpp_session import Request, SessionError, run_in_cpp_session
+from keras_seq_export.graph_step import GraphStep
 
 TEXTS = {
     "char": "the cat, “naïve” \\n \\x5c\n\tçà 𝄞 漢字 é\r\nis \ufeff full\0 " * 3,
@@ -196,6 +197,7 @@ def test_the_signature_has_the_defaults(exported):
         ("max_tokens", np.int32(0), "`max_tokens` must be a positive integer"),
         ("max_tokens", np.int32(2**31 - 1), "must be at most 10000 tokens together"),
         ("temperature", np.float32("nan"), "`temperature` must be"),
+        ("temperature", np.float32(1e7), "`temperature` must be from 0 to 1e6"),
         ("top_p", np.float32(0), "`top_p` must be"),
         ("min_p", np.float32(1.5), "`min_p` must be"),
         ("prompt", b"\xff", "[Ii]nvalid"),
@@ -224,6 +226,16 @@ def test_a_text_that_cannot_be_scored_is_an_error_that_names_it(exported):
         run_in_cpp_session(exported[2], [("score", {"text": ["the cat", "ZQZ"]})])
     with pytest.raises(SessionError, match="`text` must be at most 10000 tokens"):
         run_in_cpp_session(exported[2], [("score", {"text": ["the cat " * 1300]})])
+
+
+def test_logits_that_are_no_numbers_are_an_error_that_names_the_token(tmp_path):
+    vocabulary = ks.Vocabulary.from_text("the cats were full")
+    model = tiny_model(vocabulary)
+    model.layers[-1].kernel.assign(np.full(model.layers[-1].kernel.shape, 3e38))
+    model.layers[-1].bias.assign(np.full(len(vocabulary), 3e38))
+    saved_model._write(GraphStep(model, vocabulary), vocabulary, tmp_path / "1", max_length=50)
+    with pytest.raises(SessionError, match=r"logits must be numbers at every token\. Received:.*\[0\]"):
+        run_in_cpp_session(tmp_path / "1", [("serving_default", {"prompt": ["the "]})])
 
 
 def test_many_states_dropout_and_a_short_limit(tmp_path):

@@ -26,7 +26,7 @@ def model(vocabulary):
 
 
 class WholeSequence:
-    """The slow way as a `generation.Step`: the sequence model over all tokens so far; its states are these tokens."""
+    """The slow way as a `reading.Step`: the sequence model over all tokens so far; its states are these tokens."""
 
     def __init__(self, model):
         self.model, self.vocabulary_size = model, model.output_shape[-1]

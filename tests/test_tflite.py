@@ -252,13 +252,14 @@ def test_int8_weights_have_one_scale_a_tensor(tmp_path):
     assert set(scales) == {1}
 
 
-def test_unk_is_never_drawn_at_word_level(tmp_path):
+@pytest.mark.parametrize("allowed", [False, True])
+def test_unk_is_drawn_at_word_level_only_where_the_file_allows_it(allowed, tmp_path):
     vocabulary = ks.Vocabulary.from_text(TEXT, level="word", max_size=10)
     model = ks.language_model(len(vocabulary), units=[8])
     bias = np.zeros(len(vocabulary), np.float32)
     bias[vocabulary.unk_id] = 20
     model.layers[-1].bias.assign(bias)
-    export_tflite(model, vocabulary, tmp_path / "words.tflite")
+    export_tflite(model, vocabulary, tmp_path / "words.tflite", sampling={"allow_unk": allowed})
     run = Interpreter(model_path=str(tmp_path / "words.tflite")).get_signature_runner("sample")
     for number in np.linspace(0, 0.999, 20, dtype=np.float32):
         one = {"uniform": number, "temperature": np.float32(1), "top_p": np.float32(1), "min_p": np.float32(0)}
@@ -268,7 +269,8 @@ def test_unk_is_never_drawn_at_word_level(tmp_path):
             state_0=np.zeros((1, 8), np.float32),
             **{name: np.array([value]) for name, value in one.items()},
         )["next_token"]
-        assert drawn[0] not in (vocabulary.pad_id, vocabulary.start_id, vocabulary.unk_id)
+        assert (drawn[0] == vocabulary.unk_id) == allowed
+        assert drawn[0] not in (vocabulary.pad_id, vocabulary.start_id)
 
 
 def test_two_threads_share_a_sampler(exported):

@@ -6,7 +6,6 @@ to another, so that a uniform that falls between two runtimes' places of the sam
 is drawn differently: a near-tie, after which the texts part. Everything else is a fault.
 """
 
-import dataclasses
 import itertools
 import os
 import tempfile
@@ -29,7 +28,7 @@ from keras_seq_export.runtime import LiteRTSampler
 from keras_seq_export.saved_model import Wanted, export_saved_model, generate_inputs
 from keras_seq_export.signatures import GENERATE, NEXT_TOKEN, SAMPLE, SETTINGS, TOKEN, UNIFORM, state_name
 from keras_seq_export.tflite import export_tflite
-from keras_seq_export.verify import NEAR_TIE
+from keras_seq_export.verify import NEAR_TIE, rounded_otherwise
 
 KERAS = "Keras"
 _ROWS_A_REQUEST = 250
@@ -44,8 +43,8 @@ class Difference(NamedTuple):
         position: of the token in the continuation.
         expected: the token that Keras draws.
         drawn: the token that the runtime draws.
-        distance: probability between the uniform and the edge beyond which Keras would draw the runtime's token; or what
-            top_p or min_p would have to be shifted by for it; infinite where neither explains it.
+        distance: probability between the uniform and the edge beyond which Keras would draw the runtime's token; or the
+            change to a filter's edge that does the same (`rounded_otherwise`); infinite where neither explains it.
     """
 
     wanted: Wanted
@@ -198,17 +197,10 @@ def _difference(
         logits, _ = read_all(step, context)
         number, added = float(uniform(wanted.seed, position)), logit_bias(vocabulary, wanted.settings)
         distance = min(
-            shift + _distance(logits, number, settings, added, theirs[position])
-            for shift, settings in _shifted(wanted.settings)
+            change + _distance(rounded, number, nearby, added, theirs[position])
+            for change, rounded, nearby in rounded_otherwise(logits, wanted.settings, added)
         )
     return Difference(wanted, runtime, position, expected, drawn, distance)
-
-
-def _shifted(settings: SamplingSettings) -> Iterator[tuple[float, SamplingSettings]]:
-    """Yields settings whose filters rounding may have moved across a token, and by how much."""
-    for shift in (0.0, -1e-6, 1e-6):
-        filters = {name: min(1.0, getattr(settings, name) * (1 + shift)) for name in ("top_p", "min_p")}
-        yield abs(shift), dataclasses.replace(settings, **filters)
 
 
 def _distance(logits: np.ndarray, number: float, settings: SamplingSettings, added: np.ndarray, token: int) -> float:

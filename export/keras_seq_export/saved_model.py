@@ -20,7 +20,7 @@ import tensorflow as tf
 
 from keras_seq import __version__, graph_sampling
 from keras_seq.reading import Step, read
-from keras_seq.sampling import SamplingSettings, log_softmax, logit_bias
+from keras_seq.sampling import LARGEST_TEMPERATURE, SamplingSettings, log_softmax, logit_bias
 from keras_seq.scoring import score
 from keras_seq.text import KerasStep
 from keras_seq.threefry import uniform
@@ -231,8 +231,8 @@ def _generate_endpoint(
                 max_tokens,
             ),
             _require(
-                (temperature >= 0) & tf.math.is_finite(temperature),
-                "`temperature` must be a number of at least 0.",
+                (temperature >= 0) & (temperature <= LARGEST_TEMPERATURE),
+                "`temperature` must be from 0 to 1e6.",
                 temperature,
             ),
             _require(top_k >= 0, "`top_k` must be an integer of at least 0.", top_k),
@@ -252,6 +252,10 @@ def _generate_endpoint(
             logits, new_states = step(token, states)
             position = time - prompt_length
             draws = writing & (position >= 0)
+            wrong = draws & ~graph_sampling.are_numbers(logits)
+            check = _require(~wrong, "The model's logits must be numbers at every token.", position[wrong])
+            with tf.control_dependencies([check]):
+                logits = tf.identity(logits)
             # While all rows are reading, the draw with its sorts is left out.
             choice = tf.cond(tf.reduce_any(draws), lambda: draw(logits, position), lambda: tf.zeros_like(token))
             log_probability += tf.where(draws, graph_sampling.log_probability(logits, choice), 0.0)

@@ -1,5 +1,7 @@
 """Names of every signature, input and output: the one contract between the exporters and the runtimes."""
 
+from keras_seq.sampling import DRAWING
+
 GENERATE = "serving_default"
 DECODE = "decode"
 SAMPLE = "sample"
@@ -12,7 +14,7 @@ LOG_PROBABILITIES = "log_probabilities"
 TEXT = "text"
 UNIFORM = "uniform"
 # Of a draw, in this order.
-SETTINGS = {"temperature": "float32", "top_k": "int32", "top_p": "float32", "min_p": "float32"}
+SETTINGS = dict(zip(DRAWING, ("float32", "int32", "float32", "float32"), strict=True))
 
 
 def state_name(index: int) -> str:

@@ -56,7 +56,8 @@ def export_tflite(
         vocabulary: its vocabulary; it travels inside the file.
         path: the file to write; it must not exist.
         quantization: `"none"` (float32) or `"int8"` (weights in 8 bits, one scale a tensor, so that old runtimes load them).
-        sampling: default settings of the draw, stored in the file.
+        sampling: default settings of the draw, stored in the file for `LiteRTSampler`. Its `bias` and `allow_unk` are
+            built into `sample` too; what else it sets, `sample` takes as inputs, or (`repetition_penalty`) not at all.
         by_line: whether the model was trained line by line.
 
     Returns:
@@ -77,7 +78,7 @@ def export_tflite(
     if quantization not in QUANTIZATIONS:
         raise ValueError(f"`quantization` must be one of {', '.join(QUANTIZATIONS)}. Received: {quantization!r}")
     step = GraphStep(model, vocabulary)
-    logit_bias(vocabulary, SamplingSettings(**(sampling or {})))
+    added = logit_bias(vocabulary, SamplingSettings(**(sampling or {})))
     if set(step.dtypes) != {"float32"}:
         raise ValueError(
             f"`model` must compute in float32, as TFLite's operators do. Received: {model.name} in {step.dtypes[0]}; "
@@ -86,7 +87,7 @@ def export_tflite(
     path = Path(path)
     config = {"keras_seq": __version__, "by_line": by_line, "quantization": quantization}
     with publishing(path, path.with_name(f"{path.name}.report.json")) as (partial, partial_report):
-        content = _convert(step, vocabulary, quantization)
+        content = _convert(step, added, quantization)
         parsed = schema.ModelT.InitFromPackedBuf(content)
         operators, stored = _operators(parsed), _stored_bytes(parsed)
         if quantization == "int8" and "int8" not in stored:
@@ -102,7 +103,7 @@ def export_tflite(
             "operators": operators,
             "stored_bytes": stored,
             "bytes": partial.stat().st_size,
-            **_verify(model, vocabulary, partial, quantization),
+            **_verify(model, vocabulary, partial, quantization, added),
             "vocabulary_sha256": vocabulary.sha256,
             "versions": {"keras": keras.__version__, "tensorflow": tf.__version__},
         }
@@ -110,10 +111,10 @@ def export_tflite(
     return report
 
 
-def _convert(step: GraphStep, vocabulary: Vocabulary, quantization: str) -> bytes:
+def _convert(step: GraphStep, added: np.ndarray, quantization: str) -> bytes:
     archive = keras.export.ExportArchive()
     archive.add_endpoint(DECODE, *decode_endpoint(step, batch=1))
-    archive.add_endpoint(SAMPLE, *_sample_endpoint(step, vocabulary))
+    archive.add_endpoint(SAMPLE, *_sample_endpoint(step, added))
     with tempfile.TemporaryDirectory() as directory:
         archive.write_out(directory, verbose=False)
         converter = tf.lite.TFLiteConverter.from_saved_model(directory, signature_keys=[DECODE, SAMPLE])
@@ -131,9 +132,8 @@ def _convert(step: GraphStep, vocabulary: Vocabulary, quantization: str) -> byte
             raise ExportError(f"the model does not convert to TFLite's builtin operators: {reason}") from error
 
 
-def _sample_endpoint(step: GraphStep, vocabulary: Vocabulary) -> tuple[Any, list[tf.TensorSpec]]:
-    """Returns the function and the input signature of `sample`."""
-    added = logit_bias(vocabulary, SamplingSettings())
+def _sample_endpoint(step: GraphStep, added: np.ndarray) -> tuple[Any, list[tf.TensorSpec]]:
+    """Returns the function and the input signature of `sample`; `added` to the logits is what forbids tokens."""
 
     def sample(
         token: tf.Tensor,
@@ -180,7 +180,9 @@ def _operators(model: schema.ModelT) -> dict[str, dict[str, int]]:
     return counts
 
 
-def _verify(model: keras.Model, vocabulary: Vocabulary, path: Path, quantization: str) -> dict[str, Any]:
+def _verify(
+    model: keras.Model, vocabulary: Vocabulary, path: Path, quantization: str, added: np.ndarray
+) -> dict[str, Any]:
     """Compares `decode` with the sequence model and `sample` with the host's draw, over tokens drawn from the file itself."""
     runtime = LiteRTSampler(path)
     # No model has learned what follows <eos>.
@@ -198,7 +200,11 @@ def _verify(model: keras.Model, vocabulary: Vocabulary, path: Path, quantization
         checked = {"largest_difference": compare(DECODE, expected, actual)}
     else:
         checked = _quality(expected, actual)
-    return {"tokens_compared": CHECKED_TOKENS, **checked, **_verify_sample(path, vocabulary, read, states, actual)}
+    return {
+        "tokens_compared": CHECKED_TOKENS,
+        **checked,
+        **_verify_sample(path, vocabulary, read, states, actual, added),
+    }
 
 
 def _quality(expected: np.ndarray, actual: np.ndarray) -> dict[str, float]:
@@ -216,7 +222,12 @@ def _quality(expected: np.ndarray, actual: np.ndarray) -> dict[str, float]:
 
 
 def _verify_sample(
-    path: Path, vocabulary: Vocabulary, tokens: np.ndarray, states: list[Any], logits: np.ndarray
+    path: Path,
+    vocabulary: Vocabulary,
+    tokens: np.ndarray,
+    states: list[Any],
+    logits: np.ndarray,
+    added: np.ndarray,
 ) -> dict[str, int]:
     """The `sample` signature must draw what the host draws from the logits of `decode`, near-ties apart, and go to its states."""
     run = Interpreter(model_path=os.fspath(path)).get_signature_runner(SAMPLE)
@@ -236,7 +247,7 @@ def _verify_sample(
             **{state_name(index): state for index, state in enumerate(states[position])},
         )
         drawn = int(answer[NEXT_TOKEN][0])
-        possible = possible_draws(logits[position], number, settings, logit_bias(vocabulary, settings))
+        possible = possible_draws(logits[position], number, settings, added)
         if drawn not in possible:
             raise ExportError(
                 f"{SAMPLE}: token {position} drawn by the file is {drawn}, by the host one of {sorted(possible)}"

@@ -1,6 +1,7 @@
 """Proving an exported file: what it answers against what the model answers, before it gets its name."""
 
 import contextlib
+import dataclasses
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -105,6 +106,32 @@ def possible_draws(logits: np.ndarray, uniform: float, settings: SamplingSetting
     With ten thousand tokens there are ten thousand edges between them, and now and then a uniform falls between the
     places where two runtimes put the same edge.
     """
-    shifts = (0.0, -NEAR_TIE, NEAR_TIE)
-    nearby = (min(max(uniform + shift, 0.0), 1 - 2**-24) for shift in shifts)
-    return {next_token(logits, number, settings, logit_bias) for number in nearby}
+    numbers = [min(max(uniform + shift, 0.0), 1 - 2**-24) for shift in (0.0, -NEAR_TIE, NEAR_TIE)]
+    return {
+        next_token(rounded, number, nearby, logit_bias)
+        for _, rounded, nearby in rounded_otherwise(logits, settings, logit_bias)
+        for number in numbers
+    }
+
+
+def rounded_otherwise(
+    logits: np.ndarray, settings: SamplingSettings, logit_bias: np.ndarray
+) -> Iterator[tuple[float, np.ndarray, SamplingSettings]]:
+    """Yields what rounding may make of logits `(vocabulary,)` and of the edges of filters, with the size of the change.
+
+    First there is no change; then top_p and min_p are a little less and a little more; last the two logits on both sides
+    of the edge of top_k, or of a greedy draw, change places if they are next to equal.
+    """
+    yield 0.0, logits, settings
+    for shift in (-1e-6, 1e-6):
+        filters = {name: min(1.0, getattr(settings, name) * (1 + shift)) for name in ("top_p", "min_p")}
+        yield abs(shift), logits, dataclasses.replace(settings, **filters)
+    edge = 1 if settings.is_greedy else settings.top_k
+    if 0 < edge < len(logits):
+        values = logits + logit_bias
+        inside, outside = np.argsort(-values, kind="stable")[edge - 1 : edge + 1]
+        if values[outside] > values[inside] - NEAR_TIE:
+            exchanged = logits.copy()
+            exchanged[inside] -= NEAR_TIE
+            exchanged[outside] += NEAR_TIE
+            yield NEAR_TIE / 2, exchanged, settings
