@@ -101,6 +101,9 @@ class GRUCell(keras.layers.GRUCell):
         *positional: the other arguments of `keras.layers.GRUCell`, in its order.
         reset_gate: False leaves Γr out, the simplified GRU of the notes. The weights then have two blocks, z and h,
             the bias is `(2 * units,)`, and `reset_after` means nothing.
+        weight_dropout: share of the recurrent kernel's weights that are dropped in training, the same ones at every
+            step and in every row of a batch: DropConnect (Wan et al. 2013) as Merity et al. 2017 (arXiv 1708.02182) use
+            it. It keeps a large memory from learning a small text by heart, and costs nothing a step.
         **named: the other arguments of `keras.layers.GRUCell`, by name.
 
     Call arguments:
@@ -111,7 +114,7 @@ class GRUCell(keras.layers.GRUCell):
         The new memory `(batch, units)`, and a list with it as the new state.
 
     Raises:
-        ValueError: `units` is not a positive integer.
+        ValueError: `units` is not a positive integer, or `weight_dropout` not in [0, 1).
 
     Example:
         >>> import numpy as np
@@ -122,13 +125,20 @@ class GRUCell(keras.layers.GRUCell):
     """
 
     reset_gate: bool
+    weight_dropout: float
     bias: Any
 
-    def __init__(self, units: int, *positional: Any, reset_gate: bool = True, **named: Any):
+    def __init__(
+        self, units: int, *positional: Any, reset_gate: bool = True, weight_dropout: float = 0.0, **named: Any
+    ):
         if isinstance(units, bool) or not isinstance(units, numbers.Integral) or units <= 0:
             raise ValueError(f"`units` must be a positive integer. Received: units={units!r}")
+        if not 0 <= weight_dropout < 1:
+            raise ValueError(f"`weight_dropout` must be in [0, 1). Received: weight_dropout={weight_dropout!r}")
         super().__init__(int(units), *positional, **named)
         self.reset_gate = reset_gate
+        self.weight_dropout = weight_dropout
+        self._dropped_kernel: Any = None
         blocks = 3 if reset_gate else 2
         if isinstance(self.bias_initializer, ChronoInitializer) and self.bias_initializer.gates != blocks:
             raise ValueError(
@@ -148,6 +158,26 @@ class GRUCell(keras.layers.GRUCell):
         self.kernel = self._weight("kernel", "kernel", (input_shape[-1], columns))
         self.recurrent_kernel = self._weight("recurrent_kernel", "recurrent", (self.units, columns))
         self.bias = self._weight("bias", "bias", (columns,)) if self.use_bias else None
+
+    def get_recurrent_dropout_mask(self, step_input: Any) -> Any:
+        """Makes what is dropped in a batch, before the loop over its steps; Keras's layers call it there."""
+        self.recurrent_kernel_of(training=True)
+        return super().get_recurrent_dropout_mask(step_input)
+
+    def reset_recurrent_dropout_mask(self) -> None:
+        """Forgets what was dropped, after a batch; Keras's layers call it there."""
+        super().reset_recurrent_dropout_mask()
+        self._dropped_kernel = None
+
+    def recurrent_kernel_of(self, training: bool) -> Any:
+        """Returns the recurrent kernel; in training with `weight_dropout`, without what is dropped in this batch."""
+        if not (training and self.weight_dropout):
+            return self.recurrent_kernel
+        if self._dropped_kernel is None:
+            self._dropped_kernel = keras.random.dropout(
+                ops.convert_to_tensor(self.recurrent_kernel), self.weight_dropout, seed=self.seed_generator
+            )
+        return self._dropped_kernel
 
     def _weight(self, name: str, kind: str, shape: tuple[int, ...]) -> Any:
         settings = {what: getattr(self, f"{kind}_{what}") for what in ("initializer", "regularizer", "constraint")}
@@ -172,21 +202,22 @@ class GRUCell(keras.layers.GRUCell):
         input_mask = self.get_dropout_mask(inputs) if dropped else None
         memory_mask = self.get_recurrent_dropout_mask(memory) if recurrently_dropped else None
         input_bias, recurrent_bias = self._biases()
+        recurrent_kernel = self.recurrent_kernel_of(training)
 
         of_input = _project(inputs, self.kernel, input_mask, input_bias)
         if not self.reset_gate:
             x_keep, x_candidate = ops.split(of_input, 2, axis=-1)
-            m_keep, m_candidate = ops.split(_project(memory, self.recurrent_kernel, memory_mask, None), 2, axis=-1)
+            m_keep, m_candidate = ops.split(_project(memory, recurrent_kernel, memory_mask, None), 2, axis=-1)
             keep = self.recurrent_activation(x_keep + m_keep)
             return keep, ops.ones_like(keep), self.activation(x_candidate + m_candidate)
         x_keep, x_relevance, x_candidate = ops.split(of_input, 3, axis=-1)
         if self.reset_after:
-            projected = _project(memory, self.recurrent_kernel, memory_mask, recurrent_bias)
+            projected = _project(memory, recurrent_kernel, memory_mask, recurrent_bias)
             m_keep, m_relevance, m_candidate = ops.split(projected, 3, axis=-1)
             relevance = self.recurrent_activation(x_relevance + m_relevance)
             m_candidate = relevance * m_candidate
         else:
-            gate_kernel, candidate_kernel = ops.split(self.recurrent_kernel, [2 * self.units], axis=1)
+            gate_kernel, candidate_kernel = ops.split(recurrent_kernel, [2 * self.units], axis=1)
             gate_masks = memory_mask[:2] if isinstance(memory_mask, list) else memory_mask
             projected = _project(memory, gate_kernel, gate_masks, None)
             m_keep, m_relevance = ops.split(projected, 2, axis=-1)
@@ -205,7 +236,7 @@ class GRUCell(keras.layers.GRUCell):
 
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""
-        return {**super().get_config(), "reset_gate": self.reset_gate}
+        return {**super().get_config(), "reset_gate": self.reset_gate, "weight_dropout": self.weight_dropout}
 
 
 def _project(values: Any, kernel: Any, mask: Any, bias: Any) -> Any:
@@ -233,7 +264,7 @@ class GRU(keras.layers.GRU):
     **The fast path.** While a graph with a gradient is traced on a machine without a GPU, as in `model.fit`, the sequence
     runs by a backward pass of our own, compiled by XLA (`gru_sequence`): 1.6 to 2.3 times as fast as `keras.layers.GRU`
     in batches of 32 or 64, 10 times one by one (BUILD.md has the table). It knows both forms of `reset_after`, masks,
-    `initial_state`, `go_backwards`, `stateful` and `dropout`. Keras's loop runs instead:
+    `initial_state`, `go_backwards`, `stateful`, `dropout` and `weight_dropout`. Keras's loop runs instead:
 
     * without a gradient tape, so that nothing exported holds compiled code, for inference, and in eager mode;
     * with `recurrent_dropout`, other activations, `unroll=True`, `reset_gate=False`, `implementation=1` with dropout;
@@ -248,6 +279,7 @@ class GRU(keras.layers.GRU):
         units: length of the memory.
         *positional: the other arguments of `keras.layers.GRU`, in its order.
         reset_gate: False leaves Γr out, the simplified GRU of the notes; see `GRUCell`.
+        weight_dropout: share of the recurrent kernel's weights dropped in training; see `GRUCell`.
         **named: the other arguments of `keras.layers.GRU`, by name.
 
     Call arguments:
@@ -267,7 +299,9 @@ class GRU(keras.layers.GRU):
         TensorShape([2, 5, 4])
     """
 
-    def __init__(self, units: int, *positional: Any, reset_gate: bool = True, **named: Any):
+    def __init__(
+        self, units: int, *positional: Any, reset_gate: bool = True, weight_dropout: float = 0.0, **named: Any
+    ):
         arguments = dict(_LAYER_SIGNATURE.bind(self, units, *positional, **named).arguments)
         arguments.update(arguments.pop("kwargs", {}))
         del arguments["self"]
@@ -276,9 +310,11 @@ class GRU(keras.layers.GRU):
             raise ValueError(f"`use_cudnn` must be 'auto', True or False. Received: use_cudnn={use_cudnn!r}")
         if use_cudnn is True and not reset_gate:
             raise ValueError("`use_cudnn=True` needs the reset gate: cuDNN has no GRU without it")
+        if use_cudnn is True and weight_dropout:
+            raise ValueError("`use_cudnn=True` cannot drop weights: leave out `weight_dropout`")
         of_cell = {name: arguments.pop(name) for name in _CELL_ARGUMENTS & set(arguments)}
         shared = {name: arguments[name] for name in ("dtype", "trainable") if name in arguments}
-        cell = GRUCell(reset_gate=reset_gate, name="gru_cell", **of_cell, **shared)
+        cell = GRUCell(reset_gate=reset_gate, weight_dropout=weight_dropout, name="gru_cell", **of_cell, **shared)
         # Past the constructor of `keras.layers.GRU`, which would make a cell of its own.
         keras.layers.RNN.__init__(self, cell, **arguments)
         self.input_spec = keras.layers.InputSpec(ndim=3)
@@ -291,13 +327,19 @@ class GRU(keras.layers.GRU):
         """Whether there is a relevance gate Γr."""
         return self.cell.reset_gate
 
+    @property
+    def weight_dropout(self) -> float:
+        """Share of the recurrent kernel's weights that are dropped in training."""
+        return self.cell.weight_dropout
+
     def inner_loop(self, sequences: Any, initial_state: Any, mask: Any, training: bool = False) -> tuple[Any, Any, Any]:
         """Runs over the sequence; `keras.layers.RNN.call` does the rest."""
-        masks_by_gate = training and self.dropout and not self.recurrent_dropout and self.cell.implementation == 1
-        if not self.reset_gate or (masks_by_gate and self.use_cudnn is not True):
-            # Past what `keras.layers.GRU` does for cuDNN, which knows the full cell and one dropout mask only.
-            return keras.layers.RNN.inner_loop(self, sequences, initial_state, mask=mask, training=training)
         if not self._takes_fast_path(sequences, training):
+            own_kernel = training and self.weight_dropout
+            own_masks = training and self.dropout and self.cell.implementation == 1 and not self.recurrent_dropout
+            if not self.reset_gate or own_kernel or (own_masks and self.use_cudnn is not True):
+                # Past what `keras.layers.GRU` does for cuDNN, which knows the full cell and one dropout mask only.
+                return keras.layers.RNN.inner_loop(self, sequences, initial_state, mask=mask, training=training)
             return super().inner_loop(sequences, initial_state, mask=mask, training=training)
         memory = initial_state[0] if isinstance(initial_state, list | tuple) else initial_state
         memory = tf.ensure_shape(memory, (None, self.units))
@@ -327,7 +369,9 @@ class GRU(keras.layers.GRU):
             and not tf.executing_eagerly()
             and self.use_cudnn is not True
             and not self.unroll
+            and self.reset_gate
             and not cell.recurrent_dropout
+            and not (self.dropout and cell.implementation == 1)
             and cell.activation in (keras.activations.tanh, ops.tanh, tf.tanh)
             and cell.recurrent_activation in (keras.activations.sigmoid, ops.sigmoid, tf.sigmoid)
             and self.compute_dtype in ("float32", "float64")
@@ -339,7 +383,7 @@ class GRU(keras.layers.GRU):
         """Returns the kernel, the recurrent kernel and both biases, `(2, 3 * units)`, as tensors."""
         cell = self.cell
         # Tensors: to a custom gradient, variables are arguments of another kind.
-        kernels = [tf.convert_to_tensor(one) for one in (cell.kernel, cell.recurrent_kernel)]
+        kernels = [tf.convert_to_tensor(one) for one in (cell.kernel, cell.recurrent_kernel_of(training=True))]
         zeros = tf.zeros_like(kernels[0][0])
         biases = [zeros if one is None else tf.convert_to_tensor(one) for one in cell._biases()]
         return *kernels, tf.stack(biases)
@@ -375,4 +419,4 @@ class GRU(keras.layers.GRU):
 
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""
-        return {**super().get_config(), "reset_gate": self.reset_gate}
+        return {**super().get_config(), "reset_gate": self.reset_gate, "weight_dropout": self.weight_dropout}

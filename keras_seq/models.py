@@ -16,6 +16,7 @@ def language_model(
     embedding_dim: int = 128,
     dropout: float = 0.0,
     embedding_dropout: float = 0.0,
+    weight_dropout: float = 0.0,
     tie_embeddings: bool = False,
 ) -> keras.Model:
     """Returns a model that predicts each next token.
@@ -30,6 +31,8 @@ def language_model(
         dropout: share of the values dropped after every recurrent layer while training (Zaremba et al. 2014, arXiv
             1409.2329).
         embedding_dropout: share of the values dropped after the embedding while training.
+        weight_dropout: share of the recurrent kernels' weights dropped while training; of `"gru"` only, see
+            `keras_seq.GRU`.
         tie_embeddings: whether the logits' kernel is the embeddings, transposed, after a layer that brings the state to
             their length where it has another (Press & Wolf 2017, arXiv 1608.05859). Saves weights where the vocabulary
             is large.
@@ -57,6 +60,9 @@ def language_model(
     for name, share in (("dropout", dropout), ("embedding_dropout", embedding_dropout)):
         if not 0 <= share < 1:
             raise ValueError(f"`{name}` must be in [0, 1). Received: {name}={share!r}")
+    if weight_dropout and cell != "gru":
+        raise ValueError(f"`weight_dropout` needs cell='gru'. Received: cell={cell!r}")
+    options = {"weight_dropout": weight_dropout} if cell == "gru" else {}
     tokens = keras.Input((None,), dtype="int32", name="tokens")
     embedding: keras.layers.Layer = keras.layers.Embedding(vocabulary_size, embedding_dim, name="embedding")
     if tie_embeddings:
@@ -65,7 +71,7 @@ def language_model(
     if embedding_dropout:
         values = keras.layers.Dropout(embedding_dropout, name="embedding_dropout")(values)
     for index, size in enumerate(units):
-        values = RECURRENT_LAYERS[cell](size, return_sequences=True, name=f"{cell}_{index}")(values)
+        values = RECURRENT_LAYERS[cell](size, return_sequences=True, name=f"{cell}_{index}", **options)(values)
         if dropout:
             values = keras.layers.Dropout(dropout, name=f"dropout_{index}")(values)
     if tie_embeddings:

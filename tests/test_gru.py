@@ -375,6 +375,7 @@ def test_arguments_by_position_are_keras_ones():
     mine, stock = ks.GRU(*positional), keras.layers.GRU(*positional)
     ours = mine.get_config()
     assert ours.pop("reset_gate") is True
+    assert ours.pop("weight_dropout") == 0
     ours["name"] = stock.name
     assert ours == stock.get_config()
     sequences = numbers(BATCH, TIME, FEATURES)
@@ -383,7 +384,7 @@ def test_arguments_by_position_are_keras_ones():
     mine.set_weights(stock.get_weights())
     assert_same(mine(sequences), stock(sequences))
     cell, stock_cell = ks.GRUCell(*positional), keras.layers.GRUCell(*positional)
-    assert {**stock_cell.get_config(), "name": cell.name, "reset_gate": True} == cell.get_config()
+    assert {**stock_cell.get_config(), "name": cell.name, "reset_gate": True, "weight_dropout": 0} == cell.get_config()
 
 
 def test_every_public_attribute_of_the_stock_layer_is_there():
@@ -480,6 +481,49 @@ def test_the_simplified_gru_takes_the_other_arguments(arguments):
     assert len(layer.weights) == (2 if "use_bias" in arguments else 3)
     dropped = not np.allclose(layer(sequences, training=True), layer(sequences), atol=1e-3)
     assert dropped == ("use_bias" not in arguments)
+
+
+RECURRENT = [{}, {"reset_after": False}, {"reset_gate": False}]
+
+
+@pytest.mark.parametrize("arguments", RECURRENT)
+@pytest.mark.parametrize("kind", ["layer", "unrolled", "RNN of the cell", "in a graph"])
+def test_dropped_weights_are_the_same_at_every_step_of_a_batch(kind, arguments):
+    """Beside a layer whose kernel lacks what the seed drops."""
+    options = {"weight_dropout": 0.4, "seed": 11, **arguments}
+    layer = ks.GRU(UNITS, unroll=kind == "unrolled", **options)
+    if kind == "RNN of the cell":
+        layer = keras.layers.RNN(ks.GRUCell(UNITS, **options))
+    other, sequences = ks.GRU(UNITS, **arguments), numbers(BATCH, TIME, FEATURES)
+    for one in (other, layer):
+        one.build((None, TIME, FEATURES))
+        one.set_weights(random_weights(other))
+    call = tf.function(layer) if kind == "in a graph" else layer
+    for _ in range(2):
+        seed = keras.random.SeedGenerator(11)
+        seed.state.assign(layer.cell.seed_generator.state)
+        kernel, recurrent_kernel, bias = random_weights(other)
+        other.set_weights([kernel, np.asarray(keras.random.dropout(recurrent_kernel, 0.4, seed=seed)), bias])
+        assert_same(call(sequences, training=True), other(sequences))
+    other.set_weights(random_weights(other))
+    assert_same(layer(sequences), other(sequences))
+
+
+def test_weights_are_dropped_after_saving_and_loading(tmp_path):
+    model = keras.Sequential([keras.Input((None, FEATURES)), ks.GRU(UNITS, weight_dropout=0.4)])
+    model.save(tmp_path / "model.keras")
+    assert keras.saving.load_model(tmp_path / "model.keras").layers[0].weight_dropout == 0.4
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.0, math.nan])
+def test_a_share_of_weights_out_of_range_is_refused(share):
+    with pytest.raises(ValueError, match=r"`weight_dropout` must be in \[0, 1\)"):
+        ks.GRU(4, weight_dropout=share)
+
+
+def test_cudnn_with_dropped_weights_is_refused():
+    with pytest.raises(ValueError, match="`use_cudnn=True` cannot drop weights"):
+        ks.GRU(UNITS, weight_dropout=0.1, use_cudnn=True)
 
 
 def test_cudnn_without_the_reset_gate_is_refused():

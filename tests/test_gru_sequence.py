@@ -147,8 +147,9 @@ def test_a_first_memory_of_unknown_shape():
     np.testing.assert_allclose(found(memory), layer(sequences, initial_state=[memory]), **FLOAT64)
 
 
-def test_dropout_draws_one_mask_for_all_steps_as_keras_does():
-    layers = [layer_of(dropout=0.4, seed=11, return_sequences=True, unroll=unroll) for unroll in (False, True)]
+@pytest.mark.parametrize("kind", ["dropout", "weight_dropout"])
+def test_dropout_draws_one_mask_for_all_steps_as_keras_does(kind):
+    layers = [layer_of(**{kind: 0.4}, seed=11, return_sequences=True, unroll=unroll) for unroll in (False, True)]
     (fast, is_compiled), (plain, _) = (outputs_and_gradients(layer, True) for layer in layers)
     assert is_compiled
     for one, other in zip(fast, plain, strict=True):

@@ -63,6 +63,8 @@ def test_logits_stay_float32_under_mixed_precision():
         ({"dropout": 1.0}, "dropout=1.0"),
         ({"dropout": float("nan")}, "dropout=nan"),
         ({"embedding_dropout": -0.1}, "embedding_dropout=-0.1"),
+        ({"weight_dropout": 1.0}, "weight_dropout=1.0"),
+        ({"weight_dropout": 0.1, "cell": "lstm"}, "cell='lstm'"),
     ],
 )
 def test_arguments_out_of_range(arguments, message):
