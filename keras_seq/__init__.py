@@ -20,7 +20,15 @@ if TYPE_CHECKING:
     from keras_seq.stateful import stateful_copy
     from keras_seq.stepping import step_model
     from keras_seq.text import generate, sample, score
-    from keras_seq.training import CarriedState, CosineSchedule, KeepBest, NatsPerToken, RollBack, StopWhenNotFinite
+    from keras_seq.training import (
+        CarriedState,
+        CosineSchedule,
+        KeepBest,
+        NatsPerToken,
+        RollBack,
+        SmoothedCrossentropy,
+        StopWhenNotFinite,
+    )
     from keras_seq.vocabulary import Vocabulary
 
 _MODULE_OF = {
@@ -35,6 +43,7 @@ _MODULE_OF = {
     "KeepBest": "keras_seq.training",
     "NatsPerToken": "keras_seq.training",
     "RollBack": "keras_seq.training",
+    "SmoothedCrossentropy": "keras_seq.training",
     "StopWhenNotFinite": "keras_seq.training",
     "Vocabulary": "keras_seq.vocabulary",
     "agreement_corpus": "keras_seq.agreement",
@@ -66,6 +75,7 @@ __all__ = [  # noqa: RUF022 (the order of the road, from text to sample)
     "language_model",
     "stateful_copy",
     "NatsPerToken",
+    "SmoothedCrossentropy",
     "CarriedState",
     "CosineSchedule",
     "GradientNorms",

@@ -28,8 +28,9 @@ class Checkpoint(keras.callbacks.Callback):
 
     That is the weights, the optimizer with its moments and averages, the random states of dropout, the carried states of
     stateful layers, the number of the epoch, and what other callbacks remember. A run that was killed ends with the same
-    weights, to the last bit, as one that was not, if its data goes on at the same place (`Streams.from_batch`) and no
-    clock decides (`CosineSchedule(minutes=...)` does). The file is always whole.
+    weights, to the last bit, as one that was not, if its data goes on at the same place
+    (`keras_seq.batches.Streams.from_batch`) and no clock decides (`CosineSchedule(minutes=...)` does). The file is always
+    whole.
 
     Args:
         path: the `.npz` file.
@@ -64,7 +65,8 @@ class Checkpoint(keras.callbacks.Callback):
     ):
         super().__init__()
         self._path, self._remembered, self._belongs_to = Path(path), dict(remembered or {}), dict(belongs_to or {})
-        self._loaded: tuple[list[np.ndarray], dict[str, Any]] | None = None
+        self._last: tuple[list[np.ndarray], dict[str, Any]] | None = None  # what the file holds
+        self._goes_on = False
         self.epoch = 0
 
     def load(self) -> None:
@@ -77,15 +79,17 @@ class Checkpoint(keras.callbacks.Callback):
         for name, value in self._belongs_to.items():
             if about["belongs_to"].get(name) != value:
                 raise TrainingError(f"{self._path} is the checkpoint of another {name}: it cannot go on with this one")
-        self._loaded, self.epoch = (values, about), about["epoch"]
+        self._last, self.epoch, self._goes_on = (values, about), about["epoch"], True
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Puts back what was loaded, or saves the beginning."""
         self.model.optimizer.build(self.model.trainable_variables)
-        if self._loaded is None:
-            self.save()
-        else:
+        if self._goes_on:
             self.restore()
+            self._goes_on = False
+        else:
+            self.epoch = 0
+            self.save()
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Saves."""
@@ -100,20 +104,23 @@ class Checkpoint(keras.callbacks.Callback):
         """
         values = [np.asarray(variable.value) for variable in self._variables()]
         state = {name: callback.state for name, callback in self._remembered.items()}
-        about = {"epoch": self.epoch, "state": state, "belongs_to": self._belongs_to}
+        about = {
+            "epoch": self.epoch,
+            "state": state,
+            "belongs_to": self._belongs_to,
+            "optimizer": self._optimizer(),
+        }
         arrays: dict[str, Any] = {f"{index}": value for index, value in enumerate(values)}
         arrays[_ABOUT] = np.array(json.dumps(about))
         try:
             with replacing(self._path) as partial, partial.open("wb") as file:
                 np.savez(file, **arrays)
-                file.flush()
-                os.fsync(file.fileno())
         except OSError as error:
+            kept = "; the one before it is still there: make room, and go on from it" if self._path.exists() else ""
             raise TrainingError(
-                f"the checkpoint {self._path} cannot be written ({error.strerror or error}); the one before it is still "
-                "there: make room, and go on from it"
+                f"the checkpoint {self._path} cannot be written ({error.strerror or error}){kept}"
             ) from error
-        self._loaded = values, about
+        self._last = values, about
 
     def restore(self) -> None:
         """Puts the model, its optimizer and the other callbacks back to the last checkpoint.
@@ -121,23 +128,27 @@ class Checkpoint(keras.callbacks.Callback):
         Raises:
             TrainingError: it is of a model with other weights, or of another optimizer.
         """
-        assert self._loaded is not None
-        values, about = self._loaded
+        assert self._last is not None
+        values, about = self._last
         variables = self._variables()
         shapes = [(tuple(one.shape), keras.backend.standardize_dtype(one.dtype)) for one in variables]
-        if shapes != [(value.shape, value.dtype.name) for value in values]:
+        if about["optimizer"] != self._optimizer() or shapes != [(value.shape, value.dtype.name) for value in values]:
             raise TrainingError(
                 f"{self._path} is the checkpoint of another model or optimizer: it cannot go on with this"
             )
+        missing = [name for name in self._remembered if name not in about["state"]]
+        if missing:
+            raise TrainingError(f"{self._path} knows nothing of {', '.join(missing)}: it is of a fit without")
         for variable, value in zip(variables, values, strict=True):
             variable.assign(value)
         for name, callback in self._remembered.items():
             callback.state = about["state"][name]
 
     def _variables(self) -> list[Any]:
-        # The learning rate is set anew for each batch by whoever schedules it, from the one of `compile`.
-        optimizer = [one for one in self.model.optimizer.variables if not one.path.endswith("/learning_rate")]
-        return [*self.model.variables, *optimizer, *carried_states(self.model)]
+        return [*self.model.variables, *self.model.optimizer.variables, *carried_states(self.model)]
+
+    def _optimizer(self) -> str:
+        return type(self.model.optimizer).__name__
 
 
 def _read(path: Path) -> tuple[list[np.ndarray], dict[str, Any]]:
@@ -145,7 +156,7 @@ def _read(path: Path) -> tuple[list[np.ndarray], dict[str, Any]]:
         with np.load(path, allow_pickle=False) as file:
             about = json.loads(str(file[_ABOUT]))
             values = [file[f"{index}"] for index in range(len(file.files) - 1)]
-        if not {"epoch", "state", "belongs_to"} <= about.keys():
+        if not {"epoch", "state", "belongs_to", "optimizer"} <= about.keys():
             raise ValueError("it does not say what it is of")
     except FileNotFoundError:
         raise TrainingError(f"{path.parent} has no checkpoint to go on from: its run is over, or never began") from None

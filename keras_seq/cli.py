@@ -98,6 +98,9 @@ def build_parser(parser_class: type[argparse.ArgumentParser] = argparse.Argument
         "--dropout", type=float, default=0.1, help="share dropped after each recurrent layer (default: 0.1)"
     )
     train.add_argument("--embedding_dropout", type=float, default=0.0, help="share dropped after the embedding")
+    train.add_argument(
+        "--weight_dropout", type=float, default=0.0, help="share of the recurrent kernels' weights dropped (GRU only)"
+    )
     train.add_argument("--batch_size", type=int, default=64)
     train.add_argument("--length", type=int, default=64, help="tokens of a stream in each batch")
     train.add_argument(
@@ -133,7 +136,7 @@ def build_parser(parser_class: type[argparse.ArgumentParser] = argparse.Argument
     train.add_argument("--tensorboard", action="store_true", help="log to RUN/tensorboard too (needs tensorboard)")
     train.add_argument("--resume", action="store_true", help="go on with the run of --run, which was cut off")
     train.add_argument("--seed", type=int, default=0)
-    train.set_defaults(command=_train)
+    train.set_defaults(command=_train, defaults=_defaults(train))
 
     sample = add_command("sample", help="write text with a run or a .tflite")
     _add_source(sample)
@@ -227,6 +230,10 @@ def build_parser(parser_class: type[argparse.ArgumentParser] = argparse.Argument
     return parser
 
 
+def _defaults(parser: argparse.ArgumentParser) -> dict[str, Any]:
+    return {action.dest: action.default for action in parser._actions} | {"command": None, "defaults": None}
+
+
 def _add_source(parser: argparse.ArgumentParser) -> None:
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--run", help="run directory")
@@ -247,6 +254,9 @@ def _train(arguments: argparse.Namespace) -> None:
     if arguments.resume:
         if not arguments.run:
             raise ValueError("--resume needs the run to go on with: give it as --run=DIRECTORY")
+        own = [name for name, value in vars(arguments).items() if value != arguments.defaults[name]]
+        if ignored := sorted({*own} - {"run", "resume", "command", "defaults"}):
+            raise ValueError(f"--resume goes on with the run's own settings: leave out --{', --'.join(ignored)}")
         directory = Path(arguments.run)
         vocabulary, config = load_settings(directory)
         _run_training(directory, load_corpus(config["corpus"]), vocabulary, config, resume=True)
@@ -296,7 +306,7 @@ def _run_training(
         train(directory, corpus, vocabulary, config, resume=resume)
     except KeyboardInterrupt:
         if (directory / CHECKPOINT).exists():
-            print(f"\nthe finished epochs are saved; to go on: keras-seq train --run={name} --resume", file=sys.stderr)
+            print(f"\nall finished epochs are saved; to go on: keras-seq train --run={name} --resume", file=sys.stderr)
         raise
     print(f"run directory: {directory}\n\nNext:")
     print(
@@ -376,6 +386,13 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     if not by_line:
         window = arguments.window
         print(f"{corpus.name}, {arguments.split}, windows of {window} from the zero state: {measure(window=window)}")
+    if arguments.run and corpus.name == "agreement":
+        from keras_seq.agreement import agreement_probes
+        from keras_seq.agreement_accuracy import DISTANCES, PROBES, accuracy_table, right_verbs
+
+        probes = agreement_probes(PROBES, DISTANCES)
+        right = {run.config.get("cell", "model"): right_verbs(run.model, run.vocabulary, probes)}
+        print("\n" + "\n".join(accuracy_table(probes, right)))
 
 
 def _gradients(arguments: argparse.Namespace) -> None:

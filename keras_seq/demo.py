@@ -1,7 +1,6 @@
 """`keras-seq demo`: what a plain RNN forgets and a GRU remembers, and the whole road from a grammar to a .tflite."""
 
 import time
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +8,7 @@ import keras
 import numpy as np
 
 from keras_seq.agreement import AgreementSentence, agreement_corpus, agreement_probes
+from keras_seq.agreement_accuracy import DISTANCES, PROBES, accuracy_table, by_distance, right_verbs
 from keras_seq.generation import sample
 from keras_seq.gru import GRU, Gates
 from keras_seq.plots import plot_agreement, plot_gates
@@ -18,9 +18,6 @@ from keras_seq.training_run import train
 from keras_seq.vocabulary import Vocabulary
 
 SENTENCES = 30_000
-DISTANCES = (1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 20, 25, 30, 35, 40)
-PROBES = 60  # a distance, half of them plural
-MANY_ATTRACTORS = 8  # sentences with more are counted with these
 NAMES = {"simple_rnn": "SimpleRNN", "gru": "GRU"}
 # Both cells get the same sentences, once each, and the same settings.
 CONFIG: dict[str, Any] = {
@@ -60,9 +57,8 @@ def demo(directory: Path, seed: int = 0) -> None:
         run = train(directory / cell, corpus, vocabulary, {**CONFIG, "cell": cell, "seed": seed})
         models[cell] = run.model
         right[name] = right_verbs(run.model, vocabulary, probes)
-    by_distance = {name: answers.reshape(len(DISTANCES), PROBES).mean(axis=1) for name, answers in right.items()}
-    plot_agreement(DISTANCES, by_distance, directory / "agreement.png")
-    _print_accuracies(probes, right)
+    plot_agreement(DISTANCES, by_distance(probes, right), directory / "agreement.png")
+    print("\n" + "\n".join(accuracy_table(probes, right)))
     _picture_gates(models["gru"], vocabulary, probes[-1], directory / "gates.png")
 
     tflite, saved_model = directory / "agreement.tflite", directory / "serving" / "agreement" / "1"
@@ -96,36 +92,6 @@ def demo(directory: Path, seed: int = 0) -> None:
     print(f'  keras-seq sample --model={tflite} --prompt="the cats, which" --seed=7')
     print(f"  keras-seq evaluate --run={directory / 'gru'}")
     print("  keras-seq train --corpus=YOUR_TEXT.txt --minutes=3")
-
-
-def right_verbs(model: keras.Model, vocabulary: Vocabulary, probes: Sequence[AgreementSentence]) -> np.ndarray:
-    """Returns for each probe, in order, whether the right verb gets the larger logit of the two: `(probes,)` bool."""
-    prefixes = [np.array([vocabulary.start_id, *vocabulary.encode(probe.prefix)], np.int32) for probe in probes]
-    lengths = np.array([len(prefix) for prefix in prefixes])
-    right = np.zeros(len(probes), bool)
-    for length in np.unique(lengths):
-        places = np.flatnonzero(lengths == length)
-        last = model.predict_on_batch(np.stack([prefixes[place] for place in places]))[:, -1]
-        for place, logits in zip(places.tolist(), last, strict=True):
-            verb, wrong = (vocabulary.ids[word] for word in (probes[place].verb, probes[place].wrong_verb))
-            right[place] = logits[verb] > logits[wrong]
-    return right
-
-
-def _print_accuracies(probes: Sequence[AgreementSentence], right: Mapping[str, np.ndarray]) -> None:
-    distance = np.array([probe.distance for probe in probes])
-    attractors = np.array([probe.attractors for probe in probes])
-    print(f"\nwas or were? Right verbs by distance, {PROBES} sentences each; chance is 50 %\n")
-    print("  distance " + "".join(f"{one:>6}" for one in DISTANCES) + "   20-40")
-    for name, answers in right.items():
-        shares = "".join(f"{answers[distance == one].mean():>6.0%}" for one in DISTANCES)
-        print(f"  {name:<9}{shares}{answers[distance >= 20].mean():>8.1%}")
-    counts = range(min(MANY_ATTRACTORS, attractors.max()) + 1)
-    print("\nby attractors: nouns of the other number between subject and verb\n")
-    print("  attractors " + "".join(f"{count:>6}" for count in counts[:-1]) + f"{counts[-1]:>5}+")
-    for name, answers in right.items():
-        shares = "".join(f"{answers[np.minimum(attractors, counts[-1]) == count].mean():>6.0%}" for count in counts)
-        print(f"  {name:<11}{shares}")
 
 
 def _picture_gates(model: keras.Model, vocabulary: Vocabulary, probe: AgreementSentence, picture: Path) -> None:

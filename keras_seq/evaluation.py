@@ -12,7 +12,7 @@ from keras_seq.sampling import log_softmax
 from keras_seq.scoring import score, segments
 from keras_seq.stateful import reset_states, stateful_copy
 from keras_seq.stepping import require_logits
-from keras_seq.vocabulary import Vocabulary
+from keras_seq.vocabulary import Vocabulary, split_words
 
 _LOGITS_AT_ONCE = 2**24  # 128 MiB in float64
 
@@ -78,7 +78,7 @@ def evaluate(
     check_vocabulary(vocabulary, model.output_shape[-1])
     if window is not None:
         rows = _windows(text, vocabulary, by_line, window)
-        return Evaluation(_windows_nats(model, rows), sum(map(len, rows)) - len(rows), len(text) - 1)
+        return Evaluation(_windows_nats(model, rows), sum(map(len, rows)) - len(rows), _predicted(text, vocabulary))
     parts = segments(text, vocabulary, by_line=by_line)
     _require_tokens(sum(map(len, parts)))
     nats = _lines_nats(model, parts, vocabulary) if by_line else _stream_nats(model, parts[0], vocabulary)
@@ -92,10 +92,15 @@ def evaluate_step(
     if window is not None:
         rows = _windows(text, vocabulary, by_line, window)
         nats = -math.fsum(chance for row in rows for chance in log_probabilities(step, row.tolist()))
-        return Evaluation(nats, sum(map(len, rows)) - len(rows), len(text) - 1)
+        return Evaluation(nats, sum(map(len, rows)) - len(rows), _predicted(text, vocabulary))
     token_ids, chances = score(step, vocabulary, text, by_line=by_line)
     _require_tokens(len(token_ids))
     return Evaluation(-math.fsum(chances), len(token_ids), len(text))
+
+
+def _predicted(text: str, vocabulary: Vocabulary) -> int:
+    """Returns the characters of a text whose first token is given."""
+    return len(text) - (len(split_words(text)[0]) if vocabulary.level == "word" else 1)
 
 
 def _require_tokens(count: int) -> None:

@@ -1,4 +1,4 @@
-"""How far back a model's loss reaches: the gradient of the loss at step T with respect to the state at T - k.
+"""How far back a model's loss reaches: the gradient of the loss at step T by the state that enters step T - k.
 
 Where it falls to nothing within a few steps, no training can teach the model what stands further back: the vanishing
 gradient (Hochreiter 1991; Bengio, Simard & Frasconi 1994; Pascanu et al. 2013, arXiv 1211.5063, equation 5).
@@ -78,6 +78,8 @@ def windows(text: str, vocabulary: Vocabulary, lags: int, count: int, *, by_line
     """
     random, needed = np.random.default_rng(seed), lags + 1
     parts = [part for part in segments(text, vocabulary, by_line=by_line) if len(part) >= needed]
+    if lags < 0:
+        raise ValueError(f"`lags` must be a whole number of steps, 0 or more. Received: lags={lags!r}")
     if not parts:
         what = "a line" if by_line else "a text"
         raise ValueError(f"`lags` of {lags} need {what} of at least {needed} tokens; there is none: ask for fewer")

@@ -1,6 +1,7 @@
 """The norms of gradients while a model trains: what clipping does, and how long a memory can learn."""
 
 import csv
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,8 @@ class GradientNorms(keras.callbacks.Callback):
 
     After a batch `gradient_norm` is that of all gradients together, `clipped_norm` the same after clipping,
     `parameter_norm` that of the trainable weights, `learning_rate` the rate of the step. After an epoch the first two are
-    means, `largest_gradient_norm` is what its name says, and `clipped` the share of the steps that clipping changed.
+    means of the steps with a finite one, `largest_gradient_norm` is what its name says, and `clipped` the share of the
+    steps that clipping changed.
 
     Args:
         path: a `.csv` file that gets the norms of each step, one a line; None writes none.
@@ -40,9 +42,9 @@ class GradientNorms(keras.callbacks.Callback):
         ([1.0], True)
     """
 
-    def __init__(self, path: Path | None = None):
+    def __init__(self, path: str | os.PathLike[str] | None = None):
         super().__init__()
-        self._path = path
+        self._path = None if path is None else Path(path)
         self.norms: list[float] = []
         self._norms: Any = None
 
@@ -66,7 +68,7 @@ class GradientNorms(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Begins a new epoch."""
-        self._epoch, self._steps = epoch, list[list[float]]()
+        self._epoch, self._steps, self._written = epoch, list[list[float]](), 0
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         """Adds the norms of the step."""
@@ -75,14 +77,13 @@ class GradientNorms(keras.callbacks.Callback):
         self.norms.append(step[0])
         if logs is not None:
             logs.update(zip(STEP_COLUMNS, step, strict=True))
+        if not np.isfinite(step[0]):  # It may be the last.
+            self._write()
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Adds what the epoch came to."""
-        steps = np.array(self._steps)
-        if self._path is not None:
-            with self._path.open("a", newline="", encoding="utf-8") as file:
-                rows = ([epoch, number, *map("{:.6g}".format, step)] for number, step in enumerate(self._steps))
-                csv.writer(file).writerows(rows)
+        self._write()
+        steps = np.array([step for step in self._steps if np.isfinite(step[0])])
         if logs is not None and len(steps):
             logs.update(
                 {
@@ -94,6 +95,15 @@ class GradientNorms(keras.callbacks.Callback):
                     LEARNING_RATE: steps[-1, 3].item(),
                 }
             )
+
+    def _write(self) -> None:
+        """Appends the steps that are not in the file yet."""
+        if self._path is None:
+            return
+        with self._path.open("a", newline="", encoding="utf-8") as file:
+            for number, step in enumerate(self._steps[self._written :], start=self._written):
+                csv.writer(file).writerow([self._epoch, number, *map("{:.6g}".format, step)])
+        self._written = len(self._steps)
 
     def _measure_and_apply(self, grads: Any, trainable_variables: Any = None) -> None:
         # The optimizer's own rule: for an embedding it takes the norm of the rows as they were looked up, before those
@@ -112,7 +122,7 @@ def _norm(arrays: Iterable[Any]) -> tf.Tensor:
     return tf.sqrt(tf.add_n([tf.reduce_sum(tf.square(array)) for array in wide]))
 
 
-def threshold_range(norms: list[float]) -> tuple[float, float]:
+def threshold_range(norms: Iterable[float]) -> tuple[float, float]:
     """Returns the thresholds of `global_clipnorm` worth trying: half to ten times the mean norm of a run's gradients.
 
     Pascanu et al. 2013, arXiv 1211.5063, section 3.2.

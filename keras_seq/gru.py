@@ -103,7 +103,7 @@ class GRUCell(keras.layers.GRUCell):
             the bias is `(2 * units,)`, and `reset_after` means nothing.
         weight_dropout: share of the recurrent kernel's weights that are dropped in training, the same ones at every
             step and in every row of a batch: DropConnect (Wan et al. 2013) as Merity et al. 2017 (arXiv 1708.02182) use
-            it. It keeps a large memory from learning a small text by heart, and costs nothing a step.
+            it. It keeps a large memory from learning a small text by heart, for one mask a batch.
         **named: the other arguments of `keras.layers.GRUCell`, by name.
 
     Call arguments:

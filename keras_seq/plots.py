@@ -1,6 +1,5 @@
 """Pictures: learning curves, norms of gradients, agreement by distance, a GRU's gates over a sentence."""
 
-import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from matplotlib.figure import Figure  # Not pyplot: it needs a display, and woul
 from matplotlib.ticker import MaxNLocator
 
 from keras_seq.explosion import Explosion
+from keras_seq.files import read_columns
 from keras_seq.gru import Gates
 
 
@@ -23,7 +23,7 @@ def plot_history(history: Path, steps: Path, picture: Path) -> None:
     """
     figure = Figure(figsize=(7, 9), layout="constrained")
     panels: list[Axes] = list(figure.subplots(3))
-    by_epoch, by_step = _columns(history), _columns(steps)
+    by_epoch, by_step = read_columns(history), read_columns(steps)
     for column, label in (("nats", "training"), ("val_nats", "validation")):
         panels[0].plot(by_epoch["epoch"] + 1, by_epoch[column], marker="o", markersize=3, label=label)
     panels[0].set(xlabel="epoch", ylabel="nats a token")
@@ -41,12 +41,6 @@ def plot_history(history: Path, steps: Path, picture: Path) -> None:
     for axes in panels:
         axes.grid(alpha=0.3)
     _save(figure, picture)
-
-
-def _columns(table: Path) -> dict[str, np.ndarray]:
-    with table.open(encoding="utf-8", newline="") as file:
-        header, *rows = csv.reader(file)
-    return dict(zip(header, np.array(rows, float).T, strict=True))
 
 
 def plot_agreement(
@@ -133,7 +127,7 @@ def plot_gradient_flow(curves: Mapping[str, np.ndarray], picture: Path) -> None:
         axes.plot(np.maximum(norms, 1e-30), label=name, color=color, linestyle="--" if untrained else "-")
     axes.set(
         xlabel="k: age of the state, in steps",
-        ylabel="norm of the gradient of the loss at T\nwith respect to the state at T - k",
+        ylabel="norm of the gradient of the loss at T\nwith respect to the state entering step T - k",
         yscale="log",
         title="how far back the loss reaches",
     )

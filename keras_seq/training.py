@@ -33,7 +33,8 @@ def compile_model(
     Args:
         model: token ids -> logits.
         learning_rate: the optimizer's step size.
-        clipnorm: rescales each weight's own gradient when its norm passes this.
+        clipnorm: rescales each weight's own gradient when its norm passes this. Of an embedding Keras takes the norm of the
+            rows as they were looked up, those of one token not added; with `clipvalue` likewise (BUILD.md, Embeddings).
         global_clipnorm: rescales all gradients together when their common norm passes this (Pascanu et al. 2013,
             arXiv 1211.5063).
         clipvalue: cuts every element of the gradients at plus and minus this.
@@ -64,10 +65,11 @@ def compile_model(
     settings = {"learning_rate": learning_rate, **clipping, **decay, **average}
     try:
         made = keras.optimizers.get({"class_name": optimizer, "config": settings})
-    except ValueError as error:
-        raise ValueError(f"`optimizer` must be one of Keras's, such as adam. Received: {optimizer!r}") from error
-    if decay:
-        made.exclude_from_weight_decay(var_names=["bias"])
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(
+            f"`optimizer` must be one of Keras's that take a learning rate, such as adam. Received: {optimizer!r}"
+        ) from error
+    made.exclude_from_weight_decay(var_names=["bias"])
     # The mask of padded lines comes as sample weights: the mean is over real tokens.
     reduction = "mean_with_sample_weight"
     loss: keras.losses.Loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction=reduction)
@@ -79,6 +81,7 @@ def compile_model(
     model.compile(made, loss, weighted_metrics=[NatsPerToken()], jit_compile=False)
 
 
+@keras.saving.register_keras_serializable(package="keras_seq")
 class SmoothedCrossentropy(keras.losses.Loss):
     """Cross-entropy of logits where a share of each target is spread over all tokens alike.
 
@@ -98,6 +101,10 @@ class SmoothedCrossentropy(keras.losses.Loss):
         exact = keras.losses.sparse_categorical_crossentropy(y_true, y_pred, from_logits=True)
         uniform = ops.logsumexp(y_pred, axis=-1) - ops.mean(y_pred, axis=-1)
         return (1 - self._smoothing) * exact + self._smoothing * uniform
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments."""
+        return {**super().get_config(), "smoothing": self._smoothing}
 
 
 @keras.saving.register_keras_serializable(package="keras_seq")
@@ -242,6 +249,10 @@ class StopWhenNotFinite(keras.callbacks.Callback):
     After `GradientNorms` in the list it sees the gradient too, a step sooner.
     """
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._norm = math.nan
+
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Knows the epoch."""
         self._epoch = epoch
@@ -257,11 +268,14 @@ class StopWhenNotFinite(keras.callbacks.Callback):
         for name, what in ((GRADIENT_NORM, "the gradient's norm"), ("loss", "the loss")):
             value = (logs or {}).get(name, 0.0)
             if not math.isfinite(value):
-                return f"{what} became {value} at batch {batch + 1} of epoch {self._epoch + 1}: {self._cause()}"
+                before = "" if math.isnan(self._norm) else f" (the gradient's norm was {self._norm:.3g} before)"
+                place = f"batch {batch + 1} of epoch {self._epoch + 1}"
+                return f"{what} became {value} at {place}{before}: {self._cause()}"
+        self._norm = (logs or {}).get(GRADIENT_NORM, math.nan)
         return None
 
     def _cause(self) -> str:
-        optimizer = self.model.optimizer
+        optimizer = getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)  # of a LossScaleOptimizer
         rate = float(optimizer.learning_rate)
         clipped = [f"{name}={value:g}" for name in CLIPPINGS if (value := getattr(optimizer, name)) is not None]
         if not clipped:

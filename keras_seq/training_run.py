@@ -5,7 +5,9 @@ import hashlib
 import importlib.util
 import math
 import shutil
+import signal
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -15,8 +17,8 @@ import keras
 from keras_seq.batches import Lines, Streams, lines, streams
 from keras_seq.checkpoint import Checkpoint
 from keras_seq.corpora import Corpus
-from keras_seq.files import replacing
-from keras_seq.gradients import GradientNorms, threshold_range
+from keras_seq.files import read_columns, replacing
+from keras_seq.gradients import GRADIENT_NORM, GradientNorms, threshold_range
 from keras_seq.models import language_model
 from keras_seq.plots import plot_history
 from keras_seq.runs import CHECKPOINT, HISTORY, MODEL, STEPS, Run, create_run, load_run
@@ -35,8 +37,13 @@ from keras_seq.vocabulary import Vocabulary
 _ENDLESS = 1_000_000  # epochs of a run that its minutes end
 # A pass through a long text is several epochs of `fit`, so that it is evaluated, and saved, every few minutes.
 LONGEST_EPOCH = 1000  # batches
+REQUIRED = {
+    *("cell", "units", "embedding_dim", "dropout", "batch_size", "length", "learning_rate", "clipping"),
+    *("by_line", "seed", "epochs", "minutes"),
+}
 DEFAULTS: dict[str, Any] = {
     "embedding_dropout": 0.0,
+    "weight_dropout": 0.0,
     "warmup": 0.0,
     "optimizer": "adam",
     "weight_decay": None,
@@ -71,6 +78,8 @@ def train(
         TrainingError: the training diverged (unless an epoch was of use, nothing is left); a checkpoint cannot be
             written, or read, or is of another corpus.
     """
+    if missing := REQUIRED - config.keys():
+        raise ValueError(f"the configuration of a run must have {', '.join(sorted(missing))}; it lacks them")
     settings = {**DEFAULTS, **config}
     batch_size, length = settings["batch_size"], settings["length"]
     model = untrained_model(len(vocabulary), settings)
@@ -82,7 +91,7 @@ def train(
         batches = Streams(corpus.train, vocabulary, batch_size, length, settings["seed"])
         validation = _validation_streams(corpus.validation, vocabulary, batch_size, length)
         trained = stateful_copy(model, batch_size)
-    steps = min(len(batches), LONGEST_EPOCH)
+    steps = math.ceil(len(batches) / math.ceil(len(batches) / LONGEST_EPOCH))
     epochs = None if settings["epochs"] is None else math.ceil(settings["epochs"] * len(batches) / steps)
     schedule = CosineSchedule(epochs=epochs, minutes=settings["minutes"], warmup=settings["warmup"])
     compile_model(
@@ -98,11 +107,13 @@ def train(
         raise ValueError("logging to TensorBoard needs it installed: pip install tensorboard")
     if not resume:
         create_run(directory, vocabulary, config)
-    keep_best, norms = KeepBest(model, directory / MODEL), GradientNorms(directory / STEPS)
-    belongs_to = {"vocabulary": vocabulary.sha256, "corpus": hashlib.sha256(corpus.train.encode()).hexdigest()}
+    keep_best = KeepBest(model, directory / MODEL)
+    belongs_to = {"vocabulary": vocabulary.sha256, "corpus": _sha256(corpus)}
     checkpoint = Checkpoint(directory / CHECKPOINT, {"schedule": schedule, "best": keep_best}, belongs_to)
     if resume:
-        checkpoint.load()
+        # Without both it was killed before it had saved its beginning.
+        if (directory / CHECKPOINT).exists() or (directory / MODEL).exists():
+            checkpoint.load()
         for half_written in directory.glob(".partial-*"):
             half_written.unlink()
         for name in (HISTORY, STEPS):
@@ -111,27 +122,28 @@ def train(
     callbacks: list[keras.callbacks.Callback] = [
         CarriedState(len(batches)),
         schedule,
-        norms,
+        GradientNorms(directory / STEPS),
         RollBack(checkpoint, schedule) if goes_back else StopWhenNotFinite(),
         keep_best,
     ]
     if settings["ema_momentum"] is not None:
         callbacks.append(keras.callbacks.SwapEMAWeights())
     if settings["tensorboard"]:
-        callbacks.append(keras.callbacks.TensorBoard(directory / "tensorboard", write_graph=False, update_freq=1))
+        callbacks.append(_TensorBoard(directory / "tensorboard", checkpoint.epoch * steps))
     log = keras.callbacks.CSVLogger(str(directory / HISTORY), append=resume)
     worst = 2 * math.log(len(vocabulary))  # nats a token: twice those of a uniform guess
     try:
-        trained.fit(
-            batches.from_batch(checkpoint.epoch * steps),
-            validation_data=validation,
-            initial_epoch=checkpoint.epoch,
-            epochs=epochs or _ENDLESS,
-            steps_per_epoch=steps,
-            shuffle=False,  # The data has its own order.
-            callbacks=[*callbacks, log, Progress(epochs), checkpoint],
-            verbose=0,
-        )
+        with _EndWithTheEpoch() as ending:
+            trained.fit(
+                batches.from_batch(checkpoint.epoch * steps),
+                validation_data=validation,
+                initial_epoch=checkpoint.epoch,
+                epochs=epochs or _ENDLESS,
+                steps_per_epoch=steps,
+                shuffle=False,  # The data has its own order.
+                callbacks=[*callbacks, log, Progress(epochs), checkpoint, ending],
+                verbose=0,
+            )
         if keep_best.best > worst:
             raise Diverged(
                 f"the training diverged: {keep_best.best:.4g} nats a token on the validation text, where knowing nothing "
@@ -141,10 +153,10 @@ def train(
         if keep_best.best > worst:  # Without a model it is no run, and would stand in the way of the next.
             shutil.rmtree(directory)
         raise
-    (directory / CHECKPOINT).unlink()
-    least, most = threshold_range(norms.norms)
+    least, most = threshold_range(read_columns(directory / STEPS)[GRADIENT_NORM])
     print(f"thresholds of --global_clipnorm worth trying, by this run's gradients: {least:.2g} to {most:.2g}")
     plot_history(directory / HISTORY, directory / STEPS, directory / "history.png")
+    (directory / CHECKPOINT).unlink()
     return load_run(directory)
 
 
@@ -159,13 +171,17 @@ def untrained_model(vocabulary_size: int, config: dict[str, Any]) -> keras.Model
         config["embedding_dim"],
         dropout=config["dropout"],
         embedding_dropout=config["embedding_dropout"],
+        weight_dropout=config["weight_dropout"],
         tie_embeddings=config["tie_embeddings"],
     )
 
 
 def _forget_epochs(log: Path, first: int) -> None:
-    """Drops the rows of epochs that are trained again, from `first` on."""
+    """Drops the rows of epochs that are trained again, from `first` on; a log that is empty altogether."""
     if not log.exists():
+        return
+    if not log.stat().st_size:
+        log.unlink()
         return
     with log.open(newline="", encoding="utf-8") as file:
         header, *rows = csv.reader(file)
@@ -174,6 +190,46 @@ def _forget_epochs(log: Path, first: int) -> None:
     kept = [row for row in rows if len(row) == len(header) and int(row[place]) < first]
     with replacing(log) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([header, *kept])
+
+
+def _sha256(corpus: Corpus) -> str:
+    return hashlib.sha256("\0".join([corpus.train, corpus.validation, corpus.test]).encode()).hexdigest()
+
+
+class _TensorBoard(keras.callbacks.TensorBoard):
+    """Counts the steps on where a run goes on; Keras begins at 0 in each `fit`."""
+
+    def __init__(self, directory: Path, steps_done: int):
+        super().__init__(directory, write_graph=False, update_freq=1)
+        self._steps_done = steps_done
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        super().on_train_begin(logs)
+        self._global_train_batch = self._steps_done
+
+
+class _EndWithTheEpoch(keras.callbacks.Callback):
+    """Lets Ctrl-C end the run when its epoch is saved; a second Ctrl-C ends it at once. After the checkpoint in the list."""
+
+    def __enter__(self) -> "_EndWithTheEpoch":
+        self._asked, self._before = False, None
+        if threading.current_thread() is threading.main_thread():  # No other may handle signals.
+            self._before = signal.signal(signal.SIGINT, self._ask)
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        if self._before is not None:
+            signal.signal(signal.SIGINT, self._before)
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        if self._asked:
+            raise KeyboardInterrupt
+
+    def _ask(self, *_: Any) -> None:
+        if self._asked:
+            raise KeyboardInterrupt
+        self._asked = True
+        print("\nending when this epoch is done and saved; Ctrl-C again ends at once", file=sys.stderr, flush=True)
 
 
 class Progress(keras.callbacks.Callback):

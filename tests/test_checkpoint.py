@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -15,6 +16,7 @@ import pytest
 import keras_seq as ks
 from keras_seq import checkpoint, training_run
 from keras_seq.checkpoint import Checkpoint
+from keras_seq.files import read_columns
 from keras_seq.runs import TrainingError, load_run
 from keras_seq.training import compile_model
 from keras_seq.training_run import train
@@ -83,8 +85,9 @@ KILLS = int(os.environ.get("KERAS_SEQ_KILLS", "3"))
 def test_a_run_that_is_killed_goes_on_bit_for_bit(tmp_path):
     """At random moments, over and over; KERAS_SEQ_KILLS says how often."""
     (tmp_path / "text.txt").write_text(TEXT * 2)
-    command = [sys.executable, "-m", "keras_seq.cli", "train", f"--corpus={tmp_path / 'text.txt'}", "--units=16,8"]
+    command = [sys.executable, "-m", "keras_seq.cli", "train", f"--corpus={tmp_path / 'text.txt'}"]
     command += [
+        "--units=16,8",
         "--embedding_dim=8",
         "--dropout=0.2",
         "--batch_size=4",
@@ -96,21 +99,49 @@ def test_a_run_that_is_killed_goes_on_bit_for_bit(tmp_path):
     moments, cut = random.Random(1), tmp_path / "cut"
     epochs = []
     for _ in range(KILLS):
-        resume = ["--resume"] if (cut / "checkpoint.npz").exists() else []
-        process = subprocess.Popen(
-            [*command, f"--run={cut}", *resume], stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-        )
-        while process.poll() is None and b"epoch" not in process.stdout.readline():
-            pass
-        time.sleep(moments.uniform(0, 1.5))
+        going_on = [*command[:4], "--resume"] if cut.exists() else command
+        process = subprocess.Popen([*going_on, f"--run={cut}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        # From the making of the directory, before the first checkpoint, to the middle of a later epoch.
+        while process.poll() is None and not (cut / "config.json").exists():
+            time.sleep(0.05)
+        time.sleep(moments.choice([0, 6]) + moments.uniform(0, 3))
         process.kill()
         process.wait()
-        epochs.append(json.loads(str(np.load(cut / "checkpoint.npz")["about"]))["epoch"])
-    print(f"killed in the middle of epochs {epochs}")
+        has_begun = (cut / "checkpoint.npz").exists()
+        epochs.append(json.loads(str(np.load(cut / "checkpoint.npz")["about"]))["epoch"] if has_begun else 0)
+    print(f"killed in epochs {epochs}")
     assert sorted(epochs) == epochs
-    subprocess.run([*command, f"--run={cut}", "--resume"], check=True, capture_output=True)
+    subprocess.run([*command[:4], f"--run={cut}", "--resume"], check=True, capture_output=True)
     assert what_is_left(cut) == what_is_left(tmp_path / "whole")
     assert {path.name for path in cut.iterdir()} == {path.name for path in (tmp_path / "whole").iterdir()}
+
+
+def test_ctrl_c_ends_the_run_when_its_epoch_is_saved_and_says_how_to_go_on(tmp_path):
+    (tmp_path / "text.txt").write_text(TEXT)
+    program = [sys.executable, "-m", "keras_seq.cli", "train"]
+    command = [
+        *program,
+        "--corpus=text.txt",
+        "--run=run",
+        "--units=8",
+        "--batch_size=4",
+        "--length=8",
+        "--epochs=10000",
+    ]
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while "epoch 1" not in process.stdout.readline():
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "ending when this epoch is done and saved" in told
+    assert "all finished epochs are saved; to go on: keras-seq train --run=run --resume" in told
+    about = json.loads(str(np.load(tmp_path / "run" / "checkpoint.npz")["about"]))
+    assert about["epoch"] == len(read_columns(tmp_path / "run" / "history.csv")["epoch"])
+    refused = subprocess.run(
+        [*program, "--run=run", "--resume", "--units=9"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert "--resume goes on with the run's own settings: leave out --units" in refused.stderr
 
 
 def trained(tmp_path, units=4, vocabulary=None, **options):
@@ -185,4 +216,74 @@ def test_the_random_state_of_dropout_is_in_it(tmp_path):
     assert (first != second).any()
     point.restore()
     np.testing.assert_array_equal(model(np.zeros((1, 5), np.int32), training=True).numpy(), first)
-    assert isinstance(model, keras.Model)
+
+
+def test_a_run_that_was_killed_in_its_first_epoch_begins_again(tmp_path):
+    run(tmp_path / "whole")
+    cut = tmp_path / "cut"
+    run(cut)
+    for name in ("model.keras", "history.png", "steps.csv"):
+        (cut / name).unlink()
+    (cut / "history.csv").write_text("")  # as Keras leaves it
+    run(cut, resume=True)
+    assert what_is_left(cut) == what_is_left(tmp_path / "whole")
+
+
+def test_a_run_that_was_killed_after_its_last_epoch_is_finished(tmp_path, monkeypatch):
+    run(tmp_path / "whole")
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training_run, "threshold_range", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path / "cut")
+    run(tmp_path / "cut", resume=True)
+    assert what_is_left(tmp_path / "cut") == what_is_left(tmp_path / "whole")
+    assert (tmp_path / "cut" / "history.png").exists()
+
+
+def fitted(path, optimizer, callbacks=(), remembered=None, load=False):
+    vocabulary = ks.Vocabulary.from_text(TEXT)
+    model = ks.language_model(len(vocabulary), units=[4], embedding_dim=3)
+    compile_model(model, optimizer=optimizer)
+    point = Checkpoint(path, remembered)
+    if load:
+        point.load()
+    model.fit(
+        ks.streams(TEXT, vocabulary, 4, 16),
+        epochs=2,
+        verbose=0,
+        shuffle=False,
+        callbacks=[*callbacks, point],
+        initial_epoch=point.epoch,
+    )
+    return model, point
+
+
+def test_a_second_fit_with_the_same_checkpoint_begins_with_the_models_own_weights(tmp_path):
+    model, point = fitted(tmp_path / "checkpoint.npz", "sgd")
+    model.set_weights([np.ones_like(weight) for weight in model.get_weights()])
+    seen = []
+    look = keras.callbacks.LambdaCallback(on_train_batch_begin=lambda *_: seen.append(model.get_weights()[0].max()))
+    model.fit(ks.streams(TEXT, ks.Vocabulary.from_text(TEXT), 4, 16), verbose=0, shuffle=False, callbacks=[point, look])
+    assert seen[0] == 1
+
+
+def test_the_learning_rate_is_in_it(tmp_path):
+    def lower(epoch, rate):
+        return 1e-3
+
+    fitted(tmp_path / "checkpoint.npz", "sgd", [keras.callbacks.LearningRateScheduler(lower)])
+    model, _ = fitted(tmp_path / "checkpoint.npz", "sgd", load=True)
+    assert float(model.optimizer.learning_rate) == pytest.approx(1e-3)
+
+
+def test_a_checkpoint_of_another_optimizer_or_without_a_callback_is_refused(tmp_path):
+    fitted(tmp_path / "checkpoint.npz", "adam")
+    with pytest.raises(TrainingError, match="another model or optimizer"):
+        fitted(tmp_path / "checkpoint.npz", "adamax", load=True)
+    schedule = ks.CosineSchedule(epochs=2)
+    with pytest.raises(TrainingError, match="knows nothing of schedule"):
+        fitted(tmp_path / "checkpoint.npz", "adam", [schedule], {"schedule": schedule}, load=True)

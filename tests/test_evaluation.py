@@ -112,6 +112,16 @@ def test_word_level_counts_words_and_characters_apart():
     assert result.nats == pytest.approx(brute_force(model, vocabulary, [vocabulary.encode(text)]), rel=CLOSE)
 
 
+def test_the_first_word_of_windows_is_given_whole():
+    vocabulary = ks.Vocabulary.from_text("international cats", level="word")
+    model = ks.language_model(len(vocabulary), units=[4], embedding_dim=3)
+    for scored in (
+        evaluate(model, vocabulary, "international cats", window=4),
+        evaluate_step(KerasStep(model), vocabulary, "international cats", window=4),
+    ):
+        assert (scored.tokens, scored.characters) == (1, len(" cats"))
+
+
 def test_measures():
     result = Evaluation(nats=8 * math.log(2), tokens=4, characters=16)
     assert result.nats_per_token == pytest.approx(2 * math.log(2))

@@ -158,6 +158,19 @@ def test_a_loss_that_is_no_number_ends_the_run():
         model.fit(data(), epochs=1, verbose=0, callbacks=[StopWhenNotFinite()])
 
 
+def test_in_half_precision_the_clipping_is_that_of_the_optimizer_within():
+    model = small_model()
+    inner = keras.optimizers.Adam(0.01, clipnorm=0.5)
+    model.compile(keras.optimizers.LossScaleOptimizer(inner), "mse")
+    watch = StopWhenNotFinite()
+    watch.set_model(model)
+    watch.on_epoch_begin(0)
+    assert watch.divergence(4, {"gradient_norm": 70.0, "loss": 1.0}) is None
+    told = watch.divergence(5, {"gradient_norm": np.inf, "loss": 1.0})
+    assert "became inf at batch 6 of epoch 1 (the gradient's norm was 70 before): the steps are too long" in told
+    assert "clipnorm=0.5" in told
+
+
 def filled(model, value):
     model.set_weights([np.full_like(weight, value) for weight in model.get_weights()])
 
@@ -318,6 +331,7 @@ def test_averaged_weights_are_kept_where_they_were_evaluated(tmp_path):
         ({"optimizer": "adamm"}, "`optimizer` must be one of Keras's"),
         ({"weight_decay": -1.0}, "`weight_decay` must be positive"),
         ({"ema_momentum": 1.0}, "`ema_momentum` must be between 0 and 1"),
+        ({"optimizer": "lossscaleoptimizer"}, "`optimizer` must be one of Keras's that take a learning rate"),
     ],
 )
 def test_what_the_optimizer_cannot_be_is_refused(arguments, message):
@@ -325,9 +339,10 @@ def test_what_the_optimizer_cannot_be_is_refused(arguments, message):
         compile_model(small_model(), **arguments)
 
 
-def test_biases_do_not_decay():
+@pytest.mark.parametrize("decay", [{}, {"weight_decay": 0.1}])
+def test_biases_do_not_decay(decay):
     model = small_model()
-    compile_model(model, optimizer="adamw", weight_decay=0.1)
+    compile_model(model, optimizer="adamw", **decay)
     used = {variable.path: model.optimizer._use_weight_decay(variable) for variable in model.trainable_variables}
     assert {path for path, decays in used.items() if not decays} == {path for path in used if path.endswith("bias")}
 
@@ -337,6 +352,13 @@ def test_smoothed_targets_are_those_of_keras_in_one_hot_form():
     logits, targets = random.normal(size=(3, 5, 7)).astype("float32"), random.integers(0, 7, (3, 5))
     expected = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=0.2)(np.eye(7)[targets], logits)
     assert float(SmoothedCrossentropy(0.2)(targets, logits)) == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_a_model_with_smoothed_targets_is_saved_with_them(tmp_path):
+    model = small_model()
+    compile_model(model, label_smoothing=0.2)
+    model.save(tmp_path / "model.keras")
+    assert keras.saving.load_model(tmp_path / "model.keras").loss.get_config()["smoothing"] == 0.2
 
 
 def test_the_metric_is_without_the_smoothing():

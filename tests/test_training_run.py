@@ -11,6 +11,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import keras_seq as ks
 from keras_seq import training_run
 from keras_seq.evaluation import evaluate
+from keras_seq.files import read_columns
 from keras_seq.runs import TrainingError, load_run
 from keras_seq.training_run import train
 
@@ -89,7 +90,8 @@ def test_minutes_end_the_run(tmp_path):
 
 def test_a_run_that_explodes_leaves_nothing_in_the_way(tmp_path):
     with pytest.raises(
-        TrainingError, match="the gradient's norm became nan at batch 2 of epoch 1: the steps are too long"
+        TrainingError,
+        match=r"the gradient's norm became nan at batch 2 of epoch 1 \(.* before\): the steps are too long",
     ):
         run(tmp_path / "run", learning_rate=1e38)
     assert list(tmp_path.iterdir()) == []
@@ -109,15 +111,29 @@ def test_a_setting_out_of_range_leaves_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_tensorboard_has_the_norms_of_each_step(tmp_path):
-    run(tmp_path / "run", tensorboard=True)
+def test_tensorboard_has_the_norms_of_each_step_of_a_run_that_was_cut_off_too(tmp_path, monkeypatch):
+    told = training_run.Progress.on_epoch_begin
+
+    def interrupt(self, epoch, logs=None):
+        told(self, epoch, logs)
+        if epoch == 1:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training_run.Progress, "on_epoch_begin", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path / "run", tensorboard=True, epochs=2)
+    vocabulary = ks.Vocabulary.from_text(TEXT)
+    config = {**CONFIG, "tensorboard": True, "epochs": 2}
+    train(tmp_path / "run", corpus(TEXT), vocabulary, config, resume=True)
     (folder,) = (tmp_path / "run" / "tensorboard").glob("train")
     events = EventAccumulator(str(folder), size_guidance={"tensors": 0})
     events.Reload()
     assert {"batch_gradient_norm", "batch_learning_rate", "epoch_clipped", "epoch_nats"} <= set(
         events.Tags()["tensors"]
     )
-    assert len(events.Tensors("batch_gradient_norm")) == len(TEXT) // (4 * 16)
+    steps = len(TEXT) // (4 * 16)
+    assert sorted(event.step for event in events.Tensors("batch_gradient_norm")) == list(range(1, 2 * steps + 1))
 
 
 def test_without_tensorboard_one_is_told_to_install_it(tmp_path, monkeypatch):
@@ -141,4 +157,16 @@ def test_each_step_is_logged(tmp_path):
 def test_a_long_pass_is_several_epochs_of_fit(tmp_path, monkeypatch):
     monkeypatch.setattr(training_run, "LONGEST_EPOCH", 25)
     run(tmp_path / "run", epochs=2)
-    assert len(history(tmp_path / "run")) == 5  # 124 batches
+    assert len(history(tmp_path / "run")) == 6  # 124 batches, in pieces of 21
+
+
+def test_a_pass_a_little_longer_than_an_epoch_of_fit_is_two_halves(tmp_path, monkeypatch):
+    monkeypatch.setattr(training_run, "LONGEST_EPOCH", 61)  # of 62 batches
+    run(tmp_path / "run", epochs=1)
+    assert len(read_columns(tmp_path / "run" / "steps.csv")["step"]) == 62
+
+
+def test_a_configuration_that_lacks_something_is_refused(tmp_path):
+    without = {name: value for name, value in CONFIG.items() if name not in ("length", "cell")}
+    with pytest.raises(ValueError, match="must have cell, length; it lacks them"):
+        train(tmp_path / "run", corpus(TEXT), ks.Vocabulary.from_text(TEXT), without)
