@@ -338,13 +338,19 @@ def _sample(arguments: argparse.Namespace) -> None:
     if arguments.model:
         from keras_seq_export.runtime import LiteRTSampler
 
-        pieces = LiteRTSampler(arguments.model).generate(arguments.prompt, **options)
+        sampler = LiteRTSampler(arguments.model)
+        vocabulary, pieces = sampler.vocabulary, sampler.generate(arguments.prompt, **options)
     else:
         from keras_seq.runs import load_run
         from keras_seq.text import generate
 
         run = load_run(Path(arguments.run))
-        pieces = generate(run.model, run.vocabulary, arguments.prompt, **options)
+        vocabulary, pieces = run.vocabulary, generate(run.model, run.vocabulary, arguments.prompt, **options)
+    read = vocabulary.encode(arguments.prompt)
+    if unknown := int((read == vocabulary.unk_id).sum()):
+        print(f"keras-seq: {unknown} of {len(read)} tokens of the prompt are read as <unk>", file=sys.stderr)
+    if arguments.seed is None:
+        print(f"keras-seq: --seed={pieces.seed}", file=sys.stderr)
     print(arguments.prompt, end="", flush=True)
     row = 0
     for piece in pieces:

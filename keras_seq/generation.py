@@ -22,16 +22,17 @@ class Options(TypedDict, total=False):
 
     Attributes:
         max_tokens: how many tokens to draw at most; 200.
-        stop: a string, or a list of them, at the first of which the text ends; it is not given out. `<eos>` always ends it.
+        stop: a string, or a list of them, at the first of which the text ends; it is not given out; none, `()`. `<eos>` always
+            ends a text.
         seed: seed of the draws, a whole number of 64 bits; the same seed gives the same text in every runtime. None
             takes a new one.
-        num_samples: how many texts to write; that of row i is the one that `seed + i` gives alone. With `num_beams`, how
-            many of the best beams, or all that were found.
+        num_samples: how many texts to write; None, one. That of row i is the one that `seed + i` gives alone. With
+            `num_beams`, how many of the best beams, or all that were found.
         logprobs: whether to tell each token's log-probability, in nats, by the model's own softmax before any filter;
             False.
         num_beams: above 1, search for the most likely text with so many beams, instead of drawing; 1.
-        length_penalty: a beam's log-probability is divided by its tokens to this power, 0 to 10: 0 favours short texts, 1
-            (the default) compares means.
+        length_penalty: a beam's log-probability is divided by its tokens, those of a stop string too, to this power, 0 to
+            10: 0 favours short texts, 1 (the default) compares means.
         temperature: logits are divided by it, 1, up to 1e6; 0 (or below 1.2e-38) takes the most likely token,
             the lowest id on a tie.
         top_k: keep the k most likely tokens; 0, off.
@@ -41,7 +42,7 @@ class Options(TypedDict, total=False):
         repetition_penalty: above 1 makes tokens of the text so far, its prompt too, less likely, 1e-6 to 1e6; 1, off.
             Keskar et al. 2019, arXiv 1909.05858.
         allow_unk: let `<unk>` be drawn; False.
-        bias: what is added to the logits of some tokens, `{"e": -2.5}`; -inf forbids a token. Most word tokens begin with
+        bias: what is added to the logits of some tokens, `{"e": -2.5}`; none, `{}`; -inf forbids a token. Most word tokens begin with
             their space: `{" be": 1.0}`.
     """
 

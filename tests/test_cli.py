@@ -10,9 +10,12 @@ import pytest
 TEXT = "the quick brown fox jumps over the lazy dog. pack my box with five dozen liquor jugs.\n" * 60
 
 
+PROGRAM = [sys.executable, "-X", "utf8", "-m", "keras_seq.cli"]
+
+
 def keras_seq(*arguments, cwd):
     return subprocess.run(
-        [sys.executable, "-X", "utf8", "-m", "keras_seq.cli", *map(str, arguments)],
+        [*PROGRAM, *map(str, arguments)],
         capture_output=True,
         text=True,
         cwd=cwd,
@@ -48,6 +51,13 @@ def test_run_and_tflite_write_the_same_text(folder):
     assert texts[0] == texts[1]
     assert len(texts[0]) > 20
     assert texts[0].startswith("the ")
+
+
+def test_a_text_without_a_seed_can_be_written_again(folder):
+    source, *options = "--model=fox/export/fox.tflite", "--prompt=the ", "--max_tokens=30"
+    first = keras_seq("sample", source, *options, cwd=folder)
+    seed = first.stderr.strip().removeprefix("keras-seq: ")
+    assert keras_seq("sample", source, *options, seed, cwd=folder).stdout == first.stdout
 
 
 def test_several_texts_stops_and_beams(folder):
@@ -159,8 +169,12 @@ def test_each_kind_of_run_goes_the_whole_road(folder, options):
         answer = keras_seq(*arguments, cwd=folder)
         assert (answer.returncode, answer.stderr) == (0, "")
     sources = (f"--run={name}", f"--model={name}/export/{name}.tflite")
-    texts = {keras_seq("sample", source, "--seed=5", "--max_tokens=30", cwd=folder).stdout for source in sources}
-    assert len(texts) == 1
+    answers = [
+        keras_seq("sample", source, "--seed=5", "--max_tokens=30", "--prompt=the ", cwd=folder) for source in sources
+    ]
+    assert answers[0].stdout == answers[1].stdout != ""
+    told = "keras-seq: 2 of 2 tokens of the prompt are read as <unk>\n" if "--level=word" in options else ""
+    assert [answer.stderr for answer in answers] == [told, told]
 
 
 def test_two_corpora_and_a_name_with_a_space(folder):
@@ -174,7 +188,7 @@ def test_two_corpora_and_a_name_with_a_space(folder):
 
 def test_a_reader_that_has_enough_ends_the_program_quietly(folder):
     program = subprocess.Popen(
-        [sys.executable, "-m", "keras_seq.cli", "sample", "--model=fox/export/fox.tflite", "--max_tokens=100000"],
+        [*PROGRAM, "sample", "--model=fox/export/fox.tflite", "--max_tokens=100000", "--seed=1"],
         cwd=folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
