@@ -1,9 +1,11 @@
 """Small recurrent language models in Keras: from a text to a one-step decoder.
 
-Public names load on first use: `import keras_seq` alone imports neither TensorFlow nor Keras.
+Public names load on first use: `import keras_seq` alone imports neither TensorFlow nor Keras. Where Keras is imported
+already it learns the layers, so that it can load models with them.
 """
 
 import importlib
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -101,3 +103,7 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return __all__
+
+
+if "keras" in sys.modules:
+    importlib.import_module("keras_seq.gru")

@@ -76,6 +76,10 @@ class ChronoInitializer(keras.initializers.Initializer):
 
     def __call__(self, shape: Any, dtype: Any = None) -> Any:
         """Returns a bias of the shape that a GRU asks for: `(gates * units,)`, or `(2, gates * units)`."""
+        if shape[-1] % self.gates or tuple(shape[:-1]) not in ((), (2,)):
+            raise ValueError(
+                f"ChronoInitializer is for the bias of a GRU of {self.gates} blocks. Received: shape={tuple(shape)}"
+            )
         units = shape[-1] // self.gates
         bias = np.zeros(shape)
         # Without a seed by Python's random numbers, as in Keras's own: `keras.utils.set_random_seed` seeds them.
@@ -114,7 +118,7 @@ class GRUCell(keras.layers.GRUCell):
         The new memory `(batch, units)`, and a list with it as the new state.
 
     Raises:
-        ValueError: `units` is not a positive integer, or `weight_dropout` not in [0, 1).
+        ValueError: `units` is not a positive integer, `weight_dropout` not in [0, 1), or `reset_gate` no bool.
 
     Example:
         >>> import numpy as np
@@ -133,7 +137,9 @@ class GRUCell(keras.layers.GRUCell):
     ):
         if isinstance(units, bool) or not isinstance(units, numbers.Integral) or units <= 0:
             raise ValueError(f"`units` must be a positive integer. Received: units={units!r}")
-        if not 0 <= weight_dropout < 1:
+        if not isinstance(reset_gate, bool):
+            raise ValueError(f"`reset_gate` must be True or False. Received: reset_gate={reset_gate!r}")
+        if not isinstance(weight_dropout, numbers.Real) or not 0 <= weight_dropout < 1:
             raise ValueError(f"`weight_dropout` must be in [0, 1). Received: weight_dropout={weight_dropout!r}")
         super().__init__(int(units), *positional, **named)
         self.reset_gate = reset_gate
@@ -142,7 +148,7 @@ class GRUCell(keras.layers.GRUCell):
         blocks = 3 if reset_gate else 2
         if isinstance(self.bias_initializer, ChronoInitializer) and self.bias_initializer.gates != blocks:
             raise ValueError(
-                f"`gates` of the ChronoInitializer must be those of the layer, {blocks}. "
+                f"`gates` of the ChronoInitializer must be those of the layer: give it gates={blocks}. "
                 f"Received: gates={self.bias_initializer.gates}"
             )
         if self.implementation == 1:
@@ -393,11 +399,13 @@ class GRU(keras.layers.GRU):
 
         Args:
             sequences: `(batch, time, features)`; no step is masked.
-            initial_state: the memory to start from, `(batch, units)`; zeros where absent.
+            initial_state: the memory to start from, `(batch, units)`, or a list with it; zeros where absent.
 
         Raises:
-            ValueError: a shape is another.
+            ValueError: a shape is another, or `sequences` are not data but an input of a model.
         """
+        if isinstance(sequences, keras.KerasTensor):
+            raise ValueError(f"`sequences` must be data, whose gates there are. Received: {sequences}")
         sequences = ops.convert_to_tensor(sequences, dtype=self.compute_dtype)
         if len(sequences.shape) != 3 or not sequences.shape[1]:
             raise ValueError(f"`sequences` must be (batch, time, features). Received: shape={tuple(sequences.shape)}")
@@ -408,6 +416,8 @@ class GRU(keras.layers.GRU):
         memory = ops.zeros((sequences.shape[0], self.units), self.compute_dtype)
         if initial_state is not None:
             expected = tuple(memory.shape)
+            if isinstance(initial_state, list | tuple) and len(initial_state) == 1:
+                (initial_state,) = initial_state
             memory = ops.convert_to_tensor(initial_state, dtype=self.compute_dtype)
             if tuple(memory.shape) != expected:
                 raise ValueError(f"`initial_state` must be {expected}. Received: shape={tuple(memory.shape)}")

@@ -2,6 +2,8 @@
 
 import inspect
 import math
+import subprocess
+import sys
 
 import keras
 import numpy as np
@@ -114,6 +116,30 @@ def test_gates_of_a_layer_that_reads_backwards_are_in_its_order():
     gates, memories = layer.gates(sequences), layer(sequences).numpy()
     before = np.concatenate([np.zeros((BATCH, 1, UNITS)), memories[:, :-1]], axis=1)
     np.testing.assert_allclose(gates.update * gates.candidate + (1 - gates.update) * before, memories, **FLOAT32)
+
+
+def test_gates_take_a_first_memory_as_the_layer_does():
+    layer, sequences, memory = ks.GRU(UNITS), numbers(BATCH, TIME, FEATURES), numbers(BATCH, UNITS)
+    layer.build(sequences.shape)
+    np.testing.assert_array_equal(layer.gates(sequences, [memory]).update, layer.gates(sequences, memory).update)
+
+
+def test_an_input_of_a_model_has_no_gates():
+    with pytest.raises(ValueError, match="`sequences` must be data"):
+        ks.GRU(4).gates(keras.Input((5, 3)))
+
+
+@pytest.mark.parametrize("shape", [(13,), (4, 12), (3, 2, 12)])
+def test_chrono_initialization_of_what_is_no_gru_bias_is_refused(shape):
+    with pytest.raises(ValueError, match="ChronoInitializer is for the bias of a GRU of 3 blocks"):
+        ks.ChronoInitializer(9)(shape)
+
+
+def test_a_saved_model_loads_in_a_fresh_process(tmp_path):
+    keras.Sequential([keras.Input((None, FEATURES)), ks.GRU(UNITS)]).save(tmp_path / "model.keras")
+    program = "import keras, keras_seq; print(keras.saving.load_model('model.keras').layers[0])"
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert "GRU" in done.stdout
 
 
 def test_gates_start_from_the_zero_memory():
@@ -515,7 +541,7 @@ def test_weights_are_dropped_after_saving_and_loading(tmp_path):
     assert keras.saving.load_model(tmp_path / "model.keras").layers[0].weight_dropout == 0.4
 
 
-@pytest.mark.parametrize("share", [-0.1, 1.0, math.nan])
+@pytest.mark.parametrize("share", [-0.1, 1.0, math.nan, "a"])
 def test_a_share_of_weights_out_of_range_is_refused(share):
     with pytest.raises(ValueError, match=r"`weight_dropout` must be in \[0, 1\)"):
         ks.GRU(4, weight_dropout=share)
