@@ -268,8 +268,8 @@ class GRU(keras.layers.GRU):
     from one into the other.
 
     **The fast path.** While a graph with a gradient is traced on a machine without a GPU, as in `model.fit`, the sequence
-    runs by a backward pass of our own, compiled by XLA (`gru_sequence`): 1.6 to 2.3 times as fast as `keras.layers.GRU`
-    in batches of 32 or 64, 10 times one by one (BUILD.md has the table). It knows both forms of `reset_after`, masks,
+    runs by a backward pass of our own, compiled by XLA (`gru_sequence`): 1.5 to 2.3 times as fast as `keras.layers.GRU`
+    in batches of 32 or 64, 8 to 10 times one by one (BUILD.md has the table). It knows both forms of `reset_after`, masks,
     `initial_state`, `go_backwards`, `stateful`, `dropout` and `weight_dropout`. Keras's loop runs instead:
 
     * without a gradient tape, so that nothing exported holds compiled code, for inference, and in eager mode;

@@ -106,6 +106,10 @@ def load_settings(directory: Path, also: Sequence[str] = ()) -> tuple[Vocabulary
         RunError: as for `load_run`.
     """
     missing = [name for name in (*also, VOCABULARY, CONFIG) if not (directory / name).is_file()]
+    if missing == [MODEL] and (directory / CHECKPOINT).is_file():
+        raise RunError(
+            f"{directory} has no {MODEL} yet, as its first epoch was cut off; go on with keras-seq train --run={directory} --resume"
+        )
     if missing:
         raise RunError(
             f"{directory} is not a run directory: it has no {', '.join(missing)}; make one with keras-seq train"

@@ -317,7 +317,8 @@ class RollBack(StopWhenNotFinite):
         self._checkpoint.restore()
         self._schedule.state = {"scale": scale / 2, "seconds": seconds}
         self.model.reset_metrics()
-        print(f"\n{reason}; back to the checkpoint after epoch {self._checkpoint.epoch}, at half the learning rate")
+        place = f"the checkpoint after epoch {self._checkpoint.epoch}" if self._checkpoint.epoch else "the beginning"
+        print(f"\n{reason}; back to {place}, at half the learning rate")
 
 
 class KeepBest(keras.callbacks.Callback):

@@ -75,8 +75,8 @@ def train(
 
     Raises:
         ValueError: a number is out of range, the corpus is too short, or the directory is taken; nothing is made.
-        TrainingError: the training diverged (unless an epoch was of use, nothing is left); a checkpoint cannot be
-            written, or read, or is of another corpus.
+        TrainingError: the training diverged (unless an epoch was of use, only the norms of its steps are left, in
+            `<directory>.diverged.csv`); a checkpoint cannot be written, or read, or is of another corpus.
     """
     if missing := REQUIRED - config.keys():
         raise ValueError(f"the configuration of a run must have {', '.join(sorted(missing))}; it lacks them")
@@ -149,10 +149,14 @@ def train(
                 f"the training diverged: {keep_best.best:.4g} nats a token on the validation text, where knowing nothing "
                 f"costs {math.log(len(vocabulary)):.4g}; clip the gradients lower, or lower the learning rate"
             )
-    except Diverged:
-        if keep_best.best > worst:  # Without a model it is no run, and would stand in the way of the next.
-            shutil.rmtree(directory)
-        raise
+    except Diverged as diverged:
+        if keep_best.best <= worst:
+            raise
+        # Without a model it is no run, and would stand in the way of the next.
+        steps_before = directory.with_name(f"{directory.name}.diverged.csv")
+        (directory / STEPS).replace(steps_before)
+        shutil.rmtree(directory)
+        raise Diverged(f"{diverged}. The run is removed; {steps_before} has the norms of its steps") from diverged
     least, most = threshold_range(read_columns(directory / STEPS)[GRADIENT_NORM])
     print(f"thresholds of --global_clipnorm worth trying, by this run's gradients: {least:.2g} to {most:.2g}")
     plot_history(directory / HISTORY, directory / STEPS, directory / "history.png")

@@ -67,6 +67,12 @@ def test_a_missing_file_is_named(run, name):
     refused(run, f"it has no {name};")
 
 
+def test_a_run_without_a_finished_epoch_can_go_on(run):
+    (run / "model.keras").unlink()
+    (run / "checkpoint.npz").write_bytes(b"begun")
+    refused(run, "its first epoch was cut off; go on with keras-seq train")
+
+
 def test_a_directory_that_is_no_run(tmp_path):
     refused(tmp_path, "it has no model.keras, vocab.txt, config.json;")
     refused(tmp_path / "absent", "is not a run directory")

@@ -94,14 +94,18 @@ def test_a_run_that_explodes_leaves_nothing_in_the_way(tmp_path):
         match=r"the gradient's norm became nan at batch 2 of epoch 1 \(.* before\): the steps are too long",
     ):
         run(tmp_path / "run", learning_rate=1e38)
-    assert list(tmp_path.iterdir()) == []
+    (left,) = tmp_path.iterdir()
+    assert left.name == "run.diverged.csv"
+    first, second = read_columns(left)["gradient_norm"]
+    assert math.isfinite(first)
+    assert math.isnan(second)
     run(tmp_path / "run")
 
 
 def test_a_run_that_diverges_is_no_success(tmp_path):
     with pytest.raises(TrainingError, match=r"diverged: .* nats a token"):
         run(tmp_path / "run", learning_rate=1e3, clipping={})
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == ["run.diverged.csv"]
 
 
 def test_a_setting_out_of_range_leaves_nothing(tmp_path):
