@@ -98,19 +98,22 @@ def test_a_run_that_is_killed_goes_on_bit_for_bit(tmp_path):
     subprocess.run([*command, f"--run={tmp_path / 'whole'}"], check=True, capture_output=True)
     moments, cut = random.Random(1), tmp_path / "cut"
     epochs = []
-    for _ in range(KILLS):
+    for number in range(KILLS):
         going_on = [*command[:4], "--resume"] if cut.exists() else command
-        process = subprocess.Popen([*going_on, f"--run={cut}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        # From the making of the directory, before the first checkpoint, to the middle of a later epoch.
-        while process.poll() is None and not (cut / "config.json").exists():
-            time.sleep(0.05)
-        time.sleep(moments.choice([0, 6]) + moments.uniform(0, 3))
+        process = subprocess.Popen([*going_on, f"--run={cut}"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        # Every third time from the making of the directory on, before the first checkpoint; else in a later epoch.
+        while process.poll() is None and not (number % 3 == 0 and (cut / "config.json").exists()):
+            if number % 3 and b"epoch" in process.stdout.readline():
+                break
+            time.sleep(0.02)
+        time.sleep(moments.uniform(0, 1.5))
         process.kill()
         process.wait()
         has_begun = (cut / "checkpoint.npz").exists()
         epochs.append(json.loads(str(np.load(cut / "checkpoint.npz")["about"]))["epoch"] if has_begun else 0)
     print(f"killed in epochs {epochs}")
     assert sorted(epochs) == epochs
+    assert epochs[-1] > 0
     subprocess.run([*command[:4], f"--run={cut}", "--resume"], check=True, capture_output=True)
     assert what_is_left(cut) == what_is_left(tmp_path / "whole")
     assert {path.name for path in cut.iterdir()} == {path.name for path in (tmp_path / "whole").iterdir()}
