@@ -269,7 +269,9 @@ def test_a_second_fit_with_the_same_checkpoint_begins_with_the_models_own_weight
     model, point = fitted(tmp_path / "checkpoint.npz", "sgd")
     model.set_weights([np.ones_like(weight) for weight in model.get_weights()])
     seen = []
-    look = keras.callbacks.LambdaCallback(on_train_batch_begin=lambda *_: seen.append(model.get_weights()[0].max()))
+    look = keras.callbacks.LambdaCallback(
+        on_train_batch_begin=lambda *_, **__: seen.append(model.get_weights()[0].max())
+    )
     model.fit(ks.streams(TEXT, ks.Vocabulary.from_text(TEXT), 4, 16), verbose=0, shuffle=False, callbacks=[point, look])
     assert seen[0] == 1
 
