@@ -136,7 +136,7 @@ def build_parser(parser_class: type[argparse.ArgumentParser] = argparse.Argument
     train.add_argument("--tensorboard", action="store_true", help="log to RUN/tensorboard too (needs tensorboard)")
     train.add_argument("--resume", action="store_true", help="go on with the run of --run, which was cut off")
     train.add_argument("--seed", type=int, default=0)
-    train.set_defaults(command=_train, defaults=_defaults(train))
+    train.set_defaults(command=_train, parser=train)
 
     sample = add_command("sample", help="write text with a run or a .tflite")
     _add_source(sample)
@@ -230,10 +230,6 @@ def build_parser(parser_class: type[argparse.ArgumentParser] = argparse.Argument
     return parser
 
 
-def _defaults(parser: argparse.ArgumentParser) -> dict[str, Any]:
-    return {action.dest: action.default for action in parser._actions} | {"command": None, "defaults": None}
-
-
 def _add_source(parser: argparse.ArgumentParser) -> None:
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--run", help="run directory")
@@ -254,8 +250,8 @@ def _train(arguments: argparse.Namespace) -> None:
     if arguments.resume:
         if not arguments.run:
             raise ValueError("--resume needs the run to go on with: give it as --run=DIRECTORY")
-        own = [name for name, value in vars(arguments).items() if value != arguments.defaults[name]]
-        if ignored := sorted({*own} - {"run", "resume", "command", "defaults"}):
+        own = {name for name, value in vars(arguments).items() if value != arguments.parser.get_default(name)}
+        if ignored := sorted(own - {"run", "resume"}):
             raise ValueError(f"--resume goes on with the run's own settings: leave out --{', --'.join(ignored)}")
         directory = Path(arguments.run)
         vocabulary, config = load_settings(directory)

@@ -82,16 +82,20 @@ def _draw_group_first(weights: tf.Tensor, uniform: tf.Tensor) -> tf.Tensor:
 def log_probability(logits: tf.Tensor, token: tf.Tensor) -> tf.Tensor:
     """Returns the log-probability of each row's token, `(batch,)`, by the model's own softmax, before any filter."""
     # Not tf.nn.log_softmax, which takes the logarithm of every token's probability.
-    highest = tf.reduce_max(logits, axis=-1, keepdims=True)
-    total = tf.reduce_sum(tf.exp(logits - highest), axis=-1, keepdims=True)
+    highest, total = _highest_and_total(logits)
     return tf.squeeze(_at(logits, tf.expand_dims(token, 1)) - highest - tf.math.log(total), 1)
 
 
 def are_numbers(logits: tf.Tensor) -> tf.Tensor:
     """Returns for each row whether no logit is NaN, and the largest is finite: bool `(batch,)`."""
-    # As in `log_probability`, so that a graph computes it once.
+    _, total = _highest_and_total(logits)  # As `log_probability` has it, so that a graph computes it once.
+    return tf.squeeze(tf.math.is_finite(total), 1)
+
+
+def _highest_and_total(logits: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns the largest logit of each row, and the sum of all weights where that has 1: `(batch, 1)` each."""
     highest = tf.reduce_max(logits, axis=-1, keepdims=True)
-    return tf.math.is_finite(tf.reduce_sum(tf.exp(logits - highest), axis=-1))
+    return highest, tf.reduce_sum(tf.exp(logits - highest), axis=-1, keepdims=True)
 
 
 def uniform(seed: tf.Tensor, position: tf.Tensor) -> tf.Tensor:
