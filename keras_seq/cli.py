@@ -4,7 +4,6 @@ import argparse
 import faulthandler
 import functools
 import json
-import math
 import os
 import shlex
 import sys
@@ -68,6 +67,8 @@ def main(arguments: argparse.Namespace) -> int:
 
 def build_parser(parser_class: type[argparse.ArgumentParser] = argparse.ArgumentParser) -> argparse.ArgumentParser:
     """Returns the parser of all subcommands."""
+    from keras_seq_export.signatures import QUANTIZATIONS, STATES
+
     parser = parser_class(
         prog="keras-seq",
         description="Small recurrent language models, from a text to the phone.",
@@ -190,9 +191,38 @@ def build_parser(parser_class: type[argparse.ArgumentParser] = argparse.Argument
     export = add_command("export", help="write a .tflite and a SavedModel of a run")
     export.add_argument("--run", required=True)
     export.add_argument("--format", default="all", choices=FORMATS)
-    export.add_argument("--output", help="directory to write into (default: RUN/export)")
-    export.add_argument("--quantization", default="none", choices=("none", "int8"), help="of the .tflite")
+    export.add_argument(
+        "--output",
+        help="directory to write into (default: RUN/export): RUN.tflite, or such as RUN.int8.internal.batch8.tflite, and RUN/1",
+    )
+    export.add_argument(
+        "--quantization",
+        default="none",
+        choices=list(QUANTIZATIONS),
+        help="of the .tflite: float16 is half of it, int8 a quarter, int4 a sixth (default: none)",
+    )
+    export.add_argument(
+        "--state",
+        default="explicit",
+        choices=STATES,
+        help="of the .tflite: inputs and outputs, or variables inside with a signature reset (default: explicit)",
+    )
+    export.add_argument("--batch", type=int, default=1, help="rows that the .tflite takes at once (default: 1)")
+    export.add_argument(
+        "--max_loss", type=float, default=0.01, help="nats a token that quantization may cost (default: 0.01)"
+    )
+    export.add_argument(
+        "--corpus",
+        action="append",
+        help="text whose last tenth the .tflite is measured on (default: that of the run)",
+    )
+    export.add_argument("--license", help="of the model, for its card, such as CC0-1.0")
     export.set_defaults(command=_export)
+
+    inspect = add_command("inspect", help="see what is in a .tflite, without running it")
+    inspect.add_argument("file", metavar="FILE.tflite")
+    inspect.add_argument("--json", action="store_true", help="print JSON")
+    inspect.set_defaults(command=_inspect)
 
     benchmark = add_command("benchmark", help="measure speed beside the peers', on this machine")
     subjects = benchmark.add_subparsers(required=True, metavar="SUBJECT")
@@ -207,10 +237,18 @@ def build_parser(parser_class: type[argparse.ArgumentParser] = argparse.Argument
     layer.add_argument("--rounds", type=int, default=15, help="turns of each contender (default: 15)")
     layer.add_argument("--json", action="store_true", help="print JSON instead of a table")
     layer.set_defaults(command=_benchmark_layer)
+    decode = subjects.add_parser(
+        "decode",
+        help="one token in our .tflite beside TensorFlow and, where installed, ONNX Runtime and PyTorch",
+        allow_abbrev=False,
+    )
+    decode.add_argument("--rounds", type=int, default=15, help="turns of each contender (default: 15)")
+    decode.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    decode.set_defaults(command=_benchmark_decode)
     cost = subjects.add_parser(
         "sample", help="the draw of a token in LiteRT beside the model's step", allow_abbrev=False
     )
-    cost.add_argument("--quantization", default="int8", choices=("none", "int8"))
+    cost.add_argument("--quantization", default="int8", choices=list(QUANTIZATIONS))
     cost.add_argument("--rounds", type=int, default=15, help="turns of each variant (default: 15)")
     cost.add_argument("--json", action="store_true", help="print JSON instead of a table")
     cost.set_defaults(command=_benchmark_sample)
@@ -432,7 +470,13 @@ def _export(arguments: argparse.Namespace) -> None:
     output = Path(arguments.output) if arguments.output else run.directory / "export"
     name = run.directory.resolve().name
     by_line = run.config["by_line"]
-    tflite, saved_model = output / f"{name}.tflite", output / name / "1"
+    kinds = ((arguments.quantization, "none"), (arguments.state, "explicit"), (f"batch{arguments.batch}", "batch1"))
+    marks = [f".{kind}" for kind, usual in kinds if kind != usual]
+    if marks and arguments.format == "saved_model":
+        raise ValueError(
+            "--quantization, --state and --batch are of the .tflite: leave them out, or choose --format=tflite"
+        )
+    tflite, saved_model = output / f"{name}{''.join(marks)}.tflite", output / name / "1"
     wanted = [
         target
         for target, kind in ((tflite, "tflite"), (saved_model, "saved_model"))
@@ -442,12 +486,20 @@ def _export(arguments: argparse.Namespace) -> None:
         if target.exists():
             raise ExportError(f"{target} exists: choose another --output, or remove it first")
     if tflite in wanted:
+        held_out, measured_on = _held_out(run.config, arguments.corpus)
+        card = {"name": name, "corpus": _corpus_name(run.config["corpus"]), **measured_on}
+        card |= {key: run.config[key] for key in ("cell", "units") if key in run.config}
         report = export_tflite(
             run.model,
             run.vocabulary,
             tflite,
             quantization=arguments.quantization,
             by_line=by_line,
+            state=arguments.state,
+            batch=arguments.batch,
+            held_out=held_out,
+            max_loss=arguments.max_loss,
+            card=card | ({"license": arguments.license} if arguments.license else {}),
         )
         print(f"{tflite}: {report['bytes']:,} bytes, {_checked(report)}")
         for signature, operators in report["operators"].items():
@@ -461,11 +513,51 @@ def _export(arguments: argparse.Namespace) -> None:
         )
 
 
+def _held_out(config: dict[str, Any], names: list[str] | None) -> tuple[str | None, dict[str, str]]:
+    """Returns the text to measure an export on, and where it is from; None where the run's own is no longer there."""
+    from keras_seq.corpora import load_corpus
+
+    source = _corpus_source(names) if names else config["corpus"]
+    try:
+        corpus = load_corpus(source)
+    except (OSError, ValueError) as error:
+        if names:
+            raise
+        print(f"keras-seq: measured on text of the model's own, since {error}", file=sys.stderr)
+        return None, {}
+    text = corpus.validation + corpus.test
+    if not text:
+        raise ValueError(
+            f"the last tenth of {_corpus_name(source)}, to measure the file on, is empty: name a longer --corpus"
+        )
+    return text, {"held_out_from": corpus.name}
+
+
+def _corpus_name(source: str | list[str]) -> str:
+    return source if isinstance(source, str) else ", ".join(Path(file).stem for file in source)
+
+
+def _inspect(arguments: argparse.Namespace) -> None:
+    from keras_seq_export import inspection
+
+    found = inspection.inspect(arguments.file)
+    if arguments.json:
+        print(json.dumps(found, indent=2))
+    else:
+        print("\n".join(inspection.lines(found)))
+
+
 def _benchmark_layer(arguments: argparse.Namespace) -> None:
     from keras_seq import benchmark
 
     sizes = [benchmark.Size.parse(text) for text in arguments.sizes.split(",")] if arguments.sizes else benchmark.SIZES
     _print_rows(benchmark.benchmark_layer(sizes, arguments.rounds), benchmark.table, arguments.json)
+
+
+def _benchmark_decode(arguments: argparse.Namespace) -> None:
+    from keras_seq_export import decode_speed
+
+    _print_rows(decode_speed.benchmark_decode(arguments.rounds), decode_speed.table, arguments.json)
 
 
 def _benchmark_sample(arguments: argparse.Namespace) -> None:
@@ -507,9 +599,18 @@ def _benchmark_memory(arguments: argparse.Namespace) -> None:
 
 
 def _checked(report: dict[str, Any]) -> str:
-    text = f"largest difference of a logit {report['largest_difference']:.2g} over {report['tokens_compared']} tokens"
-    loss = report.get("nats_lost", math.nan)
-    return text if math.isnan(loss) else f"{text}, {loss:.5f} nats a token lost to 8-bit weights"
+    quality, steps = report["quality"], report["steps_compared"]
+    text = "held-out text" if quality["text"] == "held_out" else "text of its own"
+    checked = (
+        f"largest difference of a logit {report['largest_difference']:.2g} over {steps} tokens; "
+        f"{quality['nats_of_file']:.4f} nats a token on {quality['tokens']:,} tokens of {text}"
+    )
+    if report["quantization"] == "none":
+        return checked
+    return (
+        f"{checked}, {quality['nats_lost']:.4f} lost to {report['quantization']}; "
+        f"the likeliest token is the same in {quality['greedy_agreement']:.1%}"
+    )
 
 
 if __name__ == "__main__":

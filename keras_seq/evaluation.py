@@ -7,7 +7,7 @@ import keras
 import numpy as np
 
 from keras_seq.batches import padded
-from keras_seq.reading import Step, check_vocabulary, log_probabilities
+from keras_seq.reading import Step, check_vocabulary
 from keras_seq.sampling import log_softmax
 from keras_seq.scoring import score, segments
 from keras_seq.stateful import reset_states, stateful_copy
@@ -91,7 +91,7 @@ def evaluate_step(
     """Scores a text as `evaluate` does, token by token through a one-step decoder, such as that of a .tflite file."""
     if window is not None:
         rows = _windows(text, vocabulary, by_line, window)
-        nats = -math.fsum(chance for row in rows for chance in log_probabilities(step, row.tolist()))
+        nats = -math.fsum(chance for row in rows for chance in step.log_probabilities(row.tolist()))
         return Evaluation(nats, sum(map(len, rows)) - len(rows), _predicted(text, vocabulary))
     token_ids, chances = score(step, vocabulary, text, by_line=by_line)
     _require_tokens(len(token_ids))

@@ -8,7 +8,7 @@ from typing import Any, TypedDict
 import numpy as np
 
 from keras_seq.beam_search import beam_search
-from keras_seq.reading import Step, check_vocabulary, log_probabilities, read_all
+from keras_seq.reading import Step, check_vocabulary
 from keras_seq.sampling import DRAWING, SamplingSettings, adjust, is_number, log_softmax, logit_bias, next_token
 from keras_seq.stop_strings import checked_stops, find_stop, unfinished_stop
 from keras_seq.threefry import seed_words, uniform
@@ -224,37 +224,42 @@ class Generation(Iterator[Piece]):
             )
         return texts
 
-    def _read_prompt(self) -> tuple[np.ndarray, list[Any]]:
-        return read_all(self._step, self._context())
-
     def _context(self, tokens: Sequence[int] = ()) -> list[int]:
         return [self.vocabulary.start_id, *self._history, *tokens]
 
     def _drawn(self, rows: int) -> Iterator[Piece]:
-        after_prompt = self._read_prompt()
+        *before, last = self._context()
+        states = self._step.initial_states()
+        if before:
+            _, states = self._step.prefill(before, states)
         for row in range(rows):
             seed = (int(self.seed) + row) % 2**64
-            yield from self._until_stop(self._draw_row(*after_prompt, seed, row))
+            pieces = self._draw_row(last, states, seed, row)
+            yield from self._until_stop(pieces) if self._stops else pieces
 
-    def _draw_row(self, logits: np.ndarray, states: list[Any], seed: int, row: int) -> Iterator[Piece]:
-        """Yields the pieces of one text, up to `<eos>` or the greatest length."""
-        history, token = list(self._history), self.vocabulary.start_id
+    def _draw_row(self, token: int, states: Any, seed: int, row: int) -> Iterator[Piece]:
+        """Yields the pieces of one text after `token`, up to `<eos>` or the greatest length."""
+        history, written = list(self._history), self.vocabulary.pieces
         for position in range(self._max_tokens):
-            if position:
-                logits, states = self._step(token, states)
             if position % _BLOCK == 0:
                 uniforms = uniform(seed, position + np.arange(_BLOCK))
             try:
-                token = next_token(logits, uniforms[position % _BLOCK], self.settings, self._logit_bias, history)
+                token, states, log_probability = self._draw(token, states, uniforms[position % _BLOCK], history)
             except ValueError as error:
                 raise ValueError(f"token {position} of the continuation cannot be drawn: {error}") from error
             if token == self.vocabulary.eos_id:
                 self.finish_reasons.append("eos")
                 return
-            log_probability = float(log_softmax(logits)[token]) if self._logprobs else None
-            yield Piece(self.vocabulary.decode([token]), token, log_probability, row)
+            yield Piece(written[token], token, log_probability, row)
             history.append(token)
         self.finish_reasons.append("length")
+
+    def _draw(self, token: int, states: Any, uniform: float, history: Sequence[int]) -> tuple[int, Any, float | None]:
+        if not self._logprobs:
+            return *self._step.draw(token, states, uniform, self._settings, self._logit_bias, history), None
+        logits, states = self._step(token, states)
+        drawn = next_token(logits, uniform, self._settings, self._logit_bias, history)
+        return drawn, states, float(log_softmax(logits)[drawn])
 
     def _until_stop(self, pieces: Iterator[Piece]) -> Iterator[Piece]:
         """Passes pieces on, up to a stop string."""
@@ -295,7 +300,7 @@ class Generation(Iterator[Piece]):
 
         beams = beam_search(
             self._step,
-            *self._read_prompt(),
+            *self._step.prefill(self._context(), self._step.initial_states()),
             scores=scores,
             has_stop=has_stop,
             eos_id=self.vocabulary.eos_id,
@@ -307,9 +312,9 @@ class Generation(Iterator[Piece]):
             tokens = [token for token in beam.tokens if token != self.vocabulary.eos_id]
             told: Sequence[float | None] = [None] * len(tokens)
             if self._logprobs:
-                told = list(log_probabilities(self._step, self._context(tokens)))[len(self._history) :]
+                told = list(self._step.log_probabilities(self._context(tokens)))[len(self._history) :]
             pieces = [
-                Piece(self.vocabulary.decode([token]), token, chance, row)
+                Piece(self.vocabulary.pieces[token], token, chance, row)
                 for token, chance in zip(tokens, told, strict=True)
             ]
             self.finish_reasons.append(beam.finish_reason)

@@ -1,16 +1,17 @@
-"""One step of a recurrent language model, in whatever runtime, and reading tokens with it."""
+"""One step of a recurrent language model, in whatever runtime, and what is made of it."""
 
 import collections
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
-from keras_seq.sampling import log_softmax
+from keras_seq.sampling import SamplingSettings, log_softmax, next_token
 from keras_seq.vocabulary import Vocabulary
 
 
-class Step(Protocol):
+class Step(ABC):
     """One step of a recurrent language model, in whatever runtime.
 
     Attributes:
@@ -19,11 +20,51 @@ class Step(Protocol):
 
     vocabulary_size: int
 
-    def initial_states(self) -> list[Any]:
-        """Returns the zero states, each `(1, units)`."""
+    @abstractmethod
+    def initial_states(self) -> Any:
+        """Returns the zero states."""
 
-    def __call__(self, token: int, states: list[Any]) -> tuple[np.ndarray, list[Any]]:
+    @abstractmethod
+    def __call__(self, token: int, states: Any) -> tuple[np.ndarray, Any]:
         """Returns the logits `(vocabulary,)` after `token`, and the new states; those given stay as they are."""
+
+    def prefill(self, tokens: Sequence[int], states: Any) -> tuple[np.ndarray, Any]:
+        """Returns the logits `(vocabulary,)` and the states after the last of the tokens, at least one."""
+        return collections.deque(self.read(tokens, states), maxlen=1).pop()
+
+    def draw(
+        self,
+        token: int,
+        states: Any,
+        uniform: float,
+        settings: SamplingSettings,
+        logit_bias: np.ndarray,
+        history: Sequence[int],
+    ) -> tuple[int, Any]:
+        """Returns the token drawn after `token`, and the new states; see `keras_seq.sampling.next_token`."""
+        logits, states = self(token, states)
+        return next_token(logits, uniform, settings, logit_bias, history), states
+
+    def log_probabilities(self, tokens: Sequence[int]) -> Iterator[float]:
+        """Yields the log-probability, in nats, of each token but the first, which is given, from the zero state.
+
+        Raises:
+            ValueError: the model's logits are not numbers; the token is named.
+        """
+        read = self.read(tokens[:-1], self.initial_states())
+        for position, ((logits, _), target) in enumerate(zip(read, tokens[1:], strict=True)):
+            chance = float(log_softmax(logits)[target])
+            if np.isnan(chance):
+                raise ValueError(
+                    f"token {position} of the text cannot be scored: the model's logits are not numbers there"
+                )
+            yield chance
+
+    def read(self, tokens: Iterable[int], states: Any) -> Iterator[tuple[np.ndarray, Any]]:
+        """Yields the logits `(vocabulary,)` and the states after each of the tokens."""
+        for token in tokens:
+            logits, states = self(token, states)
+            yield logits, states
 
 
 def check_vocabulary(vocabulary: Vocabulary, size: int) -> None:
@@ -36,29 +77,3 @@ def check_vocabulary(vocabulary: Vocabulary, size: int) -> None:
         raise ValueError(f"`vocabulary` must be a Vocabulary. Received: {vocabulary!r}")
     if size != len(vocabulary):
         raise ValueError(f"`model` must give one logit a token of the vocabulary, {len(vocabulary)}. Received: {size}")
-
-
-def read(step: Step, tokens: Iterable[int]) -> Iterator[tuple[np.ndarray, list[Any]]]:
-    """Yields the logits `(vocabulary,)` and the states after each of the tokens, from the zero state."""
-    states = step.initial_states()
-    for token in tokens:
-        logits, states = step(token, states)
-        yield logits, states
-
-
-def read_all(step: Step, tokens: Iterable[int]) -> tuple[np.ndarray, list[Any]]:
-    """Returns the logits `(vocabulary,)` and the states after the last of the tokens, at least one."""
-    return collections.deque(read(step, tokens), maxlen=1).pop()
-
-
-def log_probabilities(step: Step, tokens: Sequence[int]) -> Iterator[float]:
-    """Yields the log-probability, in nats, of each token but the first, which is given.
-
-    Raises:
-        ValueError: the model's logits are not numbers; the token is named.
-    """
-    for position, ((logits, _), target) in enumerate(zip(read(step, tokens[:-1]), tokens[1:], strict=True)):
-        chance = float(log_softmax(logits)[target])
-        if np.isnan(chance):
-            raise ValueError(f"token {position} of the text cannot be scored: the model's logits are not numbers there")
-        yield chance

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from keras_seq.reading import Step, check_vocabulary, log_probabilities
+from keras_seq.reading import Step, check_vocabulary
 from keras_seq.vocabulary import Vocabulary
 
 
@@ -41,7 +41,7 @@ def score(step: Step, vocabulary: Vocabulary, text: str, *, by_line: bool = Fals
     if not isinstance(by_line, bool):
         raise ValueError(f"`by_line` must be True or False. Received: by_line={by_line!r}")
     parts = segments(text, vocabulary, by_line=by_line)
-    chances = [chance for part in parts for chance in log_probabilities(step, [vocabulary.start_id, *part.tolist()])]
+    chances = [chance for part in parts for chance in step.log_probabilities([vocabulary.start_id, *part.tolist()])]
     ids = np.concatenate([np.zeros(0, np.int32), *parts])
     return Score(ids, np.array(chances, np.float64))
 

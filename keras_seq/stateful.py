@@ -1,7 +1,11 @@
 """The stateful form of a model: its recurrent layers carry their state from batch to batch."""
 
+from typing import Any
+
 import keras
 from keras import ops, tree
+
+from keras_seq.copying import rebuilt
 
 
 def stateful_copy(model: keras.Model, batch_size: int) -> keras.Model:
@@ -16,30 +20,17 @@ def stateful_copy(model: keras.Model, batch_size: int) -> keras.Model:
         (2, None)
     """
 
-    def stateful(layer: keras.layers.Layer) -> keras.layers.Layer:
-        if isinstance(layer, keras.Model) and getattr(layer, "inputs", None):
-            return clone(layer)
+    def stateful(layer: keras.layers.Layer) -> dict[str, Any]:
         config = layer.get_config()
-        if isinstance(layer, keras.layers.RNN):
-            config["stateful"] = True
-        return type(layer).from_config(config)
+        return {**config, "stateful": True} if isinstance(layer, keras.layers.RNN) else config
 
-    def clone(part: keras.Model) -> keras.Model:
-        fixed = [
-            keras.Input(batch_shape=(batch_size, *tensor.shape[1:]), dtype=tensor.dtype, name=tensor.name)
-            for tensor in part.inputs
-        ]
-        inputs = fixed if isinstance(part, keras.Sequential) else tree.pack_sequence_as(part.input, fixed)
-        return keras.models.clone_model(part, input_tensors=inputs, clone_function=stateful)
-
-    copy = clone(model)
+    copy = rebuilt(model, stateful, batch_size)
     for layer in _recurrent_layers(copy):
         if len(layer._inbound_nodes) > 1:
             raise ValueError(
                 f"layer {layer.name!r} is called {len(layer._inbound_nodes)} times, and a stateful layer has one state "
                 "only: give each place in the model a recurrent layer of its own"
             )
-    copy.set_weights(model.get_weights())
     return copy
 
 

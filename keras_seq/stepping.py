@@ -22,7 +22,7 @@ class SteppingError(ValueError):
 def step_model(model: keras.Model) -> keras.Model:
     """Returns the one-step form of a causal recurrent model; it shares every weight with `model`.
 
-    Inputs are `token` `(batch,)` int32 (for a model over real-valued frames `(batch, features)`), then `state_0`,
+    Inputs are `token` `(batch,)` int32 (for a model over real-valued frames, `frame` `(batch, features)`), then `state_0`,
     `state_1`, ..., each `(batch, units)`, zeros at the start of a text. Outputs are the logits `(batch, vocabulary)`,
     then the new states in the same order.
 
@@ -51,7 +51,10 @@ def step_model(model: keras.Model) -> keras.Model:
             f"`model` must take sequences, (batch, time, ...). Received: an input of shape {sequence.shape}"
         )
     is_token = len(sequence.shape) == 2
-    token = keras.Input(sequence.shape[2:], dtype="int32" if is_token else sequence.dtype, name="token")
+    if is_token:
+        step = keras.Input((), dtype="int32", name="token")
+    else:
+        step = keras.Input(sequence.shape[2:], dtype=sequence.dtype, name="frame")
     states_in: list[Any] = []
     states_out: list[Any] = []
     named = _OwnNames()
@@ -73,10 +76,29 @@ def step_model(model: keras.Model) -> keras.Model:
         outputs = tree.flatten(graph._run_through_graph(inputs, operation_fn=as_step))
         return outputs[0] if len(outputs) == 1 else outputs
 
-    logits = run(model, token)
+    logits = run(model, step)
     if not states_in:
         raise SteppingError(f"`model` must have a recurrent layer. Received: {model.name} with none")
-    return keras.Model([token, *states_in], [logits, *states_out], name=f"{model.name}_step")
+    return keras.Model([step, *states_in], [logits, *states_out], name=f"{model.name}_step")
+
+
+def require_each_step(model: keras.Model) -> None:
+    """Refuses a model that does not give an output after each step.
+
+    Raises:
+        ValueError: so it is; a layer that gives the last one alone is named.
+    """
+    for output in model.outputs[:1] if getattr(model, "outputs", None) else []:
+        if len(output.shape) < 2 or output.shape[1] != model.inputs[0].shape[1]:
+            raise ValueError(
+                f"`model` must give an output after each step, (batch, time, ...). Received: {model.name} with an output of "
+                f"shape {output.shape}{_last_alone(model)}"
+            )
+
+
+def _last_alone(model: keras.Model) -> str:
+    layers = [layer for layer in model.layers if getattr(layer, "return_sequences", True) is False]
+    return f": layer {layers[-1].name!r} must have return_sequences=True" if layers else ""
 
 
 def require_logits(model: keras.Model) -> None:
@@ -99,11 +121,9 @@ def require_logits(model: keras.Model) -> None:
         )
     for output in model.outputs[:1] if getattr(model, "outputs", None) else []:
         if len(output.shape) != 3:
-            layers = [layer for layer in model.layers if getattr(layer, "return_sequences", True) is False]
-            where = f": layer {layers[-1].name!r} must have return_sequences=True" if layers else ""
             raise ValueError(
                 "`model` must give logits after each token, (batch, time, vocabulary). "
-                f"Received: {model.name} with an output of shape {output.shape}{where}"
+                f"Received: {model.name} with an output of shape {output.shape}{_last_alone(model)}"
             )
 
 
@@ -130,7 +150,7 @@ class _OwnNames:
         if id(operation) not in self._named:
             taken = {other.name for other in self._named.values()}
             stem = operation.name
-            if stem == "token" or stem.startswith("state_"):
+            if stem in ("token", "frame") or stem.startswith("state_"):
                 stem = f"layer_{stem}"  # The inputs have these names.
             names = (f"{stem}_{number}" if number else stem for number in itertools.count())
             name = next(name for name in names if name not in taken)
@@ -167,16 +187,37 @@ def _recurrent_step(
 
 
 def _per_step(operation: Any, inputs: tuple[Any, ...], options: dict[str, Any], named: _OwnNames) -> Any:
-    layer = f"layer {operation.name!r} ({type(operation).__name__}) cannot be stepped"
-    try:
-        alone = _treats_steps_alone(operation, inputs, options)
-    except Exception as error:  # Each backend has error classes of its own.
-        raise SteppingError(f"{layer}: it looks across time, or fails on one step alone, (batch, ...)") from error
-    if not alone:
-        raise SteppingError(
-            f"{layer}: it looks across time, and one step has only its own token and the states of the recurrent layers"
-        )
-    return tree.map_structure(_without_mask, named(operation)(*inputs, **options))
+    reason = "it looks across time, and one step has only its own token and the states of the recurrent layers"
+    cause: Exception | None = None
+    # Some layers want the time axis, or were built for it: they get one of a single step.
+    for form in (lambda operation: operation, _with_time_axis):
+        try:
+            if _treats_steps_alone(operation, form(operation), inputs, options):
+                return tree.map_structure(_without_mask, form(named(operation))(*inputs, **options))
+        except Exception as error:  # Each backend has error classes of its own.
+            cause = cause or error
+            reason = "it looks across time, or fails on one step alone, (batch, ...)"
+    raise SteppingError(f"layer {operation.name!r} ({type(operation).__name__}) cannot be stepped: {reason}") from cause
+
+
+def _with_time_axis(operation: Any) -> Callable[..., Any]:
+    """Returns a layer over sequences as one over single steps `(batch, ...)`."""
+
+    def one_step(*inputs: Any, **options: Any) -> Any:
+        def with_axis(value: Any) -> Any:
+            is_tensor = isinstance(value, keras.KerasTensor) or keras.ops.is_tensor(value)
+            return keras.ops.expand_dims(value, 1) if is_tensor else value
+
+        outputs = operation(*tree.map_structure(with_axis, inputs), **tree.map_structure(with_axis, options))
+        return tree.map_structure(without_axis, outputs)
+
+    def without_axis(value: Any) -> Any:
+        # Not squeezed: some layers do not know that what they give has one step too.
+        if len(value.shape) < 3 or value.shape[1] not in (1, None):
+            raise ValueError(f"one step in, an output of shape {tuple(value.shape)} out")
+        return keras.ops.reshape(value, (-1, *value.shape[2:]))
+
+    return one_step
 
 
 def _without_mask(tensor: Any) -> Any:
@@ -184,8 +225,10 @@ def _without_mask(tensor: Any) -> Any:
     return tensor if getattr(tensor, "_keras_mask", None) is None else keras.ops.copy(tensor)
 
 
-def _treats_steps_alone(operation: Any, inputs: tuple[Any, ...], options: dict[str, Any]) -> bool:
-    """Whether three steps at once give what the same steps give one by one, on random numbers."""
+def _treats_steps_alone(
+    operation: Any, one_step: Callable[..., Any], inputs: tuple[Any, ...], options: dict[str, Any]
+) -> bool:
+    """Whether an operation on three steps at once gives what `one_step` gives on each of them, on random numbers."""
     steps = 3
     random = np.random.default_rng(0)
 
@@ -207,7 +250,7 @@ def _treats_steps_alone(operation: Any, inputs: tuple[Any, ...], options: dict[s
     alone = tree.map_structure(numbers, (inputs, options))
     together = tree.map_structure(with_time, alone)
     # Each in a call of its own: as rows of one batch they would mix again in a layer that works along axis -2.
-    parts = [tree.flatten(operation(*own[0], **own[1])) for own in map(only, range(steps))]
+    parts = [tree.flatten(one_step(*own[0], **own[1])) for own in map(only, range(steps))]
     one_by_one = [keras.ops.concatenate(part) for part in zip(*parts, strict=True)]
     at_once = tree.flatten(operation(*together[0], **together[1]))
     return all(

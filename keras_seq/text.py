@@ -6,12 +6,13 @@ import keras
 import numpy as np
 
 from keras_seq import generation, scoring
+from keras_seq.reading import Step
 from keras_seq.stepping import require_logits, step_model
 from keras_seq.vocabulary import Vocabulary
 
 
-class KerasStep:
-    """A Keras model as a `keras_seq.reading.Step`: one token and the states in, logits and new states out.
+class KerasStep(Step):
+    """A Keras model as a step: one token and the states in, logits and new states out.
 
     Args:
         model: a causal recurrent model over sequences, as `step_model` takes it.

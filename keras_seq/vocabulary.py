@@ -157,6 +157,12 @@ class Vocabulary:
         """All tokens in the order of their ids."""
         return self._tokens
 
+    @functools.cached_property
+    def pieces(self) -> tuple[str, ...]:
+        """What each token writes, in the order of their ids: the reserved tokens but `<unk>` nothing."""
+        silent = {PAD, START, EOS}
+        return tuple("" if token in silent else token for token in self._tokens)
+
     @property
     def level(self) -> Level:
         """What a token is: "char" or "word"."""
@@ -262,7 +268,7 @@ class Vocabulary:
         outside = array[(array < 0) | (array >= len(self))]
         if outside.size:
             raise ValueError(f"`ids` must be at least 0 and below {len(self)}. Received: {int(outside[0])}")
-        pieces = self._pieces
+        pieces = self.pieces
         return "".join([pieces[i] for i in array.tolist()])
 
     def to_bytes(self) -> bytes:
@@ -339,11 +345,6 @@ class Vocabulary:
         code_points = np.array([ord(token) for token in self._tokens[self.reserved :]], dtype=np.uint32)
         order = np.argsort(code_points)
         return code_points[order], (order + self.reserved).astype(np.int32)
-
-    @functools.cached_property
-    def _pieces(self) -> tuple[str, ...]:
-        silent = {PAD, START, EOS}
-        return tuple("" if token in silent else token for token in self._tokens)
 
 
 def _level(tokens: Sequence[str]) -> Level:

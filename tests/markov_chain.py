@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 
+from keras_seq.reading import Step
 from keras_seq.vocabulary import Vocabulary
 
 VOCABULARY = Vocabulary.from_text("ab")
@@ -12,8 +13,8 @@ EOS = VOCABULARY.eos_id
 CHANCES = {VOCABULARY.start_id: {A: 0.75, B: 0.25}, A: {B: 1.0}, B: {A: 0.5, B: 0.25, EOS: 0.25}}
 
 
-class MarkovChain:
-    """A `reading.Step`; its state counts the steps."""
+class MarkovChain(Step):
+    """Its state counts the steps."""
 
     vocabulary_size = len(VOCABULARY)
 

@@ -1,5 +1,6 @@
 """The program as a user runs it, each call a fresh process."""
 
+import json
 import shlex
 import shutil
 import subprocess
@@ -123,6 +124,17 @@ BINARY, EMPTY, SHORT = "binary.txt", "empty.txt", "short.txt"
         (["export", "--run=no_config"], "config.json is damaged"),
         (["evaluate", "--model=fox/export/fox.tflite"], "--corpus=FILE"),
         (["export", "--run=fox"], "exists"),
+        (["export", "--run=fox", "--format=tflite", "--quantization=int8", "--max_loss=-1"], "`max_loss` must be"),
+        (["export", "--run=fox", "--format=tflite", "--batch=0"], "`batch` must be an integer from 1 to 1024"),
+        (
+            ["export", "--run=fox", "--format=tflite", "--batch=2", f"--corpus={SHORT}"],
+            "is empty: name a longer --corpus",
+        ),
+        (["export", "--run=fox", "--format=tflite", "--batch=2", "--corpus=none.txt"], "none.txt does not exist"),
+        (["export", "--run=fox", "--format=saved_model", "--quantization=int8"], "are of the .tflite"),
+        (["sample", "--model=fox.txt", "--top_k=99999999999"], "not a .tflite"),
+        (["inspect", "fox.txt"], "not a .tflite"),
+        (["inspect", "cut.tflite"], "cut.tflite"),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, list) else "",
 )
@@ -148,6 +160,42 @@ def test_a_misspelt_option_or_command_is_refused(folder, arguments):
     assert answer.returncode == 2
     assert answer.stderr.splitlines()[-1].startswith("keras-seq")
     assert "Traceback" not in answer.stderr
+
+
+def test_an_export_is_measured_on_the_held_out_text_and_inspected(folder):
+    options = ("--format=tflite", "--quantization=float16", "--state=internal", "--batch=2", "--license=CC0-1.0")
+    answer = keras_seq("export", "--run=fox", *options, cwd=folder)
+    assert answer.returncode == 0, answer.stderr
+    assert "tokens of held-out text" in answer.stdout
+    file = "fox/export/fox.float16.internal.batch2.tflite"
+    answer = keras_seq("inspect", file, cwd=folder)
+    assert answer.returncode == 0, answer.stderr
+    for told in (
+        "signature reset",
+        "license              CC0-1.0",
+        "corpus               fox",
+        "held_out_from        fox",
+        "nats_per_token",
+    ):
+        assert told in answer.stdout
+    found = json.loads(keras_seq("inspect", file, "--json", cwd=folder).stdout)
+    assert found["signatures"]["decode"]["inputs"] == {"token": ["int32", [2]]}
+    texts = [
+        keras_seq("sample", source, "--prompt=the ", "--max_tokens=30", "--seed=7", cwd=folder).stdout
+        for source in ("--run=fox", f"--model={file}")
+    ]
+    assert texts[0] == texts[1]
+
+
+def test_an_export_without_its_corpus_says_so(folder, tmp_path):
+    shutil.copytree(folder / "fox", tmp_path / "fox", ignore=shutil.ignore_patterns("export"))
+    config = tmp_path / "fox" / "config.json"
+    config.write_text(config.read_text().replace("fox.txt", "gone.txt"))
+    answer = keras_seq("export", "--run=fox", "--format=tflite", cwd=tmp_path)
+    assert answer.returncode == 0, answer.stderr
+    assert "measured on text of the model's own, since" in answer.stderr
+    assert "gone.txt" in answer.stderr
+    assert "tokens of text of its own" in answer.stdout
 
 
 def test_the_built_in_grammar_by_its_name(folder):

@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 
 import keras_seq as ks
+from keras_seq.reading import Step
 from keras_seq.sampling import SamplingSettings
 from keras_seq_export import identity
 
@@ -29,7 +30,7 @@ def test_one_seed_gives_one_text_everywhere(model):
 
 
 def test_a_runtime_that_draws_otherwise_is_found(model, monkeypatch):
-    right = identity._by_sample
+    right = identity._by_saved_model
 
     def wrong(*arguments):
         rows = right(*arguments)
@@ -37,12 +38,12 @@ def test_a_runtime_that_draws_otherwise_is_found(model, monkeypatch):
         del rows[2][-1]
         return rows
 
-    monkeypatch.setattr(identity, "_by_sample", wrong)
+    monkeypatch.setattr(identity, "_by_saved_model", wrong)
     comparison = identity.compare_runtimes(model, VOCABULARY, TEXT, texts=3, max_tokens=8)
     faults = [difference for difference in comparison.differences if not difference.is_near_tie]
     assert [(fault.runtime, fault.drawn, fault.distance) for fault in faults] == [
-        ("LiteRT sample", "<s>", np.inf),
-        ("LiteRT sample", "(end)", np.inf),
+        ("SavedModel", "<s>", np.inf),
+        ("SavedModel", "(end)", np.inf),
     ]
     assert faults[0].position == 3
     assert "identical everywhere: 1; near-ties: 0; other differences: 2" in str(comparison)
@@ -73,7 +74,7 @@ def test_a_greedy_choice_between_equals_is_a_near_tie(model, settings):
     first, second = VOCABULARY.encode("ct").tolist()
     logits[[first, second]] = 1.0, 1.0000001
 
-    class Equals:
+    class Equals(Step):
         def initial_states(self):
             return []
 

@@ -5,7 +5,6 @@ from keras_seq_export import sampling_cost
 
 def test_every_variant_is_timed_at_every_size(monkeypatch):
     monkeypatch.setattr(sampling_cost, "SIZES", {30: 2.0, 400: 3.0})
-    monkeypatch.setattr(sampling_cost, "CALLS_A_TURN", 2)
     rows = list(sampling_cost.benchmark_sample(rounds=1))
     assert [row["tokens"] for row in rows] == [30] * 6 + [400] * 6
     assert all(row["microseconds"] > 0 for row in rows)

@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 
 import keras_seq as ks
+from keras_seq.reading import Step
 from keras_seq.sampling import SamplingSettings, log_softmax
 from keras_seq.threefry import uniform
 from keras_seq_export import ExportError, saved_model
@@ -370,7 +371,7 @@ def test_only_rounding_excuses_another_text():
     seed = next(seed for seed in range(100) if 0.4 < uniform(seed, 0) < 0.6)
     edge = float(uniform(seed, 0)) + 5e-6  # of a and b: the number draws a, and hardly a larger one b
 
-    class Step:
+    class ThreeTokens(Step):
         vocabulary_size = len(vocabulary)
 
         def initial_states(self):
@@ -382,10 +383,10 @@ def test_only_rounding_excuses_another_text():
     text = saved_model.Wanted("", 1, seed, SamplingSettings())
 
     def compared(token):
-        log_probability = log_softmax(Step()(0, [])[0])[vocabulary.encode(token)[0]]
+        log_probability = log_softmax(ThreeTokens()(0, [])[0])[vocabulary.encode(token)[0]]
         answer = {"text": token.encode(), "token_ids": vocabulary.encode(token), "length": 1}
         answer |= {"finish_reason": b"length", "log_probability": log_probability}
-        return saved_model._compare_text(Step(), vocabulary, text, answer)
+        return saved_model._compare_text(ThreeTokens(), vocabulary, text, answer)
 
     assert compared("a") == compared("b") == 1
     with pytest.raises(ExportError, match=r"token 0 must be one of \[3, 4\]"):

@@ -5,6 +5,7 @@ import pytest
 import keras_seq as ks
 from keras_seq import generation
 from keras_seq.evaluation import evaluate
+from keras_seq.reading import Step
 from keras_seq.text import KerasStep
 
 TEXT = "the cat, which already ate, was full; the cats, which already ate, were full. "
@@ -25,8 +26,8 @@ def model(vocabulary):
     return model
 
 
-class WholeSequence:
-    """The slow way as a `reading.Step`: the sequence model over all tokens so far; its states are these tokens."""
+class WholeSequence(Step):
+    """The slow way: the sequence model over all tokens so far; its states are these tokens."""
 
     def __init__(self, model):
         self.model, self.vocabulary_size = model, model.output_shape[-1]

@@ -7,7 +7,6 @@ is drawn differently: a near-tie, after which the texts part. Everything else is
 """
 
 import itertools
-import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,10 +14,9 @@ from typing import NamedTuple
 
 import keras
 import numpy as np
-from ai_edge_litert.interpreter import Interpreter
 
 from keras_seq.generation import sample
-from keras_seq.reading import Step, read_all
+from keras_seq.reading import Step
 from keras_seq.sampling import SamplingSettings, keep, log_softmax, logit_bias
 from keras_seq.text import KerasStep
 from keras_seq.threefry import uniform
@@ -26,7 +24,7 @@ from keras_seq.vocabulary import Vocabulary
 from keras_seq_export.cpp_session import Request, run_in_cpp_session
 from keras_seq_export.runtime import LiteRTSampler
 from keras_seq_export.saved_model import Wanted, export_saved_model, generate_inputs
-from keras_seq_export.signatures import GENERATE, NEXT_TOKEN, SAMPLE, SETTINGS, TOKEN, UNIFORM, state_name
+from keras_seq_export.signatures import GENERATE, SETTINGS
 from keras_seq_export.tflite import export_tflite
 from keras_seq_export.verify import NEAR_TIE, rounded_otherwise
 
@@ -118,8 +116,8 @@ def compare_runtimes(
         sampler = LiteRTSampler(tflite)
         written = {
             "SavedModel": _by_saved_model(saved_model, vocabulary, wanted),
-            "LiteRT sample": _by_sample(tflite, sampler, wanted),
-            "LiteRT decode": _by_step(sampler, vocabulary, wanted),
+            "LiteRT sample": _by_step(sampler, vocabulary, wanted),
+            "LiteRT decode": _by_step(sampler, vocabulary, wanted, logprobs=True),
         }
     step = KerasStep(model)
     by_keras = _by_step(step, vocabulary, wanted)
@@ -144,34 +142,13 @@ def _wanted(text: str, texts: int, max_tokens: int, random: np.random.Generator)
         yield Wanted(text[start : start + length], max_tokens, (-1) ** seed * (seed << 20), settings)
 
 
-def _by_step(step: Step, vocabulary: Vocabulary, wanted: Sequence[Wanted]) -> list[list[int]]:
-    """Returns the tokens of each text, `<eos>` too, drawn in NumPy."""
+def _by_step(step: Step, vocabulary: Vocabulary, wanted: Sequence[Wanted], logprobs: bool = False) -> list[list[int]]:
+    """Returns the tokens of each text, `<eos>` too; with `logprobs` they are drawn in NumPy."""
     rows = []
     for prompt, max_tokens, seed, settings in wanted:
         drawing = {name: getattr(settings, name) for name in SETTINGS}
-        text = sample(step, vocabulary, prompt, max_tokens=max_tokens, seed=seed, **drawing)
+        text = sample(step, vocabulary, prompt, max_tokens=max_tokens, seed=seed, logprobs=logprobs, **drawing)
         rows.append([*text.token_ids, vocabulary.eos_id] if text.finish_reason == "eos" else text.token_ids)
-    return rows
-
-
-def _by_sample(path: Path, sampler: LiteRTSampler, wanted: Sequence[Wanted]) -> list[list[int]]:
-    run = Interpreter(model_path=os.fspath(path)).get_signature_runner(SAMPLE)
-    vocabulary, rows = sampler.vocabulary, []
-    for prompt, max_tokens, seed, settings in wanted:
-        ids = [vocabulary.start_id, *vocabulary.encode(prompt).tolist()]
-        token, states = ids.pop(), sampler.initial_states()
-        if ids:
-            _, states = read_all(sampler, ids)
-        fixed = {name: np.array([getattr(settings, name)], kind) for name, kind in SETTINGS.items()}
-        tokens: list[int] = []
-        for number in uniform(seed, np.arange(max_tokens)):
-            named = {state_name(index): state for index, state in enumerate(states)}
-            answer = run(**{TOKEN: np.array([token], np.int32), UNIFORM: np.array([number])}, **fixed, **named)
-            token, states = int(answer[NEXT_TOKEN][0]), [answer[name] for name in named]
-            tokens.append(token)
-            if token == vocabulary.eos_id:
-                break
-        rows.append(tokens)
     return rows
 
 
@@ -194,7 +171,7 @@ def _difference(
     distance = np.inf
     if position < len(theirs):
         context = [vocabulary.start_id, *vocabulary.encode(wanted.prompt).tolist(), *ours[:position]]
-        logits, _ = read_all(step, context)
+        logits, _ = step.prefill(context, step.initial_states())
         number, added = float(uniform(wanted.seed, position)), logit_bias(vocabulary, wanted.settings)
         distance = min(
             change + _distance(rounded, number, nearby, added, theirs[position])

@@ -19,7 +19,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_seq import __version__, graph_sampling
-from keras_seq.reading import Step, read
+from keras_seq.reading import Step
 from keras_seq.sampling import LARGEST_TEMPERATURE, SamplingSettings, log_softmax, logit_bias
 from keras_seq.scoring import score
 from keras_seq.text import KerasStep
@@ -39,7 +39,7 @@ from keras_seq_export.signatures import (
     TOKEN,
     state_name,
 )
-from keras_seq_export.verify import TOLERANCE, ExportError, compare, possible_draws, publishing, reference_logits
+from keras_seq_export.verify import TOLERANCE, ExportError, compare, possible_draws, publishing, reference_outputs
 
 _DECODED_TOKENS = 256  # tokens that the file's decoder is compared on
 _WRITTEN_TOKENS = 64  # tokens of each text that is compared
@@ -377,7 +377,8 @@ def _verify(
     except SessionError as error:
         reason = str(error).partition("\n")[0][:300]
         raise ExportError(f"the SavedModel does not run in TensorFlow's C++ session: {reason}") from error
-    difference = compare(DECODE, reference_logits(model, tokens), decoded[LOGITS][:, 0])
+    (expected,) = reference_outputs(model, [tokens])
+    difference = compare(DECODE, expected, decoded[LOGITS][:, 0])
     near_ties = 0
     # The session computes on the CPU; an accelerator's shorter products would give other logits and other texts.
     with tf.device("/CPU:0"):
@@ -460,7 +461,7 @@ def _compare_text(step: Step, vocabulary: Vocabulary, text: Wanted, answer: dict
     log_probability, near_ties, added = 0.0, 0, logit_bias(vocabulary, text.settings)
     context = [vocabulary.start_id, *vocabulary.encode(text.prompt).tolist()]
     drawn = [*ids, vocabulary.eos_id] if ended else ids
-    after_context = itertools.islice(read(step, [*context, *drawn[:-1]]), len(context) - 1, None)
+    after_context = itertools.islice(step.read([*context, *drawn[:-1]], step.initial_states()), len(context) - 1, None)
     for position, (token, (logits, _)) in enumerate(zip(drawn, after_context, strict=True)):
         possible = possible_draws(logits, float(uniform(text.seed, position)), text.settings, added)
         require(token in possible, f"token {position} must be one of {sorted(possible)}")

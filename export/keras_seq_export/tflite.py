@@ -1,71 +1,119 @@
-"""A .tflite for LiteRT: one step of the model, its state explicit, its vocabulary inside, proved before it is published."""
+"""A .tflite for LiteRT: one step of a model, its vocabulary inside, proved before it is published."""
 
-import json
+import dataclasses
+import datetime
 import os
 import re
 import tempfile
-from collections import Counter
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
-from ai_edge_litert import schema_py_generated as schema
-from ai_edge_litert.interpreter import Interpreter
 
 from keras_seq import __version__, graph_sampling
-from keras_seq.sampling import SamplingSettings, log_softmax, logit_bias, next_token
-from keras_seq.threefry import uniform
-from keras_seq.vocabulary import EOS, Vocabulary
-from keras_seq_export.bundle import write_bundle
-from keras_seq_export.graph_step import GraphStep, decode_endpoint, named_states
-from keras_seq_export.runtime import LiteRTSampler
+from keras_seq.copying import float32_copy, other_floats
+from keras_seq.sampling import SamplingSettings, is_number, logit_bias
+from keras_seq.vocabulary import Vocabulary
+from keras_seq_export import flatbuffer
+from keras_seq_export.bundle import add_card, read_bundle, to_json, write_bundle
+from keras_seq_export.graph_step import (
+    Endpoint,
+    GraphStep,
+    StatesInside,
+    decode_endpoint,
+    named_states,
+    prefill_endpoint,
+)
+from keras_seq_export.lookups import fold_embeddings, read_tokens_as_they_are
+from keras_seq_export.parity import compare_file
+from keras_seq_export.quality import WINDOW, excerpts, measure_quality
+from keras_seq_export.runtime import LiteRTDecoder, LiteRTSampler
 from keras_seq_export.signatures import (
     DECODE,
     LOG_PROBABILITY,
     NEXT_TOKEN,
+    PREFILL,
+    QUANTIZATIONS,
+    RESET,
     SAMPLE,
     SETTINGS,
+    STATES,
     TOKEN,
     UNIFORM,
-    state_name,
 )
-from keras_seq_export.verify import ExportError, compare, possible_draws, publishing, reference_logits
+from keras_seq_export.verify import TOLERANCE, ExportError, publishing
+from keras_seq_export.weights import SMALLEST, quantize_weights
 
-QUANTIZATIONS = ("none", "int8")
-CHECKED_TOKENS = 256
-LARGEST_LOSS = 0.05  # nats a token that int8 weights may cost on the checked tokens
+MAX_LOSS = 0.01  # nats a token
+LARGEST_BATCH = 1024
+_BITS = {"float32": 32, "float16": 16, "int8": 8, "int4": 4}
+_LARGEST_RELATIVE_ERROR = 0.1  # of a quantized model that is not of text
 
 
 def export_tflite(
     model: keras.Model,
-    vocabulary: Vocabulary,
+    vocabulary: Vocabulary | None,
     path: str | os.PathLike[str],
     quantization: str = "none",
-    sampling: dict[str, Any] | None = None,
+    sampling: Mapping[str, Any] | None = None,
     by_line: bool = False,
+    *,
+    state: str = "explicit",
+    batch: int = 1,
+    held_out: str | None = None,
+    max_loss: float = MAX_LOSS,
+    card: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Writes a .tflite with the signatures `decode` and `sample`, batch 1, builtin operators only.
+    """Writes a .tflite with the signatures `decode`, `prefill` and `sample`, builtin operators only.
+
+    =========  ==================================================  =================================================
+    signature  inputs                                              outputs
+    =========  ==================================================  =================================================
+    decode     token int32 [B], state_0.. float32 [B, units]       logits float32 [B, V], state_0..
+    prefill    tokens int32 [B, 64], length int32 [B], state_0..   logits after the row's last token, state_0..
+    sample     token, uniform float32 [B], temperature [B], top_k  next_token int32 [B], log_probability [B], state_0..
+               int32 [B], top_p [B], min_p [B], state_0..
+    =========  ==================================================  =================================================
+
+    States are zeros at the start of a text, whose first token is `<s>` (its line in `vocab.txt`, from 0). `prefill` reads the first
+    `length` tokens of each row, 1 to 64, whatever comes after them. `sample` wants a uniform number in [0, 1), for the i-th token
+    written `keras_seq.threefry.uniform(seed, i)`; temperature 0 is greedy, top_k 0, top_p 1 and min_p 0 are off. What lies outside
+    these ranges, or is no token, is an error of the runtime or draws what is never drawn.
+
+    A model that is not of text (`vocabulary=None`) has no `sample`; its output is `output`, and over real-valued frames its
+    inputs are `frame` [B, ...] and `frames` [B, 64, ...]. With `state="internal"` the signatures have no states: the model
+    keeps them to itself, and `reset`, which takes nothing, sets those of all rows to zero (its output is their number).
 
     The file is loaded again in LiteRT and compared with the model before it gets its name; a report goes beside it as
     `<name>.report.json`.
 
     Args:
-        model: a causal recurrent model: token ids `(batch, time)` -> logits `(batch, time, vocabulary)`.
-        vocabulary: its vocabulary; it travels inside the file.
+        model: a causal recurrent model: token ids `(batch, time)` -> logits `(batch, time, vocabulary)`; without a vocabulary,
+            token ids or frames `(batch, time, ...)` -> outputs `(batch, time, ...)`. One in half or mixed precision is
+            copied into float32 first, as TFLite's operators compute.
+        vocabulary: its vocabulary, which travels inside the file; None for a model that is not of text.
         path: the file to write; it must not exist.
-        quantization: `"none"` (float32) or `"int8"` (weights in 8 bits, one scale a tensor, so that old runtimes load them).
+        quantization: `"none"` (float32); `"float16"`, half the size; `"int8"`, a quarter, one scale a tensor, so that
+            runtimes from tflite-runtime 2.14 on load it; `"int4"`, a sixth, dense layers in 4 bits, for LiteRT 2.
         sampling: default settings of the draw, stored in the file for `LiteRTSampler`. Its `bias` and `allow_unk` are
             built into `sample` too; what else it sets, `sample` takes as inputs, or (`repetition_penalty`) not at all.
         by_line: whether the model was trained line by line.
+        state: `"explicit"`, inputs and outputs; `"internal"`, variables of the model.
+        batch: rows B that each signature takes, up to 1,024.
+        held_out: a text that the model has not learned from, on which the file is measured; None, what the model writes.
+        max_loss: nats a token that quantization may cost there. Of a model that is not of text, outputs may change by 10 % of
+            their spread instead.
+        card: what to say of the model in its card, such as `{"corpus": "Shakespeare", "license": "CC0-1.0"}`.
 
     Returns:
-        The report: operators, bytes, largest difference of a logit, what was compared.
+        The report: operators, bytes, what was compared with which result, the quality.
 
     Raises:
-        ExportError: `path` exists, or the file does not answer as the model does; nothing is left behind.
-        ValueError: `model` and `vocabulary` do not belong together, or an argument is out of range.
+        ExportError: `path` exists, or the file does not answer as the model does, or loses too much; nothing is left behind.
+        ValueError: `model` cannot be stepped, `model` and `vocabulary` do not belong together, or an argument is out of range.
 
     Example:
         >>> import tempfile, keras_seq as ks
@@ -75,65 +123,102 @@ def export_tflite(
         >>> report["largest_difference"] < 1e-4
         True
     """
-    if quantization not in QUANTIZATIONS:
-        raise ValueError(f"`quantization` must be one of {', '.join(QUANTIZATIONS)}. Received: {quantization!r}")
+    _require_one_of("quantization", quantization, QUANTIZATIONS)
+    _require_one_of("state", state, STATES)
+    if isinstance(batch, bool) or not isinstance(batch, int) or not 1 <= batch <= LARGEST_BATCH:
+        raise ValueError(f"`batch` must be an integer from 1 to {LARGEST_BATCH}. Received: batch={batch!r}")
+    if not is_number(max_loss) or not max_loss >= 0:
+        raise ValueError(f"`max_loss` must be a number of nats, 0 or more. Received: max_loss={max_loss!r}")
+    if vocabulary is None and (held_out is not None or sampling or by_line):
+        raise ValueError("`held_out`, `sampling` and `by_line` are for models of text: give the vocabulary too")
+    _require_card(card)
     step = GraphStep(model, vocabulary)
-    added = logit_bias(vocabulary, SamplingSettings(**(sampling or {})))
-    if set(step.dtypes) != {"float32"}:
-        raise ValueError(
-            f"`model` must compute in float32, as TFLite's operators do. Received: {model.name} in {step.dtypes[0]}; "
-            "build it again under the float32 policy and give it the weights with `set_weights`"
-        )
+    trained_in = other_floats(model)
+    if trained_in:
+        model = _in_float32(model, trained_in)
+        step = GraphStep(model, vocabulary)
+    added = None if vocabulary is None else logit_bias(vocabulary, _settings(sampling))
+    rows = None if vocabulary is None or held_out is None else excerpts(held_out, vocabulary, by_line)
     path = Path(path)
-    config = {"keras_seq": __version__, "by_line": by_line, "quantization": quantization}
+    config = {
+        "keras_seq": __version__,
+        "by_line": by_line,
+        "quantization": quantization,
+        "state": state,
+        "batch": batch,
+    }
     with publishing(path, path.with_name(f"{path.name}.report.json")) as (partial, partial_report):
-        content = _convert(step, added, quantization)
-        parsed = schema.ModelT.InitFromPackedBuf(content)
-        operators, stored = _operators(parsed), _stored_bytes(parsed)
-        if quantization == "int8" and "int8" not in stored:
-            raise ExportError(
-                "int8 changes nothing in this model: the converter leaves weights of fewer than 1,024 numbers in float32; "
-                'use quantization="none"'
-            )
-        partial.write_bytes(content)
-        write_bundle(partial, vocabulary, {**config, "sampling": sampling or {}})
-        report = {
-            "format": "tflite",
-            **config,
-            "operators": operators,
-            "stored_bytes": stored,
-            "bytes": partial.stat().st_size,
-            **_verify(model, vocabulary, partial, quantization, added),
-            "vocabulary_sha256": vocabulary.sha256,
-            "versions": {"keras": keras.__version__, "tensorflow": tf.__version__},
-        }
-        partial_report.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        partial.write_bytes(_convert(_endpoints(step, added, state, batch), quantization))
+        contents = _checked_contents(partial, quantization)
+        write_bundle(partial, vocabulary, {**config, "sampling": dict(sampling or {})})
+        report = {"format": "tflite", **config, **contents, "trained_in": trained_in or ["float32"]}
+        tolerance = TOLERANCE if quantization == "none" else np.inf
+        report |= _compared(model, vocabulary, partial, added, tolerance)
+        if vocabulary is not None:
+            quality = measure_quality(model, LiteRTSampler(partial), rows, vocabulary)
+            report |= {"quality": quality._asdict(), "vocabulary_sha256": vocabulary.sha256}
+        _refuse_loss(report, quantization, max_loss)
+        add_card(partial, _card(model, report, card or {}))
+        read_bundle(partial)
+        report["bytes"] = partial.stat().st_size
+        partial_report.write_bytes(to_json(report))
     return report
 
 
-def _convert(step: GraphStep, added: np.ndarray, quantization: str) -> bytes:
-    archive = keras.export.ExportArchive()
-    archive.add_endpoint(DECODE, *decode_endpoint(step, batch=1))
-    archive.add_endpoint(SAMPLE, *_sample_endpoint(step, added))
-    with tempfile.TemporaryDirectory() as directory:
-        archive.write_out(directory, verbose=False)
-        converter = tf.lite.TFLiteConverter.from_saved_model(directory, signature_keys=[DECODE, SAMPLE])
-        # Builtins only: a Flex op would pull all of TensorFlow onto the device.
-        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
-        if quantization == "int8":
-            converter.optimizations = [tf.lite.Optimize.DEFAULT]
-            # One scale a tensor: runtimes before 2.17 refuse dense layers with a scale a channel.
-            converter._experimental_disable_per_channel_quantization_for_dense_layers = True
-        try:
-            return converter.convert()
-        except Exception as error:  # The converter's own class is not public; its text runs to thousands of characters.
-            found = re.search(r"(?:TF Select|Custom) ops: (.+)", str(error))
-            reason = f"it needs {found[1]}" if found else str(error).partition("\n")[0][:200]
-            raise ExportError(f"the model does not convert to TFLite's builtin operators: {reason}") from error
+def _require_one_of(name: str, value: object, expected: Iterable[str]) -> None:
+    if value not in list(expected):
+        raise ValueError(f"`{name}` must be one of {', '.join(expected)}. Received: {name}={value!r}")
 
 
-def _sample_endpoint(step: GraphStep, added: np.ndarray) -> tuple[Any, list[tf.TensorSpec]]:
-    """Returns the function and the input signature of `sample`; `added` to the logits is what forbids tokens."""
+def _require_card(card: Mapping[str, Any] | None) -> None:
+    try:
+        to_json(dict(card or {}))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"`card` must be a dictionary that can be written as JSON: {error}") from error
+
+
+def _settings(sampling: Mapping[str, Any] | None) -> SamplingSettings:
+    try:
+        return SamplingSettings(**(sampling or {}))
+    except TypeError as error:
+        names = ", ".join(field.name for field in dataclasses.fields(SamplingSettings))
+        raise ValueError(f"`sampling` must be settings among {names}. Received: {sampling!r}") from error
+
+
+def _in_float32(model: keras.Model, trained_in: list[str]) -> keras.Model:
+    try:
+        return float32_copy(model)
+    except ValueError as error:
+        raise ValueError(
+            f"`model` computes in {', '.join(trained_in)}, TFLite's operators in float32, and {error}; build it again under the "
+            "float32 policy and give it the weights with `set_weights`"
+        ) from error
+
+
+def _compared(
+    model: keras.Model, vocabulary: Vocabulary | None, path: Path, added: np.ndarray | None, tolerance: float
+) -> dict[str, Any]:
+    try:
+        return compare_file(model, vocabulary, LiteRTDecoder(path), added, tolerance)
+    except RuntimeError as error:
+        if isinstance(error, ExportError):
+            raise
+        raise ExportError(f"LiteRT does not run the file: {str(error).splitlines()[0]}") from error
+
+
+def _endpoints(step: GraphStep, added: np.ndarray | None, state: str, batch: int) -> dict[str, Endpoint]:
+    """Returns the signatures, the first of the file first; `added` to the logits is what forbids tokens."""
+    endpoints = {DECODE: decode_endpoint(step, batch), PREFILL: prefill_endpoint(step, batch)}
+    if added is not None:
+        endpoints[SAMPLE] = _sample_endpoint(step, added, batch)
+    if state == "explicit":
+        return endpoints
+    inside = StatesInside(step, batch)
+    return {**{name: inside.endpoint(endpoint) for name, endpoint in endpoints.items()}, RESET: inside.reset_endpoint()}
+
+
+def _sample_endpoint(step: GraphStep, added: np.ndarray, batch: int) -> Endpoint:
+    """Returns the function and the input signature of `sample`."""
 
     def sample(
         token: tf.Tensor,
@@ -150,110 +235,90 @@ def _sample_endpoint(step: GraphStep, added: np.ndarray) -> tuple[Any, list[tf.T
         return {NEXT_TOKEN: drawn, LOG_PROBABILITY: log_probability, **named_states(new_states)}
 
     inputs = {TOKEN: "int32", UNIFORM: "float32", **SETTINGS}
-    return sample, [*(tf.TensorSpec([1], dtype, name) for name, dtype in inputs.items()), *step.state_specs(1)]
+    return sample, [*(tf.TensorSpec([batch], dtype, name) for name, dtype in inputs.items()), *step.state_specs(batch)]
 
 
-def _stored_bytes(model: schema.ModelT) -> dict[str, int]:
-    """Returns the bytes of the constants in the file by dtype."""
-    dtypes = {code: name.lower() for name, code in vars(schema.TensorType).items() if not name.startswith("_")}
-    buffers = {tensor.buffer: dtypes[tensor.type] for graph in model.subgraphs for tensor in graph.tensors}
-    stored: Counter[str] = Counter()
-    for index, dtype in buffers.items():
-        data = model.buffers[index].data
-        stored[dtype] += 0 if data is None else len(data)
-    return {dtype: size for dtype, size in sorted(stored.items()) if size}
-
-
-def _operators(model: schema.ModelT) -> dict[str, dict[str, int]]:
-    """Counts the operators of each signature; refuses those that a plain runtime lacks."""
-    names = {code: name for name, code in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
-    counts = {}
-    for signature in model.signatureDefs:
-        name = signature.signatureKey.decode()
-        codes = [
-            model.operatorCodes[op.opcodeIndex].builtinCode for op in model.subgraphs[signature.subgraphIndex].operators
-        ]
-        counts[name] = dict(sorted(Counter(names[code] for code in codes).items()))
-        refused = [operator for operator in ("CUSTOM", "WHILE") if operator in counts[name]]
-        if refused:
-            raise ExportError(f"{name} must run on builtin operators without loops; it has {', '.join(refused)}")
-    return counts
-
-
-def _verify(
-    model: keras.Model, vocabulary: Vocabulary, path: Path, quantization: str, added: np.ndarray
-) -> dict[str, Any]:
-    """Compares `decode` with the sequence model and `sample` with the host's draw, over tokens drawn from the file itself."""
-    runtime = LiteRTSampler(path)
-    # No model has learned what follows <eos>.
-    settings = SamplingSettings(bias={EOS: -np.inf})
-    going_on = logit_bias(vocabulary, settings)
-    tokens, logits, states = [vocabulary.start_id], [], [runtime.initial_states()]
-    for position in range(CHECKED_TOKENS):
-        answer, new_states = runtime(tokens[-1], states[-1])
-        logits.append(answer)
-        states.append(new_states)
-        tokens.append(next_token(answer, float(uniform(0, position)), settings, going_on))
-    actual, read = np.stack(logits), np.array(tokens[:-1], np.int32)
-    expected = reference_logits(model, read)
-    if quantization == "none":
-        checked = {"largest_difference": compare(DECODE, expected, actual)}
-    else:
-        checked = _quality(expected, actual)
-    return {
-        "tokens_compared": CHECKED_TOKENS,
-        **checked,
-        **_verify_sample(path, vocabulary, read, states, actual, added),
-    }
-
-
-def _quality(expected: np.ndarray, actual: np.ndarray) -> dict[str, float]:
-    """What quantization costs: extra nats a token under the float model's own distribution, and the greedy token's agreement."""
-    difference = compare(DECODE, expected, actual, tolerance=np.inf)
-    # The Kullback-Leibler divergence: how many nats a token the file loses on text of the model's own.
-    of_model, of_file = log_softmax(expected), log_softmax(actual)
-    loss = float((np.exp(of_model) * (of_model - of_file)).sum(-1).mean())
-    if loss > LARGEST_LOSS:
-        raise ExportError(
-            f"{DECODE}: 8-bit weights cost {loss:.4f} nats a token, more than {LARGEST_LOSS}; logits differ by up to {difference:.3g}"
-        )
-    agreement = float((expected.argmax(-1) == actual.argmax(-1)).mean())
-    return {"largest_difference": difference, "nats_lost": loss, "greedy_agreement": agreement}
-
-
-def _verify_sample(
-    path: Path,
-    vocabulary: Vocabulary,
-    tokens: np.ndarray,
-    states: list[Any],
-    logits: np.ndarray,
-    added: np.ndarray,
-) -> dict[str, int]:
-    """The `sample` signature must draw what the host draws from the logits of `decode`, near-ties apart, and go to its states."""
-    run = Interpreter(model_path=os.fspath(path)).get_signature_runner(SAMPLE)
-    kinds = [
-        SamplingSettings(),
-        SamplingSettings(temperature=0.8, top_p=0.95),
-        SamplingSettings(top_k=5, min_p=0.02),
-        SamplingSettings(temperature=0),
-    ]
-    near_ties = 0
-    for position, token in enumerate(tokens):
-        settings = kinds[position % len(kinds)]
-        number = float(uniform(1, position))
-        answer = run(
-            **{TOKEN: np.array([token], np.int32), UNIFORM: np.array([number], np.float32)},
-            **{name: np.array([getattr(settings, name)], dtype) for name, dtype in SETTINGS.items()},
-            **{state_name(index): state for index, state in enumerate(states[position])},
-        )
-        drawn = int(answer[NEXT_TOKEN][0])
-        possible = possible_draws(logits[position], number, settings, added)
-        if drawn not in possible:
+def _convert(endpoints: dict[str, Endpoint], quantization: str) -> bytes:
+    archive = keras.export.ExportArchive()
+    for name, endpoint in endpoints.items():
+        archive.add_endpoint(name, *endpoint)
+    with tempfile.TemporaryDirectory() as directory:
+        try:
+            archive.write_out(directory, verbose=False)
+        except tf.errors.OpError as error:
             raise ExportError(
-                f"{SAMPLE}: token {position} drawn by the file is {drawn}, by the host one of {sorted(possible)}"
+                f"temporary files cannot be written: {error.message.partition(chr(10))[0]}; free some space, or set TMPDIR"
+            ) from error
+        converter = tf.lite.TFLiteConverter.from_saved_model(directory, signature_keys=list(endpoints))
+        # Builtins only: a Flex op would pull all of TensorFlow onto the device.
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+        converter.experimental_enable_resource_variables = True
+        try:
+            content = converter.convert()
+        except Exception as error:  # The converter's own class is not public; its text runs to thousands of characters.
+            found = re.search(r"(?:TF Select|Custom) ops: (.+)", str(error))
+            reason = f"it needs {found[1]}" if found else str(error).partition("\n")[0][:200]
+            raise ExportError(f"the model does not convert to TFLite's builtin operators: {reason}") from error
+    model = flatbuffer.parse(content)
+    read_tokens_as_they_are(model)
+    fold_embeddings(model)
+    quantize_weights(model, quantization)
+    return flatbuffer.pack(model)
+
+
+def _checked_contents(path: Path, quantization: str) -> dict[str, Any]:
+    """Returns operators and bytes of the file; refuses operators that a plain runtime lacks, and weights that stayed large."""
+    parsed = flatbuffer.parse(path.read_bytes())
+    operators = {name: signature.operators for name, signature in flatbuffer.signatures(parsed).items()}
+    for name, counts in operators.items():
+        refused = {"CUSTOM"} if name == PREFILL else {"CUSTOM", "WHILE"}
+        if found := sorted(refused & set(counts)):
+            raise ExportError(f"{name} must run on builtin operators without loops; it has {', '.join(found)}")
+    stored = flatbuffer.stored_bytes(parsed)
+    numbers = {dtype: size * 8 // _BITS[dtype] for dtype, size in stored.items() if dtype in _BITS}
+    if QUANTIZATIONS[quantization] not in stored or (
+        quantization != "none" and numbers.get("float32", 0) > 0.5 * sum(numbers.values())
+    ):
+        raise ExportError(
+            f"{quantization} changes little in this model: most of its numbers are not in large embeddings or kernels of dense and "
+            f"recurrent layers, which alone are quantized, from {SMALLEST:,} numbers on; use quantization='none'"
+        )
+    return {"operators": operators, "stored_bytes": stored}
+
+
+def _refuse_loss(report: dict[str, Any], quantization: str, max_loss: float) -> None:
+    """Refuses a quantized file that answers too differently from its model."""
+    if quantization == "none":
+        return
+    if "quality" not in report:
+        if report["relative_error"] > _LARGEST_RELATIVE_ERROR:
+            raise ExportError(
+                f"{quantization} changes the outputs by {report['relative_error']:.1%} of their spread, more than "
+                f"{_LARGEST_RELATIVE_ERROR:.0%}; use another quantization, or none"
             )
-        near_ties += len(possible) > 1
-        compare(f"{SAMPLE}, {LOG_PROBABILITY}", log_softmax(logits[position])[[drawn]], answer[LOG_PROBABILITY])
-        for index, state in enumerate(states[position + 1]):
-            compare(f"{SAMPLE}, {state_name(index)}", state, answer[state_name(index)])
-    return {"draws_compared": len(tokens), "near_ties": near_ties}
+        return
+    lost = report["quality"]["nats_lost"]
+    if not lost <= max_loss:
+        raise ExportError(
+            f"{quantization} costs {lost:.4f} nats a token, more than the {max_loss:g} allowed (max_loss); "
+            "use another quantization, or none"
+        )
+
+
+def _card(model: keras.Model, report: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the model card: what was given, and what is known of the model."""
+    quality = report.get("quality", {})
+    measured = {}
+    if quality.get("text") == "held_out":
+        read = f"{quality['tokens']:,} held-out tokens, {'by line' if report['by_line'] else f'in windows of {WINDOW}'}"
+        measured = {"nats_per_token": round(quality["nats_of_file"], 4), "measured_on": read}
+    return {
+        "name": model.name,
+        "license": "not stated",
+        **given,
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "parameters": model.count_params(),
+        "quantization": report["quantization"],
+        "versions": {"keras_seq": __version__, "keras": keras.__version__, "tensorflow": tf.__version__},
+        **measured,
+    }

@@ -4,13 +4,13 @@ import contextlib
 import dataclasses
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from keras_seq.sampling import SamplingSettings, next_token
+from keras_seq.sampling import SamplingSettings, keep, next_token
 
 if TYPE_CHECKING:
     import keras
@@ -63,23 +63,35 @@ def _refuse_existing(target: Path) -> None:
         raise ExportError(f"{target} exists: choose another name, or remove it first")
 
 
-def reference_logits(model: "keras.Model", tokens: np.ndarray) -> np.ndarray:
-    """Returns the logits `(time, vocabulary)` float32 that the sequence model gives for tokens `(time,)`, the first `<s>`."""
+def reference_outputs(model: "keras.Model", rows: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
+    """Yields the outputs `(steps, ...)` float32 that the sequence model gives for tokens `(steps,)` or frames `(steps, ...)`."""
     import tensorflow as tf
+    from keras import tree
 
-    from keras_seq.stateful import is_stateful, stateful_copy
+    from keras_seq.stateful import is_stateful, reset_states, stateful_copy
 
-    row = np.asarray(tokens, np.int32)[None]
-    # The file computes on the CPU; an accelerator's shorter products would give other logits.
+    # Built for a fixed batch or time: a copy that carries its state reads a row in pieces of that time.
+    batch, time = model.inputs[0].shape[:2]
+    longest = max(map(len, rows))
+    carries = batch is not None or time is not None or is_stateful(model)
+    reader = stateful_copy(model, batch_size=1) if carries else model
+    time = time or longest
+    # Compiled once: all rows are filled up to the same length.
+    read = tf.function(lambda piece: reader(piece, training=False)).get_concrete_function(
+        tf.TensorSpec((1, time, *rows[0].shape[1:]), rows[0].dtype)
+    )
+    # The file computes on the CPU; an accelerator's shorter products would give other outputs.
     with tf.device("/CPU:0"):
-        if tuple(model.inputs[0].shape) == (None, None) and not is_stateful(model):
-            return np.asarray(model(row, training=False)[0], np.float32)
-        # Built for a fixed batch or time: a copy that carries its state reads the row in pieces of that time.
-        carried = stateful_copy(model, batch_size=1)
-        time = model.inputs[0].shape[1] or row.shape[1]
-        padded = np.pad(row, ((0, 0), (0, -row.shape[1] % time)))
-        pieces = [carried(padded[:, start : start + time], training=False) for start in range(0, row.shape[1], time)]
-        return np.concatenate([np.asarray(piece[0], np.float32) for piece in pieces])[: row.shape[1]]
+        for row in rows:
+            if carries:
+                reset_states(reader)
+            filled = np.zeros((1, -(-longest // time) * time, *row.shape[1:]), row.dtype)
+            filled[0, : len(row)] = row
+            pieces = [
+                tree.flatten(read(tf.constant(filled[:, start : start + time])))[0]
+                for start in range(0, len(row), time)
+            ]
+            yield np.concatenate([np.asarray(piece[0], np.float32) for piece in pieces])[: len(row)]
 
 
 def compare(name: str, expected: np.ndarray, actual: np.ndarray, tolerance: float = TOLERANCE) -> float:
@@ -91,7 +103,7 @@ def compare(name: str, expected: np.ndarray, actual: np.ndarray, tolerance: floa
     if expected.shape != actual.shape:
         raise ExportError(f"{name}: the file gives shape {actual.shape}, the model {expected.shape}")
     if not (np.isfinite(expected).all() and np.isfinite(actual).all()):
-        raise ExportError(f"{name}: the logits must be finite; the model's or the file's are not")
+        raise ExportError(f"{name}: the outputs must be finite; the model's or the file's are not")
     difference = float(np.abs(expected - actual).max())
     if difference > tolerance:
         raise ExportError(
@@ -120,16 +132,19 @@ def rounded_otherwise(
     """Yields what rounding may make of logits `(vocabulary,)` and of the edges of filters, with the size of the change.
 
     First there is no change; then top_p and min_p are a little less and a little more; last the two logits on both sides
-    of the edge of top_k, or of a greedy draw, change places if they are next to equal.
+    of the edge of top_k, of a greedy draw, or of all filters together, change places if they are next to equal.
     """
     yield 0.0, logits, settings
-    for shift in (-1e-6, 1e-6):
+    for shift in (-NEAR_TIE / 2, NEAR_TIE / 2):
         filters = {name: min(1.0, getattr(settings, name) * (1 + shift)) for name in ("top_p", "min_p")}
         yield abs(shift), logits, dataclasses.replace(settings, **filters)
-    edge = 1 if settings.is_greedy else settings.top_k
-    if 0 < edge < len(logits):
-        values = logits + logit_bias
-        inside, outside = np.argsort(-values, kind="stable")[edge - 1 : edge + 1]
+    values = logits + logit_bias
+    order = np.argsort(-values, kind="stable")
+    kept = int(np.isfinite(keep(logits, settings, logit_bias, [])).sum())
+    for edge in {1 if settings.is_greedy else settings.top_k, kept}:
+        if not 0 < edge < len(logits):
+            continue
+        inside, outside = order[edge - 1 : edge + 1]
         if values[outside] > values[inside] - NEAR_TIE:
             exchanged = logits.copy()
             exchanged[inside] -= NEAR_TIE
