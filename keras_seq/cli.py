@@ -193,7 +193,7 @@ def build_parser(parser_class: type[argparse.ArgumentParser] = argparse.Argument
     export.add_argument("--format", default="all", choices=FORMATS)
     export.add_argument(
         "--output",
-        help="directory to write into (default: RUN/export): RUN.tflite, or such as RUN.int8.internal.batch8.tflite, and RUN/1",
+        help="directory to write into (default: RUN/export): RUN.tflite, or such as RUN.int8.batch8.tflite, and RUN/1, RUN/2, ...",
     )
     export.add_argument(
         "--quantization",
@@ -252,6 +252,16 @@ def build_parser(parser_class: type[argparse.ArgumentParser] = argparse.Argument
     cost.add_argument("--rounds", type=int, default=15, help="turns of each variant (default: 15)")
     cost.add_argument("--json", action="store_true", help="print JSON instead of a table")
     cost.set_defaults(command=_benchmark_sample)
+    serve = subjects.add_parser(
+        "serve",
+        help="a SavedModel in TensorFlow's C++ session: texts at several batch sizes, many clients",
+        allow_abbrev=False,
+    )
+    serve.add_argument(
+        "--model", help="directory of a version, such as serving/shakespeare/1 (default: a GRU of 512 units)"
+    )
+    serve.add_argument("--rounds", type=int, default=5, help="turns of each batch size (default: 5)")
+    serve.set_defaults(command=_benchmark_serve)
     identity = subjects.add_parser(
         "identity", help="whether one seed gives one text in Keras, the SavedModel and LiteRT", allow_abbrev=False
     )
@@ -465,6 +475,7 @@ def _gradients(arguments: argparse.Namespace) -> None:
 def _export(arguments: argparse.Namespace) -> None:
     from keras_seq.runs import load_run
     from keras_seq_export import ExportError, export_saved_model, export_tflite
+    from keras_seq_export.serving_files import next_version
 
     run = load_run(Path(arguments.run))
     output = Path(arguments.output) if arguments.output else run.directory / "export"
@@ -476,7 +487,7 @@ def _export(arguments: argparse.Namespace) -> None:
         raise ValueError(
             "--quantization, --state and --batch are of the .tflite: leave them out, or choose --format=tflite"
         )
-    tflite, saved_model = output / f"{name}{''.join(marks)}.tflite", output / name / "1"
+    tflite, saved_model = output / f"{name}{''.join(marks)}.tflite", next_version(output / name)
     wanted = [
         target
         for target, kind in ((tflite, "tflite"), (saved_model, "saved_model"))
@@ -565,6 +576,15 @@ def _benchmark_sample(arguments: argparse.Namespace) -> None:
 
     rows = sampling_cost.benchmark_sample(arguments.quantization, arguments.rounds)
     _print_rows(rows, sampling_cost.table, arguments.json)
+
+
+def _benchmark_serve(arguments: argparse.Namespace) -> None:
+    from keras_seq_export import serving_cost
+
+    rows, concurrency = serving_cost.benchmark_serve(
+        Path(arguments.model) if arguments.model else None, arguments.rounds
+    )
+    print("\n".join([*serving_cost.table(rows), "", str(concurrency)]))
 
 
 def _print_rows(rows: Iterable[Any], table: Callable[[Iterable[Any]], Iterable[str]], as_json: bool) -> None:

@@ -161,7 +161,7 @@ def test_a_prompt_is_read_in_chunks_as_token_by_token(exported):
 
 def sensor(last):
     frames = keras.Input((None, 3))
-    values = keras.layers.Dense(32, "relu")(frames)
+    values = keras.layers.Dense(32, "relu", name="first")(frames)
     values = keras.layers.GRU(48, return_sequences=True)(values)
     return keras.Model(frames, last(ks.GRU(40, return_sequences=True)(values)))
 

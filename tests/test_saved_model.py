@@ -1,5 +1,9 @@
 import hashlib
 import json
+import re
+import subprocess
+import sys
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -164,7 +168,7 @@ def test_the_file_carries_its_vocabulary_its_report_and_its_weights_once(exporte
     model, vocabulary, directory, report = exported
     assert hashlib.sha256((directory / "assets" / "vocab.txt").read_bytes()).hexdigest() == vocabulary.sha256
     assert len(list((directory / "assets").iterdir())) == 1
-    assert json.loads((directory / "assets.extra" / "report.json").read_text()) == report
+    assert json.loads((directory / "assets.extra" / "report.json").read_text()) | {"path": str(directory)} == report
     assert report["vocabulary"]["sha256"] == vocabulary.sha256
     assert report["signatures"]["decode"]["tokens_compared"] >= 200
     assert report["signatures"]["decode"]["largest_difference"] < 1e-4
@@ -173,7 +177,8 @@ def test_the_file_carries_its_vocabulary_its_report_and_its_weights_once(exporte
     assert report["bytes"][f"variables/{weights.name}"] == weights.stat().st_size
     needed = sum(weight.nbytes for weight in model.get_weights())
     assert needed <= weights.stat().st_size < needed + 3_000
-    assert sorted(path.name for path in directory.parent.iterdir()) == ["1"]
+    beside = sorted(path.name for path in directory.parent.iterdir())
+    assert beside == ["1", "batching_parameters.txt", "model.config"]
 
 
 def test_the_signature_has_the_defaults(exported):
@@ -181,6 +186,10 @@ def test_the_signature_has_the_defaults(exported):
 
     graph = saved_model_pb2.SavedModel.FromString((exported[2] / "saved_model.pb").read_bytes()).meta_graphs[0]
     defaults = graph.signature_def["serving_default"].defaults
+    for name in ("decode", "prefill", "sample"):
+        (states,) = [graph.signature_def[name].defaults["state_0"]]
+        assert not tf.make_ndarray(states).any()
+    assert "uniform" not in graph.signature_def["sample"].defaults
     assert {name: tf.make_ndarray(value).tolist() for name, value in defaults.items()} == {
         "max_tokens": [200],
         "temperature": [1.0],
@@ -391,3 +400,78 @@ def test_only_rounding_excuses_another_text():
     assert compared("a") == compared("b") == 1
     with pytest.raises(ExportError, match=r"token 0 must be one of \[3, 4\]"):
         compared("c")
+
+
+def test_each_export_is_the_next_version(tmp_path):
+    vocabulary = ks.Vocabulary.from_text("to be")
+    model = tiny_model(vocabulary)
+    reports = [saved_model.export_saved_model(model, vocabulary, tmp_path / "hamlet") for _ in range(2)]
+    assert [report["path"] for report in reports] == [str(tmp_path / "hamlet" / version) for version in "12"]
+    config = tmp_path / "hamlet" / "model.config"
+    assert 'base_path: "/models/hamlet"' in config.read_text()
+    config.write_text("mine")
+    saved_model.export_saved_model(model, vocabulary, tmp_path / "hamlet" / "10")
+    assert saved_model.export_saved_model(model, vocabulary, tmp_path / "hamlet")["path"].endswith("11")
+    assert config.read_text() == "mine"
+
+
+def test_the_configuration_is_what_the_server_parses(tmp_path):
+    text_format = pytest.importorskip("google.protobuf.text_format")
+    model_server_config = pytest.importorskip("tensorflow_serving.config.model_server_config_pb2")
+    saved_model.write_configuration(tmp_path)
+    found = text_format.Parse((tmp_path / "model.config").read_text(), model_server_config.ModelServerConfig())
+    (model,) = found.model_config_list.config
+    assert (model.name, model.base_path, model.model_platform) == (
+        tmp_path.name,
+        f"/models/{tmp_path.name}",
+        "tensorflow",
+    )
+
+
+def test_a_row_of_a_step_does_not_depend_on_its_batch(exported):
+    """`prefill` of rows of different lengths, and `sample` with states and settings left to their defaults."""
+    _, vocabulary, directory, _ = exported
+    random = np.random.default_rng(0)
+    tokens = random.integers(vocabulary.reserved, len(vocabulary), (5, 64)).astype(np.int32)
+    lengths = np.array([64, 1, 17, 3, 40], np.int32)
+    numbers = random.random(5, np.float32)
+    requests = [
+        Request("prefill", {"tokens": tokens, "length": lengths}),
+        Request("sample", {"token": tokens[:, 0], "uniform": numbers}),
+    ]
+    for row in range(5):
+        one = slice(row, row + 1)
+        garbage = np.where(np.arange(64) < lengths[row], tokens[one], 0).astype(np.int32)
+        requests.append(Request("prefill", {"tokens": garbage, "length": lengths[one]}))
+        requests.append(Request("sample", {"token": tokens[one, 0], "uniform": numbers[one]}))
+    (prefilled, sampled), alone = (answers := run_in_cpp_session(directory, requests))[:2], answers[2:]
+    for row in range(5):
+        for together, one in ((prefilled, alone[2 * row]), (sampled, alone[2 * row + 1])):
+            for name, value in one.items():
+                np.testing.assert_allclose(together[name][row], value[0], atol=1e-5)
+
+
+def test_build_md_shows_what_saved_model_cli_shows(tmp_path):
+    vocabulary = ks.Vocabulary.from_text("to be")
+    saved_model.export_saved_model(ks.language_model(len(vocabulary), units=[16]), vocabulary, tmp_path / "1")
+    program = Path(sys.executable).with_name("saved_model_cli")
+    command = [program, "show", "--dir", tmp_path / "1", "--tag_set", "serve", "--signature_def", "sample"]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    entry = r"((?:in|out)puts\['\w+'\]) tensor_info:\s+dtype: (\w+)\s+shape: (\(.*?\))"
+    lines = [" ".join(found) for found in re.findall(entry, shown)]
+    assert len(lines) == 10
+    build = Path(__file__).parents[1].joinpath("BUILD.md").read_text(encoding="utf-8")
+    assert "\n".join(f"    {line}" for line in lines) in build
+
+
+@at_character_level
+def test_requests_for_no_rows(exported):
+    nothing = {"token": np.zeros(0, np.int32)}
+    requests = [
+        Request("prefill", {"tokens": np.zeros((0, 64), np.int32), "length": np.zeros(0, np.int32)}),
+        Request("decode", nothing),
+    ]
+    prefilled, decoded = run_in_cpp_session(exported[2], requests, timeout=60)
+    assert len(prefilled["logits"]) == len(decoded["logits"]) == 0
+    with pytest.raises(SessionError, match="`prompt` must have at least one row"):
+        run_in_cpp_session(exported[2], [Request("serving_default", {"prompt": np.zeros(0, object)})])

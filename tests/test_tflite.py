@@ -11,7 +11,7 @@ import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
 
 import keras_seq as ks
-from keras_seq_export import ExportError, LiteRTSampler, export_tflite, tflite
+from keras_seq_export import ExportError, LiteRTSampler, export_tflite, graph_step, tflite
 from keras_seq_export.bundle import read_bundle
 from keras_seq_export.graph_step import GraphStep
 
@@ -139,14 +139,14 @@ def test_a_layer_that_tflite_lacks_is_named(tmp_path):
     ],
 )
 def test_a_file_that_draws_wrongly_is_refused(name, wrong, words, model, tmp_path, monkeypatch):
-    monkeypatch.setattr(tflite.graph_sampling, name, wrong)
+    monkeypatch.setattr(graph_step.graph_sampling, name, wrong)
     with pytest.raises(ExportError, match=words):
         export_tflite(model, VOCABULARY, tmp_path / "wrong.tflite")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_file_whose_sample_loses_the_state_is_refused(model, tmp_path, monkeypatch):
-    endpoint = tflite._sample_endpoint
+    endpoint = tflite.sample_endpoint
 
     def forgetful(*arguments):
         function, signature = endpoint(*arguments)
@@ -157,7 +157,7 @@ def test_a_file_whose_sample_loses_the_state_is_refused(model, tmp_path, monkeyp
 
         return sample, signature
 
-    monkeypatch.setattr(tflite, "_sample_endpoint", forgetful)
+    monkeypatch.setattr(tflite, "sample_endpoint", forgetful)
     with pytest.raises(ExportError, match="sample"):
         export_tflite(model, VOCABULARY, tmp_path / "wrong.tflite")
     assert list(tmp_path.iterdir()) == []

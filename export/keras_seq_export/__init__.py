@@ -9,18 +9,29 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from keras_seq_export.runtime import LiteRTDecoder, LiteRTSampler
     from keras_seq_export.saved_model import export_saved_model
+    from keras_seq_export.serving import Client, ServingError
     from keras_seq_export.tflite import export_tflite
     from keras_seq_export.verify import ExportError
 
 _MODULE_OF = {
+    "Client": "keras_seq_export.serving",
     "ExportError": "keras_seq_export.verify",
     "LiteRTDecoder": "keras_seq_export.runtime",
     "LiteRTSampler": "keras_seq_export.runtime",
+    "ServingError": "keras_seq_export.serving",
     "export_saved_model": "keras_seq_export.saved_model",
     "export_tflite": "keras_seq_export.tflite",
 }
 
-__all__ = ["ExportError", "LiteRTDecoder", "LiteRTSampler", "export_saved_model", "export_tflite"]
+__all__ = [
+    "Client",
+    "ExportError",
+    "LiteRTDecoder",
+    "LiteRTSampler",
+    "ServingError",
+    "export_saved_model",
+    "export_tflite",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -65,7 +65,7 @@ def run_in_cpp_session(
         SessionError: the SavedModel cannot be loaded, or a request fails; with the runtime's message.
         ValueError: a request names a signature or an input that the SavedModel does not have.
     """
-    signatures = _signatures(directory)
+    signatures = signature_tensors(directory)
     work = []
     for request in (Request(*request) for request in requests):
         if request.signature not in signatures:
@@ -80,7 +80,7 @@ def run_in_cpp_session(
         input=pickle.dumps(work),
         capture_output=True,
         timeout=timeout,
-        env=_environment(),
+        env=child_environment(),
         check=False,
     )
     if child.returncode != 0:
@@ -92,8 +92,8 @@ def run_in_cpp_session(
     return answers
 
 
-def _signatures(directory: str | os.PathLike[str]) -> dict[str, tuple[dict[str, str], dict[str, str]]]:
-    """For each signature the tensor names of its inputs and of its outputs."""
+def signature_tensors(directory: str | os.PathLike[str]) -> dict[str, tuple[dict[str, str], dict[str, str]]]:
+    """Returns for each signature the tensor names of its inputs and of its outputs."""
     from tensorflow.core.protobuf import saved_model_pb2
 
     path = pathlib.Path(directory, "saved_model.pb")
@@ -114,8 +114,8 @@ def _signatures(directory: str | os.PathLike[str]) -> dict[str, tuple[dict[str, 
     }
 
 
-def _environment() -> dict[str, str]:
-    """The child's environment: it finds this package, keeps quiet, and leaves the accelerator to its parent."""
+def child_environment() -> dict[str, str]:
+    """Returns the environment of a child process: it finds this package, keeps quiet, and leaves the accelerator to its parent."""
     package = pathlib.Path(__file__).resolve().parent.parent
     paths = [os.fspath(package), os.environ.get("PYTHONPATH", "")]
     return {
@@ -133,7 +133,7 @@ class _Output(ctypes.Structure):
 
 
 class CppSession:
-    """A SavedModel in TensorFlow's C++ session, by ctypes. Meant for a process that does not import `tensorflow`.
+    """A SavedModel in TensorFlow's C++ session, by ctypes, for a process that does not import `tensorflow`; threads may share one.
 
     Args:
         directory: the SavedModel.
@@ -144,16 +144,18 @@ class CppSession:
 
     def __init__(self, directory: str | os.PathLike[str]):
         self._library = _load_library()
-        self._status = self._library.TF_NewStatus()
         self._graph = self._library.TF_NewGraph()
         tags = (ctypes.c_char_p * 1)(b"serve")
         path = os.fsencode(directory)
-        options = self._library.TF_NewSessionOptions()
+        options, status = self._library.TF_NewSessionOptions(), self._library.TF_NewStatus()
         self._session = self._library.TF_LoadSessionFromSavedModel(
-            options, None, path, tags, 1, self._graph, None, self._status
+            options, None, path, tags, 1, self._graph, None, status
         )
         self._library.TF_DeleteSessionOptions(options)
-        self._check()
+        try:
+            self._check(status)
+        finally:
+            self._library.TF_DeleteStatus(status)
 
     def run(self, feeds: dict[str, Any], fetches: Sequence[str]) -> list[np.ndarray]:
         """Runs the graph once.
@@ -166,9 +168,12 @@ class CppSession:
             Their values, in the order of `fetches`.
         """
         library = self._library
-        given = [_to_tensor(library, value) for value in feeds.values()]
+        status = library.TF_NewStatus()  # Threads may share a session.
+        given: list[int] = []
         answers = (ctypes.c_void_p * len(fetches))()
         try:
+            for value in feeds.values():
+                given.append(_to_tensor(library, value))
             library.TF_SessionRun(
                 self._session,
                 None,
@@ -181,12 +186,13 @@ class CppSession:
                 None,
                 0,
                 None,
-                self._status,
+                status,
             )
-            self._check()
+            self._check(status)
             # An answer may share the memory of a feed: it is copied before the feeds are freed.
             return [_from_tensor(library, tensor) for tensor in answers if tensor]
         finally:
+            library.TF_DeleteStatus(status)
             for tensor in filter(None, answers):
                 library.TF_DeleteTensor(tensor)
             for tensor in given:
@@ -203,9 +209,9 @@ class CppSession:
                 raise SessionError(f"the graph has no operation {operation!r}")
         return places
 
-    def _check(self) -> None:
-        if self._library.TF_GetCode(self._status):
-            raise SessionError(self._library.TF_Message(self._status).decode(errors="replace"))
+    def _check(self, status: int) -> None:
+        if self._library.TF_GetCode(status):
+            raise SessionError(self._library.TF_Message(status).decode(errors="replace"))
 
 
 def _load_library() -> ctypes.CDLL:
@@ -219,6 +225,7 @@ def _load_library() -> ctypes.CDLL:
     pointer, text, size, number = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_int
     for name, result, arguments in (
         ("TF_NewStatus", pointer, []),
+        ("TF_DeleteStatus", None, [pointer]),
         ("TF_GetCode", number, [pointer]),
         ("TF_Message", text, [pointer]),
         ("TF_NewGraph", pointer, []),

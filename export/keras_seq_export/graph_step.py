@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_seq import graph_sampling
 from keras_seq.reading import check_vocabulary
 from keras_seq.stepping import require_each_step, require_logits, step_model
 from keras_seq.vocabulary import Vocabulary
@@ -13,11 +14,15 @@ from keras_seq_export.signatures import (
     FRAME,
     FRAMES,
     LENGTH,
+    LOG_PROBABILITY,
     LOGITS,
+    NEXT_TOKEN,
     OUTPUT,
     PREFILL_STEPS,
+    SETTINGS,
     TOKEN,
     TOKENS,
+    UNIFORM,
     is_state,
     state_name,
 )
@@ -120,13 +125,35 @@ def prefill_endpoint(step: GraphStep, batch: int | None) -> Endpoint:
             goes_on = (position < length - 1)[:, None]
             return position + 1, *(tf.where(goes_on, new, old) for new, old in zip(new_states, states, strict=True))
 
-        last = tf.reduce_max(length) - 1
+        # Bounded, whatever a client asks for; of no rows at all the longest would be the least of all numbers.
+        last = tf.clip_by_value(tf.reduce_max(length), 1, PREFILL_STEPS) - 1
         _, *states = tf.while_loop(lambda position, *_: position < last, advance, (tf.constant(0), *states))
         output, new_states = step(tf.gather(values, length - 1, axis=1, batch_dims=1), states)
         return {step.output: output, **named_states(new_states)}
 
     steps = step.input_spec(batch, PREFILL_STEPS)
     return prefill, [steps, tf.TensorSpec([batch], tf.int32, LENGTH), *step.state_specs(batch)]
+
+
+def sample_endpoint(step: GraphStep, added: np.ndarray, batch: int | None) -> Endpoint:
+    """Returns the function and the input signature of `sample`; `added` to the logits is what forbids tokens."""
+
+    def sample(
+        token: tf.Tensor,
+        uniform: tf.Tensor,
+        temperature: tf.Tensor,
+        top_k: tf.Tensor,
+        top_p: tf.Tensor,
+        min_p: tf.Tensor,
+        *states: tf.Tensor,
+    ) -> dict[str, tf.Tensor]:
+        logits, new_states = step(token, states)
+        drawn = graph_sampling.next_token(logits, uniform, temperature, top_k, top_p, min_p, added)
+        log_probability = graph_sampling.log_probability(logits, drawn)
+        return {NEXT_TOKEN: drawn, LOG_PROBABILITY: log_probability, **named_states(new_states)}
+
+    inputs = {TOKEN: "int32", UNIFORM: "float32", **SETTINGS}
+    return sample, [*(tf.TensorSpec([batch], dtype, name) for name, dtype in inputs.items()), *step.state_specs(batch)]
 
 
 class StatesInside:

@@ -1,10 +1,12 @@
 """A trained model as a SavedModel for TensorFlow Serving: strings in, strings out, and a decoder with explicit state.
 
-Three signatures. `serving_default` writes texts: the whole token loop runs in the graph, each row with its own settings
-and its own random stream. `score` tells how likely texts are. `decode` is one step of the model, for clients that draw
-for themselves. Nothing is kept between two requests, since a server shares one model among all its clients.
+`serving_default` writes texts: the whole token loop runs in the graph, each row with its own settings and its own random
+stream. `score` tells how likely texts are. `prefill`, `decode` and `sample` are steps of the model with the states as
+inputs and outputs, for clients that write token by token; `start` tells these the vocabulary and the zero states. Nothing is
+kept between two requests, since a server shares one model among all its clients.
 """
 
+import inspect
 import itertools
 import json
 import os
@@ -26,23 +28,43 @@ from keras_seq.text import KerasStep
 from keras_seq.threefry import uniform
 from keras_seq.vocabulary import WORD_PATTERN, Vocabulary
 from keras_seq_export.cpp_session import Request, SessionError, run_in_cpp_session
-from keras_seq_export.graph_step import GraphStep, decode_endpoint
+from keras_seq_export.graph_step import (
+    Endpoint,
+    GraphStep,
+    decode_endpoint,
+    named_states,
+    prefill_endpoint,
+    sample_endpoint,
+)
+from keras_seq_export.serving_files import next_version, write_configuration, write_warm_up
 from keras_seq_export.signatures import (
     DECODE,
     GENERATE,
+    LENGTH,
     LOG_PROBABILITIES,
     LOG_PROBABILITY,
     LOGITS,
+    NEXT_TOKEN,
+    PREFILL,
+    PREFILL_STEPS,
+    SAMPLE,
     SCORE,
     SETTINGS,
+    START,
     TEXT,
     TOKEN,
+    TOKENS,
+    UNIFORM,
+    VOCABULARY_BYTES,
+    is_state,
     state_name,
 )
 from keras_seq_export.verify import TOLERANCE, ExportError, compare, possible_draws, publishing, reference_outputs
 
 _DECODED_TOKENS = 256  # tokens that the file's decoder is compared on
 _WRITTEN_TOKENS = 64  # tokens of each text that is compared
+_DRAWN_ROWS = 64  # draws at once that are compared
+_DRAW = SamplingSettings(temperature=0.8, top_k=40, top_p=0.95, min_p=0.01)
 
 
 def export_saved_model(
@@ -54,7 +76,8 @@ def export_saved_model(
 ) -> dict[str, Any]:
     r"""Writes a SavedModel, and publishes it under `path` only after the file itself has proved equal to `model`.
 
-    Signature `serving_default`; every input has a batch dimension, and all but `prompt` may be left out:
+    Signature `serving_default`; every input has a batch dimension, and all but `prompt` may be left out over gRPC (over REST
+    TensorFlow Serving wants them all, and a server that batches wants a value a row):
 
     =================  =======  ======  ==========================================================
     input              dtype    shape   meaning
@@ -85,17 +108,25 @@ def export_saved_model(
     int32 [B], its number of tokens; `token_ids` int32 [B, T] and `log_probabilities` float32 [B, T] token by token, filled
     up with `<pad>` and 0.
 
-    Signature `decode`: `token` int32 [B] and `state_0`, `state_1`, ... float32 [B, units], zeros at the start of a text
-    -> `logits` float32 [B, V] and the new states. The first token of a text is `<s>`.
+    Signature `decode`: `token` int32 [B] and `state_0`, `state_1`, ... float32 [B, units], zeros if they are left out, as at the
+    start of a text -> `logits` float32 [B, V] and the new states. The first token of a text is `<s>`. Signature `prefill`:
+    `tokens` int32 [B, 64], `length` int32 [B], of which 1 to 64 are read, and the states -> the logits after each row's last
+    token, and the new states. Signature `sample`: `token`, `uniform` float32 [B] in [0, 1), `temperature`, `top_k`, `top_p`,
+    `min_p` (all off if they are left out) and the states -> `next_token` int32 [B], `log_probability` float32 [B], and the
+    new states. Signature `start`: `token` int32 [B], whatever it is -> `vocabulary_bytes` string [B],
+    the file `vocab.txt`, and the zero states.
 
     Args:
         model: a causal recurrent model: token ids `(batch, time)` -> logits `(batch, time, vocabulary)`.
         vocabulary: its vocabulary.
-        path: the SavedModel's directory, such as "serving/shakespeare/1"; it must not exist.
+        path: the directory of the model, such as "serving/shakespeare", of which the next version is written; or that of a
+            version, "serving/shakespeare/1", which must not exist.
         max_length: tokens that a prompt and its continuation, or a text to score, may have; a request for more is refused.
 
     Returns:
-        The report of what was checked, which is also in `assets.extra/report.json`.
+        The report of what was checked, which is also in `assets.extra/report.json`, and with it the `path` written.
+
+    Beside the version are `model.config` and `batching_parameters.txt` for TensorFlow Serving, in it warm-up requests.
 
     Raises:
         ExportError: `path` exists, or the file does not give what the model gives; nothing is left behind.
@@ -107,18 +138,41 @@ def export_saved_model(
         >>> model = ks.language_model(len(vocabulary), units=[8], embedding_dim=4)
         >>> report = export_saved_model(model, vocabulary, tempfile.mkdtemp() + "/1")
         >>> sorted(report["signatures"])
-        ['decode', 'score', 'serving_default']
+        ['decode', 'prefill', 'sample', 'score', 'serving_default', 'start']
     """
     if isinstance(max_length, bool) or not isinstance(max_length, int) or not 1 <= max_length < 2**31:
         raise ValueError(f"`max_length` must be a positive 32-bit integer. Received: max_length={max_length!r}")
     step = GraphStep(model, vocabulary)
-    with publishing(pathlib.Path(path)) as (partial,):
+    version = next_version(pathlib.Path(path))
+    with publishing(version) as (partial,):
         _write(step, vocabulary, partial, max_length)
-        report = _verify(model, vocabulary, partial, step.units, max_length)
         extra = partial / "assets.extra"
         extra.mkdir()
+        write_warm_up(extra, _warm_up(vocabulary, max_length, step.units))
+        report = _verify(model, vocabulary, partial, step.units, max_length)
         (extra / "report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    return report
+    try:
+        write_configuration(version.absolute().parent)
+    except OSError as error:
+        raise ExportError(
+            f"{version} is published, but {error.filename} cannot be written: {error.strerror}"
+        ) from error
+    return {**report, "path": os.fspath(version)}
+
+
+def _warm_up(vocabulary: Vocabulary, max_length: int, units: Sequence[int]) -> dict[str, dict[str, np.ndarray]]:
+    """Returns a small request of each signature, for one row, with all inputs."""
+    token, text = np.array([vocabulary.start_id], np.int32), Wanted("", min(8, max_length), 0, SamplingSettings())
+    states = {state_name(index): np.zeros((1, size), np.float32) for index, size in enumerate(units)}
+    drawing = {name: np.array([getattr(text.settings, name)], dtype) for name, dtype in SETTINGS.items()}
+    return {
+        GENERATE: generate_inputs([text]),
+        SCORE: {TEXT: np.array([b""], object)},
+        DECODE: {TOKEN: token, **states},
+        PREFILL: {TOKENS: np.tile(token, (1, PREFILL_STEPS)), LENGTH: np.array([PREFILL_STEPS], np.int32), **states},
+        SAMPLE: {TOKEN: token, UNIFORM: np.array([0.5], np.float32), **drawing, **states},
+        START: {TOKEN: token},
+    }
 
 
 def _write(step: GraphStep, vocabulary: Vocabulary, directory: pathlib.Path, max_length: int) -> None:
@@ -131,8 +185,59 @@ def _write(step: GraphStep, vocabulary: Vocabulary, directory: pathlib.Path, max
             archive.track(table)
         archive.add_endpoint(GENERATE, *_generate_endpoint(step, tokenizer, vocabulary, max_length))
         archive.add_endpoint(SCORE, *_score_endpoint(step, tokenizer, vocabulary, max_length))
-        archive.add_endpoint(DECODE, *decode_endpoint(step, batch=None))
+        added = logit_bias(vocabulary, SamplingSettings())
+        for name, endpoint in (
+            (DECODE, decode_endpoint(step, batch=None)),
+            (PREFILL, prefill_endpoint(step, batch=None)),
+            (SAMPLE, sample_endpoint(step, added, batch=None)),
+        ):
+            archive.add_endpoint(name, *_with_defaults(endpoint))
+        archive.add_endpoint(START, *_start_endpoint(step, vocabulary))
         archive.write_out(os.fspath(directory), verbose=False)
+
+
+def _start_endpoint(step: GraphStep, vocabulary: Vocabulary) -> Endpoint:
+    """Returns the signature that tells clients what they need before the first step; its input says how many rows."""
+    content = vocabulary.to_bytes()
+
+    def start(token: tf.Tensor) -> dict[str, tf.Tensor]:
+        states = step.initial_states(tf.shape(token)[0])
+        return {VOCABULARY_BYTES: tf.fill(tf.shape(token), content), **named_states(states)}
+
+    return start, [tf.TensorSpec([None], tf.int32, TOKEN)]
+
+
+def _with_defaults(endpoint: Endpoint) -> Endpoint:
+    """Returns the same signature with defaults: states of zeros, and a draw with all filters off.
+
+    A default has one row, and serves as many as the first input has.
+    """
+    function, specs = endpoint
+    off = {name: getattr(SamplingSettings(), name) for name in SETTINGS}
+
+    def default(spec: tf.TensorSpec) -> Any:
+        if is_state(spec.name):
+            return tf.zeros([1, *spec.shape[1:]])
+        return tf.constant([off[spec.name]], spec.dtype) if spec.name in off else inspect.Parameter.empty
+
+    defaults = [default(spec) for spec in specs]
+
+    def signature(*inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+        rows = tf.shape(inputs[0])[:1]
+        filled = [
+            value
+            if given is inspect.Parameter.empty
+            else tf.broadcast_to(value, tf.concat([rows, tf.shape(value)[1:]], 0))
+            for value, given in zip(inputs, defaults, strict=True)
+        ]
+        return function(*filled)
+
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    # What TensorFlow reads the names and the defaults of a signature from.
+    signature.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        [inspect.Parameter(spec.name, kind, default=given) for spec, given in zip(specs, defaults, strict=True)]
+    )
+    return signature, specs
 
 
 def _default_max_tokens(max_length: int) -> int:
@@ -224,6 +329,7 @@ def _generate_endpoint(
         prompt_ids = tokenizer.encode(prompt, "prompt")
         prompt_length = tf.cast(prompt_ids.row_lengths(), tf.int32)
         checks = [
+            _require(batch >= 1, "`prompt` must have at least one row.", batch),
             _require(max_tokens >= 1, "`max_tokens` must be a positive integer.", max_tokens),
             _require(
                 max_tokens <= max_length - prompt_length,
@@ -289,7 +395,7 @@ def _generate_endpoint(
             ),
         )
         # Token i of a row was drawn at the time prompt_length + i.
-        places = prompt_length[:, None] + tf.range(tf.reduce_max(length))[None, :]
+        places = prompt_length[:, None] + tf.range(tf.maximum(tf.reduce_max(length), 0))[None, :]
         mask = tf.sequence_mask(length, tf.shape(places)[1])
         by_row = tf.transpose(drawn.stack())
         token_ids = tf.where(mask, tf.gather(by_row, tf.where(mask, places, 0), batch_dims=1), vocabulary.pad_id)
@@ -367,18 +473,42 @@ def _verify(
     texts = list(_texts(vocabulary, random, max_length))
     states = {state_name(index): np.zeros((1, size), np.float32) for index, size in enumerate(units)}
     prompts = np.array([text.prompt for text in texts], object)
+    lengths = np.array([1, PREFILL_STEPS, 7], np.int32)
+    rows = np.stack([tokens[start : start + PREFILL_STEPS] for start in (0, 0, 0)])
+    drawing = {name: np.array([getattr(_DRAW, name)], dtype) for name, dtype in SETTINGS.items()}
+    numbers = uniform(3, np.arange(_DRAWN_ROWS))
     requests = [
         Request(DECODE, {TOKEN: tokens[:, None], **states}, scan=TOKEN),
+        Request(PREFILL, {TOKENS: rows, LENGTH: lengths}),
+        Request(SAMPLE, {TOKEN: tokens[:, None], UNIFORM: numbers[:1], **drawing, **states}, scan=TOKEN),
+        Request(SAMPLE, {TOKEN: np.full(_DRAWN_ROWS, vocabulary.start_id, np.int32), UNIFORM: numbers}),
         Request(GENERATE, generate_inputs(texts)),
         Request(SCORE, {TEXT: prompts}),
+        Request(START, {TOKEN: tokens[:2]}),
+        *(Request(signature, inputs) for signature, inputs in _warm_up(vocabulary, max_length, units).items()),
     ]
     try:
-        decoded, written, scored = run_in_cpp_session(directory, requests)
+        decoded, prefilled, sampled, sampled_rows, written, scored, told, *_ = run_in_cpp_session(directory, requests)
     except SessionError as error:
         reason = str(error).partition("\n")[0][:300]
         raise ExportError(f"the SavedModel does not run in TensorFlow's C++ session: {reason}") from error
     (expected,) = reference_outputs(model, [tokens])
     difference = compare(DECODE, expected, decoded[LOGITS][:, 0])
+    prefill_difference = compare(PREFILL, expected[lengths - 1], prefilled[LOGITS])
+    added = logit_bias(vocabulary, SamplingSettings())
+    draws = [
+        *zip(expected, itertools.repeat(numbers[0]), itertools.repeat(_DRAW), _draws(sampled, 0), strict=False),
+        *zip(
+            itertools.repeat(expected[0]),
+            numbers,
+            itertools.repeat(SamplingSettings()),
+            _draws(sampled_rows),
+            strict=False,
+        ),
+    ]
+    draw_near_ties = sum(
+        _compare_draw(logits, float(number), settings, added, drawn) for logits, number, settings, drawn in draws
+    )
     near_ties = 0
     # The session computes on the CPU; an accelerator's shorter products would give other logits and other texts.
     with tf.device("/CPU:0"):
@@ -390,12 +520,17 @@ def _verify(
             _compare_score(step, vocabulary, prompt, {name: values[row] for name, values in scored.items()})
             for row, prompt in enumerate(prompts)
         )
+    if told[VOCABULARY_BYTES].tolist() != 2 * [vocabulary.to_bytes()]:
+        raise ExportError(f"{START} does not tell the vocabulary")
     return {
         "format": "SavedModel",
         "signatures": {
             GENERATE: {"texts_compared": len(texts), "near_ties": near_ties},
             SCORE: {"texts_compared": len(prompts), "largest_difference": score_difference},
             DECODE: {"tokens_compared": len(tokens), "largest_difference": difference},
+            PREFILL: {"rows_compared": len(lengths), "largest_difference": prefill_difference},
+            START: {"rows_compared": 2},
+            SAMPLE: {"draws_compared": len(draws), "near_ties": draw_near_ties},
         },
         "vocabulary": {"level": vocabulary.level, "size": len(vocabulary), "sha256": vocabulary.sha256},
         "bytes": {
@@ -410,6 +545,32 @@ def _verify(
             "python": platform.python_version(),
         },
     }
+
+
+def _draws(answer: dict[str, Any], column: int | None = None) -> Iterator[tuple[int, float]]:
+    """Yields the tokens that `sample` drew, and their log-probabilities; of a scan, those of one row."""
+    drawn, chances = answer[NEXT_TOKEN], answer[LOG_PROBABILITY]
+    if column is not None:
+        drawn, chances = drawn[:, column], chances[:, column]
+    yield from zip(drawn.tolist(), chances.tolist(), strict=True)
+
+
+def _compare_draw(
+    logits: np.ndarray, number: float, settings: SamplingSettings, added: np.ndarray, answer: tuple[int, float]
+) -> bool:
+    """Compares a draw of `sample` with the host's; returns whether it was so near to an edge that rounding decides.
+
+    Raises:
+        ExportError: the host would not draw this token, or its log-probability is another.
+    """
+    drawn, log_probability = answer
+    possible = possible_draws(logits, number, settings, added)
+    if drawn not in possible:
+        raise ExportError(
+            f"{SAMPLE} draws token {drawn}, the host one of {sorted(possible)} (uniform={number}, {settings})"
+        )
+    compare(f"{SAMPLE}, {LOG_PROBABILITY}", log_softmax(logits)[[drawn]], np.array([log_probability]))
+    return len(possible) > 1
 
 
 def _texts(vocabulary: Vocabulary, random: np.random.Generator, max_length: int) -> Iterator[Wanted]:

@@ -8,6 +8,7 @@ PREFILL = "prefill"
 SAMPLE = "sample"
 RESET = "reset"
 SCORE = "score"
+START = "start"
 # What a step reads, in a model of text and in one of real-valued frames; in `prefill` several of them.
 TOKEN, FRAME = "token", "frame"
 TOKENS, FRAMES = "tokens", "frames"
@@ -18,6 +19,7 @@ NEXT_TOKEN = "next_token"
 LOG_PROBABILITY = "log_probability"
 LOG_PROBABILITIES = "log_probabilities"
 TEXT = "text"
+VOCABULARY_BYTES = "vocabulary_bytes"  # TensorFlow Serving wants names of arbitrary bytes to end so.
 UNIFORM = "uniform"
 # Of a draw, in this order.
 SETTINGS = dict(zip(DRAWING, ("float32", "int32", "float32", "float32"), strict=True))

@@ -13,7 +13,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_seq import __version__, graph_sampling
+from keras_seq import __version__
 from keras_seq.copying import float32_copy, other_floats
 from keras_seq.sampling import SamplingSettings, is_number, logit_bias
 from keras_seq.vocabulary import Vocabulary
@@ -24,8 +24,8 @@ from keras_seq_export.graph_step import (
     GraphStep,
     StatesInside,
     decode_endpoint,
-    named_states,
     prefill_endpoint,
+    sample_endpoint,
 )
 from keras_seq_export.lookups import fold_embeddings, read_tokens_as_they_are
 from keras_seq_export.parity import compare_file
@@ -33,16 +33,11 @@ from keras_seq_export.quality import WINDOW, excerpts, measure_quality
 from keras_seq_export.runtime import LiteRTDecoder, LiteRTSampler
 from keras_seq_export.signatures import (
     DECODE,
-    LOG_PROBABILITY,
-    NEXT_TOKEN,
     PREFILL,
     QUANTIZATIONS,
     RESET,
     SAMPLE,
-    SETTINGS,
     STATES,
-    TOKEN,
-    UNIFORM,
 )
 from keras_seq_export.verify import TOLERANCE, ExportError, publishing
 from keras_seq_export.weights import SMALLEST, quantize_weights
@@ -210,32 +205,11 @@ def _endpoints(step: GraphStep, added: np.ndarray | None, state: str, batch: int
     """Returns the signatures, the first of the file first; `added` to the logits is what forbids tokens."""
     endpoints = {DECODE: decode_endpoint(step, batch), PREFILL: prefill_endpoint(step, batch)}
     if added is not None:
-        endpoints[SAMPLE] = _sample_endpoint(step, added, batch)
+        endpoints[SAMPLE] = sample_endpoint(step, added, batch)
     if state == "explicit":
         return endpoints
     inside = StatesInside(step, batch)
     return {**{name: inside.endpoint(endpoint) for name, endpoint in endpoints.items()}, RESET: inside.reset_endpoint()}
-
-
-def _sample_endpoint(step: GraphStep, added: np.ndarray, batch: int) -> Endpoint:
-    """Returns the function and the input signature of `sample`."""
-
-    def sample(
-        token: tf.Tensor,
-        uniform: tf.Tensor,
-        temperature: tf.Tensor,
-        top_k: tf.Tensor,
-        top_p: tf.Tensor,
-        min_p: tf.Tensor,
-        *states: tf.Tensor,
-    ) -> dict[str, tf.Tensor]:
-        logits, new_states = step(token, states)
-        drawn = graph_sampling.next_token(logits, uniform, temperature, top_k, top_p, min_p, added)
-        log_probability = graph_sampling.log_probability(logits, drawn)
-        return {NEXT_TOKEN: drawn, LOG_PROBABILITY: log_probability, **named_states(new_states)}
-
-    inputs = {TOKEN: "int32", UNIFORM: "float32", **SETTINGS}
-    return sample, [*(tf.TensorSpec([batch], dtype, name) for name, dtype in inputs.items()), *step.state_specs(batch)]
 
 
 def _convert(endpoints: dict[str, Endpoint], quantization: str) -> bytes:
