@@ -166,13 +166,12 @@ def sensor(last):
     return keras.Model(frames, last(ks.GRU(40, return_sequences=True)(values)))
 
 
-@pytest.mark.parametrize("quantization", ["none", "float16", "int8"])
 @pytest.mark.parametrize(
-    "last",
+    ("last", "quantization"),
     [
-        keras.layers.Dense(2),
-        keras.layers.Dense(4, "softmax"),
-        keras.layers.TimeDistributed(keras.layers.Reshape((5, 8))),
+        (keras.layers.Dense(2), "none"),
+        (keras.layers.Dense(4, "softmax"), "float16"),
+        (keras.layers.TimeDistributed(keras.layers.Reshape((5, 8))), "int8"),
     ],
 )
 def test_a_model_over_frames(last, quantization, tmp_path):

@@ -475,3 +475,49 @@ def test_requests_for_no_rows(exported):
     assert len(prefilled["logits"]) == len(decoded["logits"]) == 0
     with pytest.raises(SessionError, match="`prompt` must have at least one row"):
         run_in_cpp_session(exported[2], [Request("serving_default", {"prompt": np.zeros(0, object)})])
+
+
+@at_character_level
+@pytest.mark.parametrize(
+    ("signature", "change", "message"),
+    [
+        ("decode", {"token": [-1]}, "`token` must be from 0 to"),
+        ("decode", {"token": [10**6]}, "`token` must be from 0 to"),
+        (
+            "decode",
+            {"token": [3, 4, 5], "state_0": np.zeros((2, 16))},
+            "`state_0` must have as many rows as `token`, or one",
+        ),
+        ("prefill", {"length": [0]}, "`length` must be from 1 to 64"),
+        ("prefill", {"length": [65]}, "`length` must be from 1 to 64"),
+        ("prefill", {"length": [1, 1]}, "`length` must have as many rows as `tokens`"),
+        ("prefill", {"tokens": [[-7] * 64]}, "`tokens` must be from 0 to"),
+        ("sample", {"uniform": [1.0]}, "`uniform` must be at least 0 and below 1"),
+        ("sample", {"uniform": [np.nan]}, "`uniform` must be at least 0 and below 1"),
+        ("sample", {"temperature": [np.nan]}, "`temperature` must be"),
+        ("sample", {"top_k": [-5]}, "`top_k` must be"),
+        ("sample", {"top_p": [0.0]}, "`top_p` must be"),
+        ("sample", {"min_p": [2.0]}, "`min_p` must be"),
+        ("serving_default", {"seed": [1, 2, 3]}, "`seed` must have as many rows as `prompt`, or one"),
+    ],
+)
+def test_a_bad_input_of_a_step_is_named(signature, change, message, exported):
+    usual = {
+        "decode": {"token": [3]},
+        "prefill": {"tokens": [[3] * 64], "length": [64]},
+        "sample": {"token": [3], "uniform": [0.5]},
+        "serving_default": {"prompt": np.array([b"the", b"cat"], object)},
+    }
+    kinds = {
+        "token": np.int32,
+        "tokens": np.int32,
+        "length": np.int32,
+        "top_k": np.int32,
+        "seed": np.int64,
+        "prompt": object,
+    }
+    inputs = {
+        name: np.array(value, kinds.get(name, np.float32)) for name, value in {**usual[signature], **change}.items()
+    }
+    with pytest.raises(SessionError, match=message):
+        run_in_cpp_session(exported[2], [Request(signature, inputs)])

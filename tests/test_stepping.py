@@ -291,6 +291,30 @@ def test_a_layer_that_looks_across_time_is_refused_by_name(name):
         ks.step_model(LOOKS_AROUND[name]())
 
 
+@pytest.mark.parametrize(
+    "layer",
+    [
+        layers.BatchNormalization(),
+        layers.Normalization(mean=0.1, variance=2.0),
+        layers.Conv1D(4, 1),
+        layers.SpatialDropout1D(0.5),
+        layers.EinsumDense("btd,de->bte", (None, 6)),
+        layers.PReLU(shared_axes=[1]),
+    ],
+    ids=lambda layer: type(layer).__name__,
+)
+def test_a_layer_that_wants_a_time_axis(layer):
+    frames = keras.Input((None, 3))
+    values = layer.__class__.from_config(layer.get_config())(frames)
+    model = keras.Model(frames, layers.GRU(5, return_sequences=True)(values))
+    numbers = np.random.default_rng(0).normal(size=(2, 6, 3)).astype(np.float32)
+    decoder, state, outputs = ks.step_model(model), np.zeros((2, 5), np.float32), []
+    for step in range(6):
+        output, state = decoder.predict_on_batch([numbers[:, step], state])
+        outputs.append(output)
+    np.testing.assert_allclose(np.stack(outputs, axis=1), model(numbers), atol=1e-6)
+
+
 def test_the_error_of_a_users_layer_is_kept_as_the_cause():
     class Faulty(layers.Layer):
         def call(self, inputs):

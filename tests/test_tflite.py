@@ -333,25 +333,6 @@ def test_a_regression_with_large_outputs(tmp_path):
     assert report["relative_error"] < 1e-6
 
 
-@pytest.mark.parametrize(
-    "layer",
-    [
-        keras.layers.BatchNormalization(),
-        keras.layers.Normalization(mean=0.1, variance=2.0),
-        keras.layers.Conv1D(4, 1),
-        keras.layers.SpatialDropout1D(0.5),
-        keras.layers.EinsumDense("btd,de->bte", (None, 6)),
-        keras.layers.PReLU(shared_axes=[1]),
-    ],
-    ids=lambda layer: type(layer).__name__,
-)
-def test_a_layer_that_wants_a_time_axis(layer, tmp_path):
-    frames = keras.Input((None, 3))
-    values = layer.__class__.from_config(layer.get_config())(frames)
-    model = keras.Model(frames, keras.layers.GRU(32, return_sequences=True)(values))
-    assert export_tflite(model, None, tmp_path / "a.tflite")["largest_difference"] < 1e-5
-
-
 def test_models_that_give_no_output_a_step_are_refused(tmp_path):
     frames = keras.Input((None, 3))
     last = keras.Model(frames, keras.layers.Dense(2)(keras.layers.GRU(8, name="last_only")(frames)))

@@ -15,7 +15,7 @@ from keras_seq_export.verify import reference_outputs
 TOKENS = 8192  # of a held-out text that are predicted; the loss is then known to about 0.0003 nats
 WINDOW = 256  # tokens read from the zero state at once, much as `keras-seq evaluate` does for its second figure
 _LONGEST_LINE = 1024  # tokens; the rest of a line is left out
-_OWN_TOKENS = 1024  # that the model writes itself where there is no text
+_OWN_TOKENS = 256  # that the model writes itself where there is no text
 
 
 class Quality(NamedTuple):

@@ -191,7 +191,7 @@ def _write(step: GraphStep, vocabulary: Vocabulary, directory: pathlib.Path, max
             (PREFILL, prefill_endpoint(step, batch=None)),
             (SAMPLE, sample_endpoint(step, added, batch=None)),
         ):
-            archive.add_endpoint(name, *_with_defaults(endpoint))
+            archive.add_endpoint(name, *_for_clients(endpoint, len(vocabulary)))
         archive.add_endpoint(START, *_start_endpoint(step, vocabulary))
         archive.write_out(os.fspath(directory), verbose=False)
 
@@ -207,10 +207,14 @@ def _start_endpoint(step: GraphStep, vocabulary: Vocabulary) -> Endpoint:
     return start, [tf.TensorSpec([None], tf.int32, TOKEN)]
 
 
-def _with_defaults(endpoint: Endpoint) -> Endpoint:
-    """Returns the same signature with defaults: states of zeros, and a draw with all filters off.
+def _for_clients(endpoint: Endpoint, tokens: int) -> Endpoint:
+    """Returns the same signature with checks and with defaults: states of zeros, and a draw with all filters off.
 
     A default has one row, and serves as many as the first input has.
+
+    Args:
+        endpoint: `decode`, `prefill` or `sample`.
+        tokens: how many there are in the vocabulary.
     """
     function, specs = endpoint
     off = {name: getattr(SamplingSettings(), name) for name in SETTINGS}
@@ -223,14 +227,14 @@ def _with_defaults(endpoint: Endpoint) -> Endpoint:
     defaults = [default(spec) for spec in specs]
 
     def signature(*inputs: tf.Tensor) -> dict[str, tf.Tensor]:
-        rows = tf.shape(inputs[0])[:1]
-        filled = [
-            value
-            if given is inspect.Parameter.empty
-            else tf.broadcast_to(value, tf.concat([rows, tf.shape(value)[1:]], 0))
-            for value, given in zip(inputs, defaults, strict=True)
-        ]
-        return function(*filled)
+        rows = tf.shape(inputs[0])[0]
+        filled = {
+            spec.name: _in_rows(spec.name, value, rows, specs[0].name, may_be_one=given is not inspect.Parameter.empty)
+            for spec, value, given in zip(specs, inputs, defaults, strict=True)
+        }
+        with tf.control_dependencies(list(_step_checks(filled, tokens))):
+            # The identity waits for the checks.
+            return function(*map(tf.identity, filled.values()))
 
     kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
     # What TensorFlow reads the names and the defaults of a signature from.
@@ -238,6 +242,44 @@ def _with_defaults(endpoint: Endpoint) -> Endpoint:
         [inspect.Parameter(spec.name, kind, default=given) for spec, given in zip(specs, defaults, strict=True)]
     )
     return signature, specs
+
+
+def _in_rows(name: str, value: tf.Tensor, rows: tf.Tensor, first: str, may_be_one: bool) -> tf.Tensor:
+    """Returns an input with as many rows as the first input; one row serves all where that may be."""
+    given = tf.shape(value)[0]
+    expected = f"`{name}` must have as many rows as `{first}`{', or one' if may_be_one else ''}."
+    fits = tf.equal(given, rows) | (tf.equal(given, 1) & may_be_one)
+    with tf.control_dependencies([_require(fits, expected, given)]):
+        return tf.broadcast_to(value, tf.concat([[rows], tf.shape(value)[1:]], 0))
+
+
+def _step_checks(inputs: dict[str, tf.Tensor], tokens: int) -> Iterator[tf.Operation]:
+    """Yields the checks of what a step reads and of its draw."""
+    if TOKEN in inputs:
+        token = inputs[TOKEN]
+        yield _require((token >= 0) & (token < tokens), f"`{TOKEN}` must be from 0 to {tokens - 1}.", token)
+    if LENGTH in inputs:
+        length, read = inputs[LENGTH], inputs[TOKENS]
+        yield _require(
+            (length >= 1) & (length <= PREFILL_STEPS), f"`{LENGTH}` must be from 1 to {PREFILL_STEPS}.", length
+        )
+        read = tf.where(tf.sequence_mask(length, tf.shape(read)[1]), read, 0)
+        yield _require((read >= 0) & (read < tokens), f"`{TOKENS}` must be from 0 to {tokens - 1}.", read)
+    if UNIFORM in inputs:
+        number = inputs[UNIFORM]
+        yield _require((number >= 0) & (number < 1), f"`{UNIFORM}` must be at least 0 and below 1.", number)
+        yield from _drawing_checks(*(inputs[name] for name in SETTINGS))
+
+
+def _drawing_checks(
+    temperature: tf.Tensor, top_k: tf.Tensor, top_p: tf.Tensor, min_p: tf.Tensor
+) -> Iterator[tf.Operation]:
+    yield _require(
+        (temperature >= 0) & (temperature <= LARGEST_TEMPERATURE), "`temperature` must be from 0 to 1e6.", temperature
+    )
+    yield _require(top_k >= 0, "`top_k` must be an integer of at least 0.", top_k)
+    yield _require((top_p > 0) & (top_p <= 1), "`top_p` must be above 0 and at most 1.", top_p)
+    yield _require((min_p >= 0) & (min_p <= 1), "`min_p` must be in 0 to 1.", min_p)
 
 
 def _default_max_tokens(max_length: int) -> int:
@@ -323,8 +365,9 @@ def _generate_endpoint(
         seed: tf.Tensor = tf.constant([0], tf.int64),  # noqa: B008
     ) -> dict[str, tf.Tensor]:
         batch = tf.shape(prompt)[0]
+        options = {"max_tokens": max_tokens, "temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p}
         max_tokens, temperature, top_k, top_p, min_p, seed = (
-            tf.broadcast_to(value, [batch]) for value in (max_tokens, temperature, top_k, top_p, min_p, seed)
+            _in_rows(name, value, batch, "prompt", may_be_one=True) for name, value in {**options, "seed": seed}.items()
         )
         prompt_ids = tokenizer.encode(prompt, "prompt")
         prompt_length = tf.cast(prompt_ids.row_lengths(), tf.int32)
@@ -336,14 +379,7 @@ def _generate_endpoint(
                 f"`prompt` and `max_tokens` must be at most {max_length} tokens together.",
                 max_tokens,
             ),
-            _require(
-                (temperature >= 0) & (temperature <= LARGEST_TEMPERATURE),
-                "`temperature` must be from 0 to 1e6.",
-                temperature,
-            ),
-            _require(top_k >= 0, "`top_k` must be an integer of at least 0.", top_k),
-            _require((top_p > 0) & (top_p <= 1), "`top_p` must be above 0 and at most 1.", top_p),
-            _require((min_p >= 0) & (min_p <= 1), "`min_p` must be in 0 to 1.", min_p),
+            *_drawing_checks(temperature, top_k, top_p, min_p),
         ]
         with tf.control_dependencies(checks):
             inputs = tf.concat([tf.fill([batch, 1], vocabulary.start_id), prompt_ids.to_tensor()], axis=1)
