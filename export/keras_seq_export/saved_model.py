@@ -431,7 +431,7 @@ def _generate_endpoint(
             ),
         )
         # Token i of a row was drawn at the time prompt_length + i.
-        places = prompt_length[:, None] + tf.range(tf.maximum(tf.reduce_max(length), 0))[None, :]
+        places = prompt_length[:, None] + tf.range(tf.reduce_max(length))[None, :]
         mask = tf.sequence_mask(length, tf.shape(places)[1])
         by_row = tf.transpose(drawn.stack())
         token_ids = tf.where(mask, tf.gather(by_row, tf.where(mask, places, 0), batch_dims=1), vocabulary.pad_id)
@@ -510,7 +510,7 @@ def _verify(
     states = {state_name(index): np.zeros((1, size), np.float32) for index, size in enumerate(units)}
     prompts = np.array([text.prompt for text in texts], object)
     lengths = np.array([1, PREFILL_STEPS, 7], np.int32)
-    rows = np.stack([tokens[start : start + PREFILL_STEPS] for start in (0, 0, 0)])
+    rows = np.tile(tokens[:PREFILL_STEPS], (len(lengths), 1))
     drawing = {name: np.array([getattr(_DRAW, name)], dtype) for name, dtype in SETTINGS.items()}
     numbers = uniform(3, np.arange(_DRAWN_ROWS))
     requests = [
