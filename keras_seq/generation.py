@@ -156,8 +156,7 @@ class Generation(Iterator[Piece]):
         self._use(SamplingSettings(**settings))
         rows = 1 if num_samples is None else num_samples
         for name, value in (("max_tokens", max_tokens), ("num_samples", rows), ("num_beams", num_beams)):
-            if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-                raise ValueError(f"`{name}` must be a positive integer. Received: {name}={value!r}")
+            require_positive_integer(name, value)
         if not is_number(length_penalty) or not 0 <= length_penalty <= 10:
             raise ValueError(f"`length_penalty` must be from 0 to 10. Received: length_penalty={length_penalty!r}")
         if not isinstance(logprobs, bool):
@@ -167,10 +166,7 @@ class Generation(Iterator[Piece]):
         self.finish_reasons: list[str] = []
         self._step, self._max_tokens, self._logprobs = step, max_tokens, logprobs
         self._stops = checked_stops(stop)
-        try:
-            self._history = vocabulary.encode(prompt).tolist()
-        except ValueError as error:
-            raise ValueError(str(error).replace("`text`", "`prompt`").replace("text=", "prompt=")) from error
+        self._history = encode_prompt(vocabulary, prompt)
         self._searches = num_beams > 1
         if self._searches:
             self._check_beams(num_beams, rows)
@@ -321,6 +317,24 @@ class Generation(Iterator[Piece]):
             if beam.finish_reason == "stop":
                 pieces = list(_cut(pieces, find_stop("".join(pieces), self._stops)))
             yield from pieces
+
+
+def require_positive_integer(name: str, value: object) -> None:
+    """Raises a ValueError that names an option unless its value is a positive integer."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+        raise ValueError(f"`{name}` must be a positive integer. Received: {name}={value!r}")
+
+
+def encode_prompt(vocabulary: Vocabulary, prompt: str) -> list[int]:
+    """Returns the tokens of a prompt; an error speaks of `prompt`.
+
+    Raises:
+        ValueError: the prompt is no text, or has characters that the vocabulary lacks.
+    """
+    try:
+        return vocabulary.encode(prompt).tolist()
+    except ValueError as error:
+        raise ValueError(str(error).replace("`text`", "`prompt`").replace("text=", "prompt=")) from error
 
 
 def _cut(pieces: Sequence[Piece], place: int) -> Iterator[Piece]:

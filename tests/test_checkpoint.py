@@ -79,7 +79,7 @@ def test_a_run_that_goes_on_ends_as_if_it_had_not_been_interrupted(tmp_path, mon
     assert not (tmp_path / "cut" / "checkpoint.npz").exists()
 
 
-KILLS = int(os.environ.get("KERAS_SEQ_KILLS", "3"))
+KILLS = int(os.environ.get("KERAS_SEQ_KILLS", "2"))
 
 
 def test_a_run_that_is_killed_goes_on_bit_for_bit(tmp_path):

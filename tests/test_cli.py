@@ -8,8 +8,12 @@ import sys
 
 import pytest
 
+from keras_seq.cli import build_parser, main
+
 TEXT = "the quick brown fox jumps over the lazy dog. pack my box with five dozen liquor jugs.\n" * 60
 
+
+BINARY, EMPTY, SHORT = "binary.txt", "empty.txt", "short.txt"
 
 PROGRAM = [sys.executable, "-X", "utf8", "-m", "keras_seq.cli"]
 
@@ -35,6 +39,13 @@ def folder(tmp_path_factory):
     ):
         answer = keras_seq(*arguments, cwd=folder)
         assert answer.returncode == 0, answer.stderr
+    (folder / BINARY).write_bytes(b"\x89PNG\r\n\x00\xff")
+    (folder / EMPTY).write_bytes(b"")
+    (folder / SHORT).write_text("to be")
+    (folder / "cut.tflite").write_bytes((folder / "fox" / "export" / "fox.tflite").read_bytes()[:-100])
+    for name, file, content in (("no_vocabulary", "vocab.txt", "a\na\n"), ("no_config", "config.json", "{}")):
+        shutil.copytree(folder / "fox", folder / name, dirs_exist_ok=True, ignore=shutil.ignore_patterns("export"))
+        (folder / name / file).write_text(content)
     return folder
 
 
@@ -94,9 +105,6 @@ def test_run_and_tflite_evaluate_alike(folder):
     assert 0 < figures[0] < 1  # the text repeats itself; a uniform guess costs ln 30 = 3.4
 
 
-BINARY, EMPTY, SHORT = "binary.txt", "empty.txt", "short.txt"
-
-
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -138,14 +146,28 @@ BINARY, EMPTY, SHORT = "binary.txt", "empty.txt", "short.txt"
     ],
     ids=lambda value: "-".join(value) if isinstance(value, list) else "",
 )
-def test_bad_input_is_one_sentence(folder, arguments, words):
-    (folder / BINARY).write_bytes(b"\x89PNG\r\n\x00\xff")
-    (folder / EMPTY).write_bytes(b"")
-    (folder / SHORT).write_text("to be")
-    (folder / "cut.tflite").write_bytes((folder / "fox" / "export" / "fox.tflite").read_bytes()[:-100])
-    for name, file, content in (("no_vocabulary", "vocab.txt", "a\na\n"), ("no_config", "config.json", "{}")):
-        shutil.copytree(folder / "fox", folder / name, dirs_exist_ok=True, ignore=shutil.ignore_patterns("export"))
-        (folder / name / file).write_text(content)
+def test_bad_input_is_one_sentence(folder, arguments, words, monkeypatch, capsys):
+    """Without the three seconds in which a process of its own loads TensorFlow; that is the test below."""
+    monkeypatch.chdir(folder)
+    assert main(build_parser().parse_args(arguments)) == 1
+    (message,) = capsys.readouterr().err.splitlines()
+    assert message.startswith("keras-seq: ")
+    assert words in message
+    assert not (folder / "new").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["train", f"--corpus={SHORT}", "--run=new"], "at least batch_size * length"),
+        (["train", "--corpus=fox.txt", "--run=new", "--units=a"], "--units"),
+        (["sample", "--run=fox", "--prompt=Ω"], "Ω"),
+        (["sample", "--model=cut.tflite"], "cut.tflite"),
+        (["export", "--run=fox"], "exists"),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, list) else "",
+)
+def test_bad_input_is_all_that_a_process_tells(folder, arguments, words):
     answer = keras_seq(*arguments, cwd=folder)
     assert answer.returncode != 0
     (message,) = answer.stderr.splitlines()  # TensorFlow's own notices do not come through.
@@ -213,7 +235,10 @@ def test_the_built_in_grammar_by_its_name(folder):
 def test_each_kind_of_run_goes_the_whole_road(folder, options):
     name = "-".join(options).replace("--", "").replace(",", "_")
     sizes = ("--units=8", "--batch_size=4", "--length=8", "--epochs=1")
-    for arguments in (["train", "--corpus=fox.txt", *sizes, *options, f"--run={name}"], ["export", f"--run={name}"]):
+    for arguments in (
+        ["train", "--corpus=fox.txt", *sizes, *options, f"--run={name}"],
+        ["export", f"--run={name}", "--format=tflite"],
+    ):
         answer = keras_seq(*arguments, cwd=folder)
         assert (answer.returncode, answer.stderr) == (0, "")
     sources = (f"--run={name}", f"--model={name}/export/{name}.tflite")

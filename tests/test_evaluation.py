@@ -145,7 +145,7 @@ def test_windows_are_each_read_from_the_zero_state(model, vocabulary, window):
     nats = 0.0
     for start in range(0, len(ids) - 1, window):
         piece = ids[start : start + window + 1]
-        logits = model.predict(piece[None, :-1], verbose=0)[0].astype("float64")
+        logits = np.asarray(model(piece[None, :-1])[0], "float64")
         for row, token in zip(logits, piece[1:], strict=True):
             nats -= row[token] - math.log(sum(math.exp(value) for value in row))
     result = evaluate(model, vocabulary, SHORT, window=window)

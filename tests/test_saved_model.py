@@ -11,9 +11,7 @@ import pytest
 import tensorflow as tf
 
 import keras_seq as ks
-from keras_seq.reading import Step
-from keras_seq.sampling import SamplingSettings, log_softmax
-from keras_seq.threefry import uniform
+from keras_seq.sampling import SamplingSettings
 from keras_seq_export import ExportError, saved_model
 from keras_seq_export.cpp_session import Request, SessionError, run_in_cpp_session
 from keras_seq_export.graph_step import GraphStep
@@ -205,12 +203,13 @@ def test_the_signature_has_the_defaults(exported):
     ("name", "value", "message"),
     [
         ("max_tokens", np.int32(0), "`max_tokens` must be a positive integer"),
-        ("max_tokens", np.int32(2**31 - 1), "must be at most 10000 tokens together"),
+        ("max_tokens", np.int32(2**31 - 1), "`max_tokens` must be a positive integer, at most 10000"),
+        ("max_tokens", np.int32(9_998), "must be at most 10000 tokens together"),
         ("temperature", np.float32("nan"), "`temperature` must be"),
         ("temperature", np.float32(1e7), "`temperature` must be from 0 to 1e6"),
         ("top_p", np.float32(0), "`top_p` must be"),
         ("min_p", np.float32(1.5), "`min_p` must be"),
-        ("prompt", b"\xff", "[Ii]nvalid"),
+        ("prompt", b"\xff", r"`prompt` must be UTF-8. Rows that are not:\] \[1\]"),
     ],
 )
 def test_a_bad_request_is_an_error_that_names_the_input(exported, name, value, message):
@@ -248,100 +247,15 @@ def test_logits_that_are_no_numbers_are_an_error_that_names_the_token(tmp_path):
         run_in_cpp_session(tmp_path / "1", [("serving_default", {"prompt": ["the "]})])
 
 
-def test_many_states_dropout_and_a_short_limit(tmp_path):
+def test_many_states_dropout_a_short_limit_and_the_next_version(tmp_path):
     vocabulary = ks.Vocabulary.from_text("the cats were full")
     model = tiny_model(vocabulary, cell="lstm", units=[8, 4], dropout=0.5)
-    saved_model.export_saved_model(model, vocabulary, tmp_path / "1", max_length=9)
-    (answer,) = run_in_cpp_session(tmp_path / "1", [("serving_default", {"prompt": ["the "], "seed": [3]})])
+    (tmp_path / "hamlet" / "3").mkdir(parents=True)
+    path = saved_model.export_saved_model(model, vocabulary, tmp_path / "hamlet", max_length=9)["path"]
+    assert path == str(tmp_path / "hamlet" / "4")
+    assert (tmp_path / "hamlet" / "model.config").is_file()
+    (answer,) = run_in_cpp_session(path, [("serving_default", {"prompt": ["the "], "seed": [3]})])
     assert answer["text"][0].decode() == ks.sample(model, vocabulary, "the ", max_tokens=5, seed=3)
-
-
-def test_a_file_with_other_weights_is_refused_and_nothing_is_left(tmp_path, monkeypatch):
-    vocabulary = ks.Vocabulary.from_text("the cats were full")
-    model, write = tiny_model(vocabulary), saved_model._write
-    bias = model.get_layer("logits").bias
-
-    def sabotaged(*arguments):
-        honest = bias.numpy()
-        bias.assign_add(np.eye(len(honest), dtype=np.float32)[5] * 0.25)
-        write(*arguments)
-        bias.assign(honest)
-
-    monkeypatch.setattr(saved_model, "_write", sabotaged)
-    with pytest.raises(ExportError, match=r"decode.*0\.25"):
-        saved_model.export_saved_model(model, vocabulary, tmp_path / "1")
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_file_with_another_vocabulary_is_refused_and_nothing_is_left(tmp_path, monkeypatch):
-    vocabulary = ks.Vocabulary.from_text("the cats were full")
-    turned = ks.Vocabulary([*vocabulary.tokens[:3], *vocabulary.tokens[:2:-1]])
-    write = saved_model._write
-    monkeypatch.setattr(saved_model, "_write", lambda decoder, _, *arguments: write(decoder, turned, *arguments))
-    with pytest.raises(ExportError, match="serving_default must write what the model writes"):
-        saved_model.export_saved_model(tiny_model(vocabulary), vocabulary, tmp_path / "1")
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize("output", ["text", "length", "log_probability", "finish_reason"])
-def test_a_file_with_one_wrong_output_is_refused_and_nothing_is_left(output, tmp_path, monkeypatch):
-    vocabulary = ks.Vocabulary.from_text("the cats were full")
-    wrong = {
-        "text": lambda text: text + "s",
-        "length": lambda length: tf.maximum(length - 1, 0),
-        "log_probability": lambda nats: nats - 0.1,
-        "finish_reason": lambda reason: tf.where(reason == "eos", "length", "eos"),
-    }[output]
-    endpoint = saved_model._generate_endpoint
-
-    def sabotaged(*arguments):
-        function, signature = endpoint(*arguments)
-
-        def serving_default(*inputs, **more):
-            outputs = function(*inputs, **more)
-            return {**outputs, output: wrong(outputs[output])}
-
-        return serving_default, signature
-
-    monkeypatch.setattr(saved_model, "_generate_endpoint", sabotaged)
-    with pytest.raises(ExportError, match="serving_default must write what the model writes"):
-        saved_model.export_saved_model(tiny_model(vocabulary), vocabulary, tmp_path / "1")
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize("output", ["log_probability", "log_probabilities", "length", "token_ids"])
-def test_a_file_that_scores_wrongly_is_refused_and_nothing_is_left(output, tmp_path, monkeypatch):
-    vocabulary = ks.Vocabulary.from_text("the cats were full")
-    wrong = {"length": lambda length: length - 1, "token_ids": lambda ids: ids + 1}
-    endpoint = saved_model._score_endpoint
-
-    def sabotaged(*arguments):
-        function, signature = endpoint(*arguments)
-
-        def score(text):
-            outputs = function(text)
-            return {**outputs, output: wrong.get(output, lambda nats: nats - 0.1)(outputs[output])}
-
-        return score, signature
-
-    monkeypatch.setattr(saved_model, "_score_endpoint", sabotaged)
-    with pytest.raises(ExportError, match="score"):
-        saved_model.export_saved_model(tiny_model(vocabulary), vocabulary, tmp_path / "1")
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_an_operation_that_needs_python_is_refused(tmp_path):
-    vocabulary = ks.Vocabulary.from_text("the cats were full")
-    tokens = keras.Input((None,), dtype="int32")
-    values = ks.GRU(4, return_sequences=True)(keras.layers.Embedding(len(vocabulary), 4)(tokens))
-    in_python = keras.layers.Lambda(
-        lambda x: tf.ensure_shape(tf.numpy_function(np.tanh, [x], tf.float32), x.shape),
-        output_shape=lambda shape: shape,
-    )
-    model = keras.Model(tokens, keras.layers.Dense(len(vocabulary))(in_python(values)))
-    with pytest.raises(ExportError, match=r"does not run in TensorFlow's C\+\+ session: .*PyFunc"):
-        saved_model.export_saved_model(model, vocabulary, tmp_path / "1")
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_model_that_answers_nan_is_refused(tmp_path):
@@ -375,74 +289,21 @@ def test_what_does_not_belong_together_is_refused(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_only_rounding_excuses_another_text():
-    vocabulary = ks.Vocabulary.from_text("abc")
-    seed = next(seed for seed in range(100) if 0.4 < uniform(seed, 0) < 0.6)
-    edge = float(uniform(seed, 0)) + 5e-6  # of a and b: the number draws a, and hardly a larger one b
-
-    class ThreeTokens(Step):
-        vocabulary_size = len(vocabulary)
-
-        def initial_states(self):
-            return []
-
-        def __call__(self, token, states):  # <pad> and <s>, which are forbidden, then <eos>, a, b, c
-            return np.log(np.array([1, 1, 0.1, edge - 0.1, 0.8 - edge, 0.2], np.float32)), states
-
-    text = saved_model.Wanted("", 1, seed, SamplingSettings())
-
-    def compared(token):
-        log_probability = log_softmax(ThreeTokens()(0, [])[0])[vocabulary.encode(token)[0]]
-        answer = {"text": token.encode(), "token_ids": vocabulary.encode(token), "length": 1}
-        answer |= {"finish_reason": b"length", "log_probability": log_probability}
-        return saved_model._compare_text(ThreeTokens(), vocabulary, text, answer)
-
-    assert compared("a") == compared("b") == 1
-    with pytest.raises(ExportError, match=r"token 0 must be one of \[3, 4\]"):
-        compared("c")
-
-
-def test_each_export_is_the_next_version(tmp_path):
-    vocabulary = ks.Vocabulary.from_text("to be")
-    model = tiny_model(vocabulary)
-    reports = [saved_model.export_saved_model(model, vocabulary, tmp_path / "hamlet") for _ in range(2)]
-    assert [report["path"] for report in reports] == [str(tmp_path / "hamlet" / version) for version in "12"]
-    config = tmp_path / "hamlet" / "model.config"
-    assert 'base_path: "/models/hamlet"' in config.read_text()
-    config.write_text("mine")
-    saved_model.export_saved_model(model, vocabulary, tmp_path / "hamlet" / "10")
-    assert saved_model.export_saved_model(model, vocabulary, tmp_path / "hamlet")["path"].endswith("11")
-    assert config.read_text() == "mine"
-
-
-def test_the_configuration_is_what_the_server_parses(tmp_path):
-    text_format = pytest.importorskip("google.protobuf.text_format")
-    model_server_config = pytest.importorskip("tensorflow_serving.config.model_server_config_pb2")
-    saved_model.write_configuration(tmp_path)
-    found = text_format.Parse((tmp_path / "model.config").read_text(), model_server_config.ModelServerConfig())
-    (model,) = found.model_config_list.config
-    assert (model.name, model.base_path, model.model_platform) == (
-        tmp_path.name,
-        f"/models/{tmp_path.name}",
-        "tensorflow",
-    )
-
-
 def test_a_row_of_a_step_does_not_depend_on_its_batch(exported):
-    """`prefill` of rows of different lengths, and `sample` with states and settings left to their defaults."""
+    """`prefill` of rows of different lengths, nonsense after them, and `sample` with what it has without being told."""
     _, vocabulary, directory, _ = exported
     random = np.random.default_rng(0)
     tokens = random.integers(vocabulary.reserved, len(vocabulary), (5, 64)).astype(np.int32)
     lengths = np.array([64, 1, 17, 3, 40], np.int32)
     numbers = random.random(5, np.float32)
+    together = np.where(np.arange(64) < lengths[:, None], tokens, [[10**6], [-(10**6)]] * 2 + [[-1]]).astype(np.int32)
     requests = [
-        Request("prefill", {"tokens": tokens, "length": lengths}),
+        Request("prefill", {"tokens": together, "length": lengths}),
         Request("sample", {"token": tokens[:, 0], "uniform": numbers}),
     ]
     for row in range(5):
         one = slice(row, row + 1)
-        garbage = np.where(np.arange(64) < lengths[row], tokens[one], 0).astype(np.int32)
-        requests.append(Request("prefill", {"tokens": garbage, "length": lengths[one]}))
+        requests.append(Request("prefill", {"tokens": tokens[one], "length": lengths[one]}))
         requests.append(Request("sample", {"token": tokens[one, 0], "uniform": numbers[one]}))
     (prefilled, sampled), alone = (answers := run_in_cpp_session(directory, requests))[:2], answers[2:]
     for row in range(5):
@@ -451,11 +312,10 @@ def test_a_row_of_a_step_does_not_depend_on_its_batch(exported):
                 np.testing.assert_allclose(together[name][row], value[0], atol=1e-5)
 
 
-def test_build_md_shows_what_saved_model_cli_shows(tmp_path):
-    vocabulary = ks.Vocabulary.from_text("to be")
-    saved_model.export_saved_model(ks.language_model(len(vocabulary), units=[16]), vocabulary, tmp_path / "1")
+@at_character_level
+def test_build_md_shows_what_saved_model_cli_shows(exported):
     program = Path(sys.executable).with_name("saved_model_cli")
-    command = [program, "show", "--dir", tmp_path / "1", "--tag_set", "serve", "--signature_def", "sample"]
+    command = [program, "show", "--dir", exported[2], "--tag_set", "serve", "--signature_def", "sample"]
     shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     entry = r"((?:in|out)puts\['\w+'\]) tensor_info:\s+dtype: (\w+)\s+shape: (\(.*?\))"
     lines = [" ".join(found) for found in re.findall(entry, shown)]
@@ -498,6 +358,12 @@ def test_requests_for_no_rows(exported):
         ("sample", {"top_k": [-5]}, "`top_k` must be"),
         ("sample", {"top_p": [0.0]}, "`top_p` must be"),
         ("sample", {"min_p": [2.0]}, "`min_p` must be"),
+        ("decode", {"token": [[3]]}, r"`token` must have the shape \[rows\]\. Received:\] \[1 1\]"),
+        ("decode", {"state_0": np.zeros((1, 15))}, r"`state_0` must have the shape \[rows 16\]"),
+        ("prefill", {"tokens": [[3] * 63]}, r"`tokens` must have the shape \[rows 64\]"),
+        ("score", {"text": np.array([[b"the"]], object)}, r"`text` must have the shape \[rows\]"),
+        ("serving_default", {"prompt": np.array(b"the", object)}, r"`prompt` must have the shape \[rows\]"),
+        ("serving_default", {"seed": [[1]]}, r"`seed` must have the shape \[rows\]"),
         ("serving_default", {"seed": [1, 2, 3]}, "`seed` must have as many rows as `prompt`, or one"),
     ],
 )
@@ -506,6 +372,7 @@ def test_a_bad_input_of_a_step_is_named(signature, change, message, exported):
         "decode": {"token": [3]},
         "prefill": {"tokens": [[3] * 64], "length": [64]},
         "sample": {"token": [3], "uniform": [0.5]},
+        "score": {},
         "serving_default": {"prompt": np.array([b"the", b"cat"], object)},
     }
     kinds = {
@@ -515,9 +382,44 @@ def test_a_bad_input_of_a_step_is_named(signature, change, message, exported):
         "top_k": np.int32,
         "seed": np.int64,
         "prompt": object,
+        "text": object,
     }
     inputs = {
         name: np.array(value, kinds.get(name, np.float32)) for name, value in {**usual[signature], **change}.items()
     }
     with pytest.raises(SessionError, match=message):
         run_in_cpp_session(exported[2], [Request(signature, inputs)])
+
+
+@at_character_level
+@pytest.mark.parametrize(
+    ("signature", "left_out"),
+    [
+        ("serving_default", "prompt"),
+        ("score", "text"),
+        ("decode", "token"),
+        ("prefill", "length"),
+        ("sample", "uniform"),
+        ("start", "token"),
+    ],
+)
+def test_an_input_that_is_left_out_is_named(signature, left_out, exported):
+    others = {"length": {"tokens": np.zeros((1, 64), np.int32)}, "uniform": {"token": np.zeros(1, np.int32)}}
+    with pytest.raises(SessionError, match=f"must feed a value for placeholder tensor '{signature}_{left_out}'"):
+        run_in_cpp_session(exported[2], [Request(signature, others.get(left_out, {}))])
+
+
+@at_character_level
+def test_the_warm_up_of_the_file_runs(exported):
+    prediction_log_pb2 = pytest.importorskip("tensorflow_serving.apis.prediction_log_pb2")
+    file = exported[2] / "assets.extra" / "tf_serving_warmup_requests"
+    logs = [prediction_log_pb2.PredictionLog.FromString(one.numpy()) for one in tf.data.TFRecordDataset(str(file))]
+    requests = [log.predict_log.request for log in logs]
+    answers = run_in_cpp_session(
+        exported[2],
+        [
+            Request(one.model_spec.signature_name, {name: tf.make_ndarray(value) for name, value in one.inputs.items()})
+            for one in requests
+        ],
+    )
+    assert len(answers) == len({one.model_spec.signature_name for one in requests}) == 6

@@ -66,8 +66,8 @@ def test_the_stream_of_pieces_is_the_sample(model, vocabulary):
 )
 @pytest.mark.parametrize("prompt", ["", "the cats, "])
 def test_carried_states_give_the_text_of_the_whole_sequence_model(model, vocabulary, prompt, settings):
-    slow = generation.sample(WholeSequence(model), vocabulary, prompt, max_tokens=25, **settings)
-    assert ks.sample(model, vocabulary, prompt, max_tokens=25, **settings) == slow != ""
+    slow = generation.sample(WholeSequence(model), vocabulary, prompt, max_tokens=15, **settings)
+    assert ks.sample(model, vocabulary, prompt, max_tokens=15, **settings) == slow != ""
 
 
 def test_greedy_takes_the_most_likely_token(model, vocabulary):

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from keras_seq_export.runtime import LiteRTDecoder, LiteRTSampler
     from keras_seq_export.saved_model import export_saved_model
-    from keras_seq_export.serving import Client, ServingError
+    from keras_seq_export.serving import Client
+    from keras_seq_export.serving_transports import ServingError
     from keras_seq_export.tflite import export_tflite
     from keras_seq_export.verify import ExportError
 
@@ -18,7 +19,7 @@ _MODULE_OF = {
     "ExportError": "keras_seq_export.verify",
     "LiteRTDecoder": "keras_seq_export.runtime",
     "LiteRTSampler": "keras_seq_export.runtime",
-    "ServingError": "keras_seq_export.serving",
+    "ServingError": "keras_seq_export.serving_transports",
     "export_saved_model": "keras_seq_export.saved_model",
     "export_tflite": "keras_seq_export.tflite",
 }

@@ -25,6 +25,10 @@ _STRING_BYTES = 24  # sizeof(TF_TString)
 _LIBRARIES = ("libtensorflow_cc.so.2", "libtensorflow_cc.2.dylib")
 
 
+# Of a signature: the names of the tensors by the names of the inputs, and by those of the outputs.
+SignatureTensors = tuple[dict[str, str], dict[str, str]]
+
+
 class SessionError(RuntimeError):
     """The C++ session refused the SavedModel or a request; the message is the runtime's own."""
 
@@ -62,7 +66,7 @@ def run_in_cpp_session(
         For each request its outputs by name; strings are arrays of `bytes` objects.
 
     Raises:
-        SessionError: the SavedModel cannot be loaded, or a request fails; with the runtime's message.
+        SessionError: the SavedModel cannot be loaded, or a request fails, with the runtime's message; or time is up.
         ValueError: a request names a signature or an input that the SavedModel does not have.
     """
     signatures = signature_tensors(directory)
@@ -70,19 +74,24 @@ def run_in_cpp_session(
     for request in (Request(*request) for request in requests):
         if request.signature not in signatures:
             raise ValueError(f"`signature` must be one of {sorted(signatures)}. Received: {request.signature!r}")
-        names, outputs = signatures[request.signature]
+        names, _ = signatures[request.signature]
         unknown = sorted(set(request.inputs) - set(names))
         if unknown:
             raise ValueError(f"`inputs` of {request.signature!r} must be among {sorted(names)}. Received: {unknown}")
-        work.append((tuple(request), names, outputs))
-    child = subprocess.run(
-        [sys.executable, "-m", "keras_seq_export.cpp_session", os.fspath(directory)],
-        input=pickle.dumps(work),
-        capture_output=True,
-        timeout=timeout,
-        env=child_environment(),
-        check=False,
-    )
+        work.append((tuple(request), signatures[request.signature]))
+    try:
+        child = subprocess.run(
+            [sys.executable, "-m", "keras_seq_export.cpp_session", os.fspath(directory)],
+            input=pickle.dumps(work),
+            capture_output=True,
+            timeout=timeout,
+            env=child_environment(),
+            check=False,
+        )
+    except subprocess.TimeoutExpired as late:
+        raise SessionError(
+            f"the C++ session of {os.fspath(directory)} gave no answer within {timeout:g} seconds"
+        ) from late
     if child.returncode != 0:
         log = child.stderr.decode(errors="replace").strip()[-2000:]
         raise SessionError(f"the C++ session of {os.fspath(directory)} ended with status {child.returncode}: {log}")
@@ -92,7 +101,7 @@ def run_in_cpp_session(
     return answers
 
 
-def signature_tensors(directory: str | os.PathLike[str]) -> dict[str, tuple[dict[str, str], dict[str, str]]]:
+def signature_tensors(directory: str | os.PathLike[str]) -> dict[str, SignatureTensors]:
     """Returns for each signature the tensor names of its inputs and of its outputs."""
     from tensorflow.core.protobuf import saved_model_pb2
 
@@ -198,6 +207,12 @@ class CppSession:
             for tensor in given:
                 _delete(library, tensor)
 
+    def run_signature(self, tensors: SignatureTensors, inputs: dict[str, Any]) -> dict[str, np.ndarray]:
+        """Runs a signature once, of which `signature_tensors` gives the tensors; returns its outputs by name."""
+        names, outputs = tensors
+        values = self.run({names[key]: value for key, value in inputs.items()}, list(outputs.values()))
+        return dict(zip(outputs, values, strict=True))
+
     def _places(self, names: Any) -> Any:
         """The operations' outputs of these tensor names, as an array of TF_Output."""
         places = (_Output * len(names))()
@@ -302,20 +317,15 @@ def _delete(library: ctypes.CDLL, tensor: int) -> None:
     library.TF_DeleteTensor(tensor)
 
 
-def _answer(session: CppSession, request: Request, names: dict[str, str], outputs: dict[str, str]) -> dict[str, Any]:
+def _answer(session: CppSession, request: Request, tensors: SignatureTensors) -> dict[str, Any]:
     """The request's outputs by name; the steps of a scan one after another."""
-
-    def run(inputs: dict[str, Any]) -> dict[str, Any]:
-        values = session.run({names[key]: value for key, value in inputs.items()}, list(outputs.values()))
-        return dict(zip(outputs, values, strict=True))
-
     if request.scan is None:
-        return run(request.inputs)
+        return session.run_signature(tensors, request.inputs)
     inputs = dict(request.inputs)
     answers: dict[str, Any] = {}
     steps: list[dict[str, Any]] = []
     for element in inputs.pop(request.scan):
-        answers = run({**inputs, request.scan: element})
+        answers = session.run_signature(tensors, {**inputs, request.scan: element})
         inputs |= {key: value for key, value in answers.items() if key in inputs}
         steps.append({key: value for key, value in answers.items() if key not in inputs})
     return answers | {key: np.stack([step[key] for step in steps]) for key in (steps[0] if steps else {})}
@@ -332,8 +342,8 @@ def _main() -> None:
     try:
         work = pickle.load(sys.stdin.buffer)
         session = CppSession(directory)
-        for request, names, outputs in work:
-            answers.append(_answer(session, Request(*request), names, outputs))
+        for request, tensors in work:
+            answers.append(_answer(session, Request(*request), tensors))
     except SessionError as failure:
         error = str(failure)
     pipe.write(pickle.dumps((error, answers)))

@@ -51,6 +51,7 @@ def benchmark_decode(rounds: int = 15) -> Iterator[dict[str, Any]]:
     Raises:
         ValueError: `rounds` is not positive.
     """
+    take_turns({}, rounds)  # Refuses rounds that are none before anything is exported.
     for size, spread in SIZES.items():
         model, vocabulary = untrained_model(size, spread)
         calls: dict[str, Callable[[], Any]] = {}

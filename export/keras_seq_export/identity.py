@@ -23,7 +23,8 @@ from keras_seq.threefry import uniform
 from keras_seq.vocabulary import Vocabulary
 from keras_seq_export.cpp_session import Request, run_in_cpp_session
 from keras_seq_export.runtime import LiteRTSampler
-from keras_seq_export.saved_model import Wanted, export_saved_model, generate_inputs
+from keras_seq_export.saved_model import export_saved_model
+from keras_seq_export.serving_requests import Wanted, generate_inputs
 from keras_seq_export.signatures import GENERATE, SETTINGS
 from keras_seq_export.tflite import export_tflite
 from keras_seq_export.verify import NEAR_TIE, rounded_otherwise

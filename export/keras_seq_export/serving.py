@@ -3,78 +3,66 @@
 Needs neither TensorFlow nor Keras over REST; gRPC needs `pip install keras_seq[grpc]`.
 """
 
-import base64
-import contextlib
-import importlib.util
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, Unpack
+import dataclasses
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Unpack
 
 import numpy as np
-import requests
 
-from keras_seq.generation import Generation, Options, Text
+from keras_seq.generation import Generation, Options, Text, encode_prompt, require_positive_integer
 from keras_seq.reading import Step
-from keras_seq.sampling import DRAWING, SamplingSettings, logit_bias
+from keras_seq.sampling import SamplingSettings, is_number, logit_bias
 from keras_seq.scoring import Score
+from keras_seq.threefry import seed_words
 from keras_seq.vocabulary import Vocabulary
+from keras_seq_export.serving_requests import Wanted, drawing_inputs, generate_inputs, strings
+from keras_seq_export.serving_transports import ServingError, transport
 from keras_seq_export.signatures import (
     DECODE,
+    FINISH_REASON,
     GENERATE,
+    GENERATE_INPUTS,
     LENGTH,
     LOG_PROBABILITIES,
     LOG_PROBABILITY,
     LOGITS,
+    MAX_BATCH_SIZE,
+    MAX_TOKENS,
     NEXT_TOKEN,
     PREFILL,
     PREFILL_STEPS,
+    PROMPT,
     SAMPLE,
     SCORE,
-    SETTINGS,
     START,
     TEXT,
     TOKEN,
+    TOKEN_IDS,
     TOKENS,
     UNIFORM,
     VOCABULARY_BYTES,
     is_state,
 )
 
-# What the server's `serving_default` takes beside the prompt: dtype and what is taken where it is left out.
-_WRITE = {
-    "max_tokens": ("int32", 200),
-    **{name: (dtype, getattr(SamplingSettings(), name)) for name, dtype in SETTINGS.items()},
-    "seed": ("int64", 0),
-}
-
-
-class ServingError(RuntimeError):
-    """A server that is not there, does not answer in time, or refuses a request; the message says which."""
-
-
-class Transport(Protocol):
-    """How requests reach the server."""
-
-    def predict(self, signature: str, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Returns the outputs of a signature by name; strings are arrays of `bytes` objects."""
-
-    def close(self) -> None:
-        """Closes the connection."""
+_LONGEST = 86_400  # seconds to wait; far more no clock can tell
 
 
 class Client(Step):
     """A model on a TensorFlow Serving server; also a `keras_seq.reading.Step`, whose states stay with the client.
 
-    A text that is written token by token wants one version of the model throughout: name it where new ones are published
-    meanwhile. Threads take a client each.
+    It stays with the version it found, also where newer ones are published, as the states of one version mean nothing to
+    another. A server that lets go of that version refuses; a new client finds the new one. Threads take a client each.
 
     Args:
         address: `http://HOST:8501` for REST, `grpc://HOST:8500` for gRPC.
         model: its name on the server.
-        version: of the model; None takes the newest.
+        version: of the model; None takes the newest that is available.
         vocabulary: what the model must have; None takes what it has.
-        timeout: seconds to wait for an answer.
+        timeout: seconds to wait for an answer; over REST, for its next part.
 
     Attributes:
+        version: of the model.
         vocabulary: the model's vocabulary.
         vocabulary_size: how many tokens there are.
 
@@ -91,64 +79,105 @@ class Client(Step):
         vocabulary: Vocabulary | None = None,
         timeout: float = 30.0,
     ):
-        if not timeout > 0:
-            raise ValueError(f"`timeout` must be a positive number of seconds. Received: timeout={timeout!r}")
-        if version is not None and (isinstance(version, bool) or not isinstance(version, int) or version < 0):
-            raise ValueError(f"`version` must be a whole number, or None. Received: version={version!r}")
-        self._transport = _transport(address, model, version, timeout)
+        if not is_number(timeout) or not 0 < timeout <= _LONGEST:
+            raise ValueError(f"`timeout` must be above 0 seconds and at most a day. Received: timeout={timeout!r}")
+        if version is not None and not (type(version) is int and 0 <= version < 2**63):
+            raise ValueError(
+                f"`version` must be a whole number of at most 63 bits, or None. Received: version={version!r}"
+            )
+        if vocabulary is not None and not isinstance(vocabulary, Vocabulary):
+            raise ValueError(f"`vocabulary` must be a Vocabulary, or None. Received: {vocabulary!r}")
+        self._transport = transport(address, model, timeout)
+        try:
+            self.version = self._transport.newest_version() if version is None else version
+            self._transport.version = self.version
+            self._begin(f"{model} at {address}, version {self.version},", vocabulary)
+        except Exception:
+            self.close()
+            raise
+
+    def _begin(self, where: str, vocabulary: Vocabulary | None) -> None:
+        """Asks for what a text begins with: the vocabulary, the zero states, and the usual length."""
         answer = self._transport.predict(START, {TOKEN: np.zeros(1, np.int32)})
-        if VOCABULARY_BYTES not in answer:
-            raise ServingError(f"{model} at {address} was not exported by keras_seq: its {START} tells no vocabulary")
-        self.vocabulary, self._zeros = Vocabulary.from_bytes(answer[VOCABULARY_BYTES][0]), _states(answer)
+        try:
+            self.vocabulary, self._zeros = Vocabulary.from_bytes(answer[VOCABULARY_BYTES][0]), _states(answer)
+            self._max_tokens = int(answer[MAX_TOKENS][0])
+        except (KeyError, ValueError) as error:
+            raise ServingError(
+                f"{where} does not tell its vocabulary as an export of keras_seq does: {error}"
+            ) from error
         if vocabulary is not None and vocabulary.sha256 != self.vocabulary.sha256:
             raise ServingError(
-                f"{model} at {address} has another vocabulary: SHA-256 {self.vocabulary.sha256}, not {vocabulary.sha256}"
+                f"{where} has another vocabulary: SHA-256 {self.vocabulary.sha256}, not {vocabulary.sha256}"
             )
         self.vocabulary_size = len(self.vocabulary)
         self._bias = logit_bias(self.vocabulary, SamplingSettings())
 
-    def write(self, prompts: str | Sequence[str] = "", **options: Any) -> Any:
-        """Returns texts that the server writes in one request: a `Text`, or of several prompts a list of them.
+    def write(self, prompts: str | list[str] | tuple[str, ...] = "", **options: Any) -> Any:
+        """Returns texts that the server writes whole: a `Text`, or of several prompts a list of them.
 
         Args:
-            prompts: one, or several, which are written as a batch.
-            **options: `max_tokens`, `temperature`, `top_k`, `top_p`, `min_p`, `seed`; those left out are
-                200, off, and 0. With several prompts each may be a list, one for each.
+            prompts: one, or several, of which 32 make a request.
+            **options: `max_tokens` (200, or what the export says), `temperature`, `top_k`, `top_p`, `min_p` (all off), `seed`
+                (a new one for each text; the same seed may serve several prompts). With several prompts each may be a list, one for
+                each.
 
         Raises:
             ServingError: the server refuses them, or does not answer.
             TypeError: an option has another name.
+            ValueError: an option is out of range, or a prompt is not of the vocabulary.
         """
-        if unknown := sorted(set(options) - set(_WRITE)):
-            raise TypeError(f"`{unknown[0]}` is no option of the server; these are: {', '.join(_WRITE)}")
-        rows = [prompts] if isinstance(prompts, str) else list(prompts)
-        if not rows:
-            return []
-        inputs = {"prompt": np.array([row.encode("utf-8") for row in rows], object)}
-        # REST knows no defaults, and a server that batches wants a value a row.
-        for name, (dtype, usual) in _WRITE.items():
-            inputs[name] = _column(name, options.get(name, usual), dtype, len(rows))
-        answer = self._transport.predict(GENERATE, inputs)
-        texts = [
-            Text(
-                answer[TEXT][row].decode("utf-8"),
-                answer["token_ids"][row][:length].tolist(),
-                None,
-                answer["finish_reason"][row].decode(),
-            )
-            for row, length in enumerate(answer[LENGTH].tolist())
+        if unknown := sorted(set(options) - set(GENERATE_INPUTS) | {PROMPT} & set(options)):
+            known = ", ".join(name for name in GENERATE_INPUTS if name != PROMPT)
+            raise TypeError(f"`{unknown[0]}` is no option of `write`; these are: {known}; `generate` has more")
+        rows: list[Any] = list(prompts) if isinstance(prompts, list | tuple) else [prompts]
+        columns = {name: _column(name, value, len(rows)) for name, value in options.items()}
+        wanted = [
+            self._wanted(prompt, **{name: column[row] for name, column in columns.items()})
+            for row, prompt in enumerate(rows)
         ]
-        return texts[0] if isinstance(prompts, str) else texts
+        texts = [
+            text
+            for start in range(0, len(rows), MAX_BATCH_SIZE)
+            for text in self._write(wanted[start : start + MAX_BATCH_SIZE])
+        ]
+        return texts if isinstance(prompts, list | tuple) else texts[0]
+
+    def _wanted(self, prompt: str, max_tokens: int | None = None, seed: int | None = None, **settings: Any) -> Wanted:
+        """Returns what is wanted in one row, checked before it is sent."""
+        encode_prompt(self.vocabulary, prompt)
+        max_tokens = self._max_tokens if max_tokens is None else max_tokens
+        require_positive_integer(MAX_TOKENS, max_tokens)
+        if max_tokens >= 2**31:
+            raise ValueError(f"`max_tokens` must be an integer of 32 bits. Received: max_tokens={max_tokens!r}")
+        seed = secrets.randbits(63) if seed is None else seed
+        seed_words(seed)
+        return Wanted(prompt, max_tokens, seed, self._in_int32(SamplingSettings(**settings)))
+
+    def _write(self, wanted: Sequence[Wanted]) -> Iterator[Text]:
+        # All inputs: REST knows no defaults, and a server that batches wants a value a row.
+        answer = self._transport.predict(GENERATE, generate_inputs(wanted))
+        for row, length in enumerate(answer[LENGTH].tolist()):
+            text, reason = answer[TEXT][row].decode("utf-8"), answer[FINISH_REASON][row].decode()
+            yield Text(text, answer[TOKEN_IDS][row][:length].tolist(), None, reason)
+
+    def _in_int32(self, settings: SamplingSettings) -> SamplingSettings:
+        """Returns settings that draw the same, with a `top_k` that the server's integers can hold."""
+        return dataclasses.replace(settings, top_k=min(settings.top_k, self.vocabulary_size))
 
     def generate(self, prompt: str = "", **options: Unpack[Options]) -> Generation:
-        """Returns an iterator over the pieces of a continuation, token by token, with all options of `keras_seq.generate`."""
+        """Returns an iterator over the pieces of a continuation, token by token, with all options of `keras_seq.generate`.
+
+        After an error there are no more pieces; asked again with the same seed, it begins anew with the same text.
+        """
         return Generation(self, self.vocabulary, prompt, **options)
 
     def score(self, text: str) -> Score:
         """Returns the log-probability of each token of a text, in nats, as `keras_seq.score` does."""
-        answer = self._transport.predict(SCORE, {TEXT: np.array([text.encode("utf-8")], object)})
+        self.vocabulary.encode(text)
+        answer = self._transport.predict(SCORE, {TEXT: strings([text])})
         length = int(answer[LENGTH][0])
-        ids, chances = answer["token_ids"][0][:length], answer[LOG_PROBABILITIES][0][:length]
+        ids, chances = answer[TOKEN_IDS][0][:length], answer[LOG_PROBABILITIES][0][:length]
         return Score(ids.astype(np.int32), chances.astype(np.float64))
 
     def initial_states(self) -> dict[str, np.ndarray]:
@@ -166,7 +195,7 @@ class Client(Step):
         self.close()
 
     def __call__(self, token: int, states: dict[str, np.ndarray]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """Returns the logits `(vocabulary,)` after `token`, and the new states."""
+        """Returns the logits `(vocabulary,)` after `token`, and the new states, as `initial_states` has them."""
         answer = self._transport.predict(DECODE, {TOKEN: np.array([token], np.int32), **states})
         return answer[LOGITS][0], _states(answer)
 
@@ -193,131 +222,21 @@ class Client(Step):
         """Returns the token drawn after `token`, by the server where it can, and the new states."""
         if settings.repetition_penalty != 1 or not np.array_equal(logit_bias, self._bias):
             return super().draw(token, states, uniform, settings, logit_bias, history)
-        drawing = {name: getattr(settings, name) for name in DRAWING}
-        drawing["top_k"] = min(drawing["top_k"], self.vocabulary_size)
         inputs = {TOKEN: np.array([token], np.int32), UNIFORM: np.array([uniform], np.float32)}
-        inputs |= {name: np.array([drawing[name]], dtype) for name, dtype in SETTINGS.items()}
-        answer = self._transport.predict(SAMPLE, {**inputs, **states})
+        answer = self._transport.predict(SAMPLE, {**inputs, **drawing_inputs([self._in_int32(settings)]), **states})
         if not np.isfinite(answer[LOG_PROBABILITY][0]):
             raise ValueError("the model's logits must be numbers; these are not")
         return int(answer[NEXT_TOKEN][0]), _states(answer)
 
 
-def _column(name: str, value: Any, dtype: str, rows: int) -> np.ndarray:
-    """Returns an option of `write` as an input of the server, a number a row."""
-    with contextlib.suppress(ValueError, OverflowError, TypeError):
-        given = np.broadcast_to(value, rows)
-        column = given.astype(dtype)
-        whole = column.dtype.kind == "i"
-        if given.dtype.kind in ("iu" if whole else "iuf") and (not whole or (column == given).all()):
-            return column
-    raise ValueError(
-        f"`{name}` must be a number ({dtype}), or a list of {rows}, one for each prompt. Received: {value!r}"
-    )
+def _column(name: str, value: Any, rows: int) -> Any:
+    """Returns an option of `write` for each row."""
+    if not isinstance(value, list | tuple | np.ndarray):
+        return [value] * rows
+    if len(value) != rows:
+        raise ValueError(f"`{name}` must be one, or a list of {rows}, one for each prompt. Received: {name}={value!r}")
+    return value
 
 
 def _states(answer: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {name: value for name, value in answer.items() if is_state(name)}
-
-
-def _transport(address: str, model: str, version: int | None, timeout: float) -> Transport:
-    scheme, _, host = address.partition("://")
-    if scheme in ("http", "https") and host:
-        return _Rest(f"{address.rstrip('/')}/v1/models/{model}", version, timeout)
-    if scheme == "grpc" and host:
-        if not importlib.util.find_spec("tensorflow_serving"):
-            raise ServingError(
-                "gRPC needs tensorflow-serving-api: pip install keras_seq[grpc], or use REST, http://HOST:8501"
-            )
-        return _Grpc(host.rstrip("/"), model, version, timeout)
-    raise ValueError(f"`address` must be http://HOST:PORT or grpc://HOST:PORT. Received: address={address!r}")
-
-
-class _Rest:
-    """TensorFlow Serving's REST interface, in its column form."""
-
-    def __init__(self, url: str, version: int | None, timeout: float):
-        self._url = f"{url}:predict" if version is None else f"{url}/versions/{version}:predict"
-        self._timeout = timeout
-        self._session = requests.Session()
-
-    def predict(self, signature: str, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """See `Transport`."""
-        for name, value in inputs.items():
-            if value.dtype.kind == "f" and not np.isfinite(value).all():
-                raise ServingError(f"`{name}` must be finite: JSON has no other numbers. Received: {value.tolist()}")
-        columns = {name: _to_json(value) for name, value in inputs.items()}
-        request = {"signature_name": signature, "inputs": columns}
-        try:
-            response = self._session.post(self._url, json=request, timeout=self._timeout)
-            answer = response.json()
-        except requests.Timeout as error:
-            raise ServingError(f"no answer from {self._url} within {self._timeout:g} seconds") from error
-        except requests.ConnectionError as error:
-            raise ServingError(f"no server at {self._url}: start it, or name another address") from error
-        except (requests.RequestException, ValueError) as error:
-            raise ServingError(f"{self._url} is no TensorFlow Serving: its answer is not JSON") from error
-        if not isinstance(answer, dict) or not isinstance(answer.get("outputs"), dict):
-            told = answer.get("error") if isinstance(answer, dict) else None
-            raise ServingError(f"{self._url}, {signature}: {told or response.reason}")
-        return {name: _from_json(value) for name, value in answer["outputs"].items()}
-
-    def close(self) -> None:
-        """See `Transport`."""
-        self._session.close()
-
-
-def _to_json(value: np.ndarray) -> Any:
-    if value.dtype == object:
-        return [{"b64": base64.b64encode(item).decode("ascii")} for item in value]
-    return value.tolist()
-
-
-def _from_json(value: list[Any]) -> np.ndarray:
-    if value and isinstance(value[0], str):
-        return np.array([item.encode("utf-8") for item in value], object)
-    if value and isinstance(value[0], dict):
-        return np.array([base64.b64decode(item["b64"]) for item in value], object)
-    array = np.array(value)
-    return array.astype(np.float32) if array.dtype == np.float64 else array
-
-
-class _Grpc:
-    """TensorFlow Serving's gRPC interface."""
-
-    def __init__(self, host: str, model: str, version: int | None, timeout: float):
-        import grpc
-        from tensorflow_serving.apis import prediction_service_pb2_grpc
-
-        options = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
-        self._channel = grpc.insecure_channel(host, options)
-        self._stub = prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
-        self._host, self._model, self._version, self._timeout = host, model, version, timeout
-
-    def predict(self, signature: str, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """See `Transport`."""
-        import grpc
-        import tensorflow as tf
-        from tensorflow_serving.apis import predict_pb2
-
-        request = predict_pb2.PredictRequest()
-        request.model_spec.name, request.model_spec.signature_name = self._model, signature
-        if self._version is not None:
-            request.model_spec.version.value = self._version
-        for name, value in inputs.items():
-            request.inputs[name].CopyFrom(tf.make_tensor_proto(value))
-        try:
-            answer = self._stub.Predict(request, timeout=self._timeout)
-        except grpc.RpcError as error:
-            if error.code() == grpc.StatusCode.DEADLINE_EXCEEDED:
-                raise ServingError(f"no answer from {self._host} within {self._timeout:g} seconds") from error
-            if error.code() == grpc.StatusCode.UNAVAILABLE:
-                raise ServingError(
-                    f"no server at {self._host}: start it, or name another address ({error.details()})"
-                ) from error
-            raise ServingError(f"{self._model} at {self._host}, {signature}: {error.details()}") from error
-        return {name: tf.make_ndarray(value) for name, value in answer.outputs.items()}
-
-    def close(self) -> None:
-        """See `Transport`."""
-        self._channel.close()

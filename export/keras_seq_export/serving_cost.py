@@ -19,8 +19,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from keras_seq.sampling import SamplingSettings
 from keras_seq_export.cpp_session import CppSession, child_environment, signature_tensors
-from keras_seq_export.signatures import DECODE, GENERATE, TOKEN, is_state
+from keras_seq_export.serving_requests import Wanted, generate_inputs
+from keras_seq_export.signatures import DECODE, GENERATE, LENGTH, START, TEXT, TOKEN, is_state
 
 BATCHES = (1, 4, 16, 32, 64)
 TOKENS = 256
@@ -95,18 +97,17 @@ def table(rows: Iterable[dict[str, float]]) -> Iterator[str]:
 Run = Callable[[str, dict[str, Any]], dict[str, np.ndarray]]
 
 
-def _measure(run: Run, state_sizes: dict[str, int], rounds: int, batches: Sequence[int]) -> list[dict[str, float]]:
+def _measure(run: Run, rounds: int, batches: Sequence[int]) -> list[dict[str, float]]:
     rows = []
     for batch in batches:
-        wanted = {"prompt": np.array([b""] * batch, object), "max_tokens": np.full(batch, TOKENS, np.int32)}
-        wanted["seed"] = np.arange(batch, dtype=np.int64)
-        states = {name: np.zeros((batch, size), np.float32) for name, size in state_sizes.items()}
+        wanted = generate_inputs([Wanted("", TOKENS, seed, SamplingSettings()) for seed in range(batch)])
         token = np.full(batch, 5, np.int32)
+        states = {name: value for name, value in run(START, {TOKEN: token}).items() if is_state(name)}
         times: dict[str, list[float]] = {GENERATE: [], DECODE: []}
         steps = TOKENS
         for turn in range(rounds + 1):  # The first warms up.
             start = time.perf_counter()
-            steps = int(run(GENERATE, wanted)["length"].max())
+            steps = int(run(GENERATE, wanted)[LENGTH].max())
             middle = time.perf_counter()
             for _ in range(steps):
                 run(DECODE, {TOKEN: token, **states})
@@ -128,12 +129,11 @@ def _measure(run: Run, state_sizes: dict[str, int], rounds: int, batches: Sequen
 
 def _many_clients(run: Run) -> Concurrency:
     def ask(number: int) -> tuple[bytes, ...]:
-        asked = {
-            "prompt": np.array([b"", b""], object),
-            "max_tokens": np.array([_CLIENT_TOKENS, 1 + number % 7], np.int32),
-        }
-        asked["seed"] = np.array([number, number % 13], np.int64)
-        return tuple(run(GENERATE, asked)["text"].tolist())
+        wanted = [
+            Wanted("", _CLIENT_TOKENS, number, SamplingSettings()),
+            Wanted("", 1 + number % 7, number % 13, SamplingSettings()),
+        ]
+        return tuple(run(GENERATE, generate_inputs(wanted))[TEXT].tolist())
 
     numbers = range(CLIENTS * REQUESTS)
     start = time.perf_counter()
@@ -151,13 +151,9 @@ def _main() -> None:
     session = CppSession(directory)
 
     def run(signature: str, inputs: dict[str, Any]) -> dict[str, np.ndarray]:
-        names, outputs = signatures[signature]
-        values = session.run({names[name]: value for name, value in inputs.items()}, list(outputs.values()))
-        return dict(zip(outputs, values, strict=True))
+        return session.run_signature(signatures[signature], inputs)
 
-    first = run(DECODE, {TOKEN: np.zeros(1, np.int32)})
-    sizes = {name: value.shape[1] for name, value in first.items() if is_state(name)}
-    print(json.dumps([_measure(run, sizes, rounds, batches), _many_clients(run)]), flush=True)
+    print(json.dumps([_measure(run, rounds, batches), _many_clients(run)]), flush=True)
 
 
 if __name__ == "__main__":

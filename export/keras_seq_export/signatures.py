@@ -18,17 +18,23 @@ LOGITS, OUTPUT = "logits", "output"
 NEXT_TOKEN = "next_token"
 LOG_PROBABILITY = "log_probability"
 LOG_PROBABILITIES = "log_probabilities"
-TEXT = "text"
+PROMPT, TEXT = "prompt", "text"
+MAX_TOKENS, SEED = "max_tokens", "seed"
+TOKEN_IDS, FINISH_REASON = "token_ids", "finish_reason"
 VOCABULARY_BYTES = "vocabulary_bytes"  # TensorFlow Serving wants names of arbitrary bytes to end so.
 UNIFORM = "uniform"
 # Of a draw, in this order.
 SETTINGS = dict(zip(DRAWING, ("float32", "int32", "float32", "float32"), strict=True))
+# What `serving_default` takes.
+GENERATE_INPUTS = {PROMPT: "string", MAX_TOKENS: "int32", **SETTINGS, SEED: "int64"}
 # Where the states are: inputs and outputs of each signature, or variables of the model.
 STATES = ("explicit", "internal")
 # What the weights of a .tflite are, and the dtype that it must then have.
 QUANTIZATIONS = {"none": "float32", "float16": "float16", "int8": "int8", "int4": "int4"}
 # Steps that `prefill` reads at once; its time is that of the steps it is given, not of so many.
 PREFILL_STEPS = 64
+# Rows that a server takes at once, as we configure it and as our client asks.
+MAX_BATCH_SIZE = 32
 
 
 def state_name(index: int) -> str:

@@ -28,7 +28,6 @@ from keras_seq_export.graph_step import (
     sample_endpoint,
 )
 from keras_seq_export.lookups import fold_embeddings, read_tokens_as_they_are
-from keras_seq_export.parity import compare_file
 from keras_seq_export.quality import WINDOW, excerpts, measure_quality
 from keras_seq_export.runtime import LiteRTDecoder, LiteRTSampler
 from keras_seq_export.signatures import (
@@ -39,6 +38,7 @@ from keras_seq_export.signatures import (
     SAMPLE,
     STATES,
 )
+from keras_seq_export.tflite_parity import compare_file
 from keras_seq_export.verify import TOLERANCE, ExportError, publishing
 from keras_seq_export.weights import SMALLEST, quantize_weights
 

@@ -20,7 +20,7 @@ NEAR_TIE = 1e-5  # of probability; what rounding may move an edge of the cumulat
 
 
 class ExportError(RuntimeError):
-    """An export that was refused; nothing was published."""
+    """An export that was refused; nothing was published, unless the message says so."""
 
 
 @contextlib.contextmanager
