@@ -1,0 +1,33 @@
+"""A small model of a text, for the tests of what is exported; its file is as sure of itself as that of a trained model."""
+
+import keras
+
+import keras_seq as ks
+from keras_seq_export import export_tflite
+
+TEXT = "To be, or not to be: that is the question.\nWhether 'tis nobler in the mind to suffer\n" * 3
+
+
+def exported(folder, level="char", **options):
+    """Returns the path of a .tflite of a new model."""
+    vocabulary = ks.Vocabulary.from_text(TEXT, level=level)
+    keras.utils.set_random_seed(1)
+    model = ks.language_model(len(vocabulary), units=[24, 16], embedding_dim=12)
+    model.set_weights([weight * 3 for weight in model.get_weights()])
+    path = folder / f"{level}.tflite"
+    export_tflite(model, vocabulary, path, held_out=TEXT, **options)
+    return path
+
+
+def prompts():
+    """20 prompts with settings and seeds, for every runtime to write the same texts after."""
+    settings = [
+        {},
+        {"temperature": 0.7},
+        {"temperature": 1.2, "top_k": 5},
+        {"top_p": 0.8, "min_p": 0.05},
+        {"temperature": 0.0},
+    ]
+    for number in range(20):
+        prompt = TEXT[number * 7 : number * 7 + number * 6]
+        yield prompt, {"max_tokens": 100, "seed": number * 2**33 - number, **settings[number % len(settings)]}

@@ -1,0 +1,27 @@
+/* The tokenizer and the random stream of export/native/keras_seq.c by themselves, for tests/test_native.py. */
+#define main program
+#include "keras_seq.c"
+#undef main
+
+int main(int count, char **arguments) {
+  static char text[1 << 20];
+  if (count == 2) { /* of a .tflite: texts, each ended by a zero -> their tokens, each text in a line */
+    Vocabulary vocabulary = read_vocabulary(read_file(arguments[1]), arguments[1]);
+    int32_t *ids = allocate(sizeof text * sizeof *ids);
+    for (size_t size = 0;;) {
+      int next = getchar();
+      if (next == EOF) break;
+      text[size++] = (char)next;
+      if (next) continue;
+      int tokens = encode(&vocabulary, text, ids);
+      for (int i = 0; i < tokens; i++) printf("%d ", ids[i]);
+      putchar('\n');
+      size = 0;
+    }
+    return 0;
+  }
+  long long seed; /* pairs of a seed and a position -> a number each */
+  unsigned position;
+  while (scanf("%lld %u", &seed, &position) == 2) printf("%08x %.9g\n", threefry((uint64_t)seed, position), uniform((uint64_t)seed, position));
+  return 0;
+}
