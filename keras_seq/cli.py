@@ -224,6 +224,12 @@ def build_parser(parser_class: type[argparse.ArgumentParser] = argparse.Argument
     inspect.add_argument("--json", action="store_true", help="print JSON")
     inspect.set_defaults(command=_inspect)
 
+    web = add_command("web", help="open a .tflite in a page of your browser, served on this machine alone")
+    web.add_argument("--model", metavar="FILE.tflite", help="the file (default: choose one in the page)")
+    web.add_argument("--port", type=int, default=0, help="of the page's address (default: a free one)")
+    web.add_argument("--no_open", action="store_true", help="print the address, and open no browser")
+    web.set_defaults(command=_web)
+
     benchmark = add_command("benchmark", help="measure speed beside the peers', on this machine")
     subjects = benchmark.add_subparsers(required=True, metavar="SUBJECT")
     layer = subjects.add_parser(
@@ -556,6 +562,21 @@ def _inspect(arguments: argparse.Namespace) -> None:
         print(json.dumps(found, indent=2))
     else:
         print("\n".join(inspection.lines(found)))
+
+
+def _web(arguments: argparse.Namespace) -> None:
+    import webbrowser
+
+    from keras_seq_export.web import page_server
+
+    server, address = page_server(arguments.model, port=arguments.port)
+    print(f"{address} (Ctrl-C ends it)", flush=True)
+    if not arguments.no_open:
+        webbrowser.open(address)
+    try:
+        server.serve_forever()
+    except KeyboardInterrupt:
+        print()
 
 
 def _benchmark_layer(arguments: argparse.Namespace) -> None:

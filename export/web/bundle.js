@@ -1,0 +1,87 @@
+// What a .tflite of keras_seq carries at its end: a zip with vocab.txt, config.json and card.json.
+
+import { Vocabulary } from "./vocabulary.js";
+
+const FORMAT = 2;
+const LARGEST = 64 * 2 ** 20; // bytes of a part, unpacked
+const DAMAGED = "This file has no whole bundle at its end: it is cut off, or was not made by keras-seq export.";
+
+/** Reads the bundle of a file: its vocabulary, config and card. */
+export async function readBundle(bytes) {
+  if (bytes.length < 8 || String.fromCharCode(...bytes.subarray(4, 8)) !== "TFL3") {
+    throw new Error("This is not a .tflite file.");
+  }
+  const parts = zipParts(bytes);
+  if (!parts.has("config.json")) throw new Error(DAMAGED);
+  const config = await json(parts.get("config.json"));
+  if (config.format !== FORMAT) throw new Error(`This file has the format ${config.format}, not ${FORMAT}: export it again.`);
+  if (typeof config.model_bytes !== "number" || typeof config.sampling !== "object") throw new Error(DAMAGED);
+  if (!parts.has("vocab.txt")) throw new Error("This file holds no vocabulary, so it writes no text.");
+  if (config.state !== "explicit" || config.batch !== 1) {
+    throw new Error("This page needs a file with its states outside and one row: export it without --state and --batch.");
+  }
+  const model = bytes.subarray(0, config.model_bytes);
+  if ((await sha256(model)) !== config.model_sha256) throw new Error("The model in this file is damaged: its SHA-256 differs.");
+  const words = await unpack(parts.get("vocab.txt"));
+  if ((await sha256(words)) !== config.vocabulary_sha256) throw new Error("The vocabulary in this file is damaged: its SHA-256 differs.");
+  const vocabulary = new Vocabulary(new TextDecoder("utf-8", { ignoreBOM: true }).decode(words));
+  return { vocabulary, config, card: parts.has("card.json") ? await json(parts.get("card.json")) : {}, model };
+}
+
+function zipParts(bytes) {
+  try {
+    return entries(bytes);
+  } catch {
+    throw new Error(DAMAGED); // a place that the zip names is outside of the file
+  }
+}
+
+function entries(bytes) {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  const end = bytes.length - 22;
+  if (end < 0 || view.getUint32(end, true) !== 0x06054b50) throw new Error(DAMAGED);
+  let entry = end - view.getUint32(end + 12, true);
+  const offset = entry - view.getUint32(end + 16, true);
+  const parts = new Map();
+  while (entry >= 0 && entry + 46 <= end && view.getUint32(entry, true) === 0x02014b50) {
+    const nameSize = view.getUint16(entry + 28, true);
+    const name = new TextDecoder().decode(bytes.subarray(entry + 46, entry + 46 + nameSize));
+    const local = offset + view.getUint32(entry + 42, true);
+    if (local + 30 > end) throw new Error(DAMAGED);
+    const start = local + 30 + view.getUint16(local + 26, true) + view.getUint16(local + 28, true);
+    const packed = bytes.subarray(start, start + view.getUint32(entry + 20, true));
+    parts.set(name, { name, packed, method: view.getUint16(entry + 10, true), size: view.getUint32(entry + 24, true) });
+    entry += 46 + nameSize + view.getUint16(entry + 30, true) + view.getUint16(entry + 32, true);
+  }
+  return parts;
+}
+
+async function unpack({ name, packed, method, size }) {
+  if (size > LARGEST) throw new Error(`${name} in this file is larger than allowed.`);
+  if (method === 0) return packed;
+  const content = new Uint8Array(size);
+  let filled = 0;
+  try {
+    for await (const chunk of new Blob([packed]).stream().pipeThrough(new DecompressionStream("deflate-raw"))) {
+      content.set(chunk, filled); // throws where there is more than was told
+      filled += chunk.length;
+    }
+  } catch {
+    throw new Error(DAMAGED);
+  }
+  if (filled !== size) throw new Error(DAMAGED);
+  return content;
+}
+
+async function json(part) {
+  try {
+    return JSON.parse(new TextDecoder().decode(await unpack(part)));
+  } catch {
+    throw new Error(DAMAGED);
+  }
+}
+
+async function sha256(bytes) {
+  const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
+  return [...digest].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+}

@@ -1,0 +1,28 @@
+// The random stream of every runtime: Threefry-2x32-20, Salmon et al. 2011.
+
+const ROTATIONS = [13, 15, 26, 6, 17, 29, 16, 24];
+
+/** The first word of Threefry for a seed (BigInt of 64 bits) and a position (a whole number below 2^32). */
+export function threefry(seed, position) {
+  const low = Number(BigInt.asUintN(32, seed));
+  const high = Number(BigInt.asUintN(32, seed >> 32n));
+  const key = [low, high, (low ^ high ^ 0x1bd11bda) >>> 0];
+  let x0 = (position + key[0]) >>> 0;
+  let x1 = key[1];
+  for (let number = 0; number < 20; number++) {
+    const rotation = ROTATIONS[number % 8];
+    x0 = (x0 + x1) >>> 0;
+    x1 = (((x1 << rotation) | (x1 >>> (32 - rotation))) ^ x0) >>> 0;
+    if (number % 4 === 3) {
+      const injection = (number + 1) / 4;
+      x0 = (x0 + key[injection % 3]) >>> 0;
+      x1 = (x1 + key[(injection + 1) % 3] + injection) >>> 0;
+    }
+  }
+  return x0;
+}
+
+/** A uniform number in [0, 1) for the token at a position of a text. */
+export function uniform(seed, position) {
+  return (threefry(seed, position) >>> 8) * 2 ** -24;
+}

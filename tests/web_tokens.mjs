@@ -1,0 +1,29 @@
+// The tokenizer and the random stream of export/web by themselves, for tests/test_web.py: JSON in, JSON out.
+import { readFileSync } from "node:fs";
+import { readBundle } from "../export/web/bundle.js";
+import { threefry, uniform } from "../export/web/random.js";
+import { splitWords, Vocabulary } from "../export/web/vocabulary.js";
+
+const tasks = {
+  random: (pairs) => pairs.map(([seed, position]) => [threefry(BigInt(seed), position).toString(16).padStart(8, "0"), uniform(BigInt(seed), position)]),
+  words: (texts) => texts.map(splitWords),
+  encode: ([file, texts]) => {
+    const vocabulary = new Vocabulary(file);
+    return texts.map((text) => {
+      const ids = vocabulary.encode(text);
+      return [ids, ids.map((id) => vocabulary.piece(id)).join("")];
+    });
+  },
+  bundles: (paths) =>
+    Promise.all(
+      paths.map(async (path) => {
+        try {
+          return (await readBundle(new Uint8Array(readFileSync(path)))).vocabulary.tokens.length;
+        } catch (error) {
+          return error.message;
+        }
+      }),
+    ),
+};
+const [task, given] = JSON.parse(readFileSync(0, "utf8"));
+console.log(JSON.stringify(await tasks[task](given)));
