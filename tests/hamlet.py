@@ -9,11 +9,11 @@ from keras_seq_export import export_tflite
 TEXT = "To be, or not to be: that is the question.\nWhether 'tis nobler in the mind to suffer\n" * 3
 
 
-def exported(folder, level="char", **options):
+def exported(folder, level="char", units=(24, 16), **options):
     """Returns the path of a .tflite of a new model."""
     vocabulary = ks.Vocabulary.from_text(TEXT, level=level)
     keras.utils.set_random_seed(1)
-    model = ks.language_model(len(vocabulary), units=[24, 16], embedding_dim=12)
+    model = ks.language_model(len(vocabulary), units=list(units), embedding_dim=12)
     model.set_weights([weight * 3 for weight in model.get_weights()])
     bias = model.get_layer("logits").bias
     bias.assign(

@@ -79,6 +79,40 @@ def pack(model: schema.ModelT) -> bytes:
     return bytes(builder.Output())
 
 
+def drop_unread(model: schema.ModelT) -> None:
+    """Takes out the tensors that nothing reads or writes, as a change of the graph leaves them.
+
+    A runtime may give memory to those that have no data: TensorFlow Lite for Microcontrollers did, 299 kB in place of 19
+    for a GRU of 384 units.
+    """
+    for number, graph in enumerate(model.subgraphs):
+        entries = [
+            entry
+            for signature in model.signatureDefs or []
+            if signature.subgraphIndex == number
+            for entry in (*signature.inputs, *signature.outputs)
+        ]
+        places = [graph, *graph.operators]
+        used = sorted({int(index) for one in places for index in (*one.inputs, *one.outputs) if index >= 0})
+        moved = {old: new for new, old in enumerate(used)} | {-1: -1}
+        graph.tensors = [graph.tensors[index] for index in used]
+        for one in places:
+            one.inputs, one.outputs = [moved[index] for index in one.inputs], [moved[index] for index in one.outputs]
+        for entry in entries:
+            entry.tensorIndex = moved[entry.tensorIndex]
+
+
+def first_signature(content: bytes) -> bytes:
+    """Returns a .tflite with its first signature alone: `decode`, of a model with its states outside.
+
+    For runtimes that prepare all signatures of a file and lack an operator of one, as TensorFlow Lite for Microcontrollers
+    lacks TOPK_V2.
+    """
+    model = parse(content)
+    model.subgraphs, model.signatureDefs = model.subgraphs[:1], model.signatureDefs[:1]
+    return pack(model)
+
+
 def signatures(model: schema.ModelT) -> dict[str, Signature]:
     """Returns the signatures by name, in the order of the file."""
 

@@ -236,6 +236,7 @@ def _convert(endpoints: dict[str, Endpoint], quantization: str) -> bytes:
     model = flatbuffer.parse(content)
     read_tokens_as_they_are(model)
     fold_embeddings(model)
+    flatbuffer.drop_unread(model)
     quantize_weights(model, quantization)
     return flatbuffer.pack(model)
 

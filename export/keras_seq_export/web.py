@@ -20,7 +20,7 @@ _TYPES = {
 
 def page_folder() -> Path:
     """Returns the folder of the page: inside the package where it is installed, else beside it."""
-    inside = Path(__file__).parent / "web"
+    inside = Path(__file__).parent / "page"
     return inside if inside.is_dir() else Path(__file__).parents[1] / "web"
 
 
