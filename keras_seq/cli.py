@@ -226,7 +226,7 @@ def build_parser(parser_class: type[argparse.ArgumentParser] = argparse.Argument
 
     web = add_command("web", help="open a .tflite in a page of your browser, served on this machine alone")
     web.add_argument("--model", metavar="FILE.tflite", help="the file (default: choose one in the page)")
-    web.add_argument("--port", type=int, default=0, help="of the page's address (default: a free one)")
+    web.add_argument("--port", type=int, help="of the page's address (default: 8599)")
     web.add_argument("--no_open", action="store_true", help="print the address, and open no browser")
     web.set_defaults(command=_web)
 
@@ -567,9 +567,9 @@ def _inspect(arguments: argparse.Namespace) -> None:
 def _web(arguments: argparse.Namespace) -> None:
     import webbrowser
 
-    from keras_seq_export.web import page_server
+    from keras_seq_export.web import PORT, page_server
 
-    server, address = page_server(arguments.model, port=arguments.port)
+    server, address = page_server(arguments.model, port=PORT if arguments.port is None else arguments.port)
     print(f"{address} (Ctrl-C ends it)", flush=True)
     if not arguments.no_open:
         webbrowser.open(address)

@@ -94,7 +94,7 @@ def test_a_text_without_a_seed_can_be_written_again(program, model):
 @pytest.mark.parametrize(
     ("flags", "sentence"),
     [
-        (["--prompt=Ω"], "`prompt` must hold only characters of the vocabulary. Received: 'Ω'"),
+        (["--prompt=Ω"], "`prompt` must hold only characters of the vocabulary. Received: 'Ω' (U+03A9)"),
         ([b"--prompt=ab\xff"], "`prompt` must be UTF-8, and is not from byte 2 on"),
         (["--temperature=nan"], "--temperature must be a number from 0 to 1e+06. Received: nan"),
         (["--temperature=-1"], "--temperature must be a number from 0"),
@@ -102,8 +102,11 @@ def test_a_text_without_a_seed_can_be_written_again(program, model):
         (["--top_p=0"], "--top_p must be a number"),
         (["--max_tokens=0"], "--max_tokens must be a whole number from 1"),
         (["--max_tokens="], "--max_tokens must be a whole number from 1"),
-        (["--seed=99999999999999999999"], "--seed must be a whole number"),
-        (["--heat=1"], "there is no flag --heat=1"),
+        (["--seed=18446744073709551616"], "--seed must be a whole number of 64 bits"),
+        (["--seed=-9223372036854775809"], "--seed must be a whole number of 64 bits"),
+        (["--heat=1"], "there is no flag --heat=1; --help lists them"),
+        (["--prompt", "To"], "--prompt needs its value behind =, such as --prompt=TEXT"),
+        (["more.tflite"], "after the file come flags. Received: more.tflite"),
     ],
 )
 def test_bad_flags_are_one_sentence(program, model, flags, sentence):
@@ -113,6 +116,52 @@ def test_bad_flags_are_one_sentence(program, model, flags, sentence):
     assert answer.stderr.decode().startswith(f"keras_seq: {sentence}")
 
 
+def with_directory_at(whole, beyond):
+    """The zip says that its directory is `beyond` its own place, so that files would begin before the first byte."""
+    directory = whole.index(b"PK\1\2")
+    changed = bytearray(whole)
+    changed[-6:-2] = (directory + beyond).to_bytes(4, "little")
+    place = directory
+    while changed[place : place + 4] == b"PK\1\2":
+        changed[place + 42 : place + 46] = bytes(4)
+        place += 46 + int.from_bytes(changed[place + 28 : place + 30], "little")
+    return bytes(changed)
+
+
+def test_all_of_it_is_clean_under_the_sanitizers(program, model, tmp_path):
+    for name in ("keras_seq.c", "Makefile"):
+        shutil.copy(NATIVE / name, tmp_path)
+    flags = "CFLAGS=-g -fsanitize=address,undefined -fno-sanitize-recover=all"
+    subprocess.run(["make", "-s", f"PYTHON={sys.executable}", flags], cwd=tmp_path, check=True)
+    (tmp_path / "offset.tflite").write_bytes(with_directory_at(model.read_bytes(), 20))
+    for path, status in ((model, 0), (tmp_path / "offset.tflite", 1)):
+        answer = subprocess.run(
+            [tmp_path / "keras_seq", path, "--prompt=To be", "--seed=1", "--max_tokens=30"],
+            capture_output=True,
+            env=WITHOUT_LEAKS,
+        )
+        assert answer.returncode == status, answer.stderr.decode()
+    expected = LiteRTSampler(model).sample("To be", seed=1, max_tokens=30)
+    assert write(program, model, "To be", seed=1, max_tokens=30).stdout.decode() == "To be" + expected + "\n"
+
+
+def test_a_full_disk_is_a_sentence(program, model):
+    with open("/dev/full", "wb") as full:
+        answer = subprocess.run([program, model, "--seed=1"], stdout=full, stderr=subprocess.PIPE)
+    assert (answer.returncode, answer.stderr) == (
+        1,
+        b"keras_seq: the text cannot be written: No space left on device\n",
+    )
+
+
+def test_without_litert_the_makefile_says_what_to_install(program, tmp_path):
+    shutil.copy(NATIVE / "Makefile", tmp_path)
+    (tmp_path / "keras_seq.c").touch()
+    done = subprocess.run(["make", "PYTHON=false"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode != 0
+    assert "false has no ai_edge_litert: pip install ai-edge-litert" in done.stderr
+
+
 def test_files_that_cannot_be_used_are_one_sentence(program, model, tmp_path):
     whole = model.read_bytes()
     (tmp_path / "inside").mkdir()
@@ -120,6 +169,11 @@ def test_files_that_cannot_be_used_are_one_sentence(program, model, tmp_path):
     files = {
         "missing": (None, "cannot be read: No such file"),
         "text": (b"to be", "is not a .tflite file"),
+        "changed": (
+            bytes([*whole[:300], whole[300] ^ 1, *whole[301:]]),
+            "holds a model that is damaged: the SHA-256 differs",
+        ),
+        "offset": (with_directory_at(whole, 20), "has no whole bundle at its end"),
         "cut": (whole[:-40], "has no whole bundle at its end"),
         "bare": (whole[: whole.rindex(b"PK\3\4")], "has no whole bundle at its end"),
         "inside": (exported(tmp_path / "inside", state="internal").read_bytes(), "export it with --state=explicit"),

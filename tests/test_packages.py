@@ -4,6 +4,8 @@ import importlib
 import pkgutil
 import subprocess
 import sys
+import tomllib
+from pathlib import Path
 
 import pytest
 
@@ -62,3 +64,10 @@ def test_public_names_are_those_of_the_lazy_table():
 def test_an_unknown_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match="module 'keras_seq' has no attribute 'lstm_everywhere'"):
         keras_seq.lstm_everywhere  # noqa: B018
+
+
+def test_the_wheel_has_every_file_of_the_page():
+    repository = Path(__file__).parents[1]
+    build = tomllib.loads((repository / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
+    page = {file.relative_to(repository).as_posix() for file in (repository / "export/web").iterdir() if file.is_file()}
+    assert set(build["force-include"]) == page

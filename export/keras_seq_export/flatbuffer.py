@@ -93,11 +93,17 @@ def drop_unread(model: schema.ModelT) -> None:
             for entry in (*signature.inputs, *signature.outputs)
         ]
         places = [graph, *graph.operators]
-        used = sorted({int(index) for one in places for index in (*one.inputs, *one.outputs) if index >= 0})
+        inside = [
+            index for one in graph.operators for index in (one.intermediates if one.intermediates is not None else ())
+        ]
+        used = sorted({int(index) for one in places for index in (*one.inputs, *one.outputs, *inside) if index >= 0})
         moved = {old: new for new, old in enumerate(used)} | {-1: -1}
         graph.tensors = [graph.tensors[index] for index in used]
         for one in places:
             one.inputs, one.outputs = [moved[index] for index in one.inputs], [moved[index] for index in one.outputs]
+        for one in graph.operators:
+            if one.intermediates is not None:
+                one.intermediates = [moved[index] for index in one.intermediates]
         for entry in entries:
             entry.tensorIndex = moved[entry.tensorIndex]
 
@@ -107,8 +113,18 @@ def first_signature(content: bytes) -> bytes:
 
     For runtimes that prepare all signatures of a file and lack an operator of one, as TensorFlow Lite for Microcontrollers
     lacks TOPK_V2.
+
+    Raises:
+        ValueError: the signature is no subgraph by itself, as of a model with its states inside.
     """
     model = parse(content)
+    alone = model.signatureDefs[0].subgraphIndex == 0 and not any(
+        hasattr(operator.builtinOptions, option)
+        for operator in model.subgraphs[0].operators
+        for option in (*_OPTIONS_WITH_SUBGRAPHS, "initSubgraphIndex")
+    )
+    if not alone:
+        raise ValueError("the first signature must be a subgraph by itself: export it with its states outside")
     model.subgraphs, model.signatureDefs = model.subgraphs[:1], model.signatureDefs[:1]
     return pack(model)
 

@@ -2,12 +2,15 @@
 
 import functools
 import http.server
+import json
+import posixpath
 import urllib.parse
 from pathlib import Path
 
 from keras_seq_export.bundle import read_bundle
 
 LITERT = "@litertjs/core"
+PORT = 8599  # always the same, as the browser keeps the page by its address
 _MODULES = "node_modules"
 # What an operating system may have otherwise: the browser refuses modules and wasm of another type.
 _TYPES = {
@@ -33,7 +36,8 @@ def litert_folder() -> Path:
     for folder in (Path.cwd(), page_folder()):
         if (folder / _MODULES / LITERT / "wasm").is_dir():
             return folder / _MODULES
-    raise ValueError(f"the page needs LiteRT.js: npm install {LITERT}@2.5.3 in this folder, and begin again")
+    version = json.loads((page_folder() / "package.json").read_text(encoding="utf-8"))["dependencies"][LITERT]
+    raise ValueError(f"the page needs LiteRT.js: npm install {LITERT}@{version} in this folder, and begin again")
 
 
 class _Handler(http.server.SimpleHTTPRequestHandler):
@@ -45,13 +49,27 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
         self._litert, self._model = litert, model
         super().__init__(*arguments, directory=str(page_folder()))  # type: ignore[arg-type]
 
+    def parse_request(self) -> bool:
+        """Refuses requests to another name, by which a page from elsewhere could read what is here."""
+        if not super().parse_request():
+            return False
+        host, port = self.headers.get("Host", ""), self.connection.getsockname()[1]
+        if host not in (f"127.0.0.1:{port}", f"localhost:{port}"):
+            self.send_error(403)
+            return False
+        return True
+
+    def list_directory(self, path: object) -> None:
+        """Lists nothing."""
+        self.send_error(404)
+
     def translate_path(self, path: str) -> str:
         """Returns the file of an address."""
-        name = urllib.parse.unquote(urllib.parse.urlsplit(path).path)
+        name = posixpath.normpath(urllib.parse.unquote(urllib.parse.urlsplit(path).path))
         if self._model is not None and name == f"/models/{self._model.name}":
             return str(self._model)
         self.directory = str(self._litert.parent if name.startswith(f"/{_MODULES}/@litertjs/") else page_folder())
-        return super().translate_path(path)
+        return super().translate_path(urllib.parse.quote(name))
 
     def end_headers(self) -> None:
         """Asks the browser to look for a newer page each time."""
@@ -86,4 +104,7 @@ def page_server(
     except (OSError, OverflowError) as error:
         raise ValueError(f"port {port} cannot be had: {error}; choose another --port, or leave it out") from error
     address = f"http://127.0.0.1:{server.server_address[1]}/"
-    return server, address if path is None else f"{address}?model=models/{urllib.parse.quote(path.name)}"
+    return (
+        server,
+        address if path is None else f"{address}?model={urllib.parse.quote(f'models/{urllib.parse.quote(path.name)}')}",
+    )

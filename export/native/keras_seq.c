@@ -103,6 +103,51 @@ static uint32_t threefry(uint64_t seed, uint32_t position) {
 
 static float uniform(uint64_t seed, uint32_t position) { return (float)(threefry(seed, position) >> 8) * 0x1p-24f; }
 
+/* ---- SHA-256, FIPS 180-4 ---- */
+
+static uint32_t turned(uint32_t word, int places) { return word >> places | word << (32 - places); }
+
+static void sha256_block(uint32_t state[8], const uint8_t *block) {
+  static const uint32_t constants[64] = {
+      0x428a2f98, 0x71374491, 0xb5c0fbcf, 0xe9b5dba5, 0x3956c25b, 0x59f111f1, 0x923f82a4, 0xab1c5ed5, 0xd807aa98, 0x12835b01,
+      0x243185be, 0x550c7dc3, 0x72be5d74, 0x80deb1fe, 0x9bdc06a7, 0xc19bf174, 0xe49b69c1, 0xefbe4786, 0x0fc19dc6, 0x240ca1cc,
+      0x2de92c6f, 0x4a7484aa, 0x5cb0a9dc, 0x76f988da, 0x983e5152, 0xa831c66d, 0xb00327c8, 0xbf597fc7, 0xc6e00bf3, 0xd5a79147,
+      0x06ca6351, 0x14292967, 0x27b70a85, 0x2e1b2138, 0x4d2c6dfc, 0x53380d13, 0x650a7354, 0x766a0abb, 0x81c2c92e, 0x92722c85,
+      0xa2bfe8a1, 0xa81a664b, 0xc24b8b70, 0xc76c51a3, 0xd192e819, 0xd6990624, 0xf40e3585, 0x106aa070, 0x19a4c116, 0x1e376c08,
+      0x2748774c, 0x34b0bcb5, 0x391c0cb3, 0x4ed8aa4a, 0x5b9cca4f, 0x682e6ff3, 0x748f82ee, 0x78a5636f, 0x84c87814, 0x8cc70208,
+      0x90befffa, 0xa4506ceb, 0xbef9a3f7, 0xc67178f2};
+  uint32_t words[64], s[8];
+  for (int i = 0; i < 16; i++)
+    words[i] = (uint32_t)block[4 * i] << 24 | (uint32_t)block[4 * i + 1] << 16 | (uint32_t)block[4 * i + 2] << 8 | block[4 * i + 3];
+  for (int i = 16; i < 64; i++) {
+    uint32_t early = words[i - 15], late = words[i - 2];
+    words[i] = words[i - 16] + (turned(early, 7) ^ turned(early, 18) ^ early >> 3) + words[i - 7] +
+               (turned(late, 17) ^ turned(late, 19) ^ late >> 10);
+  }
+  memcpy(s, state, sizeof s);
+  for (int i = 0; i < 64; i++) {
+    uint32_t choice = (s[4] & s[5]) ^ (~s[4] & s[6]), majority = (s[0] & s[1]) ^ (s[0] & s[2]) ^ (s[1] & s[2]);
+    uint32_t first = s[7] + (turned(s[4], 6) ^ turned(s[4], 11) ^ turned(s[4], 25)) + choice + constants[i] + words[i];
+    uint32_t second = (turned(s[0], 2) ^ turned(s[0], 13) ^ turned(s[0], 22)) + majority;
+    memmove(s + 1, s, 7 * sizeof *s);
+    s[4] += first;
+    s[0] = first + second;
+  }
+  for (int i = 0; i < 8; i++) state[i] += s[i];
+}
+
+static void sha256(const uint8_t *data, size_t size, char hexadecimal[65]) {
+  uint32_t state[8] = {0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a, 0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19};
+  size_t whole = size / 64 * 64, rest = size - whole, padded = rest < 56 ? 64 : 128;
+  uint8_t end[128] = {0};
+  for (size_t start = 0; start < whole; start += 64) sha256_block(state, data + start);
+  memcpy(end, data + whole, rest);
+  end[rest] = 0x80;
+  for (size_t i = 0; i < 8; i++) end[padded - 1 - i] = (uint8_t)((uint64_t)size * 8 >> 8 * i);
+  for (size_t start = 0; start < padded; start += 64) sha256_block(state, end + start);
+  for (int i = 0; i < 8; i++) snprintf(hexadecimal + 8 * i, 9, "%08" PRIx32, state[i]);
+}
+
 /* ---- the zip at the end of the file ---- */
 
 typedef struct {
@@ -123,7 +168,7 @@ static Bytes read_file(const char *path) {
   }
   if (ferror(file)) fail("%s cannot be read: %s", path, strerror(errno));
   fclose(file);
-  if (content.size < 8 || memcmp(content.data + 4, "TFL3", 4)) fail("%s is not a .tflite file", path);
+  if (content.size < 8 || memcmp(content.data + 4, "TFL3", 4)) fail("%s is not a .tflite file: it must have TFL3 at byte 4", path);
   return content;
 }
 
@@ -135,7 +180,7 @@ static uint32_t little_endian(const uint8_t *place, int bytes) {
 
 /* Inflates what a local file header is before; false where it does not end within the file or its sum is another. */
 static bool unpack(Bytes file, size_t header, int method, size_t packed, uint32_t sum, Bytes *content) {
-  if (header + 30 > file.size || memcmp(file.data + header, "PK\3\4", 4)) return false;
+  if (file.size < 30 || header > file.size - 30 || memcmp(file.data + header, "PK\3\4", 4)) return false;
   size_t start = header + 30 + little_endian(file.data + header + 26, 2) + little_endian(file.data + header + 28, 2);
   if (start > file.size || packed > file.size - start) return false;
   if (method == 0 && packed == content->size) {
@@ -164,6 +209,7 @@ static Bytes read_part(Bytes file, const char *path, const char *name) {
   size_t length = little_endian(file.data + end + 12, 4);
   if (length > end) fail(damaged, path);
   size_t entry = end - length; /* the directory stands right before its end */
+  if (little_endian(file.data + end + 16, 4) > entry) fail(damaged, path);
   size_t offset = entry - little_endian(file.data + end + 16, 4);
   while (entry + ENTRY <= end && !memcmp(file.data + entry, "PK\1\2", 4)) {
     const uint8_t *fields = file.data + entry;
@@ -222,20 +268,23 @@ static int unescape(char *text, int size) {
 }
 
 static Vocabulary read_vocabulary(Bytes file, const char *path) {
+  enum { MOST_TOKENS = 1 << 20 };
   Bytes content = read_part(file, path, "vocab.txt");
+  if (!content.size || content.data[content.size - 1] != '\n') fail("%s holds a damaged vocabulary: it is cut short", path);
   Vocabulary vocabulary = {.content = (char *)content.data};
   for (size_t place = 0; place < content.size; place++) vocabulary.count += content.data[place] == '\n';
+  if (vocabulary.count < 4 || vocabulary.count > MOST_TOKENS)
+    fail("%s holds a damaged vocabulary: it has %d tokens", path, vocabulary.count);
   vocabulary.by_id = allocate(sizeof(Token) * (size_t)vocabulary.count);
   vocabulary.by_text = allocate(sizeof(Token) * (size_t)vocabulary.count);
   char *line = vocabulary.content;
   for (int id = 0; id < vocabulary.count; id++) {
     char *end = memchr(line, '\n', content.size - (size_t)(line - vocabulary.content));
-    int size = end ? unescape(line, (int)(end - line)) : -1;
+    int size = unescape(line, (int)(end - line));
     if (size < 0) fail("%s holds a damaged vocabulary: line %d", path, id + 1);
     vocabulary.by_id[id] = vocabulary.by_text[id] = (Token){line, size, id};
     line = end + 1;
   }
-  if (vocabulary.count < 4) fail("%s holds a damaged vocabulary: it has %d tokens", path, vocabulary.count);
   vocabulary.reserved = vocabulary.by_id[1].size == 5 && !memcmp(vocabulary.by_id[1].text, "<unk>", 5) ? 4 : 3;
   /* Reserved tokens are no text: a text "<eos>" is not the token. */
   qsort(vocabulary.by_text + vocabulary.reserved, (size_t)(vocabulary.count - vocabulary.reserved), sizeof(Token), by_bytes);
@@ -341,8 +390,11 @@ static int encode(const Vocabulary *vocabulary, const char *text, int32_t *ids) 
   while (*text) {
     int size = has_words(vocabulary) ? word_token(text) : character(text, &ignored);
     int id = find(vocabulary, text, size);
-    if (id < 0 && !has_words(vocabulary))
-      fail("`prompt` must hold only characters of the vocabulary. Received: '%.*s'", size, text);
+    if (id < 0 && !has_words(vocabulary)) {
+      uint32_t foreign;
+      character(text, &foreign);
+      fail("`prompt` must hold only characters of the vocabulary. Received: '%.*s' (U+%04" PRIX32 ")", size, text, foreign);
+    }
     ids[count++] = id < 0 ? 1 : id; /* 1 is <unk> */
     text += size;
   }
@@ -560,14 +612,15 @@ static void write_text(Model *model, const Vocabulary *vocabulary, const Wanted 
     *token = *next_token;
     if (*token < 0 || *token >= vocabulary->count) fail("%s draws token %d of %d", model->path, *token, vocabulary->count);
     if (*token == eos) break;
-    if (*token >= vocabulary->reserved || *token == 1) {
+    if (*token >= vocabulary->reserved || (has_words(vocabulary) && *token == 1)) {
       fwrite(vocabulary->by_id[*token].text, 1, (size_t)vocabulary->by_id[*token].size, stdout);
-      if (fflush(stdout)) exit(1); /* whoever reads has enough */
+      if (fflush(stdout)) fail("the text cannot be written: %s", strerror(errno));
     }
     pass_states(model, sample, sample);
   }
   double whole = seconds() - began;
   putchar('\n');
+  if (fflush(stdout)) fail("the text cannot be written: %s", strerror(errno));
   if (wanted->time)
     fprintf(stderr, "keras_seq: %d tokens, %.1f us each, %.1f of them in the model: %.2f times its calls alone\n", written,
             whole / written * 1e6, inside / written * 1e6, whole / inside);
@@ -577,7 +630,6 @@ static void write_text(Model *model, const Vocabulary *vocabulary, const Wanted 
 
 static double real_number(const char *flag, const char *text, double least, double most) {
   char *end;
-  errno = 0;
   double value = strtod(text, &end);
   if (!*text || *end || !(value >= least && value <= most)) fail("%s must be a number from %g to %g. Received: %s", flag, least, most, text);
   return value;
@@ -592,21 +644,38 @@ static int64_t whole_number(const char *flag, const char *text, int64_t least, i
   return value;
 }
 
-/* The defaults that the file was exported with. */
-static void stored_settings(Bytes file, const char *path, Wanted *wanted) {
+static uint64_t seed_number(const char *text) {
+  char *end;
+  errno = 0;
+  uint64_t value = *text == '-' ? (uint64_t)strtoll(text, &end, 10) : (uint64_t)strtoull(text, &end, 10);
+  if (!*text || *end || errno) fail("--seed must be a whole number of 64 bits. Received: %s", text);
+  return value;
+}
+
+/* Checks what the file says of itself, and takes the settings that it was exported with. */
+static void read_config(Bytes file, const char *path, Wanted *wanted) {
   Bytes content = read_part(file, path, "config.json");
   cJSON *config = cJSON_Parse((const char *)content.data), *sampling = cJSON_GetObjectItem(config, "sampling");
   const cJSON *state = cJSON_GetObjectItem(config, "state"), *batch = cJSON_GetObjectItem(config, "batch");
   if (!cJSON_IsString(state) || !cJSON_IsNumber(batch) || !cJSON_IsObject(sampling)) fail("%s holds a damaged config.json", path);
   if (strcmp(state->valuestring, "explicit")) fail("%s keeps its states inside: export it with --state=explicit", path);
   if (batch->valueint != 1) fail("%s takes %d rows at once: export it without --batch", path, batch->valueint);
+  const cJSON *bytes = cJSON_GetObjectItem(config, "model_bytes"), *sum = cJSON_GetObjectItem(config, "model_sha256");
+  char found[65];
+  if (!cJSON_IsNumber(bytes) || !cJSON_IsString(sum) || !(bytes->valuedouble >= 0 && bytes->valuedouble <= (double)file.size))
+    fail("%s holds a damaged config.json", path);
+  sha256(file.data, (size_t)bytes->valuedouble, found);
+  /* A flipped bit in a weight would load, and write nonsense without an error. */
+  if (strcmp(found, sum->valuestring)) fail("%s holds a model that is damaged: the SHA-256 differs; export it again", path);
   const struct {
     const char *name;
-    float *value;
-  } settings[] = {{"temperature", &wanted->temperature}, {"top_p", &wanted->top_p}, {"min_p", &wanted->min_p}};
+    float *value, most;
+  } settings[] = {{"temperature", &wanted->temperature, 1e6f}, {"top_p", &wanted->top_p, 1}, {"min_p", &wanted->min_p, 1}};
   for (size_t i = 0; i < sizeof settings / sizeof *settings; i++) {
     const cJSON *stored = cJSON_GetObjectItem(sampling, settings[i].name);
-    if (cJSON_IsNumber(stored)) *settings[i].value = (float)stored->valuedouble;
+    if (!cJSON_IsNumber(stored)) continue;
+    *settings[i].value = (float)stored->valuedouble;
+    if (!(*settings[i].value >= 0 && *settings[i].value <= settings[i].most)) fail("%s holds a damaged config.json", path);
   }
   const cJSON *top_k = cJSON_GetObjectItem(sampling, "top_k"), *penalty = cJSON_GetObjectItem(sampling, "repetition_penalty");
   if (cJSON_IsNumber(top_k)) wanted->top_k = top_k->valueint;
@@ -620,6 +689,7 @@ static const char HELP[] =
     "keras_seq MODEL.tflite [--prompt=TEXT] [--max_tokens=200] [--temperature=1] [--top_k=0] [--top_p=1] [--min_p=0] [--seed=N] "
     "[--time]\n"
     "Writes the prompt and a continuation, the same as `keras-seq sample --model=MODEL.tflite` with these flags.\n"
+    "--temperature=0 takes the likeliest token; --top_k=0, --top_p=1 and --min_p=0 are off.\n"
     "--time tells at the end how long a token took, and how much of it the model.\n";
 
 /* Returns what follows `--NAME=` where the argument is that flag. */
@@ -644,25 +714,31 @@ static void read_flags(int count, char **arguments, Wanted *wanted) {
     } else if ((value = value_of(argument, "--min_p"))) {
       wanted->min_p = (float)real_number("--min_p", value, 0, 1);
     } else if ((value = value_of(argument, "--seed"))) {
-      wanted->seed = (uint64_t)whole_number("--seed", value, INT64_MIN, INT64_MAX);
+      wanted->seed = seed_number(value);
       wanted->has_seed = true;
     } else if (!strcmp(argument, "--time")) {
       wanted->time = true;
+    } else if (*argument != '-') {
+      fail("after the file come flags. Received: %s", argument);
+    } else if (strstr(HELP, argument) && argument[2]) {
+      fail("%s needs its value behind =, such as --prompt=TEXT", argument);
     } else {
-      fail("there is no flag %s; these are:\n%s", argument, HELP);
+      fail("there is no flag %s; --help lists them", argument);
     }
   }
 }
 
 int main(int count, char **arguments) {
-  if (count < 2 || !strcmp(arguments[1], "--help")) {
-    fputs(HELP, count < 2 ? stderr : stdout);
-    return count < 2 ? 2 : 0;
+  for (int i = 1; i < count; i++) {
+    if (strcmp(arguments[i], "--help") && strcmp(arguments[i], "-h")) continue;
+    fputs(HELP, stdout);
+    return 0;
   }
+  if (count < 2 || *arguments[1] == '-') fail("the model's file comes first: keras_seq MODEL.tflite --prompt=TEXT");
   const char *path = arguments[1];
   Wanted wanted = {.prompt = "", .max_tokens = 200, .temperature = 1, .top_p = 1};
   Bytes file = read_file(path);
-  stored_settings(file, path, &wanted);
+  read_config(file, path, &wanted);
   read_flags(count, arguments, &wanted);
   if (!wanted.has_seed) {
     if (getentropy(&wanted.seed, sizeof wanted.seed)) fail("there is no random seed: give one as --seed");

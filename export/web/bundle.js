@@ -20,6 +20,7 @@ export async function readBundle(bytes) {
   if (config.state !== "explicit" || config.batch !== 1) {
     throw new Error("This page needs a file with its states outside and one row: export it without --state and --batch.");
   }
+  if (!crypto.subtle) throw new Error("This page needs https, or localhost, to open a file: this address is plain http.");
   const model = bytes.subarray(0, config.model_bytes);
   if ((await sha256(model)) !== config.model_sha256) throw new Error("The model in this file is damaged: its SHA-256 differs.");
   const words = await unpack(parts.get("vocab.txt"));
@@ -50,15 +51,21 @@ function entries(bytes) {
     if (local + 30 > end) throw new Error(DAMAGED);
     const start = local + 30 + view.getUint16(local + 26, true) + view.getUint16(local + 28, true);
     const packed = bytes.subarray(start, start + view.getUint32(entry + 20, true));
-    parts.set(name, { name, packed, method: view.getUint16(entry + 10, true), size: view.getUint32(entry + 24, true) });
+    const [method, sum, size] = [view.getUint16(entry + 10, true), view.getUint32(entry + 16, true), view.getUint32(entry + 24, true)];
+    parts.set(name, { name, packed, method, sum, size });
     entry += 46 + nameSize + view.getUint16(entry + 30, true) + view.getUint16(entry + 32, true);
   }
   return parts;
 }
 
-async function unpack({ name, packed, method, size }) {
+async function unpack({ name, packed, method, sum, size }) {
   if (size > LARGEST) throw new Error(`${name} in this file is larger than allowed.`);
-  if (method === 0) return packed;
+  const content = method === 0 ? packed : await inflate(packed, size);
+  if (content.length !== size || crc32(content) !== sum) throw new Error(DAMAGED);
+  return content;
+}
+
+async function inflate(packed, size) {
   const content = new Uint8Array(size);
   let filled = 0;
   try {
@@ -71,6 +78,15 @@ async function unpack({ name, packed, method, size }) {
   }
   if (filled !== size) throw new Error(DAMAGED);
   return content;
+}
+
+function crc32(bytes) {
+  let rest = ~0;
+  for (const byte of bytes) {
+    rest ^= byte;
+    for (let bit = 0; bit < 8; bit++) rest = (rest >>> 1) ^ (rest & 1 ? 0xedb88320 : 0);
+  }
+  return ~rest >>> 0;
 }
 
 async function json(part) {

@@ -41,7 +41,7 @@ export class Generation {
     return before.length ? (await this.model.read(before, states)).states : states;
   }
 
-  /** Ends it, and gives its memory back. */
+  /** Ends it, and gives its memory back; not while `next` is at work. */
   end(reason = "stopped") {
     if (this.finishReason !== null) return;
     this.finishReason = reason;

@@ -4,13 +4,17 @@ import { loadAndCompile, loadLiteRt, Tensor } from "@litertjs/core";
 import { readBundle } from "./bundle.js";
 
 const STEPS = 64; // that `prefill` reads at once
+const REST = 30; // milliseconds of reading between two looks at what else the page has to do
 const SETTINGS = { temperature: 1, top_k: 0, top_p: 1, min_p: 0 };
 
 let runtime;
 
-/** Loads LiteRT.js, once, from a folder with its wasm files. */
-export function loadRuntime(folder) {
-  runtime ??= loadLiteRt(folder);
+/** Loads LiteRT.js with its wasm, once. */
+export function loadRuntime() {
+  runtime ??= loadLiteRt("./node_modules/@litertjs/core/wasm/").catch(() => {
+    runtime = undefined; // so that it can be tried again
+    throw new Error("LiteRT.js cannot be loaded: is there a network, and has this page node_modules/@litertjs/core?");
+  });
   return runtime;
 }
 
@@ -18,8 +22,16 @@ export function loadRuntime(folder) {
 export class Model {
   static async load(bytes) {
     const { vocabulary, config, card, model } = await readBundle(bytes);
-    await runtime;
+    if ((config.sampling.repetition_penalty ?? 1) !== 1) {
+      throw new Error("This file was exported with a repetition_penalty, which its own draw does not know.");
+    }
+    await loadRuntime();
     const compiled = await loadAndCompile(model, { accelerator: "wasm" });
+    const { prefill, sample } = compiled.signatures;
+    if (!prefill || !sample) {
+      compiled.delete();
+      throw new Error("This file lacks the signatures prefill and sample: export it again.");
+    }
     return new Model(compiled, vocabulary, config, card);
   }
 
@@ -27,11 +39,7 @@ export class Model {
     Object.assign(this, { compiled, vocabulary, card });
     this.defaults = { ...SETTINGS };
     for (const name in SETTINGS) if (name in config.sampling) this.defaults[name] = config.sampling[name];
-    if ((config.sampling.repetition_penalty ?? 1) !== 1) {
-      throw new Error("This file was exported with a repetition_penalty, which its own draw does not know.");
-    }
     const { prefill, sample } = compiled.signatures;
-    if (!prefill || !sample) throw new Error("This file lacks the signatures prefill and sample: export it again.");
     Object.assign(this, { prefill, sample });
     this.shapes = prefill.getInputDetails().filter(({ name }) => name.startsWith("state_"));
   }
@@ -41,16 +49,27 @@ export class Model {
     return Object.fromEntries(this.shapes.map(({ name, shape }) => [name, new Tensor(new Float32Array(shape[1]), [1, shape[1]])]));
   }
 
-  /** Reads tokens, at least one; takes the states over, and returns the logits after the last and the new states. */
-  async read(tokens, states) {
+  /**
+   * Reads tokens, at least one; takes the states over, and returns the logits after the last and the new states.
+   * `goesOn` is asked now and then; where it says no, null is returned.
+   */
+  async read(tokens, states, goesOn = () => true) {
     let logits;
+    let rested = performance.now();
     for (let start = 0; start < tokens.length; start += STEPS) {
+      if (performance.now() - rested > REST) {
+        await new Promise((resolve) => setTimeout(resolve)); // a long text must not hold the page up
+        rested = performance.now();
+      }
+      if (!goesOn()) {
+        release(states);
+        return null;
+      }
       const piece = new Int32Array(STEPS);
       const some = tokens.slice(start, start + STEPS);
       piece.set(some);
       const inputs = { tokens: new Tensor(piece, [1, STEPS]), length: new Tensor(Int32Array.of(some.length), [1]) };
-      const outputs = await this.prefill.run({ ...inputs, ...states });
-      release(inputs, states);
+      const outputs = await this.run(this.prefill, inputs, states);
       logits = outputs.logits.toTypedArray().slice();
       outputs.logits.delete();
       delete outputs.logits;
@@ -73,15 +92,24 @@ export class Model {
   /** Draws the token after `token`; takes the states over, and returns the token and the new states. */
   async draw(token, number, settings, states) {
     const inputs = { token: new Tensor(Int32Array.of(token), [1]), uniform: new Tensor(Float32Array.of(number), [1]) };
-    const { next_token, log_probability, ...after } = await this.sample.run({ ...inputs, ...settings, ...states });
+    const { next_token, log_probability, ...after } = await this.run(this.sample, inputs, states, settings);
     const drawn = next_token.toTypedArray()[0];
     const chance = log_probability.toTypedArray()[0];
-    release(inputs, states, { next_token, log_probability });
-    if (!Number.isFinite(chance)) {
+    release({ next_token, log_probability });
+    if (!Number.isFinite(chance) || this.vocabulary.tokens[drawn] === undefined) {
       release(after);
       throw new Error("The model's logits must be numbers; these are not.");
     }
     return { token: drawn, states: after };
+  }
+
+  /** Runs a signature; its inputs and states are used up, whether it succeeds or not, the settings are kept. */
+  async run(signature, inputs, states, settings = {}) {
+    try {
+      return await signature.run({ ...inputs, ...settings, ...states });
+    } finally {
+      release(inputs, states);
+    }
   }
 
   delete() {

@@ -21,6 +21,11 @@ export function splitWords(text) {
   return text.match(TOKEN) ?? [];
 }
 
+/** A character that cannot be seen, as U+0009. */
+export function codePoint(character) {
+  return `U+${character.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}`;
+}
+
 function unescape(line) {
   if (/\\(?!n|r|x5c)/.test(line)) throw new Error(`the vocabulary inside the file is damaged: ${line}`);
   return line.replaceAll("\\n", "\n").replaceAll("\\r", "\r").replaceAll("\\x5c", "\\");
@@ -47,7 +52,7 @@ export class Vocabulary {
     if (this.hasWords) return splitWords(text).map((token) => this.ids.get(token) ?? 1);
     const foreign = [...new Set(text)].filter((character) => !this.ids.has(character));
     if (foreign.length) {
-      const named = foreign.slice(0, 10).join(" ");
+      const named = foreign.slice(0, 10).map((it) => (/[\p{L}\p{N}\p{P}\p{S}]/u.test(it) ? it : codePoint(it))).join(" ");
       throw new Error(`The model does not know ${foreign.length > 1 ? "the characters" : "the character"} ${named}`);
     }
     return [...text].map((character) => this.ids.get(character));
