@@ -84,13 +84,19 @@ def build_parser(parser_class: type[argparse.ArgumentParser] = argparse.Argument
 
     train = add_command("train", help="train a model on a text")
     train.add_argument(
-        "--corpus", action="append", help="text file, may be repeated (default: agreement, the built-in grammar)"
+        "--corpus",
+        action="append",
+        help="file, folder, pattern, field of a table (news.csv:body), or - for standard input; may be repeated (default: agreement, "
+        "the built-in grammar)",
     )
     train.add_argument("--run", help="run directory to make (default: runs/NAME)")
     train.add_argument(
         "--level", choices=("char", "word"), help="what a token is (default: char; word for the grammar)"
     )
     train.add_argument("--max_size", type=int, help="largest vocabulary, at word level")
+    train.add_argument(
+        "--coverage", type=float, default=1.0, help="share of the text that the words kept make up (default: 1, all)"
+    )
     train.add_argument("--by_line", action="store_true", help="every line is a sequence of its own")
     train.add_argument("--cell", default="gru", choices=("gru", "simple_rnn", "lstm"))
     train.add_argument("--units", default="384", help="state size of each layer, such as 384 (default) or 256,256")
@@ -161,6 +167,9 @@ def build_parser(parser_class: type[argparse.ArgumentParser] = argparse.Argument
         "--num_samples", type=int, help="write several texts: with --seed=S those of the seeds S, S + 1, ..."
     )
     sample.add_argument("--num_beams", type=int, help="above 1, search for the likeliest text instead of drawing")
+    sample.add_argument(
+        "--corpus", action="append", help="tell how many of the texts, as lines, stand in this text: copies"
+    )
     sample.add_argument("--length_penalty", type=float, help="of beams: 0 favours short texts (default: 1)")
     sample.set_defaults(command=_sample)
 
@@ -319,7 +328,7 @@ def _train(arguments: argparse.Namespace) -> None:
     level: Level = arguments.level or ("word" if corpus.name == "agreement" else "char")
     # A character vocabulary has no <unk>: it holds every character of the corpus, those that training never sees too.
     text = corpus.train if level == "word" else corpus.train + corpus.validation + corpus.test
-    vocabulary = Vocabulary.from_text(text, level=level, max_size=arguments.max_size)
+    vocabulary = Vocabulary.from_text(text, level=level, max_size=arguments.max_size, coverage=arguments.coverage)
     clipping = {name: getattr(arguments, name) for name in ("clipnorm", "global_clipnorm", "clipvalue")}
     if not any(value is not None for value in clipping.values()):
         clipping["clipnorm"] = 1.0
@@ -347,11 +356,18 @@ def _train(arguments: argparse.Namespace) -> None:
 def _run_training(
     directory: Path, corpus: "Corpus", vocabulary: "Vocabulary", config: dict[str, Any], resume: bool = False
 ) -> None:
+    import numpy as np
+
     from keras_seq.runs import CHECKPOINT
     from keras_seq.training_run import train
 
     name = shlex.quote(str(directory))
-    print(f"{corpus.name}: {len(corpus.train):,} characters to learn from, a vocabulary of {len(vocabulary)} tokens")
+    left_out = ""
+    if vocabulary.level == "word":
+        left_out = f", {np.mean(vocabulary.encode(corpus.train) == vocabulary.unk_id):.1%} of the text is <unk>"
+    print(
+        f"{corpus.name}: {len(corpus.train):,} characters to learn from, a vocabulary of {len(vocabulary):,} tokens{left_out}"
+    )
     try:
         train(directory, corpus, vocabulary, config, resume=resume)
     except KeyboardInterrupt:
@@ -366,7 +382,7 @@ def _run_training(
 
 def _corpus_source(names: list[str]) -> str | list[str]:
     """Returns the files' absolute paths, so that a run is evaluated from any directory, or the name of the grammar."""
-    return "agreement" if names == ["agreement"] else [os.path.abspath(name) for name in names]
+    return "agreement" if names == ["agreement"] else [name if name == "-" else os.path.abspath(name) for name in names]
 
 
 def _whole_numbers(text: str, flag: str) -> list[int]:
@@ -403,14 +419,28 @@ def _sample(arguments: argparse.Namespace) -> None:
         print(f"keras-seq: --seed={pieces.seed}", file=sys.stderr)
     print(arguments.prompt, end="", flush=True)
     row = 0
+    texts = [""] * (arguments.num_samples or 1)
     for piece in pieces:
         for _ in range(row, piece.row):
             print("\n\n" + arguments.prompt, end="")
         row = piece.row
+        texts[row] += piece
         print(piece, end="", flush=True)
     for _ in range(row + 1, arguments.num_samples or 1):
         print("\n\n" + arguments.prompt, end="")
     print()
+    if arguments.corpus:
+        print(f"keras-seq: {_copies([arguments.prompt + text for text in texts], arguments.corpus)}", file=sys.stderr)
+
+
+def _copies(texts: list[str], names: list[str]) -> str:
+    """Tells how many texts are lines of a corpus, of that which a model learns from above all."""
+    from keras_seq.corpora import load_corpus
+
+    corpus = load_corpus(_corpus_source(names), validation=0, test=0)
+    lines = set(corpus.train.splitlines())
+    copies = sum(text.strip("\n") in lines for text in texts)
+    return f"{copies} of {len(texts)} texts are lines of {corpus.name}; {1 - copies / len(texts):.0%} are new"
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:

@@ -1,6 +1,7 @@
 """How well a model predicts a text: nats a token, bits a character, perplexity; exact, every token counted once."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import keras
@@ -25,11 +26,13 @@ class Evaluation:
         nats: summed over all tokens.
         tokens: number of tokens predicted, `<eos>` of each line included where the text is read line by line.
         characters: number of characters of the text.
+        unknown: how many of the tokens are `<unk>`: words that the vocabulary lacks are predicted as one, which is easy.
     """
 
     nats: float
     tokens: int
     characters: int
+    unknown: int = 0
 
     @property
     def nats_per_token(self) -> float:
@@ -48,9 +51,10 @@ class Evaluation:
             return float(np.exp(self.nats_per_token))
 
     def __str__(self) -> str:
+        left_out = f", {self.unknown / self.tokens:.1%} of them <unk>" if self.unknown else ""
         return (
             f"{self.nats_per_token:.4f} nats a token, {self.bits_per_character:.4f} bits a character, "
-            f"perplexity {self.perplexity:.3f} over {self.tokens:,} tokens"
+            f"perplexity {self.perplexity:.3f} over {self.tokens:,} tokens{left_out}"
         )
 
 
@@ -78,11 +82,11 @@ def evaluate(
     check_vocabulary(vocabulary, model.output_shape[-1])
     if window is not None:
         rows = _windows(text, vocabulary, by_line, window)
-        return Evaluation(_windows_nats(model, rows), sum(map(len, rows)) - len(rows), _predicted(text, vocabulary))
+        return _of_windows(_windows_nats(model, rows), rows, text, vocabulary)
     parts = segments(text, vocabulary, by_line=by_line)
     _require_tokens(sum(map(len, parts)))
     nats = _lines_nats(model, parts, vocabulary) if by_line else _stream_nats(model, parts[0], vocabulary)
-    return Evaluation(nats, sum(map(len, parts)), len(text))
+    return Evaluation(nats, sum(map(len, parts)), len(text), _unknown(parts, vocabulary))
 
 
 def evaluate_step(
@@ -92,10 +96,20 @@ def evaluate_step(
     if window is not None:
         rows = _windows(text, vocabulary, by_line, window)
         nats = -math.fsum(chance for row in rows for chance in step.log_probabilities(row.tolist()))
-        return Evaluation(nats, sum(map(len, rows)) - len(rows), _predicted(text, vocabulary))
+        return _of_windows(nats, rows, text, vocabulary)
     token_ids, chances = score(step, vocabulary, text, by_line=by_line)
     _require_tokens(len(token_ids))
-    return Evaluation(-math.fsum(chances), len(token_ids), len(text))
+    return Evaluation(-math.fsum(chances), len(token_ids), len(text), _unknown([token_ids], vocabulary))
+
+
+def _of_windows(nats: float, rows: list[np.ndarray], text: str, vocabulary: Vocabulary) -> Evaluation:
+    predicted = [row[1:] for row in rows]
+    return Evaluation(nats, sum(map(len, predicted)), _predicted(text, vocabulary), _unknown(predicted, vocabulary))
+
+
+def _unknown(parts: Sequence[np.ndarray], vocabulary: Vocabulary) -> int:
+    """Returns how many tokens are `<unk>`."""
+    return 0 if vocabulary.unk_id is None else sum(int((np.asarray(part) == vocabulary.unk_id).sum()) for part in parts)
 
 
 def _predicted(text: str, vocabulary: Vocabulary) -> int:

@@ -16,6 +16,7 @@ tokens at either level: nothing is normalized, lowercased or lost.
 import collections
 import functools
 import hashlib
+import itertools
 import os
 import pathlib
 import re
@@ -118,7 +119,12 @@ class Vocabulary:
 
     @classmethod
     def from_text(
-        cls, text: str, level: Level = "char", max_size: int | None = None, min_count: int = 1
+        cls,
+        text: str,
+        level: Level = "char",
+        max_size: int | None = None,
+        min_count: int = 1,
+        coverage: float = 1.0,
     ) -> "Vocabulary":
         """Collects the tokens of a text.
 
@@ -129,6 +135,12 @@ class Vocabulary:
             max_size: Largest size, reserved tokens included; None for no limit. At the character level nothing may be
                 left out, so a size too small is an error there.
             min_count: Word tokens that occur less often are left out (they become `<unk>`); 1 at the character level.
+            coverage: The most frequent word tokens are kept until they are at least this share of the text, above 0; 1 keeps
+                all, as at the character level. The share that is left out becomes `<unk>`.
+
+        Example:
+            >>> Vocabulary.from_text("a a a b b c", level="word", coverage=0.8).tokens[4:]
+            (' a', ' b', ' c')
 
         Raises:
             ValueError: An argument is out of range, or the text is empty or holds a lone surrogate.
@@ -143,6 +155,12 @@ class Vocabulary:
             )
         if not _is_integer(min_count) or min_count < 1:
             raise ValueError(f"`min_count` must be a positive integer. Received: min_count={min_count!r}")
+        if isinstance(coverage, bool) or not isinstance(coverage, int | float) or not 0 < coverage <= 1:
+            raise ValueError(f"`coverage` must be above 0 and at most 1. Received: coverage={coverage!r}")
+        if level == "char" and coverage != 1:
+            raise ValueError(
+                f"`coverage` must be 1 at the character level, which has no <unk>. Received: coverage={coverage!r}"
+            )
         if not isinstance(text, str) or not text:
             raise ValueError(f"`text` must be a string that is not empty. Received: text={text!r}")
         _refuse_surrogates(text, "text")
@@ -150,6 +168,10 @@ class Vocabulary:
             return cls(reserved + _characters(text, max_size, min_count))
         counts = collections.Counter(split_words(text))
         kept = sorted((token for token in counts if counts[token] >= min_count), key=lambda t: (-counts[t], t))
+        if coverage < 1:
+            covered = itertools.accumulate(counts[token] for token in kept)
+            enough = coverage * counts.total()
+            kept = kept[: 1 + sum(1 for _ in itertools.takewhile(lambda count: count < enough, covered))]
         return cls(reserved + tuple(kept if max_size is None else kept[: max_size - len(reserved)]))
 
     @property

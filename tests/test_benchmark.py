@@ -33,14 +33,12 @@ def test_sizes_read_back():
 
 
 def test_the_program_reports_each_contender_at_each_size(capsys):
-    assert keras_seq_benchmark("--sizes=2x3x4x5,1x4x2x3", "--rounds=2", "--json") == 0
+    assert keras_seq_benchmark("--sizes=2x3x4x5", "--rounds=2", "--json") == 0
     rows = json.loads(capsys.readouterr().out)
     contenders = [benchmark.OURS, benchmark.KERAS]
     if importlib.util.find_spec("torch"):
         contenders.append(benchmark.TORCH)
-    assert [(row["size"], row["contender"]) for row in rows] == [
-        (size, name) for size in ("2x3x4x5", "1x4x2x3") for name in contenders
-    ]
+    assert [(row["size"], row["contender"]) for row in rows] == [("2x3x4x5", name) for name in contenders]
     for row in rows:
         assert row["milliseconds"] > 0
         assert row["gflops"] == pytest.approx(

@@ -1,6 +1,7 @@
 """The program as a user runs it, each call a fresh process."""
 
 import json
+import re
 import shlex
 import shutil
 import subprocess
@@ -8,7 +9,7 @@ import sys
 
 import pytest
 
-from keras_seq.cli import build_parser, main
+from keras_seq.cli import _copies, build_parser, main
 
 TEXT = "the quick brown fox jumps over the lazy dog. pack my box with five dozen liquor jugs.\n" * 60
 
@@ -230,7 +231,7 @@ def test_the_built_in_grammar_by_its_name(folder):
 
 
 @pytest.mark.parametrize(
-    "options", [["--level=word", "--max_size=8"], ["--by_line", "--cell=lstm", "--units=8,4"], ["--cell=simple_rnn"]]
+    "options", [["--level=word", "--max_size=8", "--cell=simple_rnn"], ["--by_line", "--cell=lstm", "--units=8,4"]]
 )
 def test_each_kind_of_run_goes_the_whole_road(folder, options):
     name = "-".join(options).replace("--", "").replace(",", "_")
@@ -248,6 +249,33 @@ def test_each_kind_of_run_goes_the_whole_road(folder, options):
     assert answers[0].stdout == answers[1].stdout != ""
     told = "keras-seq: 2 of 2 tokens of the prompt are read as <unk>\n" if "--level=word" in options else ""
     assert [answer.stderr for answer in answers] == [told, told]
+
+
+def test_lines_that_were_learned_by_heart_are_told(folder, monkeypatch, capsys):
+    (folder / "names.txt").write_text("Ann\nBob\nthe Cid\n")
+    monkeypatch.chdir(folder)
+    told = _copies(["Ann", "An", "the Cid\n", "Dan"], ["names.txt"])
+    assert told == "2 of 4 texts are lines of names; 50% are new"
+    options = ["--seed=1", "--max_tokens=1", "--num_samples=2", "--corpus=names.txt"]
+    assert main(build_parser().parse_args(["sample", "--model=fox/export/fox.tflite", *options])) == 0
+    assert capsys.readouterr().err == "keras-seq: 0 of 2 texts are lines of names; 100% are new\n"
+
+
+def test_words_by_coverage_and_a_folder_of_files(folder):
+    (folder / "texts").mkdir()
+    (folder / "texts" / "a.txt").write_text(TEXT + "rare\n")
+    options = (
+        "--level=word",
+        "--coverage=0.9",
+        "--units=4",
+        "--batch_size=4",
+        "--length=8",
+        "--epochs=1",
+        "--run=texts_run",
+    )
+    answer = keras_seq("train", "--corpus=texts", *options, cwd=folder)
+    assert answer.returncode == 0, answer.stderr
+    assert re.search(r"a vocabulary of \d+ tokens, \d\.\d% of the text is <unk>", answer.stdout)
 
 
 def test_two_corpora_and_a_name_with_a_space(folder):

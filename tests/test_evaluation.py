@@ -122,6 +122,17 @@ def test_the_first_word_of_windows_is_given_whole():
         assert (scored.tokens, scored.characters) == (1, len(" cats"))
 
 
+def test_unknown_words_are_counted():
+    vocabulary = ks.Vocabulary.from_text("the cats were full", level="word")
+    model = ks.language_model(len(vocabulary), units=[4], embedding_dim=3)
+    text = "the dogs were, the cats were"  # dogs, the comma and the second the, which has a space before it
+    assert evaluate(model, vocabulary, text).unknown == 3
+    assert evaluate(model, vocabulary, text, window=2).unknown == 3
+    assert evaluate_step(KerasStep(model), vocabulary, text).unknown == 3
+    assert evaluate(model, vocabulary, "the cats\nthe dogs\n", by_line=True).unknown == 1
+    assert str(evaluate(model, vocabulary, text)).endswith("over 7 tokens, 42.9% of them <unk>")
+
+
 def test_measures():
     result = Evaluation(nats=8 * math.log(2), tokens=4, characters=16)
     assert result.nats_per_token == pytest.approx(2 * math.log(2))

@@ -145,6 +145,15 @@ def test_characters_are_in_order_of_code_points(text):
     assert points == sorted({ord(character) for character in text})
 
 
+@given(st.lists(st.text("abc", min_size=1, max_size=2), min_size=1), st.floats(0.01, 0.99))
+def test_no_fewer_words_would_cover_as_much(words, coverage):
+    text = "".join(" " + word for word in words)
+    kept = [token[1:] for token in Vocabulary.from_text(text, "word", coverage=coverage).tokens[4:]]
+    counts = [words.count(word) for word in kept]
+    assert kept == sorted(set(words), key=lambda word: (-words.count(word), word))[: len(kept)]
+    assert sum(counts) >= coverage * len(words) > sum(counts[:-1])
+
+
 @given(st.lists(st.text("abc", min_size=1, max_size=2), min_size=1), st.integers(1, 3), st.integers(5, 9))
 def test_words_are_counted(words, min_count, max_size):
     text = "".join(" " + word for word in words)
@@ -220,6 +229,10 @@ def test_lone_surrogates_are_refused_by_name(use):
         ({"text": ""}, "text"),
         ({"text": None}, "text"),
         ({"level": "byte"}, "level"),
+        ({"level": "word", "coverage": 0}, "coverage"),
+        ({"level": "word", "coverage": 1.5}, "coverage"),
+        ({"level": "word", "coverage": True}, "coverage"),
+        ({"coverage": 0.9}, "coverage"),
         ({"max_size": 3}, "max_size"),
         ({"max_size": 4}, "max_size"),
         ({"max_size": 10.0}, "max_size"),
