@@ -86,8 +86,8 @@ def build_parser(parser_class: type[argparse.ArgumentParser] = argparse.Argument
     train.add_argument(
         "--corpus",
         action="append",
-        help="file, folder, pattern, field of a table (news.csv:body), or - for standard input; may be repeated (default: agreement, "
-        "the built-in grammar)",
+        help="file, folder, pattern, field of a table (news.csv:body), tfds:NAME, or - for standard input; may be repeated "
+        "(default: agreement, the built-in grammar)",
     )
     train.add_argument("--run", help="run directory to make (default: runs/NAME)")
     train.add_argument(
@@ -382,7 +382,9 @@ def _run_training(
 
 def _corpus_source(names: list[str]) -> str | list[str]:
     """Returns the files' absolute paths, so that a run is evaluated from any directory, or the name of the grammar."""
-    return "agreement" if names == ["agreement"] else [name if name == "-" else os.path.abspath(name) for name in names]
+    if names == ["agreement"]:
+        return "agreement"
+    return [name if name == "-" or name.startswith("tfds:") else os.path.abspath(name) for name in names]
 
 
 def _whole_numbers(text: str, flag: str) -> list[int]:

@@ -32,7 +32,8 @@ def load_corpus(path: Path | Sequence[Path], validation: float = 0.05, test: flo
     Args:
         path: What `keras_seq.text_files.read_texts` reads: a text file, compressed or not, a folder, a pattern, a field of a
             table such as `"news.csv:body"`, or `"-"`; or several of these. Files are joined in the order given, with a line
-            feed after one that does not end in one. Or `"agreement"` for `keras_seq.agreement_corpus()`; a file of that
+            feed after one that does not end in one. Or a dataset of TensorFlow Datasets, with its own splits, `"tfds:NAME"`
+            (`keras_seq.tfds_corpus.load_tfds`). Or `"agreement"` for `keras_seq.agreement_corpus()`; a file of that
             name is `"./agreement"`.
         validation: Share of the characters in the validation part, rounded down; at least 0.
         test: Share of the characters in the test part, rounded down; at least 0, and below 1 with `validation`.
@@ -50,6 +51,15 @@ def load_corpus(path: Path | Sequence[Path], validation: float = 0.05, test: flo
 
         return agreement_corpus(validation=validation, test=test)
     sources = [path] if isinstance(path, str | os.PathLike) else list(path)
+    datasets = [one for one in sources if isinstance(one, str) and one.startswith("tfds:")]
+    if datasets:
+        if len(sources) > 1:
+            raise CorpusError(
+                f"The corpus must be one dataset, or files, but {datasets[0]} came with others; name it alone."
+            )
+        from keras_seq.tfds_corpus import load_tfds  # which imports Corpus from here
+
+        return load_tfds(datasets[0], validation, test)
     if not sources:
         raise CorpusError("The corpus must be one text file or more, but an empty list came; name a file.")
     names, texts = zip(*(text for one in sources for text in read_texts(one)), strict=True)
