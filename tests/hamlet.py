@@ -1,4 +1,4 @@
-"""A small model of a text, for the tests of what is exported; its file is as sure of itself as that of a trained model."""
+"""Small models of a text, for the tests of what is exported."""
 
 import keras
 import numpy as np
@@ -9,8 +9,18 @@ from keras_seq_export import export_tflite
 TEXT = "To be, or not to be: that is the question.\nWhether 'tis nobler in the mind to suffer\n" * 3
 
 
+LINE = "to be, or not to be: that is the question\n"
+VOCABULARY = ks.Vocabulary.from_text(LINE)
+
+
+def two_layers():
+    """Returns a new model of the line, always the same."""
+    keras.utils.set_random_seed(1)
+    return ks.language_model(len(VOCABULARY), units=[16, 12], embedding_dim=8)
+
+
 def exported(folder, level="char", units=(24, 16), **options):
-    """Returns the path of a .tflite of a new model."""
+    """Returns the path of a .tflite of a new model, as sure of itself as a trained one."""
     vocabulary = ks.Vocabulary.from_text(TEXT, level=level)
     keras.utils.set_random_seed(1)
     model = ks.language_model(len(vocabulary), units=list(units), embedding_dim=12)

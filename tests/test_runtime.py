@@ -8,20 +8,17 @@ import keras
 import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter
+from hamlet import LINE, VOCABULARY, two_layers
 
 import keras_seq as ks
 from keras_seq.sampling import SamplingSettings, logit_bias
 from keras_seq_export import LiteRTDecoder, LiteRTSampler, export_tflite
 from keras_seq_export.bundle import BundleError
 
-TEXT = "to be, or not to be: that is the question\n"
-VOCABULARY = ks.Vocabulary.from_text(TEXT)
-
 
 @pytest.fixture(scope="module")
 def model():
-    keras.utils.set_random_seed(1)
-    return ks.language_model(len(VOCABULARY), units=[16, 12], embedding_dim=8)
+    return two_layers()
 
 
 @pytest.fixture(scope="module")
@@ -59,13 +56,13 @@ def test_beams_take_the_bias_in_the_file_and_leave_its_temperature(model, tmp_pa
 
 
 def test_score_is_the_models_cross_entropy(model, exported):
-    ids = VOCABULARY.encode(TEXT)
+    ids = VOCABULARY.encode(LINE)
     logits = model.predict(np.concatenate([[VOCABULARY.start_id], ids[:-1]])[None], verbose=0)[0].astype(np.float64)
     expected = (np.log(np.exp(logits).sum(-1)) - logits[np.arange(len(ids)), ids]).sum()
-    found = LiteRTSampler(exported[0]).score(TEXT)
+    found = LiteRTSampler(exported[0]).score(LINE)
     assert found.token_ids.tolist() == ids.tolist()
     assert -found.log_probability == pytest.approx(expected, abs=1e-3)
-    np.testing.assert_allclose(found.log_probabilities, ks.score(model, VOCABULARY, TEXT).log_probabilities, atol=1e-5)
+    np.testing.assert_allclose(found.log_probabilities, ks.score(model, VOCABULARY, LINE).log_probabilities, atol=1e-5)
 
 
 def test_every_option_means_the_same_in_keras_and_litert(model, exported):
@@ -152,7 +149,7 @@ def test_rows_of_a_batch_are_texts_of_their_own(state, model, exported, tmp_path
 def test_a_prompt_is_read_in_chunks_as_token_by_token(exported):
     sampler = LiteRTSampler(exported[0])
     for length in (1, 63, 64, 65, 200):
-        tokens = np.resize(VOCABULARY.encode(TEXT), length).tolist()
+        tokens = np.resize(VOCABULARY.encode(LINE), length).tolist()
         logits, states = sampler.prefill(tokens, sampler.initial_states())
         *_, (expected, expected_states) = sampler.read(tokens, sampler.initial_states())
         np.testing.assert_allclose(logits, expected, atol=1e-6)

@@ -8,10 +8,10 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import keras
 import numpy as np
 import pytest
 import requests
+from hamlet import LINE, VOCABULARY, two_layers
 
 import keras_seq as ks
 from keras_seq_export import Client, ServingError, export_saved_model
@@ -20,14 +20,10 @@ from keras_seq_export.serving_transports import _newest
 grpc = pytest.importorskip("grpc", reason="needs pip install keras_seq[grpc]")
 model_service_pb2_grpc = pytest.importorskip("tensorflow_serving.apis.model_service_pb2_grpc")
 
-TEXT = "to be, or not to be: that is the question\n"
-VOCABULARY = ks.Vocabulary.from_text(TEXT)
-
 
 @pytest.fixture(scope="module")
 def model():
-    keras.utils.set_random_seed(1)
-    return ks.language_model(len(VOCABULARY), units=[16, 12], embedding_dim=8)
+    return two_layers()
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +56,7 @@ def test_texts_are_those_of_keras(address, model):
 
 def test_a_text_comes_token_by_token_with_every_option(address, model):
     client = Client(address, "shakespeare", vocabulary=VOCABULARY, timeout=60)
-    long = (TEXT * 4)[:150]
+    long = (LINE * 4)[:150]
     for options in (
         {"seed": 3},
         {"seed": 4, "temperature": 0.7, "top_k": 5, "stop": "e"},
@@ -74,7 +70,7 @@ def test_a_text_comes_token_by_token_with_every_option(address, model):
 
 def test_scores_are_those_of_keras(address, model):
     found, expected = (
-        one(TEXT) for one in (Client(address, "shakespeare").score, lambda t: ks.score(model, VOCABULARY, t))
+        one(LINE) for one in (Client(address, "shakespeare").score, lambda t: ks.score(model, VOCABULARY, t))
     )
     np.testing.assert_array_equal(found.token_ids, expected.token_ids)
     np.testing.assert_allclose(found.log_probabilities, expected.log_probabilities, atol=1e-5)
@@ -125,7 +121,7 @@ def test_the_newest_version_is_the_highest_that_is_available():
 
 def test_many_prompts_are_several_requests(address):
     client = Client(address, "shakespeare", timeout=60)
-    prompts = [TEXT[start : start + 5] for start in range(35)]
+    prompts = [LINE[start : start + 5] for start in range(35)]
     texts = client.write(prompts, max_tokens=4, seed=list(range(35)))
     assert texts[34] == client.write(prompts[34], max_tokens=4, seed=34)
     assert len(texts) == 35
@@ -257,14 +253,14 @@ def test_streams_and_texts_at_once_are_those_of_one_client_alone(address, model)
 
     def ask(number):
         with Client(address, "shakespeare", timeout=120) as client:
-            prompt = TEXT[number : 2 * number + 3]
+            prompt = LINE[number : 2 * number + 3]
             written = client.write(["", prompt], max_tokens=[5, 15], seed=[number, number + 1])
             return [*written, "".join(client.generate(prompt, max_tokens=10, seed=number, temperature=0.7))]
 
     with ThreadPoolExecutor(12) as pool:
         answers = list(pool.map(ask, range(12)))
     for number, answer in enumerate(answers):
-        prompt = TEXT[number : 2 * number + 3]
+        prompt = LINE[number : 2 * number + 3]
         assert answer == [
             ks.sample(model, VOCABULARY, "", max_tokens=5, seed=number),
             ks.sample(model, VOCABULARY, prompt, max_tokens=15, seed=number + 1),

@@ -9,14 +9,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
+from hamlet import LINE, VOCABULARY, two_layers
 
 import keras_seq as ks
 from keras_seq_export import ExportError, LiteRTSampler, export_tflite, graph_step, tflite
 from keras_seq_export.bundle import read_bundle
 from keras_seq_export.graph_step import GraphStep
-
-TEXT = "to be, or not to be: that is the question\n"
-VOCABULARY = ks.Vocabulary.from_text(TEXT)
 
 
 def stack(*recurrent):
@@ -71,8 +69,7 @@ MODELS = {
 
 @pytest.fixture(scope="module")
 def model():
-    keras.utils.set_random_seed(1)
-    return ks.language_model(len(VOCABULARY), units=[16, 12], embedding_dim=8)
+    return two_layers()
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +83,7 @@ def test_the_file_gives_the_models_logits(name, tmp_path):
     model = MODELS[name]()
     export_tflite(model, VOCABULARY, tmp_path / "model.tflite")
     sampler = LiteRTSampler(tmp_path / "model.tflite")
-    ids = [VOCABULARY.start_id, *VOCABULARY.encode(TEXT).tolist()]
+    ids = [VOCABULARY.start_id, *VOCABULARY.encode(LINE).tolist()]
     states, rows = sampler.initial_states(), []
     for token in ids:
         logits, states = sampler(token, states)
@@ -176,7 +173,7 @@ def test_a_loop_in_the_file_is_refused(tmp_path):
 
 @pytest.mark.parametrize("allowed", [False, True])
 def test_unk_is_drawn_at_word_level_only_where_the_file_allows_it(allowed, tmp_path):
-    vocabulary = ks.Vocabulary.from_text(TEXT, level="word", max_size=10)
+    vocabulary = ks.Vocabulary.from_text(LINE, level="word", max_size=10)
     model = ks.language_model(len(vocabulary), units=[8])
     bias = np.zeros(len(vocabulary), np.float32)
     bias[vocabulary.unk_id] = 20
@@ -259,7 +256,7 @@ def test_a_model_in_mixed_precision_is_copied_into_float32(policy, tmp_path):
     assert report["trained_in"] == [policy.removeprefix("mixed_")]
     assert report["largest_difference"] < 1e-5
     sampler = LiteRTSampler(tmp_path / "model.tflite")
-    ids = [VOCABULARY.start_id, *VOCABULARY.encode(TEXT).tolist()]
+    ids = [VOCABULARY.start_id, *VOCABULARY.encode(LINE).tolist()]
     logits = np.stack([row for row, _ in sampler.read(ids, sampler.initial_states())])
     np.testing.assert_allclose(logits, model.predict(np.array([ids]), verbose=0)[0], atol=0.02)
 
@@ -279,10 +276,10 @@ def test_quantization_that_changes_little_is_refused(tmp_path):
 
 def test_the_card(model, tmp_path):
     card = {"corpus": "Hamlet", "license": "CC0-1.0", "layers": 2}
-    export_tflite(model, VOCABULARY, tmp_path / "a.tflite", held_out=TEXT, card=card)
+    export_tflite(model, VOCABULARY, tmp_path / "a.tflite", held_out=LINE, card=card)
     found = LiteRTSampler(tmp_path / "a.tflite").card
     assert card.items() <= found.items()
-    assert found["nats_per_token"] == pytest.approx(ks.evaluate(model, VOCABULARY, TEXT).nats_per_token, abs=1e-3)
+    assert found["nats_per_token"] == pytest.approx(ks.evaluate(model, VOCABULARY, LINE).nats_per_token, abs=1e-3)
     assert found["parameters"] == model.count_params()
     assert found["versions"]["keras"] == keras.__version__
     for wrong in ({"corpus": tmp_path}, {"nats": float("nan")}, {"notes": "x" * (2 << 20)}, "x"):

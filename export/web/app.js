@@ -282,8 +282,9 @@ async function run(current) {
 }
 
 function show(fresh) {
+  const atEnd = text.scrollHeight - text.scrollTop - text.clientHeight < 8; // else somebody reads further up
   text.value += fresh;
-  text.scrollTop = text.scrollHeight;
+  if (atEnd) text.scrollTop = text.scrollHeight;
 }
 
 async function stop() {
