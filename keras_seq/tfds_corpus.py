@@ -53,7 +53,9 @@ def _builder(name: str) -> "tfds.core.DatasetBuilder":
     try:
         import tensorflow_datasets as tfds
     except ImportError as error:
-        raise CorpusError(f"{PREFIX}{name} needs TensorFlow Datasets: pip install keras_seq[tfds] ({error})") from error
+        raise CorpusError(
+            f"{PREFIX}{name} needs TensorFlow Datasets: pip install tensorflow-datasets importlib_resources ({error})"
+        ) from error
     # Asked before TensorFlow Datasets is, which would look for the name in the network for a minute.
     known = tfds.list_builders(with_community_datasets=False)
     dataset = name.partition("/")[0]

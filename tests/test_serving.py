@@ -17,7 +17,7 @@ import keras_seq as ks
 from keras_seq_export import Client, ServingError, export_saved_model
 from keras_seq_export.serving_transports import _newest
 
-grpc = pytest.importorskip("grpc", reason="needs pip install keras_seq[grpc]")
+grpc = pytest.importorskip("grpc", reason="needs pip install tensorflow-serving-api")
 model_service_pb2_grpc = pytest.importorskip("tensorflow_serving.apis.model_service_pb2_grpc")
 
 

@@ -10,7 +10,7 @@ import pytest
 from keras_seq.corpora import load_corpus
 from keras_seq.text_files import CorpusError
 
-tfds = pytest.importorskip("tensorflow_datasets", reason="needs pip install keras_seq[tfds]")
+tfds = pytest.importorskip("tensorflow_datasets", reason="needs pip install tensorflow-datasets")
 
 SHAKESPEARE = Path(__file__).parents[2] / "shared" / "data" / "tiny_shakespeare.txt"
 
@@ -107,7 +107,9 @@ def test_without_tensorflow_datasets_it_says_what_to_install(monkeypatch):
         return real(name, *rest)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(CorpusError, match=r"needs TensorFlow Datasets: pip install keras_seq\[tfds\]"):
+    with pytest.raises(
+        CorpusError, match="needs TensorFlow Datasets: pip install tensorflow-datasets importlib_resources"
+    ):
         load_corpus("tfds:tiny_shakespeare")
 
 

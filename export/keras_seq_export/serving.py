@@ -1,6 +1,6 @@
 """A client of TensorFlow Serving, over REST or gRPC: texts written by the server, or token by token with the states kept here.
 
-Needs neither TensorFlow nor Keras over REST; gRPC needs `pip install keras_seq[grpc]`.
+Needs neither TensorFlow nor Keras over REST; gRPC needs `pip install tensorflow-serving-api`.
 """
 
 import dataclasses

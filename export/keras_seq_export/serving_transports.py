@@ -1,4 +1,4 @@
-"""How requests reach TensorFlow Serving: by REST, or by gRPC, which needs `pip install keras_seq[grpc]`."""
+"""How requests reach TensorFlow Serving: by REST, or by gRPC, which needs `pip install tensorflow-serving-api`."""
 
 import base64
 import importlib.util
@@ -56,9 +56,7 @@ def transport(address: str, model: str, timeout: float) -> Transport:
     if parts.scheme != "grpc":
         return RestTransport(address.rstrip("/"), model, timeout)
     if not importlib.util.find_spec("tensorflow_serving"):
-        raise ServingError(
-            "gRPC needs tensorflow-serving-api: pip install keras_seq[grpc], or use REST, http://HOST:8501"
-        )
+        raise ServingError("gRPC needs pip install tensorflow-serving-api; or use REST, http://HOST:8501")
     return GrpcTransport(parts.netloc, model, timeout)
 
 
