@@ -382,9 +382,12 @@ def _run_training(
 
 def _corpus_source(names: list[str]) -> str | list[str]:
     """Returns the files' absolute paths, so that a run is evaluated from any directory, or the name of the grammar."""
+    from keras_seq.corpora import TFDS
+    from keras_seq.text_files import STANDARD_INPUT
+
     if names == ["agreement"]:
         return "agreement"
-    return [name if name == "-" or name.startswith("tfds:") else os.path.abspath(name) for name in names]
+    return [name if name == STANDARD_INPUT or name.startswith(TFDS) else os.path.abspath(name) for name in names]
 
 
 def _whole_numbers(text: str, flag: str) -> list[int]:

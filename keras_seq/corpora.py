@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 from keras_seq.text_files import CorpusError, Path, read_texts
 
+TFDS = "tfds:"  # before the name of a dataset of TensorFlow Datasets
+
 
 @dataclasses.dataclass(frozen=True)
 class Corpus:
@@ -51,7 +53,7 @@ def load_corpus(path: Path | Sequence[Path], validation: float = 0.05, test: flo
 
         return agreement_corpus(validation=validation, test=test)
     sources = [path] if isinstance(path, str | os.PathLike) else list(path)
-    datasets = [one for one in sources if isinstance(one, str) and one.startswith("tfds:")]
+    datasets = [one for one in sources if isinstance(one, str) and one.startswith(TFDS)]
     if datasets:
         if len(sources) > 1:
             raise CorpusError(

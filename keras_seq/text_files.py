@@ -10,7 +10,7 @@ import pathlib
 import re
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 Path = str | os.PathLike[str]
 
@@ -47,6 +47,11 @@ def read_texts(source: Path) -> Iterator[tuple[str, str]]:
         name, field = found.groups()
     for path in _files(name):
         yield pathlib.Path(path.name.removesuffix(".gz")).stem, _text(str(path), _bytes(path), _table_of(path, field))
+
+
+def in_lines(texts: Iterable[str]) -> str:
+    """Returns texts one after the other, each ended by a line feed."""
+    return "".join(text if text.endswith("\n") else text + "\n" for text in texts)
 
 
 def _files(name: str) -> list[pathlib.Path]:
@@ -101,7 +106,7 @@ def _table_of(path: pathlib.Path, field: str | None) -> tuple[str, str | None] |
 def _text(name: str, data: bytes, table: tuple[str, str | None] | None) -> str:
     text = _decode(name, data)
     if table is not None:
-        text = "".join(one if one.endswith("\n") else one + "\n" for one in _records(name, text, *table))
+        text = in_lines(_records(name, text, *table))
     if not text.strip():
         what = "holds nothing but white space" if text else "is empty"
         raise CorpusError(f"The corpus must hold text, but {name} {what}; put the text to learn from into it.")

@@ -3,21 +3,18 @@
 import difflib
 import pathlib
 import socket
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from keras_seq.corpora import Corpus
-from keras_seq.text_files import CorpusError
+from keras_seq.corpora import TFDS, Corpus
+from keras_seq.text_files import CorpusError, in_lines
 
 if TYPE_CHECKING:
     import tensorflow_datasets as tfds
 
-PREFIX = "tfds:"
-
 
 def load_tfds(source: str, validation: float, test: float) -> Corpus:
-    r"""Reads a dataset's texts, an example after the other, each ended by a line feed where there are several.
+    """Reads a dataset's texts, an example after the other, each ended by a line feed where there are several.
 
     The splits `train`, `validation` and `test` are kept; one that the dataset lacks is cut off the end of `train`.
 
@@ -31,13 +28,13 @@ def load_tfds(source: str, validation: float, test: float) -> Corpus:
         CorpusError: TensorFlow Datasets is not installed, has no such dataset or feature, or cannot download it; or a split
             is empty.
     """
-    name, _, feature = source.removeprefix(PREFIX).partition(":")
+    name, _, feature = source.removeprefix(TFDS).partition(":")
     builder = _builder(name)
     feature = _feature(builder, name, feature)
     _prepare(builder, name)
     splits = builder.info.splits
     if "train" not in splits:
-        raise CorpusError(f"The corpus must have a split train, but {PREFIX}{name} has {', '.join(splits) or 'none'}.")
+        raise CorpusError(f"The corpus must have a split train, but {TFDS}{name} has {', '.join(splits) or 'none'}.")
     parts = {
         split: _text(builder, name, split, feature) for split in ("train", "validation", "test") if split in splits
     }
@@ -54,7 +51,7 @@ def _builder(name: str) -> "tfds.core.DatasetBuilder":
         import tensorflow_datasets as tfds
     except ImportError as error:
         raise CorpusError(
-            f"{PREFIX}{name} needs TensorFlow Datasets: pip install tensorflow-datasets importlib_resources ({error})"
+            f"{TFDS}{name} needs TensorFlow Datasets: pip install tensorflow-datasets importlib_resources ({error})"
         ) from error
     # Asked before TensorFlow Datasets is, which would look for the name in the network for a minute.
     known = tfds.list_builders(with_community_datasets=False)
@@ -84,9 +81,9 @@ def _feature(builder: Any, name: str, feature: str) -> str:
         feature = "text" if "text" in texts else texts[0] if len(texts) == 1 else ""
     if feature not in texts:
         what = f"has no text {feature}" if feature else "has several texts" if texts else "has no text"
-        example = f"; name one, such as {PREFIX}{name}:{texts[0]}" if texts else ""
+        example = f"; name one, such as {TFDS}{name}:{texts[0]}" if texts else ""
         raise CorpusError(
-            f"The corpus must be a text, but {PREFIX}{name} {what}: its texts are {', '.join(texts) or 'none'}{example}."
+            f"The corpus must be a text, but {TFDS}{name} {what}: its texts are {', '.join(texts) or 'none'}{example}."
         )
     return feature
 
@@ -103,23 +100,20 @@ def _prepare(builder: Any, name: str) -> None:
                 socket.getaddrinfo(host, 443)
             except OSError as error:
                 raise CorpusError(
-                    f"{PREFIX}{name} must be downloaded from {host}, which cannot be found: {error.strerror}; go on-line, or put the "
+                    f"{TFDS}{name} must be downloaded from {host}, which cannot be found: {error.strerror}; go on-line, or put the "
                     f"file into {downloads / 'manual'}."
                 ) from None
     try:
         builder.download_and_prepare()
     except Exception as error:  # Of any class: the builder's own code runs here.
         reason = str(error).strip().partition("\n")[0][:300]
-        raise CorpusError(f"{PREFIX}{name} cannot be prepared: {type(error).__name__}: {reason}") from error
+        raise CorpusError(f"{TFDS}{name} cannot be prepared: {type(error).__name__}: {reason}") from error
 
 
 def _text(builder: Any, name: str, split: str, feature: str) -> str:
-    def texts() -> Iterator[str]:
-        for example in builder.as_dataset(split=split, shuffle_files=False).as_numpy_iterator():
-            yield example[feature].decode("utf-8")
-
-    parts = list(texts())
-    text = parts[0] if len(parts) == 1 else "".join(one if one.endswith("\n") else one + "\n" for one in parts)
+    examples = builder.as_dataset(split=split, shuffle_files=False).as_numpy_iterator()
+    texts = [example[feature].decode("utf-8") for example in examples]
+    text = texts[0] if len(texts) == 1 else in_lines(texts)
     if not text.strip():
-        raise CorpusError(f"The corpus must hold text, but the split {split} of {PREFIX}{name} has none in {feature}.")
+        raise CorpusError(f"The corpus must hold text, but the split {split} of {TFDS}{name} has none in {feature}.")
     return text

@@ -19,6 +19,15 @@ def two_layers():
     return ks.language_model(len(VOCABULARY), units=[16, 12], embedding_dim=8)
 
 
+def tiny_model(vocabulary, seed=1, **options):
+    """Returns a new model of any vocabulary."""
+    keras.utils.set_random_seed(seed)
+    model = ks.language_model(len(vocabulary), **{"units": [16], "embedding_dim": 8} | options)
+    # As sure of itself as a trained model: fresh weights give nearly the same probability to every token.
+    model.set_weights([weight * 4 for weight in model.get_weights()])
+    return model
+
+
 def exported(folder, level="char", units=(24, 16), **options):
     """Returns the path of a .tflite of a new model, as sure of itself as a trained one."""
     vocabulary = ks.Vocabulary.from_text(TEXT, level=level)

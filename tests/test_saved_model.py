@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from hamlet import tiny_model
 
 import keras_seq as ks
 from keras_seq.sampling import SamplingSettings
@@ -26,14 +27,6 @@ PROMPTS = {
     "word": ["", "the cat's dog isn't, it \\n\r\n", "unheard of: words 𝄞𝄞 漢漢 <eos>", " \ufeff\0 the  " * 12],
 }
 SETTINGS = [{}, {"temperature": 0.5}, {"top_k": 5, "top_p": 0.9, "min_p": 0.01}, {"temperature": 0.0}]
-
-
-def tiny_model(vocabulary, seed=1, **options):
-    keras.utils.set_random_seed(seed)
-    model = ks.language_model(len(vocabulary), **{"units": [16], "embedding_dim": 8} | options)
-    # As sure of itself as a trained model: fresh weights give nearly the same probability to every token.
-    model.set_weights([weight * 4 for weight in model.get_weights()])
-    return model
 
 
 # The vocabulary's level is a parameter of the fixture itself, for the tests that need only one of the two.

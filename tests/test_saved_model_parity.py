@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from hamlet import tiny_model
 
 import keras_seq as ks
 from keras_seq.reading import Step
@@ -15,16 +16,8 @@ from keras_seq_export.serving_requests import Wanted
 VOCABULARY = ks.Vocabulary.from_text("the cats were full")
 
 
-def tiny_model():
-    keras.utils.set_random_seed(1)
-    model = ks.language_model(len(VOCABULARY), units=[16], embedding_dim=8)
-    # As sure of itself as a trained model: fresh weights give nearly the same probability to every token.
-    model.set_weights([weight * 4 for weight in model.get_weights()])
-    return model
-
-
 def test_a_file_with_other_weights_is_refused_and_nothing_is_left(tmp_path, monkeypatch):
-    model, write = tiny_model(), saved_model._write
+    model, write = tiny_model(VOCABULARY), saved_model._write
     bias = model.get_layer("logits").bias
 
     def sabotaged(*arguments):
@@ -44,7 +37,7 @@ def test_a_file_with_another_vocabulary_is_refused_and_nothing_is_left(tmp_path,
     write = saved_model._write
     monkeypatch.setattr(saved_model, "_write", lambda decoder, _, *arguments: write(decoder, turned, *arguments))
     with pytest.raises(ExportError, match="serving_default must write what the model writes"):
-        export_saved_model(tiny_model(), VOCABULARY, tmp_path / "1")
+        export_saved_model(tiny_model(VOCABULARY), VOCABULARY, tmp_path / "1")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -64,7 +57,7 @@ def test_an_operation_that_needs_python_is_refused(tmp_path):
 @pytest.fixture(scope="module")
 def honest(tmp_path_factory):
     """A model, and each request of its verification with what the file answered."""
-    model, run, told = tiny_model(), saved_model_parity.run_in_cpp_session, []
+    model, run, told = tiny_model(VOCABULARY), saved_model_parity.run_in_cpp_session, []
 
     def listening(directory, requests):
         answers = run(directory, requests)

@@ -127,9 +127,11 @@ class Client(Step):
             TypeError: an option has another name.
             ValueError: an option is out of range, or a prompt is not of the vocabulary.
         """
-        if unknown := sorted(set(options) - set(GENERATE_INPUTS) | {PROMPT} & set(options)):
-            known = ", ".join(name for name in GENERATE_INPUTS if name != PROMPT)
-            raise TypeError(f"`{unknown[0]}` is no option of `write`; these are: {known}; `generate` has more")
+        known = [name for name in GENERATE_INPUTS if name != PROMPT]
+        if unknown := sorted(set(options) - set(known)):
+            raise TypeError(
+                f"`{unknown[0]}` is no option of `write`; these are: {', '.join(known)}; `generate` has more"
+            )
         rows: list[Any] = list(prompts) if isinstance(prompts, list | tuple) else [prompts]
         columns = {name: _column(name, value, len(rows)) for name, value in options.items()}
         wanted = [

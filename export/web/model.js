@@ -79,8 +79,7 @@ export class Model {
   }
 
   /** Makes the inputs that say how tokens are drawn; `release` them after the text. */
-  settings(chosen) {
-    const { temperature, top_k, top_p, min_p } = { ...this.defaults, ...chosen };
+  settings({ temperature, top_k, top_p, min_p }) {
     return {
       temperature: new Tensor(Float32Array.of(temperature), [1]),
       top_k: new Tensor(Int32Array.of(Math.min(top_k, this.vocabulary.tokens.length)), [1]),
