@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from keras_seq.batches import lines, streams
     from keras_seq.checkpoint import Checkpoint
     from keras_seq.corpora import Corpus, load_corpus
+    from keras_seq.encoding import encode_corpus
     from keras_seq.evaluation import evaluate
     from keras_seq.flow import gradient_flow
     from keras_seq.gradients import GradientNorms
@@ -49,6 +50,7 @@ _MODULE_OF = {
     "StopWhenNotFinite": "keras_seq.training",
     "Vocabulary": "keras_seq.vocabulary",
     "agreement_corpus": "keras_seq.agreement",
+    "encode_corpus": "keras_seq.encoding",
     "evaluate": "keras_seq.evaluation",
     "generate": "keras_seq.text",
     "gradient_flow": "keras_seq.flow",
@@ -67,6 +69,7 @@ __version__ = "0.1.0"
 __all__ = [  # noqa: RUF022 (the order of the road, from text to sample)
     "Corpus",
     "load_corpus",
+    "encode_corpus",
     "agreement_corpus",
     "Vocabulary",
     "streams",

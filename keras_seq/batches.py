@@ -1,19 +1,24 @@
 """Token ids as `tf.data`: contiguous streams, over which the state is carried, or one line a row, padded."""
 
+import functools
 import itertools
-from collections.abc import Callable, Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from keras_seq.scoring import segments
+from keras_seq.encoded_text import EncodedText, places
 from keras_seq.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
+LONG_LINE = 256  # tokens; of longer lines a batch has fewer, so that it has never more than so many in the mean
+LONGEST_LINE = 2**16  # tokens
 
-def streams(text: str, vocabulary: Vocabulary, batch_size: int, length: int) -> "tf.data.Dataset":
+
+def streams(text: str | EncodedText, vocabulary: Vocabulary, batch_size: int, length: int) -> "tf.data.Dataset":
     """Cuts a text into `batch_size` contiguous streams and reads them side by side, `length` tokens at a time.
 
     Row `b` of each batch goes on where row `b` of the batch before it ended, so that a stateful layer can carry its
@@ -21,7 +26,7 @@ def streams(text: str, vocabulary: Vocabulary, batch_size: int, length: int) -> 
     left out.
 
     Args:
-        text: the corpus.
+        text: the corpus, as a text or encoded on disk (`keras_seq.encode_corpus`).
         vocabulary: its vocabulary.
         batch_size: number of streams.
         length: tokens in each row of a batch.
@@ -41,15 +46,15 @@ def streams(text: str, vocabulary: Vocabulary, batch_size: int, length: int) -> 
     return Streams(text, vocabulary, batch_size, length).once()
 
 
-def lines(text: str, vocabulary: Vocabulary, batch_size: int, seed: int | None = 0) -> "tf.data.Dataset":
+def lines(text: str | EncodedText, vocabulary: Vocabulary, batch_size: int, seed: int | None = 0) -> "tf.data.Dataset":
     r"""Gives each line of a text a row of its own: from `<s>`, through the line, to `<eos>`, padded with `<pad>`.
 
     Lines of like length share a batch, so that little is padding; the batches come in a new order in every epoch.
 
     Args:
-        text: the corpus; empty lines are left out.
+        text: the corpus, as a text or encoded on disk by line (`keras_seq.encode_corpus`); empty lines are left out.
         vocabulary: its vocabulary.
-        batch_size: lines in a batch; the last batch of an epoch can be smaller.
+        batch_size: lines in a batch; fewer where lines are longer than 256 tokens, and in the last batch.
         seed: seed of the order; None keeps the batches in order of length.
 
     Returns:
@@ -58,7 +63,7 @@ def lines(text: str, vocabulary: Vocabulary, batch_size: int, seed: int | None =
         real tokens.
 
     Raises:
-        ValueError: the text has no lines.
+        ValueError: the text has no lines, or a line of more than 65,536 tokens.
 
     Example:
         >>> vocabulary = Vocabulary.from_text("ab\nabc")
@@ -69,33 +74,20 @@ def lines(text: str, vocabulary: Vocabulary, batch_size: int, seed: int | None =
     return Lines(text, vocabulary, batch_size, seed).once()
 
 
-class Streams:
-    """The batches of `streams`, over and over; its `len` is how many there are in one pass through the text.
+class _Batches(ABC):
+    """Batches by their numbers, pass after pass; its `len` is how many there are in one pass through the text."""
 
-    The first pass begins where the text does. With a seed every later one begins at another place, and reads from the
-    text's end on at its beginning, so that streams and batches are cut elsewhere.
-    """
+    @abstractmethod
+    def __len__(self) -> int: ...
 
-    def __init__(self, text: str, vocabulary: Vocabulary, batch_size: int, length: int, seed: int | None = None):
-        for name, value in (("batch_size", batch_size), ("length", length)):
-            if value < 1:
-                raise ValueError(f"`{name}` must be a positive integer. Received: {name}={value!r}")
-        self._ids, self._start_id, self._seed = vocabulary.encode(text), vocabulary.start_id, seed
-        self._batch_size, self._length = batch_size, length
-        if not len(self):
-            raise ValueError(
-                f"the corpus must have at least batch_size * length = {batch_size} * {length} = {batch_size * length} "
-                f"tokens; this one has {len(self._ids)}: use a longer text, or a smaller `batch_size` or `length`"
-            )
+    @abstractmethod
+    def batch(self, number: int) -> tuple[np.ndarray, ...]:
+        """Returns the batch of a number, counted from the first of the first pass."""
 
-    def __len__(self) -> int:
-        return len(self._ids) // (self._batch_size * self._length)
-
-    def once(self) -> "tf.data.Dataset":
-        """Returns the first pass."""
-        import tensorflow as tf
-
-        return self._dataset(tf.data.Dataset.range(len(self)))
+    @property
+    @abstractmethod
+    def _shapes(self) -> tuple[tuple[int | None, int | None], ...]:
+        """The shape of each array of a batch."""
 
     def from_batch(self, number: int) -> "tf.data.Dataset":
         """Returns pass after pass without end, from this batch on, counted from the first of the first pass."""
@@ -107,81 +99,155 @@ class Streams:
         """Returns the batches of these numbers."""
         import tensorflow as tf
 
-        ids, size, batches = tf.constant(self._ids), len(self._ids), len(self)
-        rows = tf.range(self._batch_size, dtype=tf.int64)[:, None] * (batches * self._length)
-        shape = (self._batch_size, self._length)
+        types = (tf.int32, tf.int32, tf.float32)[: len(self._shapes)]
 
-        def batch(number: "tf.Tensor") -> tuple["tf.Tensor", "tf.Tensor"]:
-            passed, index = number // batches, number % batches
-            places = rows + index * self._length + tf.range(self._length, dtype=tf.int64)
-            if self._seed is not None:
-                begin = tf.random.stateless_uniform([], tf.stack([self._seed % 2**63, passed]), 0, size, tf.int64)
-                places += tf.where(passed > 0, begin, 0)
-            inputs = tf.gather(ids, (places - 1) % size)
-            is_start = (index == 0) & (tf.range(self._length) == 0)
-            inputs = tf.where(is_start, self._start_id, inputs)
-            return tf.ensure_shape(inputs, shape), tf.ensure_shape(tf.gather(ids, places % size), shape)
+        def batch(number: "tf.Tensor") -> tuple["tf.Tensor", ...]:
+            arrays = tf.numpy_function(self.batch, [number], types)
+            return tuple(tf.ensure_shape(array, shape) for array, shape in zip(arrays, self._shapes, strict=True))
 
-        return _prefetched(numbers.map(batch))
+        options = tf.data.Options()
+        # Nothing here is tuned, and ending the tuner at the end of an epoch was seen to wait, idle, for 2 to 18 seconds.
+        options.autotune.enabled = False
+        return numbers.map(batch).prefetch(2).with_options(options)
 
 
-class Lines:
-    """The batches of `lines`; its `len` is how many there are in one pass through the text."""
+class Streams(_Batches):
+    """The batches of `streams`, over and over.
 
-    def __init__(self, text: str, vocabulary: Vocabulary, batch_size: int, seed: int | None):
-        rows = sorted(segments(text, vocabulary, by_line=True), key=len)
-        if not rows:
-            raise ValueError("the corpus must have at least one line that is not empty; it has none")
-        if batch_size < 1:
-            raise ValueError(f"`batch_size` must be a positive integer. Received: batch_size={batch_size!r}")
-        starts = range(0, len(rows), batch_size)
-        self._batches = [padded(rows[start : start + batch_size], vocabulary) for start in starts]
-        self._seed = seed
-        self._passes = itertools.count()
+    The first pass begins where the text does. With a seed every later one begins at another place, and reads from the
+    text's end on at its beginning, so that streams and batches are cut elsewhere.
+    """
+
+    def __init__(
+        self, text: str | EncodedText, vocabulary: Vocabulary, batch_size: int, length: int, seed: int | None = None
+    ):
+        for name, value in (("batch_size", batch_size), ("length", length)):
+            if value < 1:
+                raise ValueError(f"`{name}` must be a positive integer. Received: {name}={value!r}")
+        self._ids = vocabulary.encode(text) if isinstance(text, str) else _of(text, vocabulary, by_line=False)
+        self._start_id, self._seed = vocabulary.start_id, seed
+        self._batch_size, self._length = batch_size, length
+        if not len(self):
+            raise ValueError(
+                f"the corpus must have at least batch_size * length = {batch_size} * {length} = {batch_size * length} "
+                f"tokens; this one has {len(self._ids)}: use a longer text, or a smaller `batch_size` or `length`"
+            )
 
     def __len__(self) -> int:
-        return len(self._batches)
+        return len(self._ids) // (self._batch_size * self._length)
+
+    @property
+    def _shapes(self) -> tuple[tuple[int | None, int | None], ...]:
+        return ((self._batch_size, self._length),) * 2
+
+    def once(self) -> "tf.data.Dataset":
+        """Returns the first pass."""
+        import tensorflow as tf
+
+        return self._dataset(tf.data.Dataset.range(len(self)))
+
+    def batch(self, number: int) -> tuple[np.ndarray, ...]:
+        """Returns inputs and targets, `(batch_size, length)`."""
+        passed, index = divmod(int(number), len(self))
+        begin = index * self._length
+        if passed and self._seed is not None:
+            begin += int(np.random.default_rng([self._seed % 2**63, passed]).integers(len(self._ids)))
+        stream = len(self) * self._length
+        rows = np.stack([self._read(begin + row * stream) for row in range(self._batch_size)])
+        if not index:
+            rows[:, 0] = self._start_id
+        return rows[:, :-1], rows[:, 1:]
+
+    def _read(self, place: int) -> np.ndarray:
+        """Returns the token before a place and those from it on, `(length + 1,)`; after the text's end comes its beginning."""
+        begin = (place - 1) % len(self._ids)
+        ids = self._ids[begin : begin + self._length + 1]
+        while (missing := self._length + 1 - len(ids)) > 0:
+            ids = np.concatenate([ids, self._ids[:missing]])
+        return ids
+
+
+class Lines(_Batches):
+    """The batches of `lines`, over and over, in another order in each pass."""
+
+    def __init__(self, text: str | EncodedText, vocabulary: Vocabulary, batch_size: int, seed: int | None):
+        if batch_size < 1:
+            raise ValueError(f"`batch_size` must be a positive integer. Received: batch_size={batch_size!r}")
+        self._ids = vocabulary.encode_lines(text) if isinstance(text, str) else _of(text, vocabulary, by_line=True)
+        self._ends = places(self._ids, vocabulary.eos_id) + 1
+        if not self._ends.size:
+            raise ValueError("the corpus must have at least one line that is not empty; it has none")
+        lengths = np.diff(self._ends, prepend=0)
+        longest = int(lengths.argmax())
+        if lengths[longest] > LONGEST_LINE:
+            raise ValueError(
+                f"a line must have at most {LONGEST_LINE:,} tokens, but one of {lengths[longest]:,} came, number {longest + 1:,} of "
+                "those that are not empty; cut it, or read the text as a stream, not by line"
+            )
+        self._by_length = np.argsort(lengths, kind="stable")
+        self._begins = _begins_of_batches(lengths[self._by_length], batch_size)
+        self._vocabulary, self._seed = vocabulary, seed
+        self._passes = itertools.count()
+        self._order = functools.lru_cache(maxsize=1)(self._shuffled)
+
+    def __len__(self) -> int:
+        return len(self._begins)
+
+    @property
+    def _shapes(self) -> tuple[tuple[int | None, int | None], ...]:
+        return ((None, None),) * 3
 
     def once(self) -> "tf.data.Dataset":
         """Returns one pass, in another order each time it is read."""
         import tensorflow as tf
 
-        dataset = self._dataset(lambda: self._in_order(next(self._passes)))
-        return dataset.apply(tf.data.experimental.assert_cardinality(len(self)))
+        def numbers() -> Iterator[int]:
+            first = next(self._passes) * len(self)
+            return iter(range(first, first + len(self)))
 
-    def from_batch(self, number: int) -> "tf.data.Dataset":
-        """Returns pass after pass without end, from this batch on, counted from the first of the first pass."""
+        dataset = tf.data.Dataset.from_generator(numbers, output_signature=tf.TensorSpec((), tf.int64))
+        return self._dataset(dataset.apply(tf.data.experimental.assert_cardinality(len(self))))
 
-        def without_end() -> Iterator[tuple[np.ndarray, ...]]:
-            first, place = divmod(number, len(self))
-            yield from itertools.islice(self._in_order(first), place, None)
-            for later in itertools.count(first + 1):
-                yield from self._in_order(later)
+    def batch(self, number: int) -> tuple[np.ndarray, ...]:
+        """Returns inputs, targets and mask, `(lines, time)`."""
+        passed, index = divmod(int(number), len(self))
+        place = self._order(passed)[index]
+        end = self._begins[place + 1] if place + 1 < len(self) else None
+        ends = self._ends[lines := self._by_length[self._begins[place] : end]]
+        begins = np.where(lines > 0, self._ends[lines - 1], 0)
+        rows = [self._ids[begin:end] for begin, end in zip(begins, ends, strict=True)]
+        return padded(rows, self._vocabulary)
 
-        return self._dataset(without_end)
-
-    def _in_order(self, number: int) -> Iterator[tuple[np.ndarray, ...]]:
-        """Yields the batches of a pass: its number and the seed give their order, whatever was read before."""
+    def _shuffled(self, passed: int) -> np.ndarray:
+        """Returns the batches of a pass: its number and the seed give their order, whatever was read before."""
         order = np.arange(len(self))
         if self._seed is not None:
-            np.random.default_rng([self._seed % 2**64, number]).shuffle(order)
-        return (self._batches[index] for index in order)
-
-    def _dataset(self, batches: Callable[[], Iterator[tuple[np.ndarray, ...]]]) -> "tf.data.Dataset":
-        import tensorflow as tf
-
-        kinds = (tf.int32, tf.int32, tf.float32)
-        signature = tuple(tf.TensorSpec((None, None), kind) for kind in kinds)
-        return _prefetched(tf.data.Dataset.from_generator(batches, output_signature=signature))
+            np.random.default_rng([self._seed % 2**63, passed]).shuffle(order)
+        return order
 
 
-def _prefetched(dataset: "tf.data.Dataset") -> "tf.data.Dataset":
-    import tensorflow as tf
+def _of(text: EncodedText, vocabulary: Vocabulary, *, by_line: bool) -> EncodedText:
+    """Returns an encoded text, if it is one of this vocabulary, by line or not."""
+    if text.vocabulary != vocabulary:
+        raise ValueError("`vocabulary` must be that of the encoded text, its attribute `vocabulary`. Received: another")
+    if text.by_line != by_line:
+        raise ValueError(
+            f"the encoded text must be read by {'line' if by_line else 'streams'}. Received: one encoded with by_line={text.by_line}"
+        )
+    return text
 
-    options = tf.data.Options()
-    # Nothing here is tuned, and ending the tuner at the end of an epoch was seen to wait, idle, for 2 to 18 seconds.
-    options.autotune.enabled = False
-    return dataset.prefetch(2).with_options(options)
+
+def _begins_of_batches(lengths: np.ndarray, batch_size: int) -> np.ndarray:
+    """Returns which lines, of these lengths in order, begin a batch: a batch of long lines has fewer."""
+    begins = []
+    begin = 0
+    while begin < len(lengths):
+        begins.append(begin)
+        rows = min(batch_size, len(lengths) - begin)
+        while rows > 1 and rows * lengths[begin + rows - 1] > batch_size * LONG_LINE:
+            rows -= 1
+        begin += rows
+    return np.array(begins)
 
 
 def padded(rows: list[np.ndarray], vocabulary: Vocabulary) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

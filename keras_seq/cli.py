@@ -1,4 +1,4 @@
-"""`keras-seq`: train, sample, evaluate, export, the demo and the benchmark, from a shell."""
+"""`keras-seq`: encode, train, sample, evaluate, export, the demo and the benchmark, from a shell."""
 
 import argparse
 import faulthandler
@@ -82,22 +82,32 @@ def build_parser(parser_class: type[argparse.ArgumentParser] = argparse.Argument
     demo.add_argument("--seed", type=int, default=0)
     demo.set_defaults(command=_demo)
 
+    encode = add_command("encode", help="encode a text on disk, to train on one larger than memory")
+    encode.add_argument(
+        "--corpus",
+        action="append",
+        required=True,
+        help="file, folder, pattern, field of a table (news.csv:body), or tfds:NAME; may be repeated",
+    )
+    encode.add_argument(
+        "--output", required=True, help="directory to make; the same command goes on where it was cut off"
+    )
+    encode.add_argument("--level", default="char", choices=("char", "word"), help="what a token is (default: char)")
+    _add_tokens(encode)
+    encode.set_defaults(command=_encode)
+
     train = add_command("train", help="train a model on a text")
     train.add_argument(
         "--corpus",
         action="append",
-        help="file, folder, pattern, field of a table (news.csv:body), tfds:NAME, or - for standard input; may be repeated "
-        "(default: agreement, the built-in grammar)",
+        help="file, folder, pattern, field of a table (news.csv:body), tfds:NAME, what encode made, or - for standard input; "
+        "may be repeated (default: agreement, the built-in grammar)",
     )
     train.add_argument("--run", help="run directory to make (default: runs/NAME)")
+    _add_tokens(train)
     train.add_argument(
         "--level", choices=("char", "word"), help="what a token is (default: char; word for the grammar)"
     )
-    train.add_argument("--max_size", type=int, help="largest vocabulary, at word level")
-    train.add_argument(
-        "--coverage", type=float, default=1.0, help="share of the text that the words kept make up (default: 1, all)"
-    )
-    train.add_argument("--by_line", action="store_true", help="every line is a sequence of its own")
     train.add_argument("--cell", default="gru", choices=("gru", "simple_rnn", "lstm"))
     train.add_argument("--units", default="384", help="state size of each layer, such as 384 (default) or 256,256")
     train.add_argument("--embedding_dim", type=int, default=64, help="length of a token's vector (default: 64)")
@@ -293,6 +303,14 @@ def build_parser(parser_class: type[argparse.ArgumentParser] = argparse.Argument
     return parser
 
 
+def _add_tokens(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--max_size", type=int, help="largest vocabulary, at word level")
+    parser.add_argument(
+        "--coverage", type=float, default=1.0, help="share of the text that the words kept make up (default: 1, all)"
+    )
+    parser.add_argument("--by_line", action="store_true", help="every line is a sequence of its own")
+
+
 def _add_source(parser: argparse.ArgumentParser) -> None:
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--run", help="run directory")
@@ -308,7 +326,6 @@ def _demo(arguments: argparse.Namespace) -> None:
 def _train(arguments: argparse.Namespace) -> None:
     from keras_seq.corpora import load_corpus
     from keras_seq.runs import load_settings, refuse_existing
-    from keras_seq.vocabulary import Level, Vocabulary
 
     if arguments.resume:
         if not arguments.run:
@@ -318,17 +335,15 @@ def _train(arguments: argparse.Namespace) -> None:
             raise ValueError(f"--resume goes on with the run's own settings: leave out --{', --'.join(ignored)}")
         directory = Path(arguments.run)
         vocabulary, config = load_settings(directory)
-        _run_training(directory, load_corpus(config["corpus"]), vocabulary, config, resume=True)
+        corpus = load_corpus(config["corpus"], by_line=config["by_line"])
+        _run_training(directory, corpus, vocabulary, config, resume=True)
         return
     source = _corpus_source(arguments.corpus or ["agreement"])
-    corpus = load_corpus(source)
+    corpus = load_corpus(source, by_line=arguments.by_line)
     directory = Path(arguments.run or f"runs/{corpus.name}")
     refuse_existing(directory)
     by_line = arguments.by_line or corpus.by_line
-    level: Level = arguments.level or ("word" if corpus.name == "agreement" else "char")
-    # A character vocabulary has no <unk>: it holds every character of the corpus, those that training never sees too.
-    text = corpus.train if level == "word" else corpus.train + corpus.validation + corpus.test
-    vocabulary = Vocabulary.from_text(text, level=level, max_size=arguments.max_size, coverage=arguments.coverage)
+    vocabulary = _vocabulary(corpus, arguments)
     clipping = {name: getattr(arguments, name) for name in ("clipnorm", "global_clipnorm", "clipvalue")}
     if not any(value is not None for value in clipping.values()):
         clipping["clipnorm"] = 1.0
@@ -353,21 +368,30 @@ def _train(arguments: argparse.Namespace) -> None:
     _run_training(directory, corpus, vocabulary, config)
 
 
+def _vocabulary(corpus: "Corpus", arguments: argparse.Namespace) -> "Vocabulary":
+    from keras_seq.encoded_text import EncodedText
+    from keras_seq.vocabulary import Level, Vocabulary
+
+    if isinstance(corpus.train, EncodedText):
+        names = ("level", "max_size", "coverage", "by_line")
+        given = [name for name in names if getattr(arguments, name) != arguments.parser.get_default(name)]
+        if given:
+            raise ValueError(f"an encoded corpus has its own vocabulary and lines: leave out --{', --'.join(given)}")
+        return corpus.train.vocabulary
+    level: Level = arguments.level or ("word" if corpus.name == "agreement" else "char")
+    # A character vocabulary has no <unk>: it holds every character of the corpus, those that training never sees too.
+    text = corpus.train if level == "word" else corpus.train + corpus.validation + corpus.test
+    return Vocabulary.from_text(text, level=level, max_size=arguments.max_size, coverage=arguments.coverage)
+
+
 def _run_training(
     directory: Path, corpus: "Corpus", vocabulary: "Vocabulary", config: dict[str, Any], resume: bool = False
 ) -> None:
-    import numpy as np
-
     from keras_seq.runs import CHECKPOINT
     from keras_seq.training_run import train
 
     name = shlex.quote(str(directory))
-    left_out = ""
-    if vocabulary.level == "word":
-        left_out = f", {np.mean(vocabulary.encode(corpus.train) == vocabulary.unk_id):.1%} of the text is <unk>"
-    print(
-        f"{corpus.name}: {len(corpus.train):,} characters to learn from, a vocabulary of {len(vocabulary):,} tokens{left_out}"
-    )
+    print(_about(corpus, vocabulary))
     try:
         train(directory, corpus, vocabulary, config, resume=resume)
     except KeyboardInterrupt:
@@ -378,6 +402,36 @@ def _run_training(
     print(
         f"  keras-seq sample --run={name} --seed=7\n  keras-seq evaluate --run={name}\n  keras-seq export --run={name}"
     )
+
+
+def _about(corpus: "Corpus", vocabulary: "Vocabulary") -> str:
+    """Says how much there is to learn from."""
+    from keras_seq.encoded_text import places
+
+    text = corpus.train
+    ids = vocabulary.encode(text) if isinstance(text, str) else text
+    size = f"{len(text):,} characters" if isinstance(text, str) else f"{len(text):,} tokens on disk"
+    left_out = ""
+    if vocabulary.unk_id is not None:
+        left_out = f", {places(ids, vocabulary.unk_id).size / max(1, len(ids)):.1%} of the text is <unk>"
+    return f"{corpus.name}: {size} to learn from, a vocabulary of {len(vocabulary):,} tokens{left_out}"
+
+
+def _encode(arguments: argparse.Namespace) -> None:
+    from keras_seq.encoding import encode_corpus
+
+    source = _corpus_source(arguments.corpus)
+    corpus = encode_corpus(
+        source,
+        arguments.output,
+        level=arguments.level,
+        max_size=arguments.max_size,
+        coverage=arguments.coverage,
+        by_line=arguments.by_line,
+    )
+    assert not isinstance(corpus.train, str)
+    print(_about(corpus, corpus.train.vocabulary))
+    print(f"\nNext:\n  keras-seq train --corpus={shlex.quote(arguments.output)}")
 
 
 def _corpus_source(names: list[str]) -> str | list[str]:
@@ -443,7 +497,7 @@ def _copies(texts: list[str], names: list[str]) -> str:
     from keras_seq.corpora import load_corpus
 
     corpus = load_corpus(_corpus_source(names), validation=0, test=0)
-    lines = set(corpus.train.splitlines())
+    lines = set(corpus.text("train").splitlines())
     copies = sum(text.strip("\n") in lines for text in texts)
     return f"{copies} of {len(texts)} texts are lines of {corpus.name}; {1 - copies / len(texts):.0%} are new"
 
@@ -463,8 +517,10 @@ def _evaluate(arguments: argparse.Namespace) -> None:
 
         run = load_run(Path(arguments.run))
         by_line = run.config["by_line"]
-    corpus = load_corpus(_corpus_source(arguments.corpus) if arguments.corpus else run.config["corpus"])
-    text = corpus.validation + corpus.test if arguments.split == "held_out" else getattr(corpus, arguments.split)
+    corpus = load_corpus(
+        _corpus_source(arguments.corpus) if arguments.corpus else run.config["corpus"], by_line=by_line
+    )
+    text = corpus.validation + corpus.test if arguments.split == "held_out" else corpus.text(arguments.split)
     if arguments.model:
         from keras_seq.evaluation import evaluate_step
 
@@ -571,7 +627,7 @@ def _held_out(config: dict[str, Any], names: list[str] | None) -> tuple[str | No
 
     source = _corpus_source(names) if names else config["corpus"]
     try:
-        corpus = load_corpus(source)
+        corpus = load_corpus(source, by_line=config["by_line"])
     except (OSError, ValueError) as error:
         if names:
             raise

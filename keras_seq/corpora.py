@@ -1,12 +1,18 @@
 """Texts to learn from: files of the user's own, or the built-in agreement grammar."""
 
 import dataclasses
+import json
 import os
-from collections.abc import Sequence
+import pathlib
+from collections.abc import Iterator, Sequence
 
-from keras_seq.text_files import CorpusError, Path, read_texts
+from keras_seq.encoded_text import EncodedText
+from keras_seq.text_files import CorpusError, Path, joined, read_texts
+from keras_seq.vocabulary import Vocabulary
 
 TFDS = "tfds:"  # before the name of a dataset of TensorFlow Datasets
+# Files of an encoded corpus, beside those of its training part.
+MANIFEST, VOCABULARY, VALIDATION, TEST = "encoded_corpus.json", "vocab.txt", "validation.txt", "test.txt"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -14,34 +20,55 @@ class Corpus:
     """A text in three parts.
 
     Attributes:
-        train: What the model learns from.
+        train: What the model learns from: a text, or one encoded on disk (`keras_seq.encode_corpus`).
         validation: What the training is watched with.
         test: What the finished model is measured on.
         name: What to call the text in reports.
         by_line: Whether every line is a sequence of its own, rather than the text one long stream.
     """
 
-    train: str
+    train: str | EncodedText
     validation: str
     test: str
     name: str
     by_line: bool = False
 
+    def text(self, part: str) -> str:
+        """Returns a part's text.
 
-def load_corpus(path: Path | Sequence[Path], validation: float = 0.05, test: float = 0.05) -> Corpus:
+        Raises:
+            CorpusError: it is encoded on disk.
+
+        Example:
+            >>> Corpus("to be, ", "or not", "", name="hamlet").text("train")
+            'to be, '
+        """
+        text = getattr(self, part)
+        if isinstance(text, EncodedText):
+            raise CorpusError(
+                f"The text of {self.name} must be at hand, but its part {part} is encoded; name the text's own files."
+            )
+        return text
+
+
+def load_corpus(
+    path: Path | Sequence[Path], validation: float = 0.05, test: float = 0.05, by_line: bool = False
+) -> Corpus:
     """Reads a text and cuts it into a training, a validation and a test part, in this order.
 
     Args:
         path: What `keras_seq.text_files.read_texts` reads: a text file, compressed or not, a folder, a pattern, a field of a
             table such as `"news.csv:body"`, or `"-"`; or several of these. Files are joined in the order given, with a line
             feed after one that does not end in one. Or a dataset of TensorFlow Datasets, with its own splits, `"tfds:NAME"`
-            (`keras_seq.tfds_corpus.load_tfds`). Or `"agreement"` for `keras_seq.agreement_corpus()`; a file of that
-            name is `"./agreement"`.
+            (`keras_seq.tfds_corpus.load_tfds`). Or the directory of an encoded corpus, with its own parts
+            (`keras_seq.encode_corpus`). Or `"agreement"` for `keras_seq.agreement_corpus()`; a file of that name is
+            `"./agreement"`.
         validation: Share of the characters in the validation part, rounded down; at least 0.
         test: Share of the characters in the test part, rounded down; at least 0, and below 1 with `validation`.
+        by_line: Whether every line is a sequence of its own: then no line is cut, and the shares are a little smaller.
 
     Returns:
-        The corpus, with `by_line=False` (a text of the user's own) or `True` ("agreement").
+        The corpus; that of "agreement" is always by line.
 
     Raises:
         CorpusError: A file is missing, unreadable, damaged, empty, or not text.
@@ -52,30 +79,94 @@ def load_corpus(path: Path | Sequence[Path], validation: float = 0.05, test: flo
         from keras_seq.agreement import agreement_corpus  # which imports Corpus from here
 
         return agreement_corpus(validation=validation, test=test)
-    sources = [path] if isinstance(path, str | os.PathLike) else list(path)
-    datasets = [one for one in sources if isinstance(one, str) and one.startswith(TFDS)]
-    if datasets:
-        if len(sources) > 1:
-            raise CorpusError(
-                f"The corpus must be one dataset, or files, but {datasets[0]} came with others; name it alone."
-            )
+    sources = sources_of(path)
+    if is_encoded(sources[0]):
+        return load_encoded(sources[0])
+    if is_dataset(sources[0]):
         from keras_seq.tfds_corpus import load_tfds  # which imports Corpus from here
 
-        return load_tfds(datasets[0], validation, test)
+        return load_tfds(str(sources[0]), validation, test)
+    names: list[str] = []
+    text = "".join(joined(named_texts(sources, names)))
+    test_begin = part_begin(text, len(text) - int(len(text) * test), by_line)
+    validation_begin = part_begin(text, test_begin - int(len(text) * validation), by_line)
+    return Corpus(
+        train=text[:validation_begin],
+        validation=text[validation_begin:test_begin],
+        test=text[test_begin:],
+        name=name_of(names),
+        by_line=by_line,
+    )
+
+
+def is_encoded(path: Path) -> bool:
+    """Returns whether this is the directory of an encoded corpus, finished or not."""
+    return (pathlib.Path(path) / MANIFEST).is_file()
+
+
+def load_encoded(path: Path) -> Corpus:
+    """Opens the corpus that `keras_seq.encode_corpus` made.
+
+    Raises:
+        CorpusError: it is not finished, or damaged.
+    """
+    directory = pathlib.Path(path)
+    try:
+        manifest = json.loads((directory / MANIFEST).read_text(encoding="utf-8"))
+        if "files" not in manifest:
+            raise CorpusError(f"The encoded corpus must be finished, but {directory} is not; encode it again to go on.")
+        vocabulary = Vocabulary.load(directory / VOCABULARY)
+        files = [(directory / name, tokens) for name, tokens in manifest["files"]]
+        validation, test = ((directory / name).read_bytes().decode("utf-8") for name in (VALIDATION, TEST))
+        train = EncodedText(files, vocabulary, manifest["by_line"])
+        return Corpus(train, validation, test, name=manifest["name"], by_line=manifest["by_line"])
+    except CorpusError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CorpusError(
+            f"The encoded corpus must be whole, but {directory} is damaged: {error}; encode it again."
+        ) from error
+
+
+def sources_of(path: Path | Sequence[Path]) -> list[Path]:
+    """Returns what a corpus is made of: files, or a dataset or an encoded corpus alone.
+
+    Raises:
+        CorpusError: a dataset or an encoded corpus came with others, or nothing came.
+    """
+    sources = [path] if isinstance(path, str | os.PathLike) else list(path)
     if not sources:
         raise CorpusError("The corpus must be one text file or more, but an empty list came; name a file.")
-    names, texts = zip(*(text for one in sources for text in read_texts(one)), strict=True)
-    text = "".join(one if one.endswith(("\n", "\r")) else one + "\n" for one in texts[:-1]) + texts[-1]
-    others = f" and {len(names) - 1} more" if len(names) > 1 else ""
-    test_size = int(len(text) * test)
-    validation_size = int(len(text) * validation)
-    train_size = len(text) - validation_size - test_size
-    return Corpus(
-        train=text[:train_size],
-        validation=text[train_size : train_size + validation_size],
-        test=text[train_size + validation_size :],
-        name=names[0] + others,
-    )
+    alone = [one for one in sources if is_dataset(one) or is_encoded(one)]
+    if alone and len(sources) > 1:
+        raise CorpusError(f"The corpus must be one dataset, or files, but {alone[0]} came with others; name it alone.")
+    return sources
+
+
+def is_dataset(path: Path) -> bool:
+    """Returns whether this names a dataset of TensorFlow Datasets."""
+    return isinstance(path, str) and path.startswith(TFDS)
+
+
+def named_texts(sources: Sequence[Path], names: list[str]) -> Iterator[Iterator[str]]:
+    """Yields the texts of files, in pieces, and adds the names of the files to `names`."""
+    for source in sources:
+        for name, pieces in read_texts(source):
+            names.append(name)
+            yield pieces
+
+
+def name_of(names: Sequence[str]) -> str:
+    """Returns what to call several texts."""
+    return names[0] + (f" and {len(names) - 1} more" if len(names) > 1 else "")
+
+
+def part_begin(text: str, place: int, by_line: bool) -> int:
+    """Returns where a part of a text begins that is to begin at a place: there, or `by_line` with the first line from there on."""
+    if not by_line or place in (0, len(text)) or text[place - 1] == "\n":
+        return place
+    end = text.find("\n", place)
+    return len(text) if end < 0 else end + 1
 
 
 def require_shares(validation: float, test: float) -> None:

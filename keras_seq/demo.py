@@ -46,9 +46,10 @@ def demo(directory: Path, seed: int = 0) -> None:
     start = time.monotonic()
     refuse_existing(directory)
     corpus = agreement_corpus(SENTENCES, seed)
-    vocabulary = Vocabulary.from_text(corpus.train, level="word")
-    print(f"A grammar of {len(vocabulary)} words, {corpus.train.count(chr(10)):,} sentences to learn from, such as:\n")
-    print("  " + "\n  ".join(corpus.train.splitlines()[:3]) + "\n")
+    text = corpus.text("train")
+    vocabulary = Vocabulary.from_text(text, level="word")
+    print(f"A grammar of {len(vocabulary)} words, {text.count(chr(10)):,} sentences to learn from, such as:\n")
+    print("  " + "\n  ".join(text.splitlines()[:3]) + "\n")
 
     probes = agreement_probes(PROBES, DISTANCES, seed)
     right, models = {}, {}

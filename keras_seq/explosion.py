@@ -49,7 +49,7 @@ class Explosion(NamedTuple):
 def explosions(seed: int = 0) -> Iterator[Explosion]:
     """Trains a SimpleRNN on the agreement grammar with tanh and with ReLU, each without clipping and with it."""
     corpus = agreement_corpus(SENTENCES, seed)
-    vocabulary = Vocabulary.from_text(corpus.train, level="word")
+    vocabulary = Vocabulary.from_text(corpus.text("train"), level="word")
     data = streams(corpus.train, vocabulary, BATCH_SIZE, LENGTH)
     for activation in ("tanh", "relu"):
         for clipping in ({}, {"global_clipnorm": THRESHOLD}):

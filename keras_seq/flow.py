@@ -106,7 +106,7 @@ def run_flow(directory: Path, lags: int, seed: int = 0, count: int = 64) -> dict
         ValueError: it is no run directory, or its text has no piece that is long enough.
     """
     run = load_run(directory)
-    corpus = load_corpus(run.config["corpus"])
+    corpus = load_corpus(run.config["corpus"], by_line=run.config["by_line"])
     text = corpus.validation + corpus.test
     tokens = windows(text, run.vocabulary, lags, count, by_line=run.config["by_line"], seed=seed)
     untrained = untrained_model(len(run.vocabulary), run.config)

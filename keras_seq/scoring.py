@@ -50,9 +50,5 @@ def segments(text: str, vocabulary: Vocabulary, *, by_line: bool) -> list[np.nda
     """Returns token ids of the whole text as one segment; or, `by_line`, of each line that is not empty, with its `<eos>`."""
     if not by_line:
         return [vocabulary.encode(text)]
-    return [np.append(vocabulary.encode(line), np.int32(vocabulary.eos_id)) for line in _lines(text) if line]
-
-
-def _lines(text: str) -> list[str]:
-    r"""Lines as a text file has them, ended by \n or \r\n; Python's splitlines knows a dozen other ends."""
-    return [line.removesuffix("\r") for line in text.split("\n")]
+    ids = vocabulary.encode_lines(text)
+    return np.split(ids, np.flatnonzero(ids == vocabulary.eos_id) + 1)[:-1]

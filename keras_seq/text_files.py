@@ -1,9 +1,12 @@
 """The text of files: plain, compressed, records of a table, whole folders, standard input."""
 
+import codecs
 import csv
+import functools
 import glob
 import gzip
 import io
+import itertools
 import json
 import os
 import pathlib
@@ -11,10 +14,13 @@ import re
 import sys
 import zlib
 from collections.abc import Iterable, Iterator
+from typing import IO
 
 Path = str | os.PathLike[str]
 
 STANDARD_INPUT = "-"
+_BLOCK = 2**20  # bytes read at once
+_LONGEST_FIELD = 2**31 - 1  # of a table, in characters: the largest limit that csv takes on every system
 _TABLES = ("csv", "tsv", "jsonl", "ndjson")
 # A table's file, and the field of its records after a colon.
 _WITH_FIELD = re.compile(rf"(.+\.(?:{'|'.join(_TABLES)})(?:\.gz)?):([^:/\\]+)", re.IGNORECASE)
@@ -24,8 +30,8 @@ class CorpusError(ValueError):
     """A text file that cannot be learned from: the message says what was expected, what came and what to do."""
 
 
-def read_texts(source: Path) -> Iterator[tuple[str, str]]:
-    """Yields the name and the text of each file that a source names.
+def read_texts(source: Path) -> Iterator[tuple[str, Iterator[str]]]:
+    """Yields the name and the text, in pieces, of each file that a source names; they are to be read one after the other.
 
     Args:
         source: a file; a folder, of which all files are read, those in folders inside it too, without hidden ones; a
@@ -36,26 +42,48 @@ def read_texts(source: Path) -> Iterator[tuple[str, str]]:
 
     Raises:
         CorpusError: a file is missing, unreadable, damaged, empty or not text; the message gives the file, and of a wrong
-            byte the line and the place.
+            byte the line and the place. What is wrong further on is found when the pieces there are read.
     """
     if source == STANDARD_INPUT:
-        yield "stdin", _text("standard input", sys.stdin.buffer.read(), None)
+        yield "stdin", _pieces("standard input", _blocks(sys.stdin.buffer), None)
         return
+    paths, field = files_of(source)
+    for path in paths:
+        yield (
+            pathlib.Path(path.name.removesuffix(".gz")).stem,
+            _pieces(str(path), _file_blocks(path), _table_of(path, field)),
+        )
+
+
+def files_of(source: Path) -> tuple[list[pathlib.Path], str | None]:
+    """Returns the files that a source names, in the order of their names, and the field of their tables, if it names one.
+
+    Raises:
+        CorpusError: a folder or pattern has no files.
+    """
     name = os.fspath(source)
-    field = None
     if not os.path.exists(name) and (found := _WITH_FIELD.fullmatch(name)):
-        name, field = found.groups()
-    for path in _files(name):
-        yield pathlib.Path(path.name.removesuffix(".gz")).stem, _text(str(path), _bytes(path), _table_of(path, field))
+        return _files(found[1]), found[2]
+    return _files(name), None
 
 
-def in_lines(texts: Iterable[str]) -> str:
-    """Returns texts one after the other, each ended by a line feed."""
-    return "".join(text if text.endswith("\n") else text + "\n" for text in texts)
+def joined(texts: Iterable[Iterable[str]]) -> Iterator[str]:
+    """Yields the pieces of texts one after the other, with a line feed after a text that does not end in a line's end."""
+    last = "\n"
+    for pieces in texts:
+        if not last.endswith(("\n", "\r")):
+            yield "\n"
+        for piece in pieces:
+            yield piece
+            last = piece or last
+
+
+def in_lines(texts: Iterable[str]) -> Iterator[str]:
+    """Yields texts, each ended by a line feed."""
+    return (text if text.endswith("\n") else text + "\n" for text in texts)
 
 
 def _files(name: str) -> list[pathlib.Path]:
-    """Returns the files that a name stands for, in the order of their names."""
     path = pathlib.Path(name)
     if path.is_dir():
         inside = sorted(one for one in path.rglob("*") if one.is_file())
@@ -71,11 +99,13 @@ def _files(name: str) -> list[pathlib.Path]:
     return [path]
 
 
-def _bytes(path: pathlib.Path) -> bytes:
-    """Returns a file's content, unpacked, after a look whether it stayed the same meanwhile."""
+def _file_blocks(path: pathlib.Path) -> Iterator[bytes]:
+    """Yields a file's content, unpacked; ends with a look whether it stayed the same meanwhile."""
     try:
         before = path.stat()
-        data = path.read_bytes()
+        with path.open("rb") as file:
+            packed = file.peek(2).startswith(b"\x1f\x8b")
+            yield from _unpacked(path, file) if packed else _blocks(file)
         after = path.stat()
     except FileNotFoundError:
         raise CorpusError(f"The corpus must be a text file, but {path} does not exist; check the path.") from None
@@ -86,12 +116,17 @@ def _bytes(path: pathlib.Path) -> bytes:
         ) from None
     if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
         raise CorpusError(f"The corpus must stay as it is, but {path} changed while it was read; wait, and try again.")
-    if not data.startswith(b"\x1f\x8b"):
-        return data
+
+
+def _unpacked(path: pathlib.Path, file: IO[bytes]) -> Iterator[bytes]:
     try:
-        return gzip.decompress(data)
+        yield from _blocks(io.BufferedReader(gzip.GzipFile(fileobj=file)))
     except (OSError, EOFError, zlib.error) as error:
         raise CorpusError(f"The corpus must be whole, but {path} is damaged: {error}; fetch it again.") from None
+
+
+def _blocks(file: IO[bytes]) -> Iterator[bytes]:
+    return iter(functools.partial(file.read, _BLOCK), b"")
 
 
 def _table_of(path: pathlib.Path, field: str | None) -> tuple[str, str | None] | None:
@@ -103,55 +138,71 @@ def _table_of(path: pathlib.Path, field: str | None) -> tuple[str, str | None] |
     return (kind, field) if kind in _TABLES else None
 
 
-def _text(name: str, data: bytes, table: tuple[str, str | None] | None) -> str:
-    text = _decode(name, data)
+def _pieces(name: str, blocks: Iterable[bytes], table: tuple[str, str | None] | None) -> Iterator[str]:
+    """Yields a file's text; refuses one without any."""
+    pieces = _decoded(name, blocks)
     if table is not None:
-        text = in_lines(_records(name, text, *table))
-    if not text.strip():
-        what = "holds nothing but white space" if text else "is empty"
-        raise CorpusError(f"The corpus must hold text, but {name} {what}; put the text to learn from into it.")
-    return text
+        pieces = in_lines(_records(name, pieces, *table))
+    held = "is empty"
+    for piece in pieces:
+        if held and piece:
+            held = "" if piece.strip() else "holds nothing but white space"
+        yield piece
+    if held:
+        raise CorpusError(f"The corpus must hold text, but {name} {held}; put the text to learn from into it.")
 
 
-def _decode(name: str, data: bytes) -> str:
-    if data.startswith((b"\xff\xfe\0\0", b"\0\0\xfe\xff")):
+def _decoded(name: str, blocks: Iterable[bytes]) -> Iterator[str]:
+    done, line, decoder = 0, 1, None
+    for block in itertools.chain(blocks, [b""]):
+        if decoder is None:
+            encoding = _encoding(name, block)
+            decoder = codecs.getincrementaldecoder(encoding)()
+        waiting = len(decoder.getstate()[0])
+        zero = block.find(b"\0") if encoding == "utf-8" else -1
+        try:
+            piece = decoder.decode(block, final=not block)
+        except UnicodeDecodeError as error:
+            if zero < 0 or error.start < waiting + zero:
+                line += error.object[: error.start].decode(error.encoding, "ignore").count("\n")
+                raise _damaged(name, line, done + error.start - waiting, error) from None
+        if zero >= 0:
+            line += block.count(b"\n", 0, zero)
+            raise CorpusError(
+                f"The corpus must be UTF-8 text, but {name} is binary: line {line}, "
+                f"byte {done + zero} of the file is 0x00; name a text file."
+            )
+        yield piece if done or encoding != "utf-8" else piece.removeprefix("\ufeff")
+        done, line = done + len(block), line + piece.count("\n")
+
+
+def _encoding(name: str, begin: bytes) -> str:
+    if begin.startswith((b"\xff\xfe\0\0", b"\0\0\xfe\xff")):
         raise CorpusError(
             f"The corpus must be UTF-8 text, but {name} is UTF-32; convert it first (iconv -f UTF-32 -t UTF-8)."
         )
-    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        try:
-            return data.decode("utf-16")
-        except UnicodeDecodeError as error:
-            before = data[: error.start].decode("utf-16", "ignore")
-            raise CorpusError(
-                f"The corpus must be text, but {name} is damaged UTF-16: line {before.count(chr(10)) + 1}, byte {error.start} of "
-                "the file; fetch it again."
-            ) from None
-    zero = data.find(b"\0")
-    try:
-        text = data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        if zero < 0 or error.start < zero:
-            raise CorpusError(
-                f"The corpus must be UTF-8 text, but {name} is not: line {_line(data, error.start)}, "
-                f"byte {error.start} of the file is 0x{data[error.start]:02x}; "
-                "convert it first (such as iconv -f WINDOWS-1252 -t UTF-8), or name a text file."
-            ) from None
-    if zero >= 0:
-        raise CorpusError(
-            f"The corpus must be UTF-8 text, but {name} is binary: line {_line(data, zero)}, "
-            f"byte {zero} of the file is 0x00; name a text file."
+    return "utf-16" if begin.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8"
+
+
+def _damaged(name: str, line: int, place: int, error: UnicodeDecodeError) -> CorpusError:
+    if error.encoding.startswith("utf-16"):
+        return CorpusError(
+            f"The corpus must be text, but {name} is damaged UTF-16: line {line}, byte {place} of the file; fetch it again."
         )
-    return text.removeprefix("\ufeff")
+    return CorpusError(
+        f"The corpus must be UTF-8 text, but {name} is not: line {line}, "
+        f"byte {place} of the file is 0x{error.object[error.start]:02x}; "
+        "convert it first (such as iconv -f WINDOWS-1252 -t UTF-8), or name a text file."
+    )
 
 
-def _line(data: bytes, offset: int) -> int:
-    return data.count(b"\n", 0, offset) + 1
-
-
-def _records(name: str, text: str, kind: str, field: str | None) -> Iterator[str]:
+def _records(name: str, pieces: Iterable[str], kind: str, field: str | None) -> Iterator[str]:
     """Yields the text of each record of a table."""
-    rows = _json_lines(name, text) if kind in ("jsonl", "ndjson") else _rows(name, text, "\t" if kind == "tsv" else ",")
+    lines = _lines(pieces)
+    if kind in ("jsonl", "ndjson"):
+        rows = _json_lines(name, lines)
+    else:
+        rows = _rows(name, lines, "\t" if kind == "tsv" else ",")
     for number, row in rows:
         if field is None:
             field = _only_text(name, row)
@@ -161,11 +212,27 @@ def _records(name: str, text: str, kind: str, field: str | None) -> Iterator[str
                 f"The corpus must have text in the field {field}, but line {number} of {name} has "
                 f"{'none' if field not in row else type(value).__name__}; its fields are {', '.join(row)}."
             )
+        try:
+            value.encode("utf-8")
+        except UnicodeEncodeError as error:  # JSON's escapes can write one.
+            raise CorpusError(
+                f"The corpus must be text, but line {number} of {name} has the lone surrogate U+{ord(value[error.start]):04X}, "
+                "which is no character; take it out."
+            ) from None
         yield value
 
 
-def _json_lines(name: str, text: str) -> Iterator[tuple[int, dict[str, object]]]:
-    for number, line in enumerate(text.split("\n"), 1):
+def _lines(pieces: Iterable[str]) -> Iterator[str]:
+    rest = ""
+    for piece in pieces:
+        *whole, rest = (rest + piece).split("\n")
+        yield from (line + "\n" for line in whole)
+    if rest:
+        yield rest
+
+
+def _json_lines(name: str, lines: Iterable[str]) -> Iterator[tuple[int, dict[str, object]]]:
+    for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         try:
@@ -181,19 +248,24 @@ def _json_lines(name: str, text: str) -> Iterator[tuple[int, dict[str, object]]]
         yield number, row
 
 
-def _rows(name: str, text: str, delimiter: str) -> Iterator[tuple[int, dict[str, object]]]:
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    limit = csv.field_size_limit(max(len(text) + 1, csv.field_size_limit()))  # of the whole process: it is put back
-    try:
-        rows = [(reader.line_num, row) for row in reader if row]
-    except csv.Error as error:
-        raise CorpusError(
-            f"The corpus must be a table, but line {reader.line_num} of {name} is damaged: {error}."
-        ) from None
-    finally:
-        csv.field_size_limit(limit)
-    for number, row in rows[1:]:
-        yield number, dict(zip(rows[0][1], row, strict=False))
+def _rows(name: str, lines: Iterable[str], delimiter: str) -> Iterator[tuple[int, dict[str, object]]]:
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
+    header: list[str] | None = None
+    while True:
+        limit = csv.field_size_limit(_LONGEST_FIELD)  # of the whole process: it is put back
+        try:
+            row = next(reader, None)
+        except csv.Error as error:
+            raise CorpusError(
+                f"The corpus must be a table, but line {reader.line_num} of {name} is damaged: {error}."
+            ) from None
+        finally:
+            csv.field_size_limit(limit)
+        if row is None:
+            return
+        if header is not None and row:
+            yield reader.line_num, dict(zip(header, row, strict=False))
+        header = header or row
 
 
 def _only_text(name: str, row: dict[str, object]) -> str:

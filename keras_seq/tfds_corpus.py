@@ -1,8 +1,10 @@
 """A text of TensorFlow Datasets: `tfds:NAME`, `tfds:NAME/CONFIG`, and with `:FEATURE` one of its texts."""
 
 import difflib
+import functools
 import pathlib
 import socket
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -28,6 +30,22 @@ def load_tfds(source: str, validation: float, test: float) -> Corpus:
         CorpusError: TensorFlow Datasets is not installed, has no such dataset or feature, or cannot download it; or a split
             is empty.
     """
+    name, splits = open_tfds(source)
+    parts = {split: _text(source, split, texts()) for split, texts in splits.items()}
+    train = parts["train"]
+    for split, share in (("test", test), ("validation", validation)):
+        if split not in parts:
+            kept = len(train) - int(len(parts["train"]) * share)
+            train, parts[split] = train[:kept], train[kept:]
+    return Corpus(train=train, validation=parts["validation"], test=parts["test"], name=name)
+
+
+def open_tfds(source: str) -> tuple[str, dict[str, Callable[[], Iterator[str]]]]:
+    """Returns a dataset's name and, for each of the splits `train`, `validation` and `test` that it has, what reads its texts.
+
+    Raises:
+        CorpusError: as of `load_tfds`.
+    """
     name, _, feature = source.removeprefix(TFDS).partition(":")
     builder = _builder(name)
     feature = _feature(builder, name, feature)
@@ -35,15 +53,8 @@ def load_tfds(source: str, validation: float, test: float) -> Corpus:
     splits = builder.info.splits
     if "train" not in splits:
         raise CorpusError(f"The corpus must have a split train, but {TFDS}{name} has {', '.join(splits) or 'none'}.")
-    parts = {
-        split: _text(builder, name, split, feature) for split in ("train", "validation", "test") if split in splits
-    }
-    train = parts["train"]
-    for split, share in (("test", test), ("validation", validation)):
-        if split not in parts:
-            kept = len(train) - int(len(parts["train"]) * share)
-            train, parts[split] = train[:kept], train[kept:]
-    return Corpus(train=train, validation=parts["validation"], test=parts["test"], name=builder.name)
+    found = [split for split in ("train", "validation", "test") if split in splits]
+    return builder.name, {split: functools.partial(_texts, builder, split, feature) for split in found}
 
 
 def _builder(name: str) -> "tfds.core.DatasetBuilder":
@@ -110,10 +121,14 @@ def _prepare(builder: Any, name: str) -> None:
         raise CorpusError(f"{TFDS}{name} cannot be prepared: {type(error).__name__}: {reason}") from error
 
 
-def _text(builder: Any, name: str, split: str, feature: str) -> str:
-    examples = builder.as_dataset(split=split, shuffle_files=False).as_numpy_iterator()
-    texts = [example[feature].decode("utf-8") for example in examples]
-    text = texts[0] if len(texts) == 1 else in_lines(texts)
+def _texts(builder: Any, split: str, feature: str) -> Iterator[str]:
+    for example in builder.as_dataset(split=split, shuffle_files=False).as_numpy_iterator():
+        yield example[feature].decode("utf-8")
+
+
+def _text(source: str, split: str, texts: Iterator[str]) -> str:
+    examples = list(texts)
+    text = examples[0] if len(examples) == 1 else "".join(in_lines(examples))
     if not text.strip():
-        raise CorpusError(f"The corpus must hold text, but the split {split} of {TFDS}{name} has none in {feature}.")
+        raise CorpusError(f"The corpus must hold text, but the split {split} of {source} has none.")
     return text

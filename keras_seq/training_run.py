@@ -197,7 +197,8 @@ def _forget_epochs(log: Path, first: int) -> None:
 
 
 def _sha256(corpus: Corpus) -> str:
-    return hashlib.sha256("\0".join([corpus.train, corpus.validation, corpus.test]).encode()).hexdigest()
+    train = corpus.train if isinstance(corpus.train, str) else corpus.train.sha256
+    return hashlib.sha256("\0".join([train, corpus.validation, corpus.test]).encode()).hexdigest()
 
 
 class _TensorBoard(keras.callbacks.TensorBoard):

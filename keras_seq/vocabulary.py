@@ -21,7 +21,7 @@ import os
 import pathlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -82,7 +82,8 @@ def split_words(text: str) -> list[str]:
     Raises:
         ValueError: The text holds a lone surrogate.
     """
-    _refuse_surrogates(text, "text")
+    if found := _SURROGATE.search(text):
+        raise _surrogate(text, found.start())
     return _WORD_TOKEN.findall(text)
 
 
@@ -145,9 +146,30 @@ class Vocabulary:
         Raises:
             ValueError: An argument is out of range, or the text is empty or holds a lone surrogate.
         """
-        if level not in RESERVED:
-            raise ValueError(f'`level` must be "char" or "word". Received: level={level!r}')
-        reserved = RESERVED[level]
+        if not isinstance(text, str) or not text:
+            raise ValueError(f"`text` must be a string that is not empty. Received: text={text!r}")
+        return cls.from_counts(count_tokens(text, level), level, max_size, min_count, coverage)
+
+    @classmethod
+    def from_counts(
+        cls,
+        counts: Mapping[str, int],
+        level: Level = "char",
+        max_size: int | None = None,
+        min_count: int = 1,
+        coverage: float = 1.0,
+    ) -> "Vocabulary":
+        """Chooses the tokens of a text by how often each occurs, as `count_tokens` tells; the rest is as of `from_text`.
+
+        Example:
+            >>> counts = count_tokens("a a b", "word") + count_tokens("a c", "word")
+            >>> Vocabulary.from_counts(counts, "word", max_size=6).tokens[4:]
+            ('a', ' a')
+
+        Raises:
+            ValueError: An argument is out of range.
+        """
+        reserved = RESERVED[_require_level(level)]
         if max_size is not None and (not _is_integer(max_size) or max_size <= len(reserved)):
             raise ValueError(
                 f"`max_size` must be None or an integer above the {len(reserved)} reserved tokens. "
@@ -157,22 +179,25 @@ class Vocabulary:
             raise ValueError(f"`min_count` must be a positive integer. Received: min_count={min_count!r}")
         if isinstance(coverage, bool) or not isinstance(coverage, int | float) or not 0 < coverage <= 1:
             raise ValueError(f"`coverage` must be above 0 and at most 1. Received: coverage={coverage!r}")
-        if level == "char" and coverage != 1:
-            raise ValueError(
-                f"`coverage` must be 1 at the character level, which has no <unk>. Received: coverage={coverage!r}"
-            )
-        if not isinstance(text, str) or not text:
-            raise ValueError(f"`text` must be a string that is not empty. Received: text={text!r}")
-        _refuse_surrogates(text, "text")
         if level == "char":
-            return cls(reserved + _characters(text, max_size, min_count))
-        counts = collections.Counter(split_words(text))
+            for name, value in (("min_count", min_count), ("coverage", coverage)):
+                if value != 1:
+                    raise ValueError(
+                        f"`{name}` must be 1 at the character level, which has no <unk>. Received: {name}={value!r}"
+                    )
+            size = len(reserved) + len(counts)
+            if max_size is not None and size > max_size:
+                raise ValueError(
+                    f"`max_size` must be at least {size} for the characters of this text, since the character level has no "
+                    f"<unk>. Received: max_size={max_size!r}"
+                )
+            return cls((*reserved, *sorted(counts)))
         kept = sorted((token for token in counts if counts[token] >= min_count), key=lambda t: (-counts[t], t))
         if coverage < 1:
             covered = itertools.accumulate(counts[token] for token in kept)
-            enough = coverage * counts.total()
+            enough = coverage * sum(counts.values())
             kept = kept[: 1 + sum(1 for _ in itertools.takewhile(lambda count: count < enough, covered))]
-        return cls(reserved + tuple(kept if max_size is None else kept[: max_size - len(reserved)]))
+        return cls((*reserved, *(kept if max_size is None else kept[: max_size - len(reserved)])))
 
     @property
     def tokens(self) -> tuple[str, ...]:
@@ -247,26 +272,36 @@ class Vocabulary:
         """
         if not isinstance(text, str):
             raise ValueError(f"`text` must be a string. Received: text={text!r}")
-        _refuse_surrogates(text, "text")
+        return self._encode(text, self.ids if self._level == "word" else self._character_ids)
+
+    def encode_lines(self, text: str) -> npt.NDArray[np.int32]:
+        r"""Turns each line that is not empty into its ids and `<eos>`, line after line.
+
+        Lines are as a text file has them, ended by `\n` or `\r\n`; Python's `splitlines` knows a dozen other ends.
+
+        >>> Vocabulary.from_text("ab").encode_lines("a\n\nab\n")
+        array([3, 2, 3, 4, 2], dtype=int32)
+
+        Raises:
+            ValueError: As of `encode`.
+        """
+        lines = (line.removesuffix("\r") for line in text.split("\n"))
+        return self._encode("".join([line + "\n" for line in lines if line]), self._line_ids)
+
+    def _encode(self, text: str, known: Any) -> npt.NDArray[np.int32]:
+        """Turns a text into ids, by the id of each token, or at the character level of each code point."""
         if self._level == "word":
-            ids = self.ids
-            return np.fromiter((ids.get(token, 1) for token in _WORD_TOKEN.findall(text)), dtype=np.int32)
-        code_points = np.frombuffer(text.encode("utf-32-le"), dtype="<u4")
-        known, ids_of_known = self._character_ids
-        if not known.size:
-            found = np.zeros(code_points.shape, dtype=bool)
-            places = np.zeros(code_points.shape, dtype=np.intp)
-        else:
-            places = np.minimum(np.searchsorted(known, code_points), known.size - 1)
-            found = known[places] == code_points
-        if not found.all():
-            missing = list(dict.fromkeys(map(chr, code_points[~found].tolist())))
+            return np.fromiter((known.get(token, 1) for token in split_words(text)), dtype=np.int32)
+        code_points = _code_points(text)
+        found = known[np.minimum(code_points, known.size - 1)]
+        if (found < 0).any():
+            missing = list(dict.fromkeys(map(chr, code_points[found < 0].tolist())))
             more = f" and {len(missing) - 10} more" if len(missing) > 10 else ""
             raise ValueError(
-                f"`text` must hold only characters of the vocabulary, which has {len(known)} of them. "
+                f"`text` must hold only characters of the vocabulary, which has {len(self) - self.reserved} of them. "
                 f"Received: {', '.join(map(_name, missing[:10]))}{more}"
             )
-        return ids_of_known[places]
+        return found
 
     def decode(self, ids: Iterable[int] | npt.NDArray[np.integer]) -> str:
         """Turns ids back into text, token after token.
@@ -362,11 +397,50 @@ class Vocabulary:
         return {token: i for i, token in enumerate(self._tokens)}
 
     @functools.cached_property
-    def _character_ids(self) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.int32]]:
-        """The code points in order, `(characters,)`, and the id of each, `(characters,)`."""
-        code_points = np.array([ord(token) for token in self._tokens[self.reserved :]], dtype=np.uint32)
-        order = np.argsort(code_points)
-        return code_points[order], (order + self.reserved).astype(np.int32)
+    def _character_ids(self) -> npt.NDArray[np.int32]:
+        """The id of each code point up to one above the largest known, `(code points,)`; -1 for those that are not known."""
+        code_points = [ord(token) for token in self._tokens[self.reserved :]]
+        ids = np.full(max(code_points, default=-1) + 2, -1, np.int32)
+        ids[code_points] = range(self.reserved, len(self))
+        return ids
+
+    @functools.cached_property
+    def _line_ids(self) -> Any:
+        """What `encode` looks up, with `<eos>` for the line feed, which is a token of its own in every text."""
+        if self._level == "word":
+            return {**self.ids, "\n": self.eos_id}
+        known = self._character_ids
+        ids = np.append(known, np.full(max(0, ord("\n") + 2 - known.size), -1, np.int32))
+        ids[ord("\n")] = self.eos_id
+        return ids
+
+
+def count_tokens(text: str, level: Level) -> collections.Counter[str]:
+    """Returns how often each token occurs in a text.
+
+    >>> count_tokens("a b a", "char") == {"a": 2, " ": 2, "b": 1}
+    True
+
+    Raises:
+        ValueError: `level` is none, or the text holds a lone surrogate.
+    """
+    if _require_level(level) == "word":
+        return collections.Counter(split_words(text))
+    counts = np.bincount(_code_points(text))
+    return collections.Counter({chr(code_point): int(counts[code_point]) for code_point in np.flatnonzero(counts)})
+
+
+def _require_level(level: Level) -> Level:
+    if level not in RESERVED:
+        raise ValueError(f'`level` must be "char" or "word". Received: level={level!r}')
+    return level
+
+
+def _code_points(text: str) -> npt.NDArray[np.uint32]:
+    try:
+        return np.frombuffer(text.encode("utf-32-le"), dtype="<u4")
+    except UnicodeEncodeError as error:
+        raise _surrogate(text, error.start) from None
 
 
 def _level(tokens: Sequence[str]) -> Level:
@@ -397,28 +471,11 @@ def _fault(tokens: tuple[str, ...]) -> tuple[int, str] | None:
     return None
 
 
-def _characters(text: str, max_size: int | None, min_count: int) -> tuple[str, ...]:
-    if min_count != 1:
-        raise ValueError(
-            f"`min_count` must be 1 at the character level, which has no <unk>. Received: min_count={min_count!r}"
-        )
-    characters = tuple(sorted(set(text)))
-    size = len(RESERVED["char"]) + len(characters)
-    if max_size is not None and size > max_size:
-        raise ValueError(
-            f"`max_size` must be at least {size} for the characters of this text, since the character level has no "
-            f"<unk>. Received: max_size={max_size!r}"
-        )
-    return characters
-
-
-def _refuse_surrogates(text: str, argument: str) -> None:
-    found = _SURROGATE.search(text)
-    if found:
-        raise ValueError(
-            f"`{argument}` must hold no lone surrogate, which is no character and has no UTF-8. "
-            f"Received: U+{ord(found.group()):04X} at index {found.start()}"
-        )
+def _surrogate(text: str, place: int) -> ValueError:
+    return ValueError(
+        "`text` must hold no lone surrogate, which is no character and has no UTF-8. "
+        f"Received: U+{ord(text[place]):04X} at index {place}"
+    )
 
 
 def _is_integer(value: object) -> bool:

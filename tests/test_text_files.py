@@ -2,8 +2,6 @@ import csv
 import gzip
 import io
 import json
-import os
-import pathlib
 import subprocess
 import sys
 
@@ -21,8 +19,12 @@ def write(folder, name, data):
     return path
 
 
+def whole(source):
+    return [(name, "".join(pieces)) for name, pieces in read_texts(source)]
+
+
 def only(source):
-    ((_, text),) = read_texts(source)
+    ((_, text),) = whole(source)
     return text
 
 
@@ -37,7 +39,7 @@ def test_every_text_comes_back(text, encoding, packed, tmp_path_factory):
     path = write(
         tmp_path_factory.mktemp("text"), "a.txt.gz" if packed else "a.txt", gzip.compress(data) if packed else data
     )
-    assert list(read_texts(path)) == [("a", text.removeprefix("\ufeff"))]
+    assert whole(path) == [("a", text.removeprefix("\ufeff"))]
 
 
 @given(records=st.lists(TEXT, min_size=1), kind=st.sampled_from(["csv", "tsv", "jsonl"]))
@@ -72,13 +74,13 @@ def test_a_folder_and_a_pattern_are_their_files_in_order(tmp_path):
     assert only(odd) == "a file of that name"
     (tmp_path / "empty").mkdir()
     with pytest.raises(CorpusError, match="is a folder without any"):
-        list(read_texts(tmp_path / "empty"))
+        whole(tmp_path / "empty")
     with pytest.raises(CorpusError, match=r"none is named like .*\*\.md"):
-        list(read_texts(f"{tmp_path}/*.md"))
+        whole(f"{tmp_path}/*.md")
 
 
 def test_standard_input_is_read():
-    code = "from keras_seq.text_files import read_texts; print(list(read_texts('-')))"
+    code = "from keras_seq.text_files import read_texts; print([(n, ''.join(p)) for n, p in read_texts('-')])"
     done = subprocess.run([sys.executable, "-c", code], input=b"to be\n", capture_output=True, check=True)
     assert done.stdout.decode() == "[('stdin', 'to be\\n')]\n"
 
@@ -103,7 +105,7 @@ def test_standard_input_is_read():
 def test_a_file_that_is_not_text_is_refused(tmp_path, data, message):
     path = write(tmp_path, "bad.txt", data)
     with pytest.raises(CorpusError, match=message) as caught:
-        list(read_texts(path))
+        whole(path)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -116,6 +118,7 @@ def test_a_file_that_is_not_text_is_refused(tmp_path, data, message):
         ("a.jsonl", ":b", '{"a": "x"}', "field b, but line 1 of .* has none; its fields are a"),
         ("a.jsonl", ":a", '{"a": 3}', "field a, but line 1 of .* has int"),
         ("a.jsonl", "", '{"a": "x", "b": "y"}', r"one field of .*a\.jsonl:a; it has a, b"),
+        ("a.jsonl", "", '{"a": "x \\ud83d"}', r"line 1 of .* has the lone surrogate U\+D83D"),
         ("a.csv", "", "a,b\nx,y\n", r"one field of .*a\.csv:a; it has a, b"),
         ("a.csv", ":b", "a,b\nx,y\nz\n", "field b, but line 3 of .* has none"),
         ("a.csv", ":a", 'a,b\n"x,y\n', "is damaged: unexpected end of data"),
@@ -125,27 +128,39 @@ def test_a_file_that_is_not_text_is_refused(tmp_path, data, message):
 def test_a_table_that_cannot_be_read_is_refused(tmp_path, name, field, data, message):
     path = write(tmp_path, name, data)
     with pytest.raises(CorpusError, match=message) as caught:
-        list(read_texts(f"{path}{field}"))
+        whole(f"{path}{field}")
     assert "\n" not in str(caught.value)
 
 
 def test_what_is_not_there_or_cannot_be_read(tmp_path):
     with pytest.raises(CorpusError, match=r"must be a text file, but .*absent.txt does not exist; check the path"):
-        list(read_texts(tmp_path / "absent.txt"))
+        whole(tmp_path / "absent.txt")
     with pytest.raises(CorpusError, match="cannot be: Not a directory"):
-        list(read_texts(write(tmp_path, "file.txt", "text") / "below.txt"))
+        whole(write(tmp_path, "file.txt", "text") / "below.txt")
 
 
-def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path, monkeypatch):
-    path, read = write(tmp_path, "growing.txt", "to be"), pathlib.Path.read_bytes
-
-    def while_it_grows(self):
-        data = read(self)
-        with self.open("ab") as file:
-            file.write(b", or not")
-        return data
-
-    monkeypatch.setattr(pathlib.Path, "read_bytes", while_it_grows)
+def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path):
+    path = write(tmp_path, "growing.txt", "to be")
+    ((_, pieces),) = read_texts(path)
+    assert next(pieces) == "to be"
+    with path.open("ab") as file:
+        file.write(b", or not")
     with pytest.raises(CorpusError, match=r"growing\.txt changed while it was read"):
-        list(read_texts(path))
-    assert os.path.getsize(path) > 5
+        list(pieces)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_long_files_come_in_pieces_and_their_wrong_bytes_have_their_place(tmp_path, encoding):
+    text = "to bé, or not\n" * 300_000
+    data = text.encode(encoding)
+    ((_, pieces),) = read_texts(write(tmp_path, "long.txt", data))
+    pieces = list(pieces)
+    assert len(pieces) > 3
+    assert max(map(len, pieces)) <= 2**20
+    assert "".join(pieces) == text
+    wrong = b"\xff\n" if encoding == "utf-8" else b"\x00\xd8\n\0"
+    with pytest.raises(CorpusError, match=rf"line 300001, byte {len(data)} of the file"):
+        whole(write(tmp_path, "wrong.txt", data + wrong + data))
+    if encoding == "utf-8":
+        with pytest.raises(CorpusError, match=rf"is binary: line 300001, byte {len(data)} of the file"):
+            whole(write(tmp_path, "binary.txt", data + b"\0" + data))
