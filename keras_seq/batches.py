@@ -232,7 +232,8 @@ def _of(text: EncodedText, vocabulary: Vocabulary, *, by_line: bool) -> EncodedT
         raise ValueError("`vocabulary` must be that of the encoded text, its attribute `vocabulary`. Received: another")
     if text.by_line != by_line:
         raise ValueError(
-            f"the encoded text must be read by {'line' if by_line else 'streams'}. Received: one encoded with by_line={text.by_line}"
+            f"the encoded text must be {'lines' if by_line else 'one stream'}, to be read as such. "
+            f"Received: one encoded with by_line={text.by_line}"
         )
     return text
 

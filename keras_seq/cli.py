@@ -287,6 +287,16 @@ def build_parser(parser_class: type[argparse.ArgumentParser] = argparse.Argument
     )
     serve.add_argument("--rounds", type=int, default=5, help="turns of each batch size (default: 5)")
     serve.set_defaults(command=_benchmark_serve)
+    corpus = subjects.add_parser(
+        "corpus",
+        help="encode a text on disk, and train on it from there: throughput, memory, and how long a step waits",
+        allow_abbrev=False,
+    )
+    corpus.add_argument("--corpus", action="append", help="text file (default: sentences of the built-in grammar)")
+    corpus.add_argument("--megabytes", type=int, default=100, help="of these sentences (default: 100)")
+    corpus.add_argument("--steps", type=int, default=100, help="of training, of each kind (default: 100)")
+    corpus.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    corpus.set_defaults(command=_benchmark_corpus)
     identity = subjects.add_parser(
         "identity", help="whether one seed gives one text in Keras, the SavedModel and LiteRT", allow_abbrev=False
     )
@@ -688,6 +698,13 @@ def _benchmark_sample(arguments: argparse.Namespace) -> None:
 
     rows = sampling_cost.benchmark_sample(arguments.quantization, arguments.rounds)
     _print_rows(rows, sampling_cost.table, arguments.json)
+
+
+def _benchmark_corpus(arguments: argparse.Namespace) -> None:
+    from keras_seq import corpus_cost
+
+    rows = corpus_cost.benchmark_corpus(arguments.corpus, arguments.megabytes, arguments.steps)
+    _print_rows(rows, corpus_cost.table, arguments.json)
 
 
 def _benchmark_serve(arguments: argparse.Namespace) -> None:

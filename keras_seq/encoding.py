@@ -215,6 +215,8 @@ def _begin(source: _Source, directory: Path, settings: dict[str, Any], pool: "_P
             while kept - len(last[0]) > 2 * LONGEST_HELD_OUT:
                 kept -= len(last.popleft())
             bar.update(len(text))
+    if not any(token.strip() for token in counts):
+        raise CorpusError(f"The corpus must hold text, but {name_of(names)} holds nothing but white space.")
     end, parts, whole = "".join(last), dict(source.parts), characters
     for part, share in zip(("test", "validation"), reversed(settings["shares"]), strict=True):
         if part not in parts:

@@ -157,3 +157,14 @@ def test_the_first_pass_is_that_of_once(vocabulary):
     for made in (Streams(TEXT, vocabulary, 2, 5, seed=3), Lines(LINES, vocabulary, 2, seed=5)):
         for one, other in zip(batches(made.once()), batches(made.from_batch(0).take(len(made))), strict=True):
             np.testing.assert_array_equal(one[1], other[1])
+
+
+def test_a_batch_of_long_lines_has_fewer_of_them():
+    text = "\n".join("x" * length for length in [3, 900, 300, 5, 1000, 4, 300, 2000])
+    vocabulary = ks.Vocabulary.from_text(text)
+    shapes = sorted(tuple(targets.shape) for _, targets, _ in ks.lines(text, vocabulary, batch_size=4))
+    assert shapes == [(1, 901), (1, 1001), (1, 2001), (2, 301), (3, 6)]  # 4 x 256 tokens at most, or one line
+    with pytest.raises(
+        ValueError, match=r"at most 65,536 tokens, but one of 65,537 came, number 2 of those that are not"
+    ):
+        ks.lines("x\n" + "x" * 65536, vocabulary, batch_size=4)

@@ -33,6 +33,20 @@ def test_parts_concatenate_to_the_text(tmp_path_factory, text, data):
     assert len(corpus.test) <= len(text) * test < len(corpus.test) + 1
 
 
+@given(st.text("ab\n\r", min_size=1), st.data())
+def test_by_line_no_line_is_cut(tmp_path_factory, text, data):
+    text = "x" + text
+    validation = data.draw(st.floats(0, 0.99))
+    test = data.draw(st.floats(0, 0.999 - validation))
+    corpus = load_corpus(write(tmp_path_factory.getbasetemp(), "any.txt", text), validation, test, by_line=True)
+    parts = [corpus.train, corpus.validation, corpus.test]
+    assert "".join(parts) == text
+    lines = [line for part in parts for line in part.split("\n") if line]
+    assert lines == [line for line in text.split("\n") if line]
+    assert len(corpus.test) <= len(text) * test
+    assert corpus.by_line
+
+
 def test_byte_order_mark_goes_and_line_ends_stay(tmp_path):
     path = write(tmp_path, "windows.txt", b"\xef\xbb\xbfone\r\ntwo\rthree\n")
     assert load_corpus(str(path), 0, 0).train == "one\r\ntwo\rthree\n"

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from keras_seq.corpora import load_corpus
+from keras_seq.encoding import encode_corpus
 from keras_seq.text_files import CorpusError
 
 tfds = pytest.importorskip("tensorflow_datasets", reason="needs pip install tensorflow-datasets")
@@ -53,13 +54,24 @@ class KerasSeqLetters(tfds.core.GeneratorBasedBuilder):
             yield number, {"title": " ", "body": f"{letter}{number:02}"}
 
 
+def test_a_dataset_is_encoded_on_disk(data_dir, tmp_path):
+    corpus = encode_corpus("tfds:keras_seq_letters:body", tmp_path / "letters", validation=0.1, processes=1)
+    read = corpus.train.vocabulary.decode(corpus.train[0 : len(corpus.train)])
+    assert sorted(corpus.test.split()) == ["b00", "b01", "b02"]
+    assert len(corpus.validation) == 16
+    assert sorted((read + corpus.validation).split()) == [f"a{number:02}" for number in range(40)]
+    assert corpus.name == "keras_seq_letters"
+    with pytest.raises(CorpusError, match="keras_seq_letters holds nothing but white space"):
+        encode_corpus("tfds:keras_seq_letters:title", tmp_path / "titles", processes=1)
+
+
 def test_a_split_that_is_missing_is_cut_off_the_training_part(data_dir):
     corpus = load_corpus("tfds:keras_seq_letters:body", validation=0.1, test=0.5)
     assert sorted(corpus.test.split()) == ["b00", "b01", "b02"]  # its own
     whole = corpus.train + corpus.validation
     assert sorted(whole.split()) == [f"a{number:02}" for number in range(40)]
     assert len(corpus.validation) == 16
-    with pytest.raises(CorpusError, match="the split train of tfds:keras_seq_letters has none in title"):
+    with pytest.raises(CorpusError, match="the split train of tfds:keras_seq_letters:title has none"):
         load_corpus("tfds:keras_seq_letters:title")
 
 

@@ -1,3 +1,4 @@
+import collections
 import dataclasses
 import hashlib
 import json
@@ -7,13 +8,14 @@ import re
 import shutil
 import string
 import subprocess
+import sys
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keras_seq.vocabulary import WORD_PATTERN, Vocabulary, VocabularyError, split_words
+from keras_seq.vocabulary import WORD_PATTERN, Vocabulary, VocabularyError, count_tokens, split_words
 
 ANY_TEXT = st.text(st.characters(exclude_categories=["Cs"]))  # all of Unicode but lone surrogates
 # Characters that meet the pattern's borders far more often than a uniform draw would.
@@ -350,3 +352,31 @@ def test_save_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
 def test_missing_file():
     with pytest.raises(FileNotFoundError):
         Vocabulary.load("/nonexistent/vocab.txt")
+
+
+@pytest.mark.parametrize("level", ["char", "word"])
+def test_every_code_point_but_surrogates_comes_back(level):
+    text = "".join(chr(code) for code in range(sys.maxunicode + 1) if not 0xD800 <= code < 0xE000)
+    vocabulary = Vocabulary.from_text(text, level=level)
+    assert vocabulary.decode(vocabulary.encode(text)) == text
+    assert Vocabulary.from_bytes(vocabulary.to_bytes()) == vocabulary
+    assert len(vocabulary) == len(text) + 3 or level == "word"
+
+
+@given(st.lists(st.text("ab .\r\u2028é", max_size=5)), st.sampled_from(["char", "word"]))
+def test_lines_are_each_encoded_and_ended(lines, level):
+    text = "\n".join(lines)
+    if not text:
+        return
+    vocabulary = Vocabulary.from_text(text, level=level, max_size=8 if level == "word" else None)
+    kept = [line for line in (line.removesuffix("\r") for line in lines) if line]
+    expected = [token for line in kept for token in [*vocabulary.encode(line).tolist(), vocabulary.eos_id]]
+    assert vocabulary.encode_lines(text).tolist() == expected
+
+
+@given(st.lists(st.text("ab c", max_size=9), min_size=1))
+def test_counts_of_parts_add_up_to_those_of_the_text(parts):
+    text = "x" + "\n".join(parts)
+    for level in ("char", "word"):
+        counts = sum((count_tokens(part, level) for part in text.splitlines(keepends=True)), collections.Counter())
+        assert Vocabulary.from_counts(counts, level) == Vocabulary.from_text(text, level=level)
