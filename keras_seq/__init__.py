@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from keras_seq.gru import GRU, ChronoInitializer, GRUCell
     from keras_seq.models import language_model
     from keras_seq.runs import load_run
+    from keras_seq.sampled_softmax import SampledSoftmax
     from keras_seq.stateful import stateful_copy
     from keras_seq.stepping import step_model
     from keras_seq.text import generate, sample, score
@@ -46,6 +47,7 @@ _MODULE_OF = {
     "KeepBest": "keras_seq.training",
     "NatsPerToken": "keras_seq.training",
     "RollBack": "keras_seq.training",
+    "SampledSoftmax": "keras_seq.sampled_softmax",
     "SmoothedCrossentropy": "keras_seq.training",
     "StopWhenNotFinite": "keras_seq.training",
     "Vocabulary": "keras_seq.vocabulary",
@@ -81,6 +83,7 @@ __all__ = [  # noqa: RUF022 (the order of the road, from text to sample)
     "stateful_copy",
     "NatsPerToken",
     "SmoothedCrossentropy",
+    "SampledSoftmax",
     "CarriedState",
     "CosineSchedule",
     "GradientNorms",

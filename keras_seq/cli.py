@@ -145,6 +145,13 @@ def build_parser(parser_class: type[argparse.ArgumentParser] = argparse.Argument
         "--tie_embeddings", action="store_true", help="embeddings are the kernel of the logits too (Press & Wolf 2017)"
     )
     train.add_argument(
+        "--sampled_softmax",
+        type=int,
+        default=0,
+        metavar="TOKENS",
+        help="train over so many tokens drawn for each batch, such as 1024, in place of all (with --tie_embeddings)",
+    )
+    train.add_argument(
         "--on_divergence",
         choices=("stop", "rollback"),
         default="stop",

@@ -22,6 +22,7 @@ from keras_seq.gradients import GRADIENT_NORM, GradientNorms, threshold_range
 from keras_seq.models import language_model
 from keras_seq.plots import plot_history
 from keras_seq.runs import CHECKPOINT, HISTORY, MODEL, STEPS, Run, create_run, load_run
+from keras_seq.sampled_softmax import SampledSoftmax
 from keras_seq.stateful import stateful_copy
 from keras_seq.training import (
     CarriedState,
@@ -50,6 +51,7 @@ DEFAULTS: dict[str, Any] = {
     "ema_momentum": None,
     "label_smoothing": 0.0,
     "tie_embeddings": False,
+    "sampled_softmax": 0,
     "on_divergence": "stop",
     "tensorboard": False,
 }
@@ -91,6 +93,10 @@ def train(
         batches = Streams(corpus.train, vocabulary, batch_size, length, settings["seed"])
         validation = _validation_streams(corpus.validation, vocabulary, batch_size, length)
         trained = stateful_copy(model, batch_size)
+    if settings["sampled_softmax"]:
+        if settings["label_smoothing"]:
+            raise ValueError("--sampled_softmax and --label_smoothing cannot be set together: leave one of them out")
+        trained = SampledSoftmax(trained, settings["sampled_softmax"], settings["seed"])
     steps = math.ceil(len(batches) / math.ceil(len(batches) / LONGEST_EPOCH))
     epochs = None if settings["epochs"] is None else math.ceil(settings["epochs"] * len(batches) / steps)
     schedule = CosineSchedule(epochs=epochs, minutes=settings["minutes"], warmup=settings["warmup"])
