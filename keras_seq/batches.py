@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 LONG_LINE = 256  # tokens; of longer lines a batch has fewer, so that it has never more than so many in the mean
-LONGEST_LINE = 2**16  # tokens
+LONGEST_LINE = 2**16 - 1  # tokens
 
 
 def streams(text: str | EncodedText, vocabulary: Vocabulary, batch_size: int, length: int) -> "tf.data.Dataset":
@@ -63,7 +63,7 @@ def lines(text: str | EncodedText, vocabulary: Vocabulary, batch_size: int, seed
         real tokens.
 
     Raises:
-        ValueError: the text has no lines, or a line of more than 65,536 tokens.
+        ValueError: the text has no lines, or a line of more than 65,535 tokens.
 
     Example:
         >>> vocabulary = Vocabulary.from_text("ab\nabc")
@@ -184,7 +184,9 @@ class Lines(_Batches):
                 f"a line must have at most {LONGEST_LINE:,} tokens, but one of {lengths[longest]:,} came, number {longest + 1:,} of "
                 "those that are not empty; cut it, or read the text as a stream, not by line"
             )
-        self._by_length = np.argsort(lengths, kind="stable")
+        # A corpus can have a hundred million lines: every byte of these arrays counts.
+        lengths = lengths.astype(np.uint16)
+        self._by_length = np.argsort(lengths, kind="stable").astype(np.min_scalar_type(len(lengths)))
         self._begins = _begins_of_batches(lengths[self._by_length], batch_size)
         self._vocabulary, self._seed = vocabulary, seed
         self._passes = itertools.count()
@@ -214,7 +216,7 @@ class Lines(_Batches):
         place = self._order(passed)[index]
         end = self._begins[place + 1] if place + 1 < len(self) else None
         ends = self._ends[lines := self._by_length[self._begins[place] : end]]
-        begins = np.where(lines > 0, self._ends[lines - 1], 0)
+        begins = np.where(lines > 0, self._ends[np.maximum(lines, 1) - 1], 0)
         rows = [self._ids[begin:end] for begin, end in zip(begins, ends, strict=True)]
         return padded(rows, self._vocabulary)
 
@@ -245,7 +247,7 @@ def _begins_of_batches(lengths: np.ndarray, batch_size: int) -> np.ndarray:
     while begin < len(lengths):
         begins.append(begin)
         rows = min(batch_size, len(lengths) - begin)
-        while rows > 1 and rows * lengths[begin + rows - 1] > batch_size * LONG_LINE:
+        while rows > 1 and rows * int(lengths[begin + rows - 1]) > batch_size * LONG_LINE:
             rows -= 1
         begin += rows
     return np.array(begins)

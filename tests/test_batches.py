@@ -165,6 +165,6 @@ def test_a_batch_of_long_lines_has_fewer_of_them():
     shapes = sorted(tuple(targets.shape) for _, targets, _ in ks.lines(text, vocabulary, batch_size=4))
     assert shapes == [(1, 901), (1, 1001), (1, 2001), (2, 301), (3, 6)]  # 4 x 256 tokens at most, or one line
     with pytest.raises(
-        ValueError, match=r"at most 65,536 tokens, but one of 65,537 came, number 2 of those that are not"
+        ValueError, match=r"at most 65,535 tokens, but one of 65,536 came, number 2 of those that are not"
     ):
-        ks.lines("x\n" + "x" * 65536, vocabulary, batch_size=4)
+        ks.lines("x\n" + "x" * 65535, vocabulary, batch_size=4)
