@@ -291,7 +291,7 @@ class Vocabulary:
     def _encode(self, text: str, known: Any) -> npt.NDArray[np.int32]:
         """Turns a text into ids, by the id of each token, or at the character level of each code point."""
         if self._level == "word":
-            return np.fromiter((known.get(token, 1) for token in split_words(text)), dtype=np.int32)
+            return np.fromiter(map(known.get, split_words(text), itertools.repeat(1)), dtype=np.int32)
         code_points = _code_points(text)
         found = known[np.minimum(code_points, known.size - 1)]
         if (found < 0).any():
