@@ -341,7 +341,7 @@ def _demo(arguments: argparse.Namespace) -> None:
 
 
 def _train(arguments: argparse.Namespace) -> None:
-    from keras_seq.corpora import load_corpus
+    from keras_seq.corpora import corpus_of, load_corpus
     from keras_seq.runs import load_settings, refuse_existing
 
     if arguments.resume:
@@ -352,9 +352,15 @@ def _train(arguments: argparse.Namespace) -> None:
             raise ValueError(f"--resume goes on with the run's own settings: leave out --{', --'.join(ignored)}")
         directory = Path(arguments.run)
         vocabulary, config = load_settings(directory)
-        corpus = load_corpus(config["corpus"], by_line=config["by_line"])
+        corpus = corpus_of(config)
         _run_training(directory, corpus, vocabulary, config, resume=True)
         return
+    samples = arguments.sampled_softmax
+    if samples and (samples < 0 or not arguments.tie_embeddings or arguments.label_smoothing):
+        raise ValueError(
+            "--sampled_softmax must be a number of tokens above 0, with --tie_embeddings and without --label_smoothing. "
+            f"Received: {samples}"
+        )
     source = _corpus_source(arguments.corpus or ["agreement"])
     corpus = load_corpus(source, by_line=arguments.by_line)
     directory = Path(arguments.run or f"runs/{corpus.name}")
@@ -437,18 +443,23 @@ def _about(corpus: "Corpus", vocabulary: "Vocabulary") -> str:
 def _encode(arguments: argparse.Namespace) -> None:
     from keras_seq.encoding import encode_corpus
 
-    source = _corpus_source(arguments.corpus)
-    corpus = encode_corpus(
-        source,
-        arguments.output,
-        level=arguments.level,
-        max_size=arguments.max_size,
-        coverage=arguments.coverage,
-        by_line=arguments.by_line,
-    )
+    try:
+        corpus = encode_corpus(
+            _corpus_source(arguments.corpus),
+            arguments.output,
+            level=arguments.level,
+            max_size=arguments.max_size,
+            coverage=arguments.coverage,
+            by_line=arguments.by_line,
+        )
+    except KeyboardInterrupt:
+        print("\ngive the same command again to go on", file=sys.stderr)
+        raise
     assert not isinstance(corpus.train, str)
-    print(_about(corpus, corpus.train.vocabulary))
-    print(f"\nNext:\n  keras-seq train --corpus={shlex.quote(arguments.output)}")
+    vocabulary = corpus.train.vocabulary
+    print(_about(corpus, vocabulary))
+    options = " --tie_embeddings --embedding_dim=256 --sampled_softmax=1024" if len(vocabulary) >= 10_000 else ""
+    print(f"\nNext:\n  keras-seq train --corpus={shlex.quote(arguments.output)}{options}")
 
 
 def _corpus_source(names: list[str]) -> str | list[str]:
@@ -476,6 +487,7 @@ def _sample(arguments: argparse.Namespace) -> None:
         *("stop", "num_samples", "num_beams", "length_penalty"),
     )
     given = {name: value for name in names if (value := getattr(arguments, name)) is not None}
+    known = _lines_of(arguments.corpus) if arguments.corpus else None
     options: Any = {"max_tokens": arguments.max_tokens, "seed": arguments.seed, **given}
     if arguments.model:
         from keras_seq_export.runtime import LiteRTSampler
@@ -505,22 +517,26 @@ def _sample(arguments: argparse.Namespace) -> None:
     for _ in range(row + 1, arguments.num_samples or 1):
         print("\n\n" + arguments.prompt, end="")
     print()
-    if arguments.corpus:
-        print(f"keras-seq: {_copies([arguments.prompt + text for text in texts], arguments.corpus)}", file=sys.stderr)
+    if known is not None:
+        print(f"keras-seq: {_copies([arguments.prompt + text for text in texts], *known)}", file=sys.stderr)
 
 
-def _copies(texts: list[str], names: list[str]) -> str:
-    """Tells how many texts are lines of a corpus, of that which a model learns from above all."""
+def _lines_of(names: list[str]) -> tuple[str, set[str]]:
+    """Returns the name of a corpus and its lines."""
     from keras_seq.corpora import load_corpus
 
     corpus = load_corpus(_corpus_source(names), validation=0, test=0)
-    lines = set(corpus.text("train").splitlines())
+    return corpus.name, set(corpus.text("train").splitlines())
+
+
+def _copies(texts: list[str], name: str, lines: set[str]) -> str:
+    """Tells how many texts are lines of a corpus, of that which a model learns from above all."""
     copies = sum(text.strip("\n") in lines for text in texts)
-    return f"{copies} of {len(texts)} texts are lines of {corpus.name}; {1 - copies / len(texts):.0%} are new"
+    return f"{copies} of {len(texts)} texts are lines of {name}; {1 - copies / len(texts):.0%} are new"
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:
-    from keras_seq.corpora import load_corpus
+    from keras_seq.corpora import corpus_of, load_corpus
 
     if arguments.model:
         from keras_seq_export.runtime import LiteRTSampler
@@ -534,8 +550,8 @@ def _evaluate(arguments: argparse.Namespace) -> None:
 
         run = load_run(Path(arguments.run))
         by_line = run.config["by_line"]
-    corpus = load_corpus(
-        _corpus_source(arguments.corpus) if arguments.corpus else run.config["corpus"], by_line=by_line
+    corpus = (
+        load_corpus(_corpus_source(arguments.corpus), by_line=by_line) if arguments.corpus else corpus_of(run.config)
     )
     text = corpus.validation + corpus.test if arguments.split == "held_out" else corpus.text(arguments.split)
     if arguments.model:
@@ -640,11 +656,11 @@ def _export(arguments: argparse.Namespace) -> None:
 
 def _held_out(config: dict[str, Any], names: list[str] | None) -> tuple[str | None, dict[str, str]]:
     """Returns the text to measure an export on, and where it is from; None where the run's own is no longer there."""
-    from keras_seq.corpora import load_corpus
+    from keras_seq.corpora import corpus_of
 
     source = _corpus_source(names) if names else config["corpus"]
     try:
-        corpus = load_corpus(source, by_line=config["by_line"])
+        corpus = corpus_of({**config, "corpus": source})
     except (OSError, ValueError) as error:
         if names:
             raise
@@ -732,13 +748,13 @@ def _print_rows(rows: Iterable[Any], table: Callable[[Iterable[Any]], Iterable[s
 
 
 def _benchmark_identity(arguments: argparse.Namespace) -> None:
-    from keras_seq.corpora import load_corpus
+    from keras_seq.corpora import corpus_of
     from keras_seq.runs import load_run
     from keras_seq_export import ExportError
     from keras_seq_export.identity import compare_runtimes
 
     run = load_run(Path(arguments.run))
-    corpus = load_corpus(run.config["corpus"])
+    corpus = corpus_of(run.config)
     text = corpus.validation + corpus.test
     comparison = compare_runtimes(run.model, run.vocabulary, text, arguments.texts, arguments.max_tokens)
     print(comparison)

@@ -4,7 +4,8 @@ import dataclasses
 import json
 import os
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from keras_seq.encoded_text import EncodedText
 from keras_seq.text_files import CorpusError, Path, joined, read_texts
@@ -46,7 +47,7 @@ class Corpus:
         text = getattr(self, part)
         if isinstance(text, EncodedText):
             raise CorpusError(
-                f"The text of {self.name} must be at hand, but its part {part} is encoded; name the text's own files."
+                f"The text of {self.name} must be at hand, but its part {part} is encoded on disk; name the files it is of."
             )
         return text
 
@@ -85,7 +86,7 @@ def load_corpus(
     if is_dataset(sources[0]):
         from keras_seq.tfds_corpus import load_tfds  # which imports Corpus from here
 
-        return load_tfds(str(sources[0]), validation, test)
+        return load_tfds(str(sources[0]), validation, test, by_line)
     names: list[str] = []
     text = "".join(joined(named_texts(sources, names)))
     test_begin = part_begin(text, len(text) - int(len(text) * test), by_line)
@@ -113,19 +114,29 @@ def load_encoded(path: Path) -> Corpus:
     directory = pathlib.Path(path)
     try:
         manifest = json.loads((directory / MANIFEST).read_text(encoding="utf-8"))
-        if "files" not in manifest:
-            raise CorpusError(f"The encoded corpus must be finished, but {directory} is not; encode it again to go on.")
         vocabulary = Vocabulary.load(directory / VOCABULARY)
-        files = [(directory / name, tokens) for name, tokens in manifest["files"]]
+        by_line, files = manifest["by_line"], manifest.get("files")
         validation, test = ((directory / name).read_bytes().decode("utf-8") for name in (VALIDATION, TEST))
-        train = EncodedText(files, vocabulary, manifest["by_line"])
-        return Corpus(train, validation, test, name=manifest["name"], by_line=manifest["by_line"])
-    except CorpusError:
-        raise
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError) as error:
         raise CorpusError(
-            f"The encoded corpus must be whole, but {directory} is damaged: {error}; encode it again."
+            f"The encoded corpus must be whole, but {directory} is damaged: {error}; remove it, and encode again."
         ) from error
+    if files is None:
+        raise CorpusError(f"The encoded corpus must be finished, but {directory} is not; encode it again to go on.")
+    train = EncodedText([(directory / name, tokens) for name, tokens in files], vocabulary, by_line)
+    return Corpus(train, validation, test, name=directory.resolve().name, by_line=by_line)
+
+
+def corpus_of(config: Mapping[str, Any]) -> Corpus:
+    """Returns the corpus of a run, by its configuration.
+
+    Raises:
+        CorpusError: as of `load_corpus`.
+    """
+    try:
+        return load_corpus(config["corpus"], by_line=config["by_line"])
+    except CorpusError as error:
+        raise CorpusError(f"{error} It is what the run learned from.") from error
 
 
 def sources_of(path: Path | Sequence[Path]) -> list[Path]:
@@ -139,7 +150,9 @@ def sources_of(path: Path | Sequence[Path]) -> list[Path]:
         raise CorpusError("The corpus must be one text file or more, but an empty list came; name a file.")
     alone = [one for one in sources if is_dataset(one) or is_encoded(one)]
     if alone and len(sources) > 1:
-        raise CorpusError(f"The corpus must be one dataset, or files, but {alone[0]} came with others; name it alone.")
+        raise CorpusError(
+            f"The corpus must be files, or one dataset or encoded corpus alone, but {alone[0]} came with others; name it alone."
+        )
     return sources
 
 

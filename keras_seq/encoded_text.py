@@ -70,11 +70,13 @@ class _Part:
 
     def __init__(self, path: Path, tokens: int, dtype: np.dtype):
         whole, rest = divmod(tokens, RECORD)
-        expected = whole * (RECORD * dtype.itemsize + _FRAME) + (rest * dtype.itemsize + _FRAME if rest else 0)
+        expected = file_size(tokens, dtype)
         size = path.stat().st_size if path.exists() else None
         if size != expected:
             found = "is missing" if size is None else f"has {size:,} bytes instead of {expected:,}"
-            raise CorpusError(f"The encoded corpus must be whole, but {path} {found}; encode the text again.")
+            raise CorpusError(
+                f"The encoded corpus must be whole, but {path} {found}; encode the text again to mend it."
+            )
         record = [("begin", "V12"), ("tokens", dtype, RECORD), ("end", "V4")]
         self._whole, self._dtype = whole, dtype
         self._records = np.memmap(path, record, "r", shape=whole) if whole else None
@@ -105,11 +107,16 @@ def places(ids: np.ndarray | EncodedText, token: int, at_once: int = 2**22) -> n
     return np.concatenate([np.zeros(0, np.int64), *blocks])
 
 
-def tokens_in(path: Path, vocabulary: Vocabulary) -> int:
-    """Returns how many tokens a file has, by its length."""
-    size = token_type(vocabulary).itemsize
-    whole, rest = divmod(path.stat().st_size, RECORD * size + _FRAME)
-    return whole * RECORD + max(0, rest - _FRAME) // size
+def tokens_in(size: int, dtype: np.dtype) -> int | None:
+    """Returns how many tokens a file of so many bytes has; None if it ends within one."""
+    whole, rest = divmod(size, RECORD * dtype.itemsize + _FRAME)
+    tokens = whole * RECORD + max(0, rest - _FRAME) // dtype.itemsize
+    return tokens if file_size(tokens, dtype) == size else None
+
+
+def file_size(tokens: int, dtype: np.dtype) -> int:
+    """Returns how many bytes a file of so many tokens has."""
+    return tokens * dtype.itemsize + -(-tokens // RECORD) * _FRAME
 
 
 def token_type(vocabulary: Vocabulary) -> np.dtype:

@@ -14,7 +14,8 @@ import json
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ import numpy as np
 import tqdm
 
 from keras_seq import text_files
+from keras_seq.batches import LONGEST_LINE
 from keras_seq.corpora import (
     MANIFEST,
     TEST,
@@ -29,8 +31,8 @@ from keras_seq.corpora import (
     VOCABULARY,
     Corpus,
     is_dataset,
+    is_encoded,
     load_encoded,
-    name_of,
     named_texts,
     part_begin,
     require_shares,
@@ -66,14 +68,15 @@ def encode_corpus(
     when it is called again.
 
     Args:
-        path: as of `keras_seq.load_corpus`, but standard input.
+        path: files or a dataset, as of `keras_seq.load_corpus`.
         directory: to make.
         level: as of `keras_seq.Vocabulary.from_text`, like `max_size` and `coverage`. Words are counted in the training
             part. Beyond 4,000,000 different words only the 2,000,000 most frequent so far are kept, again and again: the
             counts of rare words can then be too low.
         max_size: largest size of the vocabulary.
         coverage: share of the words that the vocabulary has at least.
-        by_line: whether every line is a sequence of its own, which ends in `<eos>`; empty lines are left out.
+        by_line: whether every line is a sequence of its own, of less than 65,535 characters, which ends in `<eos>`; empty lines
+            are left out.
         validation: share of the validation part, at most a million characters of it. Parts of words and lines begin with
             a line.
         test: share of the test part, the same.
@@ -90,8 +93,8 @@ def encode_corpus(
     """
     require_shares(validation, test)
     directory = Path(directory)
-    source = _source(path)
-    settings = {
+    source = _source(path, directory)
+    settings: dict[str, Any] = {
         "source": source.fingerprint(),
         "level": level,
         "max_size": max_size,
@@ -99,17 +102,18 @@ def encode_corpus(
         "by_line": by_line,
         "shares": [validation, test],
     }
+    manifest = _begun(directory, settings)
     try:
-        manifest = _begun(directory, settings)
         if manifest is None:
             with _pool(processes) as pool:
-                manifest = _begin(source, directory, settings, pool)
-        if "files" not in manifest:
-            vocabulary = Vocabulary.load(directory / VOCABULARY)
+                counts, characters, end = _counted(source, settings, pool)
+            source.require(settings["source"])
+            manifest = _written(directory, settings, source, counts, characters, end)
+        vocabulary = Vocabulary.load(directory / VOCABULARY)
+        if not _is_whole(directory, manifest, vocabulary):
             with _pool(processes, vocabulary.to_bytes(), by_line) as pool:
-                files = _encode(source, directory, manifest, vocabulary, pool)
-            if source.fingerprint() != settings["source"]:
-                raise CorpusError("The corpus must stay as it is, but it changed while it was encoded; begin again.")
+                files = _encoded(source, directory, manifest, vocabulary, pool)
+            source.require(settings["source"])
             _write(directory / MANIFEST, json.dumps({**manifest, "files": files}, indent=1))
     except concurrent.futures.BrokenExecutor as error:
         raise CorpusError(
@@ -124,34 +128,47 @@ class _Source:
 
     Attributes:
         fingerprint: returns what it is, and changes with it.
-        pieces: reads it, and adds the names of its files to a list.
-        parts: texts of the validation and the test part where it has its own.
+        pieces: reads it.
+        parts: read the validation and the test part where it has its own.
     """
 
     fingerprint: Callable[[], list[Any]]
-    pieces: Callable[[list[str]], Iterator[str]]
-    parts: dict[str, str]
+    pieces: Callable[[], Iterator[str]]
+    parts: Mapping[str, Callable[[], Iterator[str]]]
+
+    def require(self, fingerprint: list[Any]) -> None:
+        """Refuses a text that is no longer what it was."""
+        if self.fingerprint() != fingerprint:
+            raise CorpusError(
+                "The corpus must stay as it is, but it changed while it was read; remove what was made, and begin again."
+            )
 
 
-def _source(path: text_files.Path | Sequence[text_files.Path]) -> _Source:
+def _source(path: text_files.Path | Sequence[text_files.Path], directory: Path) -> _Source:
     sources = sources_of(path)
     if STANDARD_INPUT in sources:
         raise CorpusError("The corpus is read twice, which standard input cannot be; write it to a file first.")
-    if not is_dataset(sources[0]):
-        return _Source(lambda: _files(sources), lambda names: joined(named_texts(sources, names)), {})
-    from keras_seq.tfds_corpus import open_tfds  # which imports corpora, as this does
+    if is_encoded(sources[0]):
+        raise CorpusError(f"The corpus must be a text, but {sources[0]} is encoded already; train on it as it is.")
+    if is_dataset(sources[0]):
+        from keras_seq.tfds_corpus import open_tfds  # which imports corpora, as this does
 
-    name, splits = open_tfds(str(sources[0]))
+        _, splits = open_tfds(str(sources[0]))
+        lines = {split: functools.partial(_in_lines, texts) for split, texts in splits.items()}
+        return _Source(lambda: [str(sources[0])], lines.pop("train"), lines)
+    for folder in (Path(one).resolve() for one in sources):
+        if folder.is_dir() and directory.resolve().is_relative_to(folder):
+            raise CorpusError(
+                f"The directory of an encoded corpus must not be part of it, but {directory} is in {folder}."
+            )
+    return _Source(lambda: _fingerprint(sources), lambda: joined(named_texts(sources, [])), {})
 
-    def pieces(names: list[str]) -> Iterator[str]:
-        names.append(name)
-        return in_lines(splits["train"]())
 
-    own = {split: _at_most(in_lines(texts()), LONGEST_HELD_OUT) for split, texts in splits.items() if split != "train"}
-    return _Source(lambda: [str(sources[0])], pieces, own)
+def _in_lines(texts: Callable[[], Iterator[str]]) -> Iterator[str]:
+    return in_lines(texts())
 
 
-def _files(sources: list[text_files.Path]) -> list[Any]:
+def _fingerprint(sources: list[text_files.Path]) -> list[Any]:
     """Returns the files with their sizes and times."""
     found: list[Any] = []
     for source in sources:
@@ -161,23 +178,14 @@ def _files(sources: list[text_files.Path]) -> list[Any]:
     return found
 
 
-def _at_most(texts: Iterable[str], size: int) -> str:
-    """Returns so many of the first texts that they have a number of characters, or all."""
-    kept, length = [], 0
-    for text in texts:
-        if length >= size:
-            break
-        kept.append(text)
-        length += len(text)
-    return "".join(kept)
-
-
 def _begun(directory: Path, settings: dict[str, Any]) -> dict[str, Any] | None:
     """Returns the manifest of a directory that was begun; None of one that was not."""
     manifest = directory / MANIFEST
     if not manifest.exists():
         known = {VOCABULARY, VALIDATION, TEST}
-        if directory.exists() and (not directory.is_dir() or {file.name for file in directory.iterdir()} - known):
+        if directory.exists() and (
+            not directory.is_dir() or not all(_is_partial(one) or one.name in known for one in directory.iterdir())
+        ):
             raise CorpusError(
                 f"The directory of an encoded corpus must be new, but {directory} is not; choose another."
             )
@@ -196,17 +204,21 @@ def _begun(directory: Path, settings: dict[str, Any]) -> dict[str, Any] | None:
     return found
 
 
-def _begin(source: _Source, directory: Path, settings: dict[str, Any], pool: "_Pool") -> dict[str, Any]:
-    """Writes all but the training part; returns the manifest."""
-    level, by_line = settings["level"], settings["by_line"]
+def _is_partial(path: Path) -> bool:
+    """Returns whether this is a file that was not finished."""
+    return path.name.startswith(".partial-")
+
+
+def _counted(source: _Source, settings: dict[str, Any], pool: "_Pool") -> tuple[collections.Counter[str], int, str]:
+    """Reads the text; returns how often it has each token, how many characters it has, and the last of them."""
     counts: collections.Counter[str] = collections.Counter()
-    names: list[str] = []
     last: collections.deque[str] = collections.deque()
-    characters = kept = 0
+    characters = kept = lines = 0
+    count = functools.partial(count_tokens, level=settings["level"])
     with _progress("counting", None) as bar:
-        for text, found in pool.in_order(
-            functools.partial(count_tokens, level=level), _chunks(source.pieces(names), settings)
-        ):
+        for text, found in pool.in_order(count, _chunks(source.pieces(), settings)):
+            if settings["by_line"]:
+                lines = _require_short(text, lines)
             counts += found
             if len(counts) > _MOST_WORDS:
                 counts = collections.Counter(dict(counts.most_common(_MOST_WORDS // 2)))
@@ -216,26 +228,76 @@ def _begin(source: _Source, directory: Path, settings: dict[str, Any], pool: "_P
                 kept -= len(last.popleft())
             bar.update(len(text))
     if not any(token.strip() for token in counts):
-        raise CorpusError(f"The corpus must hold text, but {name_of(names)} holds nothing but white space.")
-    end, parts, whole = "".join(last), dict(source.parts), characters
+        raise CorpusError("The corpus must hold text, but it holds nothing but white space.")
+    return counts, characters, "".join(last)
+
+
+def _require_short(text: str, lines: int) -> int:
+    """Refuses lines that `keras_seq.lines` does not take; returns the number of lines before and in a chunk."""
+    for number, line in enumerate(text.split("\n"), lines + 1):
+        if len(line) >= LONGEST_LINE:
+            raise CorpusError(
+                f"The corpus must have lines of less than {LONGEST_LINE:,} characters to be read by line, but line {number:,} has "
+                f"{len(line):,}; cut it, or leave out --by_line."
+            )
+    return lines + text.count("\n")
+
+
+def _written(
+    directory: Path,
+    settings: dict[str, Any],
+    source: _Source,
+    counts: collections.Counter[str],
+    characters: int,
+    end: str,
+) -> dict[str, Any]:
+    """Writes all but the training part; returns the manifest.
+
+    Args:
+        directory: to make.
+        settings: how to encode.
+        source: of the parts that it has itself.
+        counts: of the tokens of all of the text.
+        characters: how many it has.
+        end: the last of them, from which the parts are cut.
+    """
+    level, parts, whole = settings["level"], dict[str, str](), characters
     for part, share in zip(("test", "validation"), reversed(settings["shares"]), strict=True):
-        if part not in parts:
-            size = min(int(whole * share), LONGEST_HELD_OUT)
-            begin = part_begin(end, len(end) - size, by_line=by_line or level == "word")
-            end, parts[part] = end[:begin], end[begin:]
-            characters -= len(parts[part])
-            if level == "word":
-                counts -= count_tokens(parts[part], level)
-        elif level == "char":
-            counts += count_tokens(parts[part], level)
+        if part in source.parts:
+            parts[part] = _at_most(source.parts[part](), LONGEST_HELD_OUT)
+            if level == "char":
+                counts += count_tokens(parts[part], level)
+            continue
+        size = min(int(whole * share), LONGEST_HELD_OUT)
+        begin = part_begin(end, len(end) - size, by_line=settings["by_line"] or level == "word")
+        end, parts[part] = end[:begin], end[begin:]
+        characters -= len(parts[part])
+        if level == "word":
+            counts -= count_tokens(parts[part], level)
     vocabulary = Vocabulary.from_counts(counts, level, settings["max_size"], coverage=settings["coverage"])
-    directory.mkdir(parents=True, exist_ok=True)
-    vocabulary.save(directory / VOCABULARY)
-    _write(directory / VALIDATION, parts["validation"])
-    _write(directory / TEST, parts["test"])
-    manifest = {"name": name_of(names), "by_line": by_line, "characters": characters, "settings": settings}
-    _write(directory / MANIFEST, json.dumps(manifest, indent=1))
+    manifest = {"by_line": settings["by_line"], "characters": characters, "settings": settings}
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        vocabulary.save(directory / VOCABULARY)
+        _write(directory / VALIDATION, parts["validation"])
+        _write(directory / TEST, parts["test"])
+        _write(directory / MANIFEST, json.dumps(manifest, indent=1))
+    except OSError as error:
+        raise CorpusError(
+            f"The encoded corpus must be written, but {directory} cannot be: {error.strerror}; make room."
+        ) from error
     return manifest
+
+
+def _at_most(texts: Iterable[str], size: int) -> str:
+    """Returns the first characters of texts, a number of them or all."""
+    kept, length = [], 0
+    for text in texts:
+        kept.append(text)
+        length += len(text)
+        if length >= size:
+            break
+    return "".join(kept)[:size]
 
 
 def _write(path: Path, text: str) -> None:
@@ -243,46 +305,67 @@ def _write(path: Path, text: str) -> None:
         partial.write_bytes(text.encode("utf-8"))
 
 
-def _encode(
+def _is_whole(directory: Path, manifest: dict[str, Any], vocabulary: Vocabulary) -> bool:
+    """Returns whether all files of the training part are there."""
+    dtype = token_type(vocabulary)
+    return "files" in manifest and all(_tokens(directory / name, dtype) == tokens for name, tokens in manifest["files"])
+
+
+def _tokens(path: Path, dtype: np.dtype) -> int | None:
+    """Returns how many tokens a file has; None if it is not there, or not whole."""
+    return tokens_in(path.stat().st_size, dtype) if path.exists() else None
+
+
+def _encoded(
     source: _Source, directory: Path, manifest: dict[str, Any], vocabulary: Vocabulary, pool: "_Pool"
 ) -> list[tuple[str, int]]:
     """Writes the files of the training part that are not there yet; returns the name of each and how many tokens it has."""
-    for half_written in directory.glob(".partial-*"):
-        half_written.unlink()
-    files: list[tuple[str, int]] = []
-    chunks = _until(_chunks(source.pieces([]), manifest["settings"]), manifest["characters"])
+    dtype = token_type(vocabulary)
+    names: list[str] = []
+    known = dict(manifest.get("files", []))  # of files that were whole once
+
+    def missing() -> Iterator[tuple[Path, str]]:
+        """Yields the chunks of files that are to be written."""
+        there = False
+        for number, chunk in enumerate(_until(_chunks(source.pieces(), manifest["settings"]), manifest["characters"])):
+            if number % _CHUNKS_OF_A_FILE == 0:
+                names.append(f"train-{len(names):05}.tfrecord")
+                tokens = _tokens(directory / names[-1], dtype)
+                there = tokens is not None and tokens == known.get(names[-1], tokens)
+            bar.update(len(chunk))
+            if not there:
+                yield directory / names[-1], chunk
+
     with _progress("encoding", manifest["characters"]) as bar:
-        while some := list(itertools.islice(chunks, _CHUNKS_OF_A_FILE)):
-            path = directory / f"train-{len(files):05}.tfrecord"
-            if not path.exists():
-                _write_records(path, (ids for _, ids in pool.in_order(_ids, some)))
-            files.append((path.name, tokens_in(path, vocabulary)))
-            bar.update(sum(map(len, some)))
-    return files
+        encoded = pool.in_order(_ids, missing())
+        for path, blocks in itertools.groupby(encoded, key=lambda one: one[0][0]):
+            _write_records(path, (ids for _, ids in blocks), dtype)
+    for half_written in filter(_is_partial, directory.iterdir()):
+        half_written.unlink()
+    return [(name, _tokens(directory / name, dtype) or 0) for name in names]
 
 
-def _write_records(path: Path, blocks: Iterable[np.ndarray]) -> None:
-    """Writes blocks of ids as records of `RECORD` of them; the file gets its name after its checksums were looked at."""
+def _write_records(path: Path, blocks: Iterable[np.ndarray], dtype: np.dtype) -> None:
+    """Writes blocks of ids as records of `RECORD` of them; the file gets its name when it has the length it must have."""
     import tensorflow as tf
 
+    tokens, rest = 0, np.zeros(0, dtype)
     try:
         with replacing(path) as partial:
             with tf.io.TFRecordWriter(str(partial)) as file:
-                written = 0
-                rest = np.zeros(0)
                 for block in itertools.chain(blocks, [None]):
-                    ids = rest if block is None else np.concatenate([rest.astype(block.dtype), block])
+                    ids = rest if block is None else np.concatenate([rest, block])
                     end = len(ids) if block is None else len(ids) // RECORD * RECORD
                     for begin in range(0, end, RECORD):
                         file.write(ids[begin : begin + RECORD].tobytes())
-                        written += 1
-                    rest = ids[end:]
-            if sum(1 for _ in tf.data.TFRecordDataset(str(partial))) != written:
-                raise CorpusError(f"The files must be written whole, but of {path} records are missing; encode again.")
-    except tf.errors.OpError as error:
-        raise CorpusError(
-            f"{path} must be written, but it cannot be: {error.message}; encode again to go on."
-        ) from error
+                    tokens, rest = tokens + end, ids[end:]
+            if _tokens(partial, dtype) != tokens:
+                raise CorpusError(
+                    f"The files must be written whole, but {path} is not; make room, and encode again to go on."
+                )
+    except (OSError, tf.errors.OpError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error.message.rpartition("; ")[2]
+        raise CorpusError(f"{path} must be written, but it cannot be: {reason}; encode again to go on.") from error
 
 
 def _progress(name: str, characters: int | None) -> "tqdm.tqdm[Any]":
@@ -304,7 +387,8 @@ def _chunks(pieces: Iterable[str], settings: dict[str, Any]) -> Iterator[str]:
         end = end_of_last(text)
         if not end:
             raise CorpusError(
-                f"The corpus must have no {what} of more than {CHUNK:,} characters, but one of {len(text):,} came."
+                f"The corpus must have no {what} of {CHUNK:,} characters, but one of {len(text):,} or more came; cut it, or encode "
+                "the text by characters."
             )
         yield text[:end]
         held, size = [text[end:]], len(text) - end
@@ -319,10 +403,11 @@ def _lines_end(text: str) -> int:
 def _words_end(text: str) -> int:
     """Returns where the last token that is whole ends, whatever comes after the text; 0 where there is none.
 
-    A space is only ever the first character of a token, so that one ends before the last space. Of a text without any, the last
-    two tokens can become one with what comes: a word and its apostrophe.
+    A space or a line feed is only ever the first character of a token, so that one ends before the last of them. Of a text without
+    any, the last two tokens can become one with what comes: a word and its apostrophe.
     """
-    return text.rfind(" ") if text.rfind(" ") > 0 else len("".join(split_words(text)[:-2]))
+    end = max(text.rfind(" "), text.rfind("\n"))
+    return end if end > 0 else len("".join(split_words(text)[:-2]))
 
 
 def _until(chunks: Iterable[str], characters: int) -> Iterator[str]:
@@ -339,11 +424,11 @@ class _Pool:
     def __init__(self, executor: concurrent.futures.Executor, ahead: int):
         self._executor, self._ahead = executor, ahead
 
-    def in_order(self, function: Callable[[str], Any], texts: Iterable[str]) -> Iterator[tuple[str, Any]]:
-        """Yields each text and what the function makes of it; a few are under way at a time."""
-        waiting: collections.deque[tuple[str, concurrent.futures.Future[Any]]] = collections.deque()
-        for text in texts:
-            waiting.append((text, self._executor.submit(function, text)))
+    def in_order(self, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
+        """Yields each item and what the function makes of it; a few are under way at a time."""
+        waiting: collections.deque[tuple[Any, concurrent.futures.Future[Any]]] = collections.deque()
+        for item in items:
+            waiting.append((item, self._executor.submit(function, item)))
             if len(waiting) > self._ahead:
                 first, future = waiting.popleft()
                 yield first, future.result()
@@ -360,20 +445,46 @@ def _pool(processes: int | None, *of_each: Any) -> Iterator[_Pool]:
     # Forked, they would have what TensorFlow's threads left of its locks.
     spawn = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(count, spawn, _start, of_each) as executor:
+        with _ctrl_c_ignored():  # by those that start now, too
+            concurrent.futures.wait([executor.submit(_nothing) for _ in range(count)])
         yield _Pool(executor, 2 * count)
+
+
+@contextlib.contextmanager
+def _ctrl_c_ignored() -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():  # No other may handle signals.
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _nothing() -> None:
+    pass
 
 
 _in_this_process: tuple[Vocabulary, bool]
 
 
 def _start(vocabulary: bytes | None = None, by_line: bool = False) -> None:
-    """Makes a new process ready: Ctrl-C is for the one that started it."""
+    """Makes a new process ready, and ends it when the one that started it ends."""
     global _in_this_process
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     if vocabulary is not None:
         _in_this_process = Vocabulary.from_bytes(vocabulary), by_line
 
 
-def _ids(text: str) -> np.ndarray:
-    vocabulary, by_line = _in_this_process
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
+
+
+def _ids(chunk: tuple[Path, str]) -> np.ndarray:
+    (vocabulary, by_line), (_, text) = _in_this_process, chunk
     return (vocabulary.encode_lines(text) if by_line else vocabulary.encode(text)).astype(token_type(vocabulary))

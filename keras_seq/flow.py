@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_seq.corpora import load_corpus
+from keras_seq.corpora import corpus_of
 from keras_seq.files import replacing
 from keras_seq.runs import load_run
 from keras_seq.scoring import segments
@@ -106,7 +106,7 @@ def run_flow(directory: Path, lags: int, seed: int = 0, count: int = 64) -> dict
         ValueError: it is no run directory, or its text has no piece that is long enough.
     """
     run = load_run(directory)
-    corpus = load_corpus(run.config["corpus"], by_line=run.config["by_line"])
+    corpus = corpus_of(run.config)
     text = corpus.validation + corpus.test
     tokens = windows(text, run.vocabulary, lags, count, by_line=run.config["by_line"], seed=seed)
     untrained = untrained_model(len(run.vocabulary), run.config)

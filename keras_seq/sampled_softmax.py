@@ -5,6 +5,8 @@ drawn for each batch, the same for all its places, and the loss at a place is th
 logit less the logarithm of how often its token is expected there. Evaluation stays exact.
 """
 
+import numbers
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -12,12 +14,11 @@ import numpy as np
 import tensorflow as tf
 
 
-@keras.saving.register_keras_serializable(package="keras_seq")
 class SampledSoftmax(keras.Model):
     """A language model that is trained with a sampled softmax; it has the layers of `model`, which learns with it.
 
     `fit` minimizes an estimate of the cross-entropy, whatever the loss of `compile` is, and shows it as `loss`. Metrics
-    are exact: in training those of the last token of each row, in `evaluate` and validation those of all.
+    are exact: in training those of the last token of each row, in `evaluate` and validation those of all. Save `model`.
 
     Jean et al. 2015, arXiv 1412.2007, section 3; the tokens are drawn with the log-uniform distribution of TensorFlow's
     `log_uniform_candidate_sampler`, which fits vocabularies by falling frequency, as `Vocabulary.from_text` makes them.
@@ -42,10 +43,16 @@ class SampledSoftmax(keras.Model):
         True
     """
 
+    _samples: int
+    _tokens: int
+    _seeds: keras.random.SeedGenerator
+    _memories: Callable[[Any], Any]
+    _kernel: Callable[[], Any]
+
     def __init__(self, model: keras.Model, samples: int, seed: int = 0):
         super().__init__(inputs=model.input, outputs=model.output, name=f"{model.name}_sampled")
         tokens = model.output_shape[-1]
-        if isinstance(samples, bool) or not isinstance(samples, int) or not 0 < samples < tokens:
+        if isinstance(samples, bool) or not isinstance(samples, numbers.Integral) or not 0 < samples < tokens:
             raise ValueError(
                 f"`samples` must be an integer above 0 and below the {tokens} tokens of the vocabulary. Received: {samples!r}"
             )
@@ -57,18 +64,14 @@ class SampledSoftmax(keras.Model):
         self._memories = lambda inputs: below(inputs, training=True)
         self._kernel = lambda: embedding.embeddings.value
 
-    def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
-        """Returns the logits `(batch, time, tokens)`; in training what the loss and the metrics need.
+    def get_config(self) -> dict[str, Any]:
+        """Refuses to be saved."""
+        raise ValueError("a SampledSoftmax is not saved: save the model that it was made of, which learns with it")
 
-        That is `memories`, `(batch, time, embedding_dim)`, of which the logits would be made, and `last`, the logits of the
-        last token of each row, `(batch, 1, tokens)`.
-        """
+    def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
+        """Returns the logits `(batch, time, tokens)`; in training of what they would be made, `{"memories": (batch, time, units)}`."""
         if training:
-            memories = self._memories(inputs)
-            return {
-                "memories": memories,
-                "last": tf.linalg.matmul(memories[:, -1:], self._kernel(), transpose_b=True),
-            }
+            return {"memories": self._memories(inputs)}
         return super().call(inputs, training=training, mask=mask)
 
     def compute_loss(
@@ -77,46 +80,62 @@ class SampledSoftmax(keras.Model):
         """Returns the sampled softmax's loss in training, the exact one otherwise."""
         if not isinstance(y_pred, dict):
             return super().compute_loss(x, y, y_pred, sample_weight, training)
-        memories = tf.reshape(y_pred["memories"], (-1, y_pred["memories"].shape[-1]))
+        kernel = tf.convert_to_tensor(self._kernel())
+        memories = tf.cast(y_pred["memories"], kernel.dtype)
+        # For the metrics, which are computed when the kernel has changed.
+        y_pred["last"] = tf.matmul(_last(memories, sample_weight), tf.stop_gradient(kernel), transpose_b=True)
+        memories = tf.reshape(memories, (-1, memories.shape[-1]))
         targets = tf.cast(tf.reshape(y, (-1,)), tf.int64)
         drawn = self._drawn()
         of_targets = tf.reduce_sum(memories * tf.gather(self._kernel(), targets), axis=-1)
         of_drawn = tf.matmul(memories, tf.gather(self._kernel(), drawn), transpose_b=True)
-        of_targets -= tf.math.log(self._expected(targets))
-        of_drawn -= tf.math.log(self._expected(drawn))
+        of_targets -= tf.math.log(self._expected(targets, kernel.dtype))
+        of_drawn -= tf.math.log(self._expected(drawn, kernel.dtype))
         # A target that is among those drawn counts once.
         of_drawn = tf.where(targets[:, None] == drawn[None], of_drawn.dtype.min, of_drawn)
         losses = tf.reduce_logsumexp(tf.concat([of_targets[:, None], of_drawn], axis=1), axis=1) - of_targets
-        weights = tf.ones_like(losses) if sample_weight is None else tf.reshape(sample_weight, (-1,))
-        return tf.reduce_sum(losses * weights) / tf.maximum(tf.reduce_sum(weights), 1)
+        weights = (
+            tf.ones_like(losses) if sample_weight is None else tf.cast(tf.reshape(sample_weight, (-1,)), losses.dtype)
+        )
+        loss = tf.reduce_sum(losses * weights) / tf.maximum(tf.reduce_sum(weights), 1)
+        return loss + sum(self._aggregate_additional_loss(own) for own in self.losses)
 
     def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> dict[str, Any]:
         """Returns the metrics, in training of the last token of each row."""
-        if isinstance(y_pred, dict):
-            y_pred = y_pred["last"]
-            y, sample_weight = y[:, -1:], None if sample_weight is None else sample_weight[:, -1:]
-        return super().compute_metrics(x, y, y_pred, sample_weight)
+        if not isinstance(y_pred, dict):
+            return super().compute_metrics(x, y, y_pred, sample_weight)
+        weights = None if sample_weight is None else _last(sample_weight, sample_weight)
+        return super().compute_metrics(x, _last(y, sample_weight), y_pred["last"], weights)
 
     def _drawn(self) -> Any:
         """Returns the tokens drawn, `(samples,)`; one may be drawn more than once."""
-        uniform = tf.random.stateless_uniform((self._samples,), self._seeds.next())
+        uniform = tf.random.stateless_uniform((self._samples,), self._seeds.next(), dtype=tf.float32)
         drawn = tf.cast(tf.exp(uniform * np.log(self._tokens + 1)), tf.int64) - 1
         return tf.clip_by_value(drawn, 0, self._tokens - 1)
 
-    def _expected(self, tokens: Any) -> Any:
+    def _expected(self, tokens: Any, dtype: Any) -> Any:
         """Returns how often each of some tokens is expected among those drawn."""
-        places = tf.cast(tokens, tf.float32)
-        return self._samples * tf.math.log((places + 2) / (places + 1)) / np.log(self._tokens + 1)
+        places = tf.cast(tokens, tf.float64)
+        return tf.cast(self._samples * tf.math.log1p(1 / (places + 1)) / np.log(self._tokens + 1), dtype)
+
+
+def _last(values: Any, sample_weight: Any) -> Any:
+    """Returns what belongs to the last token of each row that counts, `(batch, 1, ...)`, of `(batch, time, ...)`."""
+    if sample_weight is None:
+        return values[:, -1:]
+    place = tf.maximum(tf.math.count_nonzero(sample_weight, axis=1, keepdims=True) - 1, 0)
+    return tf.gather(values, place, axis=1, batch_dims=1)
 
 
 def _before_logits(model: keras.Model) -> tuple[Any, keras.layers.Layer]:
     """Returns the tensor of which tied embeddings make the logits, and the layer that has them."""
-    last = model.get_layer("logits") if "logits" in [layer.name for layer in model.layers] else model.layers[-1]
-    made_by = last.input._keras_history
+    made_by = model.output._keras_history
+    if isinstance(made_by.operation, keras.layers.Activation):
+        made_by = made_by.operation.input._keras_history
     if not isinstance(made_by.operation, keras.layers.ReversibleEmbedding):
         raise ValueError(
             "a sampled softmax needs a model whose embeddings are the kernel of its logits too: make it with tie_embeddings=True. "
-            f"Received: logits made by {last.name!r} ({type(last).__name__})"
+            f"Received: logits made by {made_by.operation.name!r} ({type(made_by.operation).__name__})"
         )
     node = made_by.operation._inbound_nodes[made_by.node_index]
     return node.input_tensors[0], made_by.operation

@@ -170,7 +170,7 @@ def _decoded(name: str, blocks: Iterable[bytes]) -> Iterator[str]:
             line += block.count(b"\n", 0, zero)
             raise CorpusError(
                 f"The corpus must be UTF-8 text, but {name} is binary: line {line}, "
-                f"byte {done + zero} of the file is 0x00; name a text file."
+                f"byte {done + zero} of the file is 0x00; name a text file (or convert UTF-16 without a mark: iconv -f UTF-16LE)."
             )
         yield piece if done or encoding != "utf-8" else piece.removeprefix("\ufeff")
         done, line = done + len(block), line + piece.count("\n")
@@ -223,12 +223,15 @@ def _records(name: str, pieces: Iterable[str], kind: str, field: str | None) -> 
 
 
 def _lines(pieces: Iterable[str]) -> Iterator[str]:
-    rest = ""
+    begun: list[str] = []  # pieces of a line whose end is still to come
     for piece in pieces:
-        *whole, rest = (rest + piece).split("\n")
-        yield from (line + "\n" for line in whole)
-    if rest:
-        yield rest
+        first, *others = piece.split("\n")
+        begun.append(first)
+        for line in others:
+            yield "".join(begun) + "\n"
+            begun = [line]
+    if any(begun):
+        yield "".join(begun)
 
 
 def _json_lines(name: str, lines: Iterable[str]) -> Iterator[tuple[int, dict[str, object]]]:

@@ -8,14 +8,14 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from keras_seq.corpora import TFDS, Corpus
+from keras_seq.corpora import TFDS, Corpus, part_begin
 from keras_seq.text_files import CorpusError, in_lines
 
 if TYPE_CHECKING:
     import tensorflow_datasets as tfds
 
 
-def load_tfds(source: str, validation: float, test: float) -> Corpus:
+def load_tfds(source: str, validation: float, test: float, by_line: bool = False) -> Corpus:
     """Reads a dataset's texts, an example after the other, each ended by a line feed where there are several.
 
     The splits `train`, `validation` and `test` are kept; one that the dataset lacks is cut off the end of `train`.
@@ -25,6 +25,7 @@ def load_tfds(source: str, validation: float, test: float) -> Corpus:
             that of the name `text` is taken, or the only one that is text.
         validation: the share of a validation part that the dataset lacks.
         test: the share of a test part that the dataset lacks.
+        by_line: whether such a part begins with a line.
 
     Raises:
         CorpusError: TensorFlow Datasets is not installed, has no such dataset or feature, or cannot download it; or a split
@@ -35,9 +36,9 @@ def load_tfds(source: str, validation: float, test: float) -> Corpus:
     train = parts["train"]
     for split, share in (("test", test), ("validation", validation)):
         if split not in parts:
-            kept = len(train) - int(len(parts["train"]) * share)
+            kept = part_begin(train, len(train) - int(len(parts["train"]) * share), by_line)
             train, parts[split] = train[:kept], train[kept:]
-    return Corpus(train=train, validation=parts["validation"], test=parts["test"], name=name)
+    return Corpus(train=train, validation=parts["validation"], test=parts["test"], name=name, by_line=by_line)
 
 
 def open_tfds(source: str) -> tuple[str, dict[str, Callable[[], Iterator[str]]]]:

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from keras_seq.cli import _copies, build_parser, main
+from keras_seq.cli import _copies, _lines_of, build_parser, main
 
 TEXT = "the quick brown fox jumps over the lazy dog. pack my box with five dozen liquor jugs.\n" * 60
 
@@ -254,7 +254,7 @@ def test_each_kind_of_run_goes_the_whole_road(folder, options):
 def test_lines_that_were_learned_by_heart_are_told(folder, monkeypatch, capsys):
     (folder / "names.txt").write_text("Ann\nBob\nthe Cid\n")
     monkeypatch.chdir(folder)
-    told = _copies(["Ann", "An", "the Cid\n", "Dan"], ["names.txt"])
+    told = _copies(["Ann", "An", "the Cid\n", "Dan"], *_lines_of(["names.txt"]))
     assert told == "2 of 4 texts are lines of names; 50% are new"
     options = ["--seed=1", "--max_tokens=1", "--num_samples=2", "--corpus=names.txt"]
     assert main(build_parser().parse_args(["sample", "--model=fox/export/fox.tflite", *options])) == 0

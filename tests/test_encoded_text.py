@@ -62,7 +62,8 @@ def test_tokens_take_no_more_than_they_need(tmp_path, characters, name):
     ids = np.arange(len(vocabulary), dtype=np.int32)
     assert token_type(vocabulary).name == name
     ((path, tokens),) = write(tmp_path, ids, [len(ids)], vocabulary)
-    assert tokens_in(path, vocabulary) == tokens
+    assert tokens_in(path.stat().st_size, token_type(vocabulary)) == tokens == len(ids)
+    assert tokens_in(path.stat().st_size - 1, token_type(vocabulary)) is None or characters == 250
     np.testing.assert_array_equal(EncodedText([(path, tokens)], vocabulary)[0:tokens], ids)
 
 
@@ -108,10 +109,12 @@ def test_a_text_of_another_vocabulary_or_kind_is_refused(files):
 
 def test_files_that_are_missing_or_cut_are_refused(tmp_path, ids):
     ((path, tokens),) = write(tmp_path, ids[:100], [100])
-    with pytest.raises(CorpusError, match=r"0\.tfrecord has 116 bytes instead of 117; encode the text again"):
+    with pytest.raises(
+        CorpusError, match=r"0\.tfrecord has 116 bytes instead of 117; encode the text again to mend it"
+    ):
         EncodedText([(path, tokens + 1)], VOCABULARY)
     path.unlink()
-    with pytest.raises(CorpusError, match=r"0\.tfrecord is missing; encode the text again"):
+    with pytest.raises(CorpusError, match=r"0\.tfrecord is missing; encode the text again to mend it"):
         EncodedText([(path, tokens)], VOCABULARY)
 
 

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 from unittest import mock
 
 import numpy as np
@@ -66,7 +67,7 @@ def test_a_corpus_on_disk_is_that_in_memory(files, small, tmp_path, level, by_li
     # Parts of words and lines begin with a line in both.
     corpus = ks.encode_corpus(files, tmp_path / "on_disk", level=level, by_line=by_line, processes=2, **options)
     whole = load_corpus(files, by_line=by_line or level == "word")
-    assert (corpus.validation, corpus.test, corpus.name) == (whole.validation, whole.test, whole.name)
+    assert (corpus.validation, corpus.test, corpus.name) == (whole.validation, whole.test, "on_disk")
     text = whole.train + whole.validation + whole.test if level == "char" else whole.train
     vocabulary = ks.Vocabulary.from_text(text, level=level, **options)
     assert corpus.train.vocabulary == vocabulary
@@ -87,10 +88,10 @@ def test_the_files_are_read_by_tensorflow(files, small, tmp_path):
 def test_an_interrupted_call_goes_on_where_it_was(files, small, tmp_path):
     write, finished = encoding._write_records, []
 
-    def interrupted(path, blocks):
+    def interrupted(path, blocks, dtype):
         if len(finished) == 3:
             raise KeyboardInterrupt
-        write(path, blocks)
+        write(path, blocks, dtype)
         finished.append((path, path.stat().st_mtime_ns))
 
     with mock.patch.object(encoding, "_write_records", interrupted), pytest.raises(KeyboardInterrupt):
@@ -140,6 +141,10 @@ def test_rare_words_beyond_a_number_are_forgotten(files, small, tmp_path):
         corpus = ks.encode_corpus(files, tmp_path / "on_disk", level="word", max_size=15, processes=1)
     whole = ks.Vocabulary.from_text(load_corpus(files, by_line=True).train, level="word", max_size=15)
     assert set(corpus.train.vocabulary.tokens) == set(whole.tokens)
+    with mock.patch.object(encoding, "_MOST_WORDS", 40):
+        corpus = ks.encode_corpus(files, tmp_path / "all", level="word", processes=1)
+    assert " 3" not in corpus.train.vocabulary.tokens  # a word of the beginning, seen once
+    assert len(corpus.train.vocabulary) <= 45
 
 
 def test_a_directory_of_something_else_is_refused(files, small, tmp_path):
@@ -153,29 +158,33 @@ def test_a_directory_of_something_else_is_refused(files, small, tmp_path):
             ks.encode_corpus(others, tmp_path / "on_disk", **options)
     with pytest.raises(CorpusError, match="came with others"):
         load_corpus([tmp_path / "on_disk", files[0]])
+    with pytest.raises(CorpusError, match="is encoded already; train on it as it is"):
+        ks.encode_corpus(tmp_path / "on_disk", tmp_path / "again")
 
 
 def test_files_that_change_are_noticed(files, small, tmp_path):
     path = tmp_path / "growing.txt"
     path.write_text("to be\n" * 500)
-    encode = encoding._encode
+    for phase in ("_counted", "_encoded"):
+        directory, work = tmp_path / phase, getattr(encoding, phase)
 
-    def while_it_grows(*arguments):
-        with path.open("a") as file:
-            file.write("or not\n")
-        return encode(*arguments)
+        def while_it_grows(*arguments, work=work):
+            with path.open("a") as file:
+                file.write("or not\n")
+            return work(*arguments)
 
-    with mock.patch.object(encoding, "_encode", while_it_grows), pytest.raises(CorpusError, match="it changed while"):
-        ks.encode_corpus(path, tmp_path / "on_disk", processes=1)
+        with mock.patch.object(encoding, phase, while_it_grows), pytest.raises(CorpusError, match="it changed while"):
+            ks.encode_corpus(path, directory, processes=1)
+        assert directory.exists() == (phase == "_encoded")
     with pytest.raises(CorpusError, match="of files as they were before"):
-        ks.encode_corpus(path, tmp_path / "on_disk", processes=1)
+        ks.encode_corpus(path, directory, processes=1)
 
 
 def test_what_cannot_be_encoded_is_refused_and_leaves_nothing(tmp_path, small):
     (tmp_path / "giant.txt").write_text("x" * 2000)
     for options, message in (
-        ({"by_line": True}, "no line of more than 700 characters"),
-        ({"level": "word"}, "no word of more than 700 characters"),
+        ({"by_line": True}, "no line of 700 characters, but one of 1,000 or more came"),
+        ({"level": "word"}, "no word of 700 characters"),
     ):
         with pytest.raises(CorpusError, match=message):
             ks.encode_corpus(tmp_path / "giant.txt", tmp_path / "on_disk", processes=1, **options)
@@ -183,6 +192,9 @@ def test_what_cannot_be_encoded_is_refused_and_leaves_nothing(tmp_path, small):
         ks.encode_corpus(tmp_path / "absent.txt", tmp_path / "on_disk", processes=1)
     with pytest.raises(CorpusError, match="read twice, which standard input cannot be"):
         ks.encode_corpus("-", tmp_path / "on_disk")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(CorpusError, match=r"must not be part of it, but .*folder/new is in .*folder"):
+        ks.encode_corpus(tmp_path / "folder", tmp_path / "folder" / "new")
     with pytest.raises(ValueError, match="`validation` must be a number"):
         ks.encode_corpus(tmp_path / "giant.txt", tmp_path / "on_disk", validation=-1)
     assert not (tmp_path / "on_disk").exists()
@@ -204,5 +216,54 @@ def test_a_damaged_corpus_is_refused(files, small, tmp_path):
         with pytest.raises(CorpusError, match=message):
             load_corpus(tmp_path / "on_disk")
         path.write_bytes(before)
-    with pytest.raises(CorpusError, match="its part train is encoded; name the text's own files"):
+    with pytest.raises(CorpusError, match="its part train is encoded on disk; name the files it is of"):
         load_corpus(tmp_path / "on_disk").text("train")
+
+
+def test_files_that_were_damaged_are_encoded_again(files, small, tmp_path):
+    corpus = ks.encode_corpus(files, tmp_path / "on_disk", processes=1)
+    whole = corpus.train[0 : len(corpus.train)]
+    names = sorted((tmp_path / "on_disk").glob("*.tfrecord"))
+    names[1].write_bytes(names[1].read_bytes()[:-1])
+    names[3].unlink()
+    with pytest.raises(CorpusError, match="encode the text again to mend it"):
+        load_corpus(tmp_path / "on_disk")
+    mended = ks.encode_corpus(files, tmp_path / "on_disk", processes=1)
+    np.testing.assert_array_equal(mended.train[0 : len(whole)], whole)
+
+
+def test_what_a_killed_call_left_before_its_first_file_is_no_hindrance(files, small, tmp_path):
+    (tmp_path / "on_disk").mkdir()
+    for name in (".partial-99-vocab.txt", "vocab.txt", "test.txt"):
+        (tmp_path / "on_disk" / name).write_text("cut o")
+    corpus = ks.encode_corpus(files, tmp_path / "on_disk", processes=1)
+    assert len(corpus.train.vocabulary) > 20
+    assert not list((tmp_path / "on_disk").glob(".partial*"))
+
+
+def test_lines_that_cannot_be_batches_are_refused_at_once(tmp_path):
+    (tmp_path / "long.txt").write_text("a\nb\n" + "x" * 65_535 + "\n")
+    with pytest.raises(CorpusError, match="line 3 has 65,535; cut it, or leave out --by_line"):
+        ks.encode_corpus(tmp_path / "long.txt", tmp_path / "on_disk", by_line=True, processes=1)
+    (tmp_path / "long.txt").write_text("a\nb\n" + "x" * 65_534 + "\nc\n" * 20)
+    corpus = ks.encode_corpus(
+        tmp_path / "long.txt", tmp_path / "on_disk", by_line=True, test=0, validation=0, processes=1
+    )
+    assert len(ks.lines(corpus.train, corpus.train.vocabulary, 4)) > 5
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
+def test_processes_end_with_the_one_that_started_them(tmp_path):
+    (tmp_path / "long.txt").write_text("".join(f"{number} is a number.\n" for number in range(800_000)))
+    program = [sys.executable, "-m", "keras_seq.cli", "encode", "--corpus=long.txt", "--output=encoded"]
+    running = subprocess.Popen(program, cwd=tmp_path)
+    children = Path(f"/proc/{running.pid}/task/{running.pid}/children")
+    while len(found := children.read_text().split()) < 2:
+        assert running.poll() is None
+        time.sleep(0.01)
+    running.kill()
+    running.wait()
+    deadline = time.monotonic() + 20
+    while any(Path(f"/proc/{child}/cwd").exists() for child in found):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
