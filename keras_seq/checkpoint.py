@@ -9,10 +9,11 @@ from typing import Any, Protocol
 
 import keras
 import numpy as np
+from keras import ops
 
 from keras_seq.files import replacing
 from keras_seq.runs import TrainingError
-from keras_seq.stateful import carried_states
+from keras_seq.stateful import read_states, write_states
 
 _ABOUT = "about"
 
@@ -36,6 +37,7 @@ class Checkpoint(keras.callbacks.Callback):
         path: the `.npz` file.
         remembered: callbacks with a `state`, by name, such as `CosineSchedule` and `KeepBest`.
         belongs_to: what the run is of, such as the hash of its vocabulary; a checkpoint of something else is refused.
+        writes: False in a worker that is not the chief: it takes part in saving, and loads what the chief saved.
 
     Attributes:
         epoch: epochs done, the `initial_epoch` of the `fit` that goes on.
@@ -62,8 +64,10 @@ class Checkpoint(keras.callbacks.Callback):
         path: str | os.PathLike[str],
         remembered: Mapping[str, HasState] | None = None,
         belongs_to: Mapping[str, Any] | None = None,
+        writes: bool = True,
     ):
         super().__init__()
+        self._writes = writes
         self._path, self._remembered, self._belongs_to = Path(path), dict(remembered or {}), dict(belongs_to or {})
         self._last: tuple[list[np.ndarray], dict[str, Any]] | None = None  # what the file holds
         self._goes_on = False
@@ -102,7 +106,7 @@ class Checkpoint(keras.callbacks.Callback):
         Raises:
             TrainingError: it cannot be written; the one before is as it was.
         """
-        values = [np.asarray(variable.value) for variable in self._variables()]
+        values = [*map(ops.convert_to_numpy, self._variables()), *read_states(self.model)]
         state = {name: callback.state for name, callback in self._remembered.items()}
         about = {
             "epoch": self.epoch,
@@ -110,6 +114,9 @@ class Checkpoint(keras.callbacks.Callback):
             "belongs_to": self._belongs_to,
             "optimizer": self._optimizer(),
         }
+        self._last = values, about
+        if not self._writes:
+            return
         arrays: dict[str, Any] = {f"{index}": value for index, value in enumerate(values)}
         arrays[_ABOUT] = np.array(json.dumps(about))
         try:
@@ -120,7 +127,6 @@ class Checkpoint(keras.callbacks.Callback):
             raise TrainingError(
                 f"the checkpoint {self._path} cannot be written ({error.strerror or error}){kept}"
             ) from error
-        self._last = values, about
 
     def restore(self) -> None:
         """Puts the model, its optimizer and the other callbacks back to the last checkpoint.
@@ -130,8 +136,8 @@ class Checkpoint(keras.callbacks.Callback):
         """
         assert self._last is not None
         values, about = self._last
-        variables = self._variables()
-        shapes = [(tuple(one.shape), keras.backend.standardize_dtype(one.dtype)) for one in variables]
+        variables, states = self._variables(), read_states(self.model)
+        shapes = [(tuple(one.shape), keras.backend.standardize_dtype(one.dtype)) for one in (*variables, *states)]
         if about["optimizer"] != self._optimizer() or shapes != [(value.shape, value.dtype.name) for value in values]:
             raise TrainingError(
                 f"{self._path} is the checkpoint of another model or optimizer: it cannot go on with this"
@@ -139,13 +145,14 @@ class Checkpoint(keras.callbacks.Callback):
         missing = [name for name in self._remembered if name not in about["state"]]
         if missing:
             raise TrainingError(f"{self._path} knows nothing of {', '.join(missing)}: it is of a fit without")
-        for variable, value in zip(variables, values, strict=True):
+        for variable, value in zip(variables, values, strict=False):
             variable.assign(value)
+        write_states(self.model, values[len(variables) :])
         for name, callback in self._remembered.items():
             callback.state = about["state"][name]
 
     def _variables(self) -> list[Any]:
-        return [*self.model.variables, *self.model.optimizer.variables, *carried_states(self.model)]
+        return [*self.model.variables, *self.model.optimizer.variables]
 
     def _optimizer(self) -> str:
         return type(self.model.optimizer).__name__

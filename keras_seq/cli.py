@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from keras_seq.vocabulary import Vocabulary
 
 FORMATS = ("tflite", "saved_model", "all")
+DRAW = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty", "allow_unk", "stop")
 SPLITS = ("held_out", "validation", "test", "train")
 
 
@@ -158,6 +159,14 @@ def build_parser(parser_class: type[argparse.ArgumentParser] = argparse.Argument
         help="when loss or gradient are no numbers: stop, or go back to the last checkpoint at half the rate",
     )
     train.add_argument("--tensorboard", action="store_true", help="log to RUN/tensorboard too (needs tensorboard)")
+    train.add_argument(
+        "--distribute",
+        choices=("mirrored", "multi_worker"),
+        help="train on all GPUs of this machine, or as one of the workers that TF_CONFIG names",
+    )
+    train.add_argument(
+        "--workers", type=int, help="start so many workers on this machine; each has its part of --batch_size"
+    )
     train.add_argument("--resume", action="store_true", help="go on with the run of --run, which was cut off")
     train.add_argument("--seed", type=int, default=0)
     train.set_defaults(command=_train, parser=train)
@@ -167,19 +176,7 @@ def build_parser(parser_class: type[argparse.ArgumentParser] = argparse.Argument
     sample.add_argument("--prompt", default="", help="text to go on from (default: none)")
     sample.add_argument("--max_tokens", type=int, default=200, help="tokens to write at most (default: 200)")
     sample.add_argument("--seed", type=int, help="the same seed gives the same text from a run and from its .tflite")
-    sample.add_argument("--temperature", type=float, help="below 1 safer, above 1 wilder, 0 greedy (default: 1)")
-    sample.add_argument("--top_k", type=int, help="draw from the k most likely tokens (default: 0, off)")
-    sample.add_argument("--top_p", type=float, help="draw from the most likely tokens that make up p (default: 1, off)")
-    sample.add_argument("--min_p", type=float, help="draw tokens of at least this share of the likeliest (default: 0)")
-    sample.add_argument(
-        "--repetition_penalty", type=float, help="above 1 avoids tokens already there (default: 1, off)"
-    )
-    sample.add_argument("--allow_unk", action="store_true", default=None, help="let <unk> be drawn")
-    sample.add_argument(
-        "--stop",
-        action="append",
-        help="end the text before this string (in bash $'\\n' is a line break); may be given several times",
-    )
+    _add_draw(sample)
     sample.add_argument(
         "--num_samples", type=int, help="write several texts: with --seed=S those of the seeds S, S + 1, ..."
     )
@@ -189,6 +186,23 @@ def build_parser(parser_class: type[argparse.ArgumentParser] = argparse.Argument
     )
     sample.add_argument("--length_penalty", type=float, help="of beams: 0 favours short texts (default: 1)")
     sample.set_defaults(command=_sample)
+
+    batch = add_command(
+        "batch", help="write after many prompts, or score many texts, on all cores, from a file to a file"
+    )
+    batch.add_argument("--model", required=True, help=".tflite file")
+    batch.add_argument(
+        "--input", required=True, help="text file, a prompt or text a line; or the field of a table (news.csv:title)"
+    )
+    batch.add_argument("--output", required=True, help="JSON lines; the same command goes on where it was cut off")
+    batch.add_argument("--score", action="store_true", help="score the lines, in place of writing after them")
+    batch.add_argument("--workers", type=int, help="processes (default: one a core)")
+    batch.add_argument("--max_tokens", type=int, default=200, help="tokens to write at most (default: 200)")
+    batch.add_argument(
+        "--seed", type=int, default=0, help="of the first text; that of line i has seed + i (default: 0)"
+    )
+    _add_draw(batch)
+    batch.set_defaults(command=_batch, parser=batch)
 
     evaluate = add_command("evaluate", help="measure a run or a .tflite on held-out text")
     _add_source(evaluate)
@@ -304,6 +318,13 @@ def build_parser(parser_class: type[argparse.ArgumentParser] = argparse.Argument
     corpus.add_argument("--steps", type=int, default=100, help="of training, of each kind (default: 100)")
     corpus.add_argument("--json", action="store_true", help="print JSON instead of a table")
     corpus.set_defaults(command=_benchmark_corpus)
+    distribute = subjects.add_parser(
+        "distribute",
+        help="a training step alone and with a second worker, and what many workers would pay for talking",
+        allow_abbrev=False,
+    )
+    distribute.add_argument("--steps", type=int, default=30, help="of training (default: 30)")
+    distribute.set_defaults(command=_benchmark_distribute)
     identity = subjects.add_parser(
         "identity", help="whether one seed gives one text in Keras, the SavedModel and LiteRT", allow_abbrev=False
     )
@@ -318,6 +339,22 @@ def build_parser(parser_class: type[argparse.ArgumentParser] = argparse.Argument
     memory.add_argument("--seed", type=int, default=0)
     memory.set_defaults(command=_benchmark_memory)
     return parser
+
+
+def _add_draw(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--temperature", type=float, help="below 1 safer, above 1 wilder, 0 greedy (default: 1)")
+    parser.add_argument("--top_k", type=int, help="draw from the k most likely tokens (default: 0, off)")
+    parser.add_argument("--top_p", type=float, help="draw from the most likely tokens that make up p (default: 1, off)")
+    parser.add_argument("--min_p", type=float, help="draw tokens of at least this share of the likeliest (default: 0)")
+    parser.add_argument(
+        "--repetition_penalty", type=float, help="above 1 avoids tokens already there (default: 1, off)"
+    )
+    parser.add_argument("--allow_unk", action="store_true", default=None, help="let <unk> be drawn")
+    parser.add_argument(
+        "--stop",
+        action="append",
+        help="end the text before this string (in bash $'\\n' is a line break); may be given several times",
+    )
 
 
 def _add_tokens(parser: argparse.ArgumentParser) -> None:
@@ -344,16 +381,24 @@ def _train(arguments: argparse.Namespace) -> None:
     from keras_seq.corpora import corpus_of, load_corpus
     from keras_seq.runs import load_settings, refuse_existing
 
+    if arguments.workers is not None:
+        _start_workers(arguments)
+        return
+    strategy = None
+    if arguments.distribute:
+        from keras_seq.distribution import strategy as make_strategy
+
+        strategy = make_strategy(arguments.distribute)
     if arguments.resume:
         if not arguments.run:
             raise ValueError("--resume needs the run to go on with: give it as --run=DIRECTORY")
         own = {name for name, value in vars(arguments).items() if value != arguments.parser.get_default(name)}
-        if ignored := sorted(own - {"run", "resume"}):
+        if ignored := sorted(own - {"run", "resume", "distribute", "workers"}):
             raise ValueError(f"--resume goes on with the run's own settings: leave out --{', --'.join(ignored)}")
         directory = Path(arguments.run)
         vocabulary, config = load_settings(directory)
         corpus = corpus_of(config)
-        _run_training(directory, corpus, vocabulary, config, resume=True)
+        _run_training(directory, corpus, vocabulary, config, resume=True, strategy=strategy)
         return
     samples = arguments.sampled_softmax
     if samples and (samples < 0 or not arguments.tie_embeddings or arguments.label_smoothing):
@@ -388,7 +433,18 @@ def _train(arguments: argparse.Namespace) -> None:
         "seed": arguments.seed,
         **{name: getattr(arguments, name) for name in DEFAULTS},
     }
-    _run_training(directory, corpus, vocabulary, config)
+    _run_training(directory, corpus, vocabulary, config, strategy=strategy)
+
+
+def _start_workers(arguments: argparse.Namespace) -> None:
+    from keras_seq.workers import run_workers
+
+    if arguments.distribute:
+        raise ValueError("--workers starts the workers of multi_worker on this machine: leave out --distribute")
+    if not arguments.run:
+        raise ValueError("--workers needs the run directory that the workers share: give it as --run=DIRECTORY")
+    own = [one for one in sys.argv[1:] if not one.startswith("--workers")]
+    run_workers(own, arguments.workers, Path(arguments.run))
 
 
 def _vocabulary(corpus: "Corpus", arguments: argparse.Namespace) -> "Vocabulary":
@@ -408,7 +464,12 @@ def _vocabulary(corpus: "Corpus", arguments: argparse.Namespace) -> "Vocabulary"
 
 
 def _run_training(
-    directory: Path, corpus: "Corpus", vocabulary: "Vocabulary", config: dict[str, Any], resume: bool = False
+    directory: Path,
+    corpus: "Corpus",
+    vocabulary: "Vocabulary",
+    config: dict[str, Any],
+    resume: bool = False,
+    strategy: Any = None,
 ) -> None:
     from keras_seq.runs import CHECKPOINT
     from keras_seq.training_run import train
@@ -416,7 +477,7 @@ def _run_training(
     name = shlex.quote(str(directory))
     print(_about(corpus, vocabulary))
     try:
-        train(directory, corpus, vocabulary, config, resume=resume)
+        train(directory, corpus, vocabulary, config, resume=resume, strategy=strategy)
     except KeyboardInterrupt:
         if (directory / CHECKPOINT).exists():
             print(f"\nall finished epochs are saved; to go on: keras-seq train --run={name} --resume", file=sys.stderr)
@@ -482,11 +543,7 @@ def _whole_numbers(text: str, flag: str) -> list[int]:
 
 
 def _sample(arguments: argparse.Namespace) -> None:
-    names = (
-        *("temperature", "top_k", "top_p", "min_p", "repetition_penalty", "allow_unk"),
-        *("stop", "num_samples", "num_beams", "length_penalty"),
-    )
-    given = {name: value for name in names if (value := getattr(arguments, name)) is not None}
+    given = _given(arguments, *DRAW, "num_samples", "num_beams", "length_penalty")
     known = _lines_of(arguments.corpus) if arguments.corpus else None
     options: Any = {"max_tokens": arguments.max_tokens, "seed": arguments.seed, **given}
     if arguments.model:
@@ -519,6 +576,34 @@ def _sample(arguments: argparse.Namespace) -> None:
     print()
     if known is not None:
         print(f"keras-seq: {_copies([arguments.prompt + text for text in texts], *known)}", file=sys.stderr)
+
+
+def _given(arguments: argparse.Namespace, *names: str) -> dict[str, Any]:
+    """Returns the options that were given."""
+    return {name: value for name in names if (value := getattr(arguments, name)) is not None}
+
+
+def _batch(arguments: argparse.Namespace) -> None:
+    from keras_seq.corpora import named_texts
+    from keras_seq.text_files import joined
+    from keras_seq_export.batch_jobs import score_all, write_all
+
+    text = "".join(joined(named_texts(_corpus_source([arguments.input]), [])))
+    lines = [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")]
+    given = _given(arguments, *DRAW)
+    try:
+        if arguments.score:
+            if given:
+                raise ValueError(f"--score draws nothing: leave out --{', --'.join(given)}")
+            there = score_all(arguments.model, lines, arguments.output, arguments.workers)
+        else:
+            options = {"max_tokens": arguments.max_tokens, **given}
+            there = write_all(arguments.model, lines, arguments.output, arguments.workers, arguments.seed, **options)
+    except KeyboardInterrupt:
+        print("\ngive the same command again to go on", file=sys.stderr)
+        raise
+    before = f", {there:,} of which were there already" if there else ""
+    print(f"{arguments.output}: {len(lines):,} lines{before}")
 
 
 def _lines_of(names: list[str]) -> tuple[str, set[str]]:
@@ -728,6 +813,13 @@ def _benchmark_corpus(arguments: argparse.Namespace) -> None:
 
     rows = corpus_cost.benchmark_corpus(arguments.corpus, arguments.megabytes, arguments.steps)
     _print_rows(rows, corpus_cost.table, arguments.json)
+
+
+def _benchmark_distribute(arguments: argparse.Namespace) -> None:
+    from keras_seq import distribution_cost
+
+    for line in distribution_cost.benchmark_distribute(arguments.steps):
+        print(line, flush=True)
 
 
 def _benchmark_serve(arguments: argparse.Namespace) -> None:

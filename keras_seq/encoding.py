@@ -5,16 +5,10 @@ memory at a time. What was finished before an interruption is not done again.
 """
 
 import collections
-import concurrent.futures
-import contextlib
 import dataclasses
 import functools
 import itertools
 import json
-import multiprocessing
-import os
-import signal
-import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -40,6 +34,7 @@ from keras_seq.corpora import (
 )
 from keras_seq.encoded_text import RECORD, token_type, tokens_in
 from keras_seq.files import replacing
+from keras_seq.processes import ProcessPool, process_pool
 from keras_seq.text_files import STANDARD_INPUT, CorpusError, files_of, in_lines, joined
 from keras_seq.vocabulary import Level, Vocabulary, count_tokens, split_words
 
@@ -89,7 +84,7 @@ def encode_corpus(
     Raises:
         CorpusError: a file cannot be read or is not text, the directory has something else, or the files are no longer those
             that were begun with.
-        ValueError: a share or an argument of the vocabulary is out of range.
+        ValueError: a share or an argument of the vocabulary is out of range, or a process was ended from outside.
     """
     require_shares(validation, test)
     directory = Path(directory)
@@ -103,22 +98,17 @@ def encode_corpus(
         "shares": [validation, test],
     }
     manifest = _begun(directory, settings)
-    try:
-        if manifest is None:
-            with _pool(processes) as pool:
-                counts, characters, end = _counted(source, settings, pool)
-            source.require(settings["source"])
-            manifest = _written(directory, settings, source, counts, characters, end)
-        vocabulary = Vocabulary.load(directory / VOCABULARY)
-        if not _is_whole(directory, manifest, vocabulary):
-            with _pool(processes, vocabulary.to_bytes(), by_line) as pool:
-                files = _encoded(source, directory, manifest, vocabulary, pool)
-            source.require(settings["source"])
-            _write(directory / MANIFEST, json.dumps({**manifest, "files": files}, indent=1))
-    except concurrent.futures.BrokenExecutor as error:
-        raise CorpusError(
-            "All processes must stay to the end, but one was ended from outside, for want of memory perhaps; encode again to go on."
-        ) from error
+    if manifest is None:
+        with process_pool(processes) as pool:
+            counts, characters, end = _counted(source, settings, pool)
+        source.require(settings["source"])
+        manifest = _written(directory, settings, source, counts, characters, end)
+    vocabulary = Vocabulary.load(directory / VOCABULARY)
+    if not _is_whole(directory, manifest, vocabulary):
+        with process_pool(processes, _prepare, vocabulary.to_bytes(), by_line) as pool:
+            files = _encoded(source, directory, manifest, vocabulary, pool)
+        source.require(settings["source"])
+        _write(directory / MANIFEST, json.dumps({**manifest, "files": files}, indent=1))
     return load_encoded(directory)
 
 
@@ -209,7 +199,7 @@ def _is_partial(path: Path) -> bool:
     return path.name.startswith(".partial-")
 
 
-def _counted(source: _Source, settings: dict[str, Any], pool: "_Pool") -> tuple[collections.Counter[str], int, str]:
+def _counted(source: _Source, settings: dict[str, Any], pool: ProcessPool) -> tuple[collections.Counter[str], int, str]:
     """Reads the text; returns how often it has each token, how many characters it has, and the last of them."""
     counts: collections.Counter[str] = collections.Counter()
     last: collections.deque[str] = collections.deque()
@@ -317,7 +307,7 @@ def _tokens(path: Path, dtype: np.dtype) -> int | None:
 
 
 def _encoded(
-    source: _Source, directory: Path, manifest: dict[str, Any], vocabulary: Vocabulary, pool: "_Pool"
+    source: _Source, directory: Path, manifest: dict[str, Any], vocabulary: Vocabulary, pool: ProcessPool
 ) -> list[tuple[str, int]]:
     """Writes the files of the training part that are not there yet; returns the name of each and how many tokens it has."""
     dtype = token_type(vocabulary)
@@ -418,71 +408,13 @@ def _until(chunks: Iterable[str], characters: int) -> Iterator[str]:
         characters -= len(chunk)
 
 
-class _Pool:
-    """Processes of Python, in which TensorFlow is not loaded."""
-
-    def __init__(self, executor: concurrent.futures.Executor, ahead: int):
-        self._executor, self._ahead = executor, ahead
-
-    def in_order(self, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
-        """Yields each item and what the function makes of it; a few are under way at a time."""
-        waiting: collections.deque[tuple[Any, concurrent.futures.Future[Any]]] = collections.deque()
-        for item in items:
-            waiting.append((item, self._executor.submit(function, item)))
-            if len(waiting) > self._ahead:
-                first, future = waiting.popleft()
-                yield first, future.result()
-        for first, future in waiting:
-            yield first, future.result()
-
-
-@contextlib.contextmanager
-def _pool(processes: int | None, *of_each: Any) -> Iterator[_Pool]:
-    """Starts processes; `of_each` is what `_start` is called with."""
-    count = processes or len(
-        os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
-    )
-    # Forked, they would have what TensorFlow's threads left of its locks.
-    spawn = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(count, spawn, _start, of_each) as executor:
-        with _ctrl_c_ignored():  # by those that start now, too
-            concurrent.futures.wait([executor.submit(_nothing) for _ in range(count)])
-        yield _Pool(executor, 2 * count)
-
-
-@contextlib.contextmanager
-def _ctrl_c_ignored() -> Iterator[None]:
-    if threading.current_thread() is not threading.main_thread():  # No other may handle signals.
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def _nothing() -> None:
-    pass
-
-
 _in_this_process: tuple[Vocabulary, bool]
 
 
-def _start(vocabulary: bytes | None = None, by_line: bool = False) -> None:
-    """Makes a new process ready, and ends it when the one that started it ends."""
+def _prepare(vocabulary: bytes, by_line: bool) -> None:
+    """Tells a process how to encode."""
     global _in_this_process
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    if vocabulary is not None:
-        _in_this_process = Vocabulary.from_bytes(vocabulary), by_line
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
+    _in_this_process = Vocabulary.from_bytes(vocabulary), by_line
 
 
 def _ids(chunk: tuple[Path, str]) -> np.ndarray:

@@ -72,7 +72,10 @@ class GradientNorms(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         """Adds the norms of the step."""
-        step = [*np.asarray(self._norms.value, np.float64).tolist(), float(self._optimizer.learning_rate)]
+        step = [
+            *np.asarray(self._norms.value, np.float64).tolist(),
+            float(ops.convert_to_numpy(self._optimizer.learning_rate)),
+        ]
         self._steps.append(step)
         self.norms.append(step[0])
         if logs is not None:

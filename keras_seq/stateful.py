@@ -1,9 +1,12 @@
 """The stateful form of a model: its recurrent layers carry their state from batch to batch."""
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
-from keras import ops, tree
+import numpy as np
+import tensorflow as tf
+from keras import tree
 
 from keras_seq.copying import rebuilt
 
@@ -49,8 +52,43 @@ def carried_states(model: keras.Model) -> list[keras.Variable]:
     return [state for layer in _recurrent_layers(model) if layer.stateful for state in tree.flatten(layer.states)]
 
 
+def read_states(model: keras.Model) -> list[np.ndarray]:
+    """Returns the carried states, each `(batch, units)`: the rows of all replicas of its strategy, whose workers must all call it."""
+
+    def gathered() -> list[tf.Tensor]:
+        replica = tf.distribute.get_replica_context()
+        values = [tf.identity(state.value) for state in carried_states(model)]
+        return values if replica.num_replicas_in_sync == 1 else [replica.all_gather(value, axis=0) for value in values]
+
+    return [model.distribute_strategy.experimental_local_results(state)[0].numpy() for state in _run(model, gathered)]
+
+
+def write_states(model: keras.Model, values: Sequence[np.ndarray]) -> None:
+    """Sets the carried states to what `read_states` returned, with as many replicas as there were or another number."""
+
+    def put() -> None:
+        replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+        for state, value in zip(carried_states(model), values, strict=True):
+            rows = state.shape[0]
+            state.value.assign(tf.convert_to_tensor(value)[replica * rows : (replica + 1) * rows])
+
+    _run(model, put)
+
+
 def reset_states(model: keras.Model) -> None:
     """Sets the carried state of every recurrent layer to zero."""
-    # Keras's own reset_state fails on the nested states of stacked cells.
-    for state in carried_states(model):
-        state.assign(ops.zeros_like(state))
+
+    def reset() -> None:
+        # Keras's own reset_state fails on the nested states of stacked cells.
+        for state in carried_states(model):
+            state.value.assign(tf.zeros(state.shape, state.value.dtype))
+
+    _run(model, reset)
+
+
+def _run(model: keras.Model, function: Callable[[], Any]) -> Any:
+    """Calls a function in each replica of the model's strategy."""
+    strategy = model.distribute_strategy
+    if strategy.num_replicas_in_sync == 1:
+        return strategy.run(function)
+    return tf.function(lambda: strategy.run(function), autograph=False)()

@@ -6,14 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 from keras import ops
 
 from keras_seq.checkpoint import Checkpoint
 from keras_seq.files import replacing
 from keras_seq.gradients import CLIPPINGS, GRADIENT_NORM
 from keras_seq.runs import TrainingError
-from keras_seq.stateful import carried_states, reset_states
+from keras_seq.stateful import read_states, reset_states, write_states
 
 
 def compile_model(
@@ -157,13 +156,12 @@ class CarriedState(keras.callbacks.Callback):
 
     def on_test_begin(self, logs: Any = None) -> None:
         """The validation text does not go on from the training text."""
-        self._kept = [np.asarray(state.value) for state in carried_states(self.model)]
+        self._kept = read_states(self.model)
         reset_states(self.model)
 
     def on_test_end(self, logs: Any = None) -> None:
         """The training text goes on where it was."""
-        for state, value in zip(carried_states(self.model), self._kept, strict=True):
-            state.assign(value)
+        write_states(self.model, self._kept)
 
 
 class CosineSchedule(keras.callbacks.Callback):
@@ -209,7 +207,7 @@ class CosineSchedule(keras.callbacks.Callback):
                 "`epochs` needs data with a known number of batches: set `steps_per_epoch`, or use `minutes`"
             )
         self.scale, self._start = 1.0, time.monotonic()
-        self._peak = float(self.model.optimizer.learning_rate)
+        self._peak = float(ops.convert_to_numpy(self.model.optimizer.learning_rate))
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Finds its place: a run that goes on does not begin with epoch 0."""
@@ -276,7 +274,7 @@ class StopWhenNotFinite(keras.callbacks.Callback):
 
     def _cause(self) -> str:
         optimizer = getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)  # of a LossScaleOptimizer
-        rate = float(optimizer.learning_rate)
+        rate = float(ops.convert_to_numpy(optimizer.learning_rate))
         clipped = [f"{name}={value:g}" for name in CLIPPINGS if (value := getattr(optimizer, name)) is not None]
         if not clipped:
             return f"the gradients exploded, and nothing clips them; set a `clipnorm` (learning rate {rate:.3g})"
@@ -329,12 +327,12 @@ class KeepBest(keras.callbacks.Callback):
 
     Args:
         model: gets the best weights; the model in training can be its `stateful_copy`.
-        path: the `.keras` file it is saved to.
+        path: the `.keras` file it is saved to; None saves none.
     """
 
-    def __init__(self, model: keras.Model, path: Path):
+    def __init__(self, model: keras.Model, path: Path | None):
         super().__init__()
-        self._best_model, self._path = model, Path(path)
+        self._best_model, self._path = model, None if path is None else Path(path)
         self.best = math.inf
 
     @property
@@ -352,7 +350,8 @@ class KeepBest(keras.callbacks.Callback):
         if nats < self.best:
             self.best = nats
             self._best_model.set_weights(self.model.get_weights())
-            save_model(self._best_model, self._path)
+            if self._path is not None:
+                save_model(self._best_model, self._path)
 
 
 def save_model(model: keras.Model, path: Path) -> None:

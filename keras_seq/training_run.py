@@ -1,27 +1,41 @@
 """One training run from a corpus to a run directory: what `keras-seq train` and the demo do."""
 
+import contextlib
 import csv
 import hashlib
 import importlib.util
+import json
 import math
 import shutil
 import signal
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import keras
+import tensorflow as tf
 
 from keras_seq.batches import Lines, Streams, lines, streams
 from keras_seq.checkpoint import Checkpoint
+from keras_seq.copying import rebuilt
 from keras_seq.corpora import Corpus
+from keras_seq.distribution import (
+    code_sha256,
+    distributed,
+    is_chief,
+    require_same,
+    scope,
+    wait_for_all,
+    worker_number,
+)
 from keras_seq.files import read_columns, replacing
 from keras_seq.gradients import GRADIENT_NORM, GradientNorms, threshold_range
 from keras_seq.models import language_model
 from keras_seq.plots import plot_history
-from keras_seq.runs import CHECKPOINT, HISTORY, MODEL, STEPS, Run, create_run, load_run
+from keras_seq.runs import CHECKPOINT, HISTORY, MODEL, STEPS, Run, TrainingError, create_run, load_run
 from keras_seq.sampled_softmax import SampledSoftmax
 from keras_seq.stateful import stateful_copy
 from keras_seq.training import (
@@ -58,7 +72,13 @@ DEFAULTS: dict[str, Any] = {
 
 
 def train(
-    directory: Path, corpus: Corpus, vocabulary: Vocabulary, config: dict[str, Any], *, resume: bool = False
+    directory: Path,
+    corpus: Corpus,
+    vocabulary: Vocabulary,
+    config: dict[str, Any],
+    *,
+    resume: bool = False,
+    strategy: tf.distribute.Strategy | None = None,
 ) -> Run:
     """Trains a language model and keeps the one with the fewest nats a token on the validation text.
 
@@ -71,6 +91,9 @@ def train(
         config: `cell`, `units`, `embedding_dim`, `dropout`, `batch_size`, `length`, `learning_rate`, `clipping`, `by_line`, `seed`,
             either `epochs` (passes through the text) or `minutes`, and what of `DEFAULTS` is to be otherwise.
         resume: goes on with the run in the directory; the other arguments are its own.
+        strategy: how to train on several devices, or in several workers of which each calls this
+            (`keras_seq.distribution.strategy`); a run can go on with another. Workers that are not the chief only write their
+            logs, into `<directory>/worker-<number>`.
 
     Returns:
         The run, as loaded from the directory.
@@ -84,62 +107,69 @@ def train(
         raise ValueError(f"the configuration of a run must have {', '.join(sorted(missing))}; it lacks them")
     settings = {**DEFAULTS, **config}
     batch_size, length = settings["batch_size"], settings["length"]
+    belongs_to = {"vocabulary": vocabulary.sha256, "corpus": _sha256(corpus)}
+    if strategy is not None:
+        _require_fitting(strategy, settings)
+        alike = {
+            name: value for name, value in settings.items() if name != "corpus"
+        }  # which can lie elsewhere on each machine
+        require_same(strategy, {**belongs_to, "settings": json.dumps(alike), "code": code_sha256()})
     model = untrained_model(len(vocabulary), settings)
     if settings["by_line"]:
         batches: Lines | Streams = Lines(corpus.train, vocabulary, batch_size, settings["seed"])
         validation = lines(corpus.validation, vocabulary, batch_size, seed=None)
-        trained = model
     else:
         batches = Streams(corpus.train, vocabulary, batch_size, length, settings["seed"])
         validation = _validation_streams(corpus.validation, vocabulary, batch_size, length)
-        trained = stateful_copy(model, batch_size)
-    if settings["sampled_softmax"]:
-        if settings["label_smoothing"]:
-            raise ValueError("--sampled_softmax and --label_smoothing cannot be set together: leave one of them out")
-        trained = SampledSoftmax(trained, settings["sampled_softmax"], settings["seed"])
+    with contextlib.nullcontext() if strategy is None else scope(strategy):
+        trained = _trained(model, settings, strategy)
+        compile_model(
+            trained,
+            settings["learning_rate"],
+            **settings["clipping"],
+            optimizer=settings["optimizer"],
+            weight_decay=settings["weight_decay"],
+            ema_momentum=settings["ema_momentum"],
+            label_smoothing=settings["label_smoothing"],
+        )
     steps = math.ceil(len(batches) / math.ceil(len(batches) / LONGEST_EPOCH))
     epochs = None if settings["epochs"] is None else math.ceil(settings["epochs"] * len(batches) / steps)
     schedule = CosineSchedule(epochs=epochs, minutes=settings["minutes"], warmup=settings["warmup"])
-    compile_model(
-        trained,
-        settings["learning_rate"],
-        **settings["clipping"],
-        optimizer=settings["optimizer"],
-        weight_decay=settings["weight_decay"],
-        ema_momentum=settings["ema_momentum"],
-        label_smoothing=settings["label_smoothing"],
-    )
     if settings["tensorboard"] and importlib.util.find_spec("tensorboard") is None:
         raise ValueError("logging to TensorBoard needs it installed: pip install tensorboard")
-    if not resume:
+    chief = is_chief(strategy)
+    if chief and not resume:
         create_run(directory, vocabulary, config)
-    keep_best = KeepBest(model, directory / MODEL)
-    belongs_to = {"vocabulary": vocabulary.sha256, "corpus": _sha256(corpus)}
-    checkpoint = Checkpoint(directory / CHECKPOINT, {"schedule": schedule, "best": keep_best}, belongs_to)
+    if strategy is not None:
+        wait_for_all(strategy)
+    logs = directory if chief else directory / f"worker-{worker_number(strategy)}"
+    logs.mkdir(exist_ok=True)
+    keep_best = KeepBest(model, directory / MODEL if chief else None)
+    checkpoint = Checkpoint(directory / CHECKPOINT, {"schedule": schedule, "best": keep_best}, belongs_to, writes=chief)
     if resume:
         # Without both it was killed before it had saved its beginning.
         if (directory / CHECKPOINT).exists() or (directory / MODEL).exists():
             checkpoint.load()
-        for half_written in directory.glob(".partial-*"):
+        for half_written in logs.glob(".partial-*"):
             half_written.unlink()
         for name in (HISTORY, STEPS):
-            _forget_epochs(directory / name, checkpoint.epoch)
+            _forget_epochs(logs / name, checkpoint.epoch)
     goes_back = settings["on_divergence"] == "rollback"
     callbacks: list[keras.callbacks.Callback] = [
         CarriedState(len(batches)),
         schedule,
-        GradientNorms(directory / STEPS),
+        GradientNorms(logs / STEPS),
         RollBack(checkpoint, schedule) if goes_back else StopWhenNotFinite(),
         keep_best,
     ]
     if settings["ema_momentum"] is not None:
         callbacks.append(keras.callbacks.SwapEMAWeights())
     if settings["tensorboard"]:
-        callbacks.append(_TensorBoard(directory / "tensorboard", checkpoint.epoch * steps))
-    log = keras.callbacks.CSVLogger(str(directory / HISTORY), append=resume)
+        callbacks.append(_TensorBoard(logs / "tensorboard", checkpoint.epoch * steps))
+    log = keras.callbacks.CSVLogger(str(logs / HISTORY), append=resume)
     worst = 2 * math.log(len(vocabulary))  # nats a token: twice those of a uniform guess
     try:
-        with _EndWithTheEpoch() as ending:
+        with _EndWithTheEpoch() as ending, _other_workers_named():
             trained.fit(
                 batches.from_batch(checkpoint.epoch * steps),
                 validation_data=validation,
@@ -156,18 +186,70 @@ def train(
                 f"costs {math.log(len(vocabulary)):.4g}; clip the gradients lower, or lower the learning rate"
             )
     except Diverged as diverged:
-        if keep_best.best <= worst:
+        if keep_best.best <= worst or not chief:
             raise
         # Without a model it is no run, and would stand in the way of the next.
         steps_before = directory.with_name(f"{directory.name}.diverged.csv")
         (directory / STEPS).replace(steps_before)
         shutil.rmtree(directory)
         raise Diverged(f"{diverged}. The run is removed; {steps_before} has the norms of its steps") from diverged
+    if strategy is not None:
+        wait_for_all(strategy)
+    if not chief:
+        return load_run(directory)
     least, most = threshold_range(read_columns(directory / STEPS)[GRADIENT_NORM])
     print(f"thresholds of --global_clipnorm worth trying, by this run's gradients: {least:.2g} to {most:.2g}")
     plot_history(directory / HISTORY, directory / STEPS, directory / "history.png")
     (directory / CHECKPOINT).unlink()
     return load_run(directory)
+
+
+def _require_fitting(strategy: tf.distribute.Strategy, settings: dict[str, Any]) -> None:
+    """Refuses settings that several replicas cannot have."""
+    replicas = strategy.num_replicas_in_sync
+    if settings["batch_size"] % replicas:
+        raise ValueError(
+            f"the batch must divide evenly among the {replicas} replicas, but --batch_size={settings['batch_size']} does not; "
+            f"choose a multiple of {replicas}"
+        )
+    if settings["minutes"] is not None and strategy.cluster_resolver is not None:
+        raise ValueError(
+            "several workers must end together, and their clocks do not: give --epochs in place of --minutes"
+        )
+    if settings["sampled_softmax"]:
+        raise ValueError("--sampled_softmax is for training on one device: leave it out, or --distribute and --workers")
+
+
+def _trained(model: keras.Model, settings: dict[str, Any], strategy: tf.distribute.Strategy | None) -> keras.Model:
+    """Returns the form of a model that `fit` is called on; it has its weights, or a copy of them."""
+    if strategy is not None:
+        batch_size = settings["batch_size"] // strategy.num_replicas_in_sync
+        plain = rebuilt(model, lambda layer: layer.get_config())
+        return distributed(plain if settings["by_line"] else stateful_copy(model, batch_size))
+    trained = model if settings["by_line"] else stateful_copy(model, settings["batch_size"])
+    if settings["sampled_softmax"]:
+        if settings["label_smoothing"]:
+            raise ValueError("--sampled_softmax and --label_smoothing cannot be set together: leave one of them out")
+        trained = SampledSoftmax(trained, settings["sampled_softmax"], settings["seed"])
+    return trained
+
+
+@contextlib.contextmanager
+def _other_workers_named() -> Iterator[None]:
+    """Says what became of a run one of whose workers ended."""
+    try:
+        yield
+    except (
+        tf.errors.UnavailableError,
+        tf.errors.AbortedError,
+        tf.errors.CancelledError,
+        tf.errors.DeadlineExceededError,
+    ) as error:
+        reason = error.message.partition("\n")[0][:200]
+        raise TrainingError(
+            f"another worker ended, or cannot be reached ({reason}): all finished epochs are saved; start the workers again, as "
+            "many as you like, with --resume"
+        ) from error
 
 
 def untrained_model(vocabulary_size: int, config: dict[str, Any]) -> keras.Model:

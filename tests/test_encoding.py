@@ -102,7 +102,7 @@ def test_an_interrupted_call_goes_on_where_it_was(files, small, tmp_path):
     assert [(path, path.stat().st_mtime_ns) for path, _ in finished] == finished
     whole = ks.encode_corpus(files, tmp_path / "whole", processes=1)
     np.testing.assert_array_equal(corpus.train[0 : len(corpus.train)], whole.train[0 : len(whole.train)])
-    with mock.patch.object(encoding, "_pool", side_effect=AssertionError("nothing is left to do")):
+    with mock.patch.object(encoding, "process_pool", side_effect=AssertionError("nothing is left to do")):
         assert len(ks.encode_corpus(files, tmp_path / "cut").train) == len(whole.train)
 
 

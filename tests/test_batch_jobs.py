@@ -1,0 +1,70 @@
+import json
+
+import pytest
+from hamlet import TEXT, exported
+
+from keras_seq.text_files import CorpusError
+from keras_seq_export import LiteRTSampler
+from keras_seq_export.batch_jobs import score_all, write_all
+
+PROMPTS = ["", "To be", "or not ", "that is: ", "the ", "to suffer"] * 3
+OPTIONS = {"max_tokens": 12, "temperature": 0.8}
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return exported(tmp_path_factory.mktemp("batch"), units=(16,))
+
+
+def answers(path):
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def test_texts_are_those_of_the_sampler_whatever_the_number_of_processes(model, tmp_path):
+    sampler = LiteRTSampler(model)
+    for processes in (1, 2):
+        assert write_all(model, PROMPTS, tmp_path / f"{processes}.jsonl", processes, seed=5, **OPTIONS) == 0
+    assert (tmp_path / "1.jsonl").read_bytes() == (tmp_path / "2.jsonl").read_bytes()
+    for number, answer in enumerate(answers(tmp_path / "1.jsonl")):
+        text = sampler.sample(PROMPTS[number], seed=5 + number, logprobs=True, **OPTIONS)
+        assert (answer["prompt"], answer["text"], answer["seed"]) == (PROMPTS[number], text, 5 + number)
+        assert answer["log_probability"] == pytest.approx(sum(text.log_probabilities))
+        assert (answer["tokens"], answer["finish_reason"]) == (len(text.token_ids), text.finish_reason)
+
+
+def test_a_job_that_was_cut_off_goes_on(model, tmp_path):
+    write_all(model, PROMPTS, tmp_path / "whole.jsonl", 1, **OPTIONS)
+    whole = (tmp_path / "whole.jsonl").read_bytes()
+    lines = whole.splitlines(keepends=True)
+    for kept in (b"", b"".join(lines[:4]), b"".join(lines[:4]) + lines[4][:-3], whole):
+        (tmp_path / "cut.jsonl").write_bytes(kept)
+        assert write_all(model, PROMPTS, tmp_path / "cut.jsonl", 1, **OPTIONS) == kept.count(b"\n")
+        assert (tmp_path / "cut.jsonl").read_bytes() == whole
+
+
+def test_scores_are_those_of_the_sampler(model, tmp_path):
+    texts = TEXT.splitlines()
+    score_all(model, texts, tmp_path / "scores.jsonl", 1)
+    sampler = LiteRTSampler(model)
+    for text, answer in zip(texts, answers(tmp_path / "scores.jsonl"), strict=True):
+        assert answer["scored"] == text
+        assert answer["log_probability"] == pytest.approx(sampler.score(text).log_probability)
+        assert answer["tokens"] == len(text)
+
+
+def test_an_output_of_something_else_is_refused_and_stays(model, tmp_path):
+    write_all(model, PROMPTS[:3], tmp_path / "out.jsonl", 1, **OPTIONS)
+    before = (tmp_path / "out.jsonl").read_bytes()
+    for prompts, seed in ((PROMPTS[1:], 0), (PROMPTS, 1), (PROMPTS[:2], 0)):
+        with pytest.raises(CorpusError, match=r"must be of the same input, but line \d of .* is of another"):
+            write_all(model, prompts, tmp_path / "out.jsonl", 1, seed=seed, **OPTIONS)
+    assert (tmp_path / "out.jsonl").read_bytes() == before
+
+
+def test_the_line_that_cannot_be_written_after_is_named(model, tmp_path):
+    with pytest.raises(ValueError, match=r"line 3 of the input: .*漢"):
+        write_all(model, ["To", "be", "漢", "or"], tmp_path / "out.jsonl", 1, **OPTIONS)
+    assert len(answers(tmp_path / "out.jsonl")) == 2
+    with pytest.raises(ValueError, match=r"line 1 of the input: `temperature`"):
+        write_all(model, PROMPTS, tmp_path / "none.jsonl", 1, temperature=-1)
+    assert not (tmp_path / "none.jsonl").exists()

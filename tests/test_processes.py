@@ -1,0 +1,47 @@
+import os
+import time
+
+import pytest
+
+from keras_seq.processes import ProcessEnded, process_pool
+
+_added = 0
+
+
+def prepare(number):
+    global _added
+    _added = number
+
+
+def slow_first(number):
+    time.sleep(0.3 if number == 0 else 0)
+    return number + _added
+
+
+def end(number):
+    os._exit(number)
+
+
+def test_results_come_in_order_and_few_are_under_way():
+    taken = []
+
+    def items():
+        for number in range(40):
+            taken.append(number)
+            yield number
+
+    with process_pool(2, prepare, 100) as pool:
+        results = pool.in_order(slow_first, items())
+        assert next(results) == (0, 100)
+        assert len(taken) <= 6
+        assert list(results) == [(number, number + 100) for number in range(1, 40)]
+
+
+def test_a_process_that_ends_is_told():
+    with process_pool(1) as pool, pytest.raises(ProcessEnded, match="one was ended from outside"):
+        list(pool.in_order(end, [3]))
+
+
+def test_their_number_must_be_positive():
+    with pytest.raises(ValueError, match=r"must be positive. Received: 0"), process_pool(0):
+        pass
