@@ -137,10 +137,18 @@ class DistributedFit:
     def _make_function(self, step: Any) -> Any:
         strategy = self.distribute_strategy  # type: ignore[attr-defined]
 
+        names: list[str] = []
+
+        def logs(batch: Any) -> tf.Tensor:
+            found = step(batch)
+            names[:] = found
+            return tf.stack([tf.cast(value, tf.float32) for value in found.values()])
+
         @tf.function(autograph=False)
-        def one_step(batches: Any) -> Any:
-            logs = strategy.run(step, args=(next(batches),))
-            return tree.map_structure(lambda value: strategy.reduce("MEAN", value, axis=None), logs)
+        def one_step(batches: Any) -> dict[str, tf.Tensor]:
+            # In one piece: every reduction is a round of messages.
+            values = strategy.reduce("MEAN", strategy.run(logs, args=(next(batches),)), axis=None)
+            return dict(zip(names, tf.unstack(values, len(names)), strict=True))
 
         return one_step
 

@@ -86,9 +86,9 @@ def communication(workers: int, bandwidth: float) -> float:
 def _step_seconds(workers: int, steps: int) -> float:
     """Returns the median seconds of a step in the first of some workers."""
     addresses = [f"127.0.0.1:{port}" for port in free_ports(workers)]
-    program = [sys.executable, "-c", f"from keras_seq.distribution_cost import worker; worker({steps})"]
     running = []
     for number in range(workers):
+        program = [sys.executable, "-c", f"from keras_seq.distribution_cost import worker; worker({number}, {steps})"]
         task = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": number}}
         config = {"TF_CONFIG": json.dumps(task)} if workers > 1 else {}
         environment = {**os.environ, "TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "2", **config}
@@ -104,8 +104,11 @@ def _step_seconds(workers: int, steps: int) -> float:
     return float(answers[0][0])
 
 
-def worker(steps: int) -> None:
-    """Prints the median seconds of a step: what each process of the measurement runs."""
+def worker(number: int, steps: int) -> None:
+    """Prints the median seconds of a step: what each process of the measurement runs, each on a core of its own."""
+    if hasattr(os, "sched_setaffinity"):
+        cores = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {cores[number % len(cores)]})
     strategy = distribution.strategy("multi_worker") if distribution.TF_CONFIG in os.environ else None
     with contextlib.nullcontext() if strategy is None else distribution.scope(strategy):
         model = stateful_copy(language_model(TOKENS, units=[UNITS], embedding_dim=EMBEDDING), BATCH_SIZE)
