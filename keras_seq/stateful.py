@@ -91,4 +91,5 @@ def _run(model: keras.Model, function: Callable[[], Any]) -> Any:
     strategy = model.distribute_strategy
     if strategy.num_replicas_in_sync == 1:
         return strategy.run(function)
-    return tf.function(lambda: strategy.run(function), autograph=False)()
+    # A graph for one call; called itself, TensorFlow would warn that it is traced again and again.
+    return tf.function(lambda: strategy.run(function), autograph=False).get_concrete_function()()
