@@ -145,7 +145,7 @@ class Checkpoint(keras.callbacks.Callback):
         missing = [name for name in self._remembered if name not in about["state"]]
         if missing:
             raise TrainingError(f"{self._path} knows nothing of {', '.join(missing)}: it is of a fit without")
-        for variable, value in zip(variables, values, strict=False):
+        for variable, value in zip(variables, values[: len(variables)], strict=True):
             variable.assign(value)
         write_states(self.model, values[len(variables) :])
         for name, callback in self._remembered.items():

@@ -380,15 +380,18 @@ def _demo(arguments: argparse.Namespace) -> None:
 def _train(arguments: argparse.Namespace) -> None:
     from keras_seq.corpora import corpus_of, load_corpus
     from keras_seq.runs import load_settings, refuse_existing
+    from keras_seq.workers import end_with_launcher, is_worker
 
-    if arguments.workers is not None:
+    if arguments.workers is not None and not is_worker():
         _start_workers(arguments)
         return
+    if is_worker():
+        end_with_launcher()
     strategy = None
-    if arguments.distribute:
+    if arguments.distribute or is_worker():
         from keras_seq.distribution import strategy as make_strategy
 
-        strategy = make_strategy(arguments.distribute)
+        strategy = make_strategy(arguments.distribute or "multi_worker")
     if arguments.resume:
         if not arguments.run:
             raise ValueError("--resume needs the run to go on with: give it as --run=DIRECTORY")
@@ -437,14 +440,16 @@ def _train(arguments: argparse.Namespace) -> None:
 
 
 def _start_workers(arguments: argparse.Namespace) -> None:
+    from keras_seq.text_files import STANDARD_INPUT
     from keras_seq.workers import run_workers
 
     if arguments.distribute:
         raise ValueError("--workers starts the workers of multi_worker on this machine: leave out --distribute")
     if not arguments.run:
         raise ValueError("--workers needs the run directory that the workers share: give it as --run=DIRECTORY")
-    own = [one for one in sys.argv[1:] if not one.startswith("--workers")]
-    run_workers(own, arguments.workers, Path(arguments.run))
+    if STANDARD_INPUT in (arguments.corpus or []):
+        raise ValueError("every worker reads the corpus, which standard input cannot be: write it to a file first")
+    run_workers(sys.argv[1:], arguments.workers, Path(arguments.run))
 
 
 def _vocabulary(corpus: "Corpus", arguments: argparse.Namespace) -> "Vocabulary":
@@ -482,6 +487,10 @@ def _run_training(
         if (directory / CHECKPOINT).exists():
             print(f"\nall finished epochs are saved; to go on: keras-seq train --run={name} --resume", file=sys.stderr)
         raise
+    from keras_seq.distribution import is_chief
+
+    if not is_chief(strategy):
+        return
     print(f"run directory: {directory}\n\nNext:")
     print(
         f"  keras-seq sample --run={name} --seed=7\n  keras-seq evaluate --run={name}\n  keras-seq export --run={name}"

@@ -26,6 +26,8 @@ import keras
 import tensorflow as tf
 from keras import tree
 
+from keras_seq.runs import TrainingError
+
 KINDS = ("mirrored", "multi_worker")
 TF_CONFIG = "TF_CONFIG"
 _EXAMPLE = '{"cluster": {"worker": ["host0:2222", "host1:2222"]}, "task": {"type": "worker", "index": 0}}'
@@ -63,15 +65,15 @@ def strategy(kind: str, devices: Sequence[str] | None = None) -> tf.distribute.S
     return tf.distribute.MirroredStrategy(list(devices), cross_device_ops=reduction)
 
 
+def worker_number(strategy: tf.distribute.Strategy | None) -> int:
+    """Returns the number of this worker; 0 of the only one."""
+    resolver = None if strategy is None else strategy.cluster_resolver
+    return 0 if resolver is None or not resolver.cluster_spec().as_dict() else int(resolver.task_id)
+
+
 def is_chief(strategy: tf.distribute.Strategy | None) -> bool:
     """Returns whether this is the process that writes: the first worker, or the only one."""
-    resolver = None if strategy is None else strategy.cluster_resolver
-    return resolver is None or not resolver.cluster_spec().as_dict() or resolver.task_id == 0
-
-
-def worker_number(strategy: tf.distribute.Strategy | None) -> int:
-    """Returns the number of this worker; 0 of the chief."""
-    return 0 if strategy is None or is_chief(strategy) else int(strategy.cluster_resolver.task_id)
+    return worker_number(strategy) == 0
 
 
 @contextlib.contextmanager
@@ -89,9 +91,30 @@ def _own_states(make: Any, **options: Any) -> tf.Variable:
 
 
 def distributed(model: keras.Model) -> keras.Model:
-    """Makes `fit` and `evaluate` of a model that was made in a `scope` run under its strategy; returns the model."""
-    model.__class__ = type(f"Distributed{type(model).__name__}", (DistributedFit, type(model)), {})
+    """Makes `fit` and `evaluate` of a model run under the strategy in whose `scope` it was made; to be called before `compile`.
+
+    Args:
+        model: of any class; `DistributedFit` becomes the first base of its class.
+
+    Returns:
+        The model.
+
+    Raises:
+        DistributionError: it is compiled already.
+    """
+    if isinstance(model, DistributedFit):
+        return model
+    if model.compiled:
+        raise DistributionError(
+            "`distributed` must come before `compile`, which gives the model an optimizer for its replicas"
+        )
+    model.__class__ = _with_base(DistributedFit, type(model))
     return model
+
+
+def _with_base(first: type, own: type) -> type:
+    """Returns a class with another first base, by whose name Keras finds the own one when it loads."""
+    return type(own.__name__, (first, own), {"__module__": own.__module__, "__qualname__": own.__qualname__})
 
 
 class DistributedFit:
@@ -100,31 +123,66 @@ class DistributedFit:
     The optimizer of `compile` then clips what all replicas' gradients add up to, not each replica's. The rest makes up for
     Keras 3.15, whose `fit` does not run under `MultiWorkerMirroredStrategy` (keras issue 20585): it averages a batch over the
     workers in order to build the model, and their metrics, which are scalars, over an axis. When
-    tests/test_distribution.py says that Keras does it, `_maybe_symbolic_build` and `_make_function` can go.
+    tests/test_distribution.py says that Keras does it, `_maybe_symbolic_build` and `_make_function` can go. Metrics must be
+    scalars; one step is one call, in a graph.
     """
 
     def compile(self, *arguments: Any, **options: Any) -> None:
-        """Is `compile` of Keras, with an optimizer that clips after the gradients are added up."""
+        """Is `compile` of Keras, with an optimizer that clips after the gradients are added up.
+
+        Raises:
+            DistributionError: an option that only works on one device.
+        """
         super().compile(*arguments, **options)  # type: ignore[misc]
-        optimizer: keras.optimizers.Optimizer = self.optimizer  # type: ignore[attr-defined]
+        model: Any = self
+        optimizer = model.optimizer
         if hasattr(optimizer, "inner_optimizer"):
             raise DistributionError(
                 "distributed training must be in float32 or bfloat16, as the scaled loss of mixed_float16 is not reduced; "
                 "set another dtype policy"
             )
-        if not isinstance(optimizer, _ReduceThenClip):
-            optimizer.__class__ = type(type(optimizer).__name__, (_ReduceThenClip, type(optimizer)), {})
+        if (
+            model.run_eagerly
+            or model.steps_per_execution != 1
+            or getattr(optimizer, "gradient_accumulation_steps", None)
+        ):
+            raise DistributionError(
+                "distributed training must be step by step in a graph: leave out `run_eagerly`, `steps_per_execution` and "
+                "`gradient_accumulation_steps`"
+            )
+        if optimizer is not None and not isinstance(optimizer, _ReduceThenClip):
+            optimizer.__class__ = _with_base(_ReduceThenClip, type(optimizer))
 
     def compute_loss(
         self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
     ) -> Any:
-        """Is the loss of Keras, where a replica with more tokens that count has a larger share in it."""
+        """Is the loss of Keras; of one that is a mean over weights, a replica's share is that of its weights.
+
+        Raises:
+            DistributionError: a mask without weights, or several losses of which one is a mean over weights.
+        """
+        model: Any = self
         loss = super().compute_loss(x, y, y_pred, sample_weight, training)  # type: ignore[misc]
         replica = tf.distribute.get_replica_context()
-        if sample_weight is None or replica is None or not training:
+        if replica is None or replica.num_replicas_in_sync == 1 or not training:
             return loss
-        own = tf.reduce_sum(sample_weight)
-        return loss * own * replica.num_replicas_in_sync / tf.maximum(replica.all_reduce("SUM", own), 1)
+        if any(getattr(part, "_keras_mask", None) is not None for part in tree.flatten(y_pred)):
+            raise DistributionError(
+                "distributed training must have sample weights in place of masks, as keras_seq.lines gives them"
+            )
+        losses = tree.flatten(model.loss)
+        if sample_weight is None or not any(
+            getattr(one, "reduction", None) == "mean_with_sample_weight" for one in losses
+        ):
+            return loss
+        if len(losses) > 1:
+            raise DistributionError(
+                "distributed training must have one loss, if it is a mean with sample weights; there are several"
+            )
+        own = tf.reduce_sum(tf.cast(sample_weight, loss.dtype))
+        share = own * replica.num_replicas_in_sync / tf.maximum(replica.all_reduce("SUM", own), 1e-7)
+        added = sum(model._aggregate_additional_loss(one) for one in model.losses)
+        return (loss - added) * share + added
 
     def _maybe_symbolic_build(self, iterator: Any = None, data_batch: Any = None) -> None:
         strategy = self.distribute_strategy  # type: ignore[attr-defined]
@@ -142,7 +200,12 @@ class DistributedFit:
         def logs(batch: Any) -> tf.Tensor:
             found = step(batch)
             names[:] = found
-            return tf.stack([tf.cast(value, tf.float32) for value in found.values()])
+            values = [tf.cast(value, tf.float32) for value in found.values()]
+            if any(value.shape.rank for value in values):
+                raise DistributionError(
+                    "distributed training must have metrics that are scalars; one of this model is not"
+                )
+            return tf.stack(values)
 
         @tf.function(autograph=False)
         def one_step(batches: Any) -> dict[str, tf.Tensor]:
@@ -163,6 +226,28 @@ class _ReduceThenClip:
         return grads_and_vars
 
 
+@contextlib.contextmanager
+def others_lost() -> Iterator[None]:
+    """Says what became of a run one of whose workers ended.
+
+    Raises:
+        TrainingError: so it is.
+    """
+    lost = (
+        tf.errors.UnavailableError,
+        tf.errors.AbortedError,
+        tf.errors.CancelledError,
+        tf.errors.DeadlineExceededError,
+    )
+    try:
+        yield
+    except (*lost, tf.errors.InternalError) as error:
+        raise TrainingError(
+            "another worker ended, or cannot be reached: all finished epochs are saved; start the workers again, as many as you like, "
+            "with --resume"
+        ) from error
+
+
 def require_same(strategy: tf.distribute.Strategy, parts: Mapping[str, str]) -> None:
     """Refuses workers that differ in what they must have alike; waits for all of them.
 
@@ -173,13 +258,15 @@ def require_same(strategy: tf.distribute.Strategy, parts: Mapping[str, str]) -> 
     Raises:
         DistributionError: a worker has another.
     """
+    # Beginning with a number that all have, so that there is something to gather without any parts.
     own = [0, *(int(hashlib.sha256(value.encode()).hexdigest()[:15], 16) for value in parts.values())]
 
     @tf.function(autograph=False)
     def gathered() -> tf.Tensor:
         return tf.distribute.get_replica_context().all_gather(tf.constant([own], tf.int64), axis=0)
 
-    rows = strategy.experimental_local_results(strategy.run(gathered))[0].numpy()
+    with others_lost():
+        rows = strategy.experimental_local_results(strategy.run(gathered))[0].numpy()
     different = [name for name, column in zip(parts, rows.T[1:], strict=True) if len(set(column.tolist())) > 1]
     if different:
         raise DistributionError(
@@ -214,7 +301,8 @@ def _own_address(config: str | None) -> str:
         if not isinstance(workers, list) or task["type"] != "worker" or not 0 <= task["index"] < len(workers):
             raise ValueError(f"there is no {task['type']} {task['index']} in it")
         address = workers[task["index"]]
-        if not isinstance(address, str) or not address.rpartition(":")[2].isdecimal():
+        port = address.rpartition(":")[2] if isinstance(address, str) else ""
+        if not port.isdecimal() or int(port) > 65535:
             raise ValueError(f"{address!r} is no host:port")
     except (ValueError, KeyError, TypeError) as error:
         what = f"it has no {error}" if isinstance(error, KeyError) else str(error)

@@ -7,7 +7,6 @@ with computing.
 """
 
 import contextlib
-import json
 import os
 import statistics
 import subprocess
@@ -23,7 +22,7 @@ from keras_seq import distribution
 from keras_seq.models import language_model
 from keras_seq.stateful import stateful_copy
 from keras_seq.training import compile_model
-from keras_seq.workers import free_ports
+from keras_seq.workers import free_ports, tf_config
 
 BATCH_SIZE, LENGTH, UNITS, EMBEDDING, TOKENS = 64, 64, 384, 64, 65  # those of `keras-seq train`, by characters
 WORKERS = (8, 64)
@@ -89,8 +88,7 @@ def _step_seconds(workers: int, steps: int) -> float:
     running = []
     for number in range(workers):
         program = [sys.executable, "-c", f"from keras_seq.distribution_cost import worker; worker({number}, {steps})"]
-        task = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": number}}
-        config = {"TF_CONFIG": json.dumps(task)} if workers > 1 else {}
+        config = tf_config(addresses, number) if workers > 1 else {}
         environment = {**os.environ, "TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "2", **config}
         running.append(
             subprocess.Popen(program, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

@@ -11,7 +11,6 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ from keras_seq.distribution import (
     code_sha256,
     distributed,
     is_chief,
+    others_lost,
     require_same,
     scope,
     wait_for_all,
@@ -35,7 +35,7 @@ from keras_seq.files import read_columns, replacing
 from keras_seq.gradients import GRADIENT_NORM, GradientNorms, threshold_range
 from keras_seq.models import language_model
 from keras_seq.plots import plot_history
-from keras_seq.runs import CHECKPOINT, HISTORY, MODEL, STEPS, Run, TrainingError, create_run, load_run
+from keras_seq.runs import CHECKPOINT, HISTORY, MODEL, STEPS, Run, create_run, load_run
 from keras_seq.sampled_softmax import SampledSoftmax
 from keras_seq.stateful import stateful_copy
 from keras_seq.training import (
@@ -169,7 +169,7 @@ def train(
     log = keras.callbacks.CSVLogger(str(logs / HISTORY), append=resume)
     worst = 2 * math.log(len(vocabulary))  # nats a token: twice those of a uniform guess
     try:
-        with _EndWithTheEpoch() as ending, _other_workers_named():
+        with _EndWithTheEpoch() as ending, others_lost():
             trained.fit(
                 batches.from_batch(checkpoint.epoch * steps),
                 validation_data=validation,
@@ -186,6 +186,8 @@ def train(
                 f"costs {math.log(len(vocabulary)):.4g}; clip the gradients lower, or lower the learning rate"
             )
     except Diverged as diverged:
+        if strategy is not None:
+            wait_for_all(strategy)  # Then no other still writes its logs.
         if keep_best.best <= worst or not chief:
             raise
         # Without a model it is no run, and would stand in the way of the next.
@@ -224,32 +226,16 @@ def _trained(model: keras.Model, settings: dict[str, Any], strategy: tf.distribu
     """Returns the form of a model that `fit` is called on; it has its weights, or a copy of them."""
     if strategy is not None:
         batch_size = settings["batch_size"] // strategy.num_replicas_in_sync
-        plain = rebuilt(model, lambda layer: layer.get_config())
-        return distributed(plain if settings["by_line"] else stateful_copy(model, batch_size))
+        by_line = settings["by_line"]
+        return distributed(
+            rebuilt(model, lambda layer: layer.get_config()) if by_line else stateful_copy(model, batch_size)
+        )
     trained = model if settings["by_line"] else stateful_copy(model, settings["batch_size"])
     if settings["sampled_softmax"]:
         if settings["label_smoothing"]:
             raise ValueError("--sampled_softmax and --label_smoothing cannot be set together: leave one of them out")
         trained = SampledSoftmax(trained, settings["sampled_softmax"], settings["seed"])
     return trained
-
-
-@contextlib.contextmanager
-def _other_workers_named() -> Iterator[None]:
-    """Says what became of a run one of whose workers ended."""
-    try:
-        yield
-    except (
-        tf.errors.UnavailableError,
-        tf.errors.AbortedError,
-        tf.errors.CancelledError,
-        tf.errors.DeadlineExceededError,
-    ) as error:
-        reason = error.message.partition("\n")[0][:200]
-        raise TrainingError(
-            f"another worker ended, or cannot be reached ({reason}): all finished epochs are saved; start the workers again, as "
-            "many as you like, with --resume"
-        ) from error
 
 
 def untrained_model(vocabulary_size: int, config: dict[str, Any]) -> keras.Model:

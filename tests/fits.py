@@ -59,6 +59,24 @@ def fit(case, strategy=None):
     }
 
 
+def fit_weighted(strategy=None):
+    """Returns the weights of a model of a user's own, with sample weights, Keras's usual reduction, and a penalty."""
+    keras.utils.set_random_seed(0)
+    rng = np.random.default_rng(0)
+    x, y, weights = rng.normal(size=(16, 3)), rng.normal(size=(16, 1)), np.repeat([1, 9], 8)
+    found = {}
+    for reduction in ("sum_over_batch_size", "mean_with_sample_weight"):
+        with distribution.scope(strategy or tf.distribute.get_strategy()):
+            penalty = keras.regularizers.L2(0.1)
+            model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1, "tanh", kernel_regularizer=penalty)])
+            if strategy is not None:
+                distribution.distributed(model)
+            model.compile(keras.optimizers.SGD(0.1, clipnorm=0.5), keras.losses.MeanSquaredError(reduction=reduction))
+        model.fit(x, y, sample_weight=weights, batch_size=16, epochs=3, shuffle=False, verbose=0)
+        found |= {f"{reduction}{number}": weight for number, weight in enumerate(model.get_weights())}
+    return found
+
+
 def main():
     kind, path = sys.argv[1:]
     devices = None
@@ -69,7 +87,7 @@ def main():
     strategy = distribution.strategy(kind, devices)
     assert strategy.num_replicas_in_sync == 2
     found = {f"{case}/{name}": value for case in CASES for name, value in fit(case, strategy).items()}
-    np.savez(path, **found)
+    np.savez(path, **found, **{f"weighted/{name}": value for name, value in fit_weighted(strategy).items()})
 
 
 if __name__ == "__main__":

@@ -36,7 +36,8 @@ def test_a_job_that_was_cut_off_goes_on(model, tmp_path):
     write_all(model, PROMPTS, tmp_path / "whole.jsonl", 1, **OPTIONS)
     whole = (tmp_path / "whole.jsonl").read_bytes()
     lines = whole.splitlines(keepends=True)
-    for kept in (b"", b"".join(lines[:4]), b"".join(lines[:4]) + lines[4][:-3], whole):
+    whole_lines = b"".join(lines[:4])
+    for kept in (b"", whole_lines, whole_lines + lines[4][:-3], whole_lines + lines[4][:7], whole):
         (tmp_path / "cut.jsonl").write_bytes(kept)
         assert write_all(model, PROMPTS, tmp_path / "cut.jsonl", 1, **OPTIONS) == kept.count(b"\n")
         assert (tmp_path / "cut.jsonl").read_bytes() == whole
@@ -55,16 +56,30 @@ def test_scores_are_those_of_the_sampler(model, tmp_path):
 def test_an_output_of_something_else_is_refused_and_stays(model, tmp_path):
     write_all(model, PROMPTS[:3], tmp_path / "out.jsonl", 1, **OPTIONS)
     before = (tmp_path / "out.jsonl").read_bytes()
-    for prompts, seed in ((PROMPTS[1:], 0), (PROMPTS, 1), (PROMPTS[:2], 0)):
-        with pytest.raises(CorpusError, match=r"must be of the same input, but line \d of .* is of another"):
-            write_all(model, prompts, tmp_path / "out.jsonl", 1, seed=seed, **OPTIONS)
+    for prompts, others in (
+        (PROMPTS[1:], {}),
+        (PROMPTS, {"seed": 1}),
+        (PROMPTS[:2], {}),
+        (PROMPTS, {"temperature": 0.0}),
+    ):
+        with pytest.raises(CorpusError, match=r"must be of the same model, input and options, but line \d of .* is of"):
+            write_all(model, prompts, tmp_path / "out.jsonl", 1, **{**OPTIONS, **others})
     assert (tmp_path / "out.jsonl").read_bytes() == before
+    (tmp_path / "notes.txt").write_text("my notes, one line")
+    with pytest.raises(CorpusError, match=r"line 1 of .*notes\.txt is of others"):
+        write_all(model, PROMPTS, tmp_path / "notes.txt", 1, **OPTIONS)
+    assert (tmp_path / "notes.txt").read_text() == "my notes, one line"
 
 
 def test_the_line_that_cannot_be_written_after_is_named(model, tmp_path):
     with pytest.raises(ValueError, match=r"line 3 of the input: .*漢"):
         write_all(model, ["To", "be", "漢", "or"], tmp_path / "out.jsonl", 1, **OPTIONS)
     assert len(answers(tmp_path / "out.jsonl")) == 2
-    with pytest.raises(ValueError, match=r"line 1 of the input: `temperature`"):
+
+
+def test_options_and_models_that_are_none_are_refused_before_anything_is_made(model, tmp_path):
+    with pytest.raises(ValueError, match=r"^`temperature` must be"):
         write_all(model, PROMPTS, tmp_path / "none.jsonl", 1, temperature=-1)
+    with pytest.raises(ValueError, match="absent"):
+        write_all(tmp_path / "absent.tflite", PROMPTS, tmp_path / "none.jsonl", 1)
     assert not (tmp_path / "none.jsonl").exists()

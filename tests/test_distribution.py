@@ -1,6 +1,5 @@
 """Training on two replicas, in one process and in two, against one."""
 
-import json
 import os
 import re
 import shutil
@@ -19,24 +18,23 @@ import pytest
 from keras_seq import distribution
 from keras_seq.distribution import DistributionError
 from keras_seq.runs import load_run
-from keras_seq.workers import free_ports
+from keras_seq.workers import free_ports, tf_config
 
 FITS = Path(fits.__file__)
 
 
 def environment(cluster, index):
-    task = {"type": "worker", "index": index}
-    return {**os.environ, "TF_CONFIG": json.dumps({"cluster": {"worker": cluster}, "task": task})}
+    return {**os.environ, **tf_config(cluster, index)}
 
 
 def cluster(size=2):
     return [f"127.0.0.1:{port}" for port in free_ports(size)]
 
 
-def run_all(programs, environments):
+def run_all(programs, environments, cwd=None):
     """Runs programs side by side; returns their outputs."""
     running = [
-        subprocess.Popen(program, env=own, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        subprocess.Popen(program, env=own, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         for program, own in zip(programs, environments, strict=True)
     ]
     return [(one.communicate(timeout=240)[0], one.returncode) for one in running]
@@ -73,6 +71,13 @@ def test_two_replicas_train_as_one(one, two, name, case):
             np.testing.assert_allclose(found, expected, atol=1e-6, err_msg=what)
 
 
+@pytest.mark.parametrize("name", ["mirrored", "worker 0", "worker 1"])
+def test_sample_weights_count_as_in_one(two, name):
+    for what, expected in fits.fit_weighted().items():
+        np.testing.assert_allclose(two[name][f"weighted/{what}"], expected, atol=1e-6, err_msg=what)
+
+
+KNOWN = "with an unsupported type (<class 'tensorflow.python.distribute.values.PerReplica'>) to a Tensor"
 STOCK = """
 import numpy as np, tensorflow as tf
 strategy = tf.distribute.MultiWorkerMirroredStrategy()
@@ -88,8 +93,7 @@ def test_keras_alone_does_not_train_in_several_workers():
     """When this fails, Keras's own `fit` does it: take `_maybe_symbolic_build` and `_make_function` out of `DistributedFit`."""
     workers = cluster()
     answers = run_all([[sys.executable, "-c", STOCK]] * 2, [environment(workers, index) for index in range(2)])
-    assert all(code != 0 for _, code in answers)
-    assert any("Error" in output for output, _ in answers)
+    assert all(code != 0 and KNOWN in output for output, code in answers), answers
 
 
 @pytest.mark.parametrize(
@@ -124,12 +128,41 @@ def test_a_port_in_use_is_refused(monkeypatch):
             distribution.strategy("multi_worker")
 
 
-def test_an_unknown_kind_and_half_precision_are_refused():
+def dense(**options):
+    """A model of a user's own, under a strategy of one device."""
+    with distribution.scope(distribution.strategy("mirrored", ["CPU:0"])):
+        model = distribution.distributed(keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)]))
+        model.compile(**{"optimizer": "sgd", "loss": "mse"} | options)
+    return model
+
+
+def test_what_only_one_device_can_do_is_refused():
     with pytest.raises(DistributionError, match=r"`kind` must be one of mirrored, multi_worker. Received: kind='tpu'"):
         distribution.strategy("tpu")
-    model = distribution.distributed(keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)]))
     with pytest.raises(DistributionError, match="must be in float32 or bfloat16"):
-        model.compile(keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD()), "mse")
+        dense(optimizer=keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD()))
+    for options in (
+        {"run_eagerly": True},
+        {"steps_per_execution": 2},
+        {"optimizer": keras.optimizers.SGD(gradient_accumulation_steps=2)},
+    ):
+        with pytest.raises(DistributionError, match="must be step by step in a graph"):
+            dense(**options)
+    compiled = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+    compiled.compile("sgd", "mse")
+    with pytest.raises(DistributionError, match="must come before `compile`"):
+        distribution.distributed(compiled)
+
+
+def test_a_distributed_model_is_saved_and_loaded_as_what_it_is(tmp_path):
+    model = dense()
+    assert distribution.distributed(model) is model
+    model.fit(np.ones((4, 3)), np.ones((4, 1)), verbose=0)
+    model.save(tmp_path / "dense.keras")
+    loaded = keras.saving.load_model(tmp_path / "dense.keras")
+    assert type(loaded) is keras.Sequential
+    assert type(loaded.optimizer) is keras.optimizers.SGD
+    np.testing.assert_array_equal(loaded.predict(np.ones((2, 3)), verbose=0), model.predict(np.ones((2, 3)), verbose=0))
 
 
 def test_a_mirrored_strategy_has_a_chief():
@@ -149,6 +182,22 @@ def folder(tmp_path):
     (tmp_path / "cats.txt").write_text(fits.TEXT * 4)
     (tmp_path / "dogs.txt").write_text(fits.TEXT.replace("cat", "dog") * 4)
     return tmp_path
+
+
+def test_workers_of_different_code_are_refused(folder):
+    package = Path(distribution.__file__).parent
+    shutil.copytree(package, folder / "other" / "keras_seq", ignore=shutil.ignore_patterns("__pycache__"))
+    with (folder / "other" / "keras_seq" / "gru.py").open("a") as file:
+        file.write("# Not the same.\n")
+    workers = cluster()
+    program = [*PROGRAM, *SETTINGS, "--distribute=multi_worker", "--epochs=1", f"--run={folder / 'run'}"]
+    program.append(f"--corpus={folder / 'cats.txt'}")
+    environments = [environment(workers, index) for index in range(2)]
+    environments[1]["PYTHONPATH"] = f"{folder / 'other'}:{os.environ.get('PYTHONPATH', '')}"
+    for output, code in run_all([program] * 2, environments, cwd=folder):
+        assert code == 1
+        assert "all workers must have the same code, but they do not" in output
+    assert not (folder / "run").exists()
 
 
 def test_workers_of_different_texts_are_refused(folder):
@@ -199,14 +248,31 @@ def test_a_run_whose_worker_was_killed_goes_on_with_one_or_two(folder):
     assert (folder / "cut" / "worker-1" / "steps.csv").exists()
 
 
+def children(process):
+    return [int(child) for child in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
+
+
 def worker_of(log, launcher):
     """Returns the process of a launcher's worker whose output goes to a log."""
-    for _ in range(100):
-        for child in Path(f"/proc/{launcher}/task/{launcher}/children").read_text().split():
-            if os.path.realpath(f"/proc/{child}/fd/1") == str(log):
-                return int(child)
+    return next(child for child in children(launcher) if os.path.realpath(f"/proc/{child}/fd/1") == str(log))
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_workers_end_with_their_launcher(folder, how):
+    train = [*PROGRAM, *SETTINGS, "--corpus=cats.txt", "--epochs=900", "--run=run", "--workers", "2"]
+    launcher = subprocess.Popen(train, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    while not launcher.stdout.readline().startswith("epoch 2/900"):
+        assert launcher.poll() is None
+    workers = children(launcher.pid)
+    assert len(workers) == 2
+    launcher.send_signal(how)
+    assert launcher.wait(timeout=60) == {signal.SIGINT: 130, signal.SIGKILL: -9}[how]
+    if how == signal.SIGINT:
+        assert "to go on: keras-seq train --run=run --resume" in launcher.stdout.read()
+    deadline = time.monotonic() + 20
+    while any(Path(f"/proc/{worker}/cwd").exists() for worker in workers):
+        assert time.monotonic() < deadline
         time.sleep(0.1)
-    raise AssertionError(f"nothing writes to {log}")
 
 
 @pytest.mark.parametrize(

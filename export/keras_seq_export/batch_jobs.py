@@ -4,15 +4,13 @@ The answers are JSON lines in the order of the input. A job that was cut off goe
 again; the answers are the same, whatever the number of processes.
 """
 
-import functools
-import itertools
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from keras_seq.processes import process_pool
+from keras_seq.processes import ProcessEnded, process_pool
 from keras_seq.text_files import CorpusError
 from keras_seq_export.runtime import LiteRTSampler
 
@@ -29,8 +27,8 @@ def write_all(
 ) -> int:
     """Writes a text after each prompt; the text of prompt number i is that of the seed `seed + i`.
 
-    Each line of the output is an object: `prompt`, `seed`, `text` (the continuation), `log_probability` (in nats, by the model's own
-    softmax), `tokens`, `finish_reason`.
+    Each line of the output is an object: `prompt`, `seed`, `options`, `model` (its hash), `text` (the continuation), `log_probability`
+    (in nats, by the model's own softmax), `tokens`, `finish_reason`.
 
     Args:
         model: a .tflite file.
@@ -44,11 +42,15 @@ def write_all(
         How many lines were there already.
 
     Raises:
-        CorpusError: the output is of other prompts, or of another seed.
+        CorpusError: the output is of another model, or of other prompts or options.
+        BundleError: the model cannot be read.
         ValueError: an option is out of range, or a prompt holds what the vocabulary lacks.
     """
-    asked = ({"prompt": prompt, "seed": seed + number} for number, prompt in enumerate(prompts))
-    return _run(functools.partial(_written, options), asked, model, output, processes)
+    sampler = LiteRTSampler(model)
+    sampler.generate("", seed=seed, **options)  # Refuses options that are out of range.
+    about = {"options": json.loads(json.dumps(options)), "model": _hash(sampler)}
+    asked = [{"prompt": prompt, "seed": seed + number, **about} for number, prompt in enumerate(prompts)]
+    return _run(_written, asked, model, Path(output), processes)
 
 
 def score_all(
@@ -57,15 +59,20 @@ def score_all(
     output: str | os.PathLike[str],
     processes: int | None = None,
 ) -> int:
-    """Scores each text; each line of the output is an object: `scored` (the text), `log_probability` in nats, `tokens`.
+    """Scores each text; each line of the output is an object: `scored` (the text), `model`, `log_probability` in nats, `tokens`.
 
     The rest is as of `write_all`.
     """
-    return _run(_scored, ({"scored": text} for text in texts), model, output, processes)
+    about = {"model": _hash(LiteRTSampler(model))}
+    return _run(_scored, [{"scored": text, **about} for text in texts], model, Path(output), processes)
 
 
-def _written(options: dict[str, Any], asked: dict[str, Any]) -> dict[str, Any]:
-    text = _sampler.sample(asked["prompt"], seed=asked["seed"], logprobs=True, **options)
+def _hash(sampler: LiteRTSampler) -> str:
+    return str(sampler.config["model_sha256"])[:16]
+
+
+def _written(asked: dict[str, Any]) -> dict[str, Any]:
+    text = _sampler.sample(asked["prompt"], seed=asked["seed"], logprobs=True, **asked["options"])
     found = {"log_probability": sum(text.log_probabilities), "tokens": len(text.token_ids)}
     return {**asked, "text": str(text), **found, "finish_reason": text.finish_reason}
 
@@ -77,49 +84,45 @@ def _scored(asked: dict[str, Any]) -> dict[str, Any]:
 
 def _run(
     work: Callable[[dict[str, Any]], dict[str, Any]],
-    asked: Iterator[dict[str, Any]],
+    asked: list[dict[str, Any]],
     model: str | os.PathLike[str],
-    output: str | os.PathLike[str],
+    path: Path,
     processes: int | None,
 ) -> int:
-    path = Path(output)
-    done = _done(path, asked)
-    first = next(asked, None)
-    if first is None:
+    done = number = _done(path, asked)
+    if done == len(asked):
         return done
-    number = done
     with process_pool(processes, _prepare, os.fspath(model)) as pool, path.open("a", encoding="utf-8") as file:
         try:
-            for _, answer in pool.in_order(work, itertools.chain([first], asked)):
+            for _, answer in pool.in_order(work, asked[done:]):
                 number += 1
-                file.write(json.dumps(answer, ensure_ascii=False) + "\n")
+                file.write(_line(answer))
                 file.flush()
+        except ProcessEnded:
+            raise
         except ValueError as error:
-            if not number:
-                path.unlink()
             raise ValueError(f"line {number + 1} of the input: {error}") from error
     return done
 
 
-def _done(path: Path, asked: Iterator[dict[str, Any]]) -> int:
-    """Takes what has its answer already off `asked`, and a line that was cut off off the file; returns how many were there."""
+def _done(path: Path, asked: list[dict[str, Any]]) -> int:
+    """Returns how many of what is asked have their answers in a file; takes off it a line that was cut off."""
     if not path.exists():
         return 0
-    whole = number = 0
     with path.open("rb+") as file:
-        for number, line in enumerate(file, 1):
-            if not line.endswith(b"\n"):
-                number -= 1
-                break
-            expected = next(asked, None)
-            if expected is None or not _answers(line, expected):
+        whole = done = 0
+        for line in file:
+            cut_off = not line.endswith(b"\n")
+            answers = _begins if cut_off else _answers
+            if done == len(asked) or not answers(line, asked[done]):
                 raise CorpusError(
-                    f"The output must be of the same input, but line {number} of {path} is of another; choose another file, or "
-                    "remove it."
+                    f"The output must be of the same model, input and options, but line {done + 1} of {path} is of others; choose "
+                    "another file, or remove it."
                 )
-            whole += len(line)
+            if not cut_off:
+                whole, done = whole + len(line), done + 1
         file.truncate(whole)
-    return number
+    return done
 
 
 def _answers(line: bytes, asked: dict[str, Any]) -> bool:
@@ -128,6 +131,16 @@ def _answers(line: bytes, asked: dict[str, Any]) -> bool:
     except ValueError:
         return False
     return isinstance(found, dict) and asked.items() <= found.items()
+
+
+def _begins(line: bytes, asked: dict[str, Any]) -> bool:
+    """Returns whether a line that was cut off can be the begin of the answer."""
+    begin = _line(asked).rstrip("}\n").encode("utf-8")
+    return line[: len(begin)] == begin[: len(line)]
+
+
+def _line(answer: dict[str, Any]) -> str:
+    return json.dumps(answer, ensure_ascii=False) + "\n"
 
 
 def _prepare(model: str) -> None:
