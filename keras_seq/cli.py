@@ -6,6 +6,7 @@ import functools
 import json
 import os
 import shlex
+import signal
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -389,9 +390,7 @@ def _train(arguments: argparse.Namespace) -> None:
         end_with_launcher()
     strategy = None
     if arguments.distribute or is_worker():
-        from keras_seq.distribution import strategy as make_strategy
-
-        strategy = make_strategy(arguments.distribute or "multi_worker")
+        strategy = _strategy(arguments.distribute or "multi_worker")
     if arguments.resume:
         if not arguments.run:
             raise ValueError("--resume needs the run to go on with: give it as --run=DIRECTORY")
@@ -437,6 +436,18 @@ def _train(arguments: argparse.Namespace) -> None:
         **{name: getattr(arguments, name) for name in DEFAULTS},
     }
     _run_training(directory, corpus, vocabulary, config, strategy=strategy)
+
+
+def _strategy(kind: str) -> Any:
+    from keras_seq import distribution
+
+    if kind == "multi_worker":
+        print("waiting for the other workers", flush=True)
+    strategy = distribution.strategy(kind)
+    # TensorFlow's handler, for machines that are taken away, only takes note: the worker would not end.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    print(f"worker {distribution.worker_number(strategy)}, {strategy.num_replicas_in_sync} replicas in all", flush=True)
+    return strategy
 
 
 def _start_workers(arguments: argparse.Namespace) -> None:
@@ -604,15 +615,17 @@ def _batch(arguments: argparse.Namespace) -> None:
         if arguments.score:
             if given:
                 raise ValueError(f"--score draws nothing: leave out --{', --'.join(given)}")
-            there = score_all(arguments.model, lines, arguments.output, arguments.workers)
+            job = score_all(arguments.model, lines, arguments.output, arguments.workers)
         else:
             options = {"max_tokens": arguments.max_tokens, **given}
-            there = write_all(arguments.model, lines, arguments.output, arguments.workers, arguments.seed, **options)
+            job = write_all(arguments.model, lines, arguments.output, arguments.workers, arguments.seed, **options)
     except KeyboardInterrupt:
         print("\ngive the same command again to go on", file=sys.stderr)
         raise
-    before = f", {there:,} of which were there already" if there else ""
+    before = f", {job.there:,} of which were there already" if job.there else ""
     print(f"{arguments.output}: {len(lines):,} lines{before}")
+    if job.failed:
+        raise ValueError(f"{job.failed:,} of these lines could not be read by the model: their `error` says why")
 
 
 def _lines_of(names: list[str]) -> tuple[str, set[str]]:

@@ -26,6 +26,7 @@ import keras
 import tensorflow as tf
 from keras import tree
 
+from keras_seq.rendezvous import meet
 from keras_seq.runs import TrainingError
 
 KINDS = ("mirrored", "multi_worker")
@@ -42,11 +43,12 @@ def strategy(kind: str, devices: Sequence[str] | None = None) -> tf.distribute.S
 
     Args:
         kind: `"mirrored"`, on the devices of this process, or `"multi_worker"`, in several processes, this one being the one
-            that the environment variable `TF_CONFIG` names.
+            that the environment variable `TF_CONFIG` names; they wait for each other.
         devices: of `"mirrored"`; None for all GPUs, or the CPU where there is none.
 
     Raises:
         DistributionError: `TF_CONFIG` is missing or malformed, or its port is in use.
+        RendezvousError: the workers do not find each other.
 
     Example:
         >>> strategy("mirrored", ["CPU:0"]).num_replicas_in_sync
@@ -55,7 +57,9 @@ def strategy(kind: str, devices: Sequence[str] | None = None) -> tf.distribute.S
     if kind not in KINDS:
         raise DistributionError(f"`kind` must be one of {', '.join(KINDS)}. Received: kind={kind!r}")
     if kind == "multi_worker":
-        _require_free(_own_address(os.environ.get(TF_CONFIG)))
+        workers, number = _cluster(os.environ.get(TF_CONFIG))
+        _require_free(workers[number])
+        meet(workers, number)
         return tf.distribute.MultiWorkerMirroredStrategy()
     if devices is None:
         devices = [f"GPU:{number}" for number in range(len(tf.config.list_logical_devices("GPU")))] or ["CPU:0"]
@@ -289,8 +293,8 @@ def code_sha256() -> str:
     return found.hexdigest()
 
 
-def _own_address(config: str | None) -> str:
-    """Returns this worker's `host:port`."""
+def _cluster(config: str | None) -> tuple[list[str], int]:
+    """Returns the `host:port` of each worker, and this one's number."""
     if not config:
         raise DistributionError(
             f"multi_worker needs the environment variable {TF_CONFIG} to name the workers, but it is not set; such as {_EXAMPLE}"
@@ -300,16 +304,17 @@ def _own_address(config: str | None) -> str:
         workers, task = found["cluster"]["worker"], found["task"]
         if not isinstance(workers, list) or task["type"] != "worker" or not 0 <= task["index"] < len(workers):
             raise ValueError(f"there is no {task['type']} {task['index']} in it")
-        address = workers[task["index"]]
-        port = address.rpartition(":")[2] if isinstance(address, str) else ""
-        if not port.isdecimal() or int(port) > 65535:
-            raise ValueError(f"{address!r} is no host:port")
+        for address in workers:
+            port = address.rpartition(":")[2] if isinstance(address, str) else ""
+            if not port.isdecimal() or int(port) > 65535:
+                raise ValueError(f"{address!r} is no host:port")
     except (ValueError, KeyError, TypeError) as error:
         what = f"it has no {error}" if isinstance(error, KeyError) else str(error)
+        what = f"it is no JSON ({error})" if isinstance(error, json.JSONDecodeError) else what
         raise DistributionError(
             f"{TF_CONFIG} must name the workers and which of them this is, as {_EXAMPLE}, but {what}"
         ) from None
-    return address
+    return workers, task["index"]
 
 
 def _require_free(address: str) -> None:

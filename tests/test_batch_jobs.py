@@ -23,7 +23,7 @@ def answers(path):
 def test_texts_are_those_of_the_sampler_whatever_the_number_of_processes(model, tmp_path):
     sampler = LiteRTSampler(model)
     for processes in (1, 2):
-        assert write_all(model, PROMPTS, tmp_path / f"{processes}.jsonl", processes, seed=5, **OPTIONS) == 0
+        assert write_all(model, PROMPTS, tmp_path / f"{processes}.jsonl", processes, seed=5, **OPTIONS) == (0, 0)
     assert (tmp_path / "1.jsonl").read_bytes() == (tmp_path / "2.jsonl").read_bytes()
     for number, answer in enumerate(answers(tmp_path / "1.jsonl")):
         text = sampler.sample(PROMPTS[number], seed=5 + number, logprobs=True, **OPTIONS)
@@ -39,7 +39,7 @@ def test_a_job_that_was_cut_off_goes_on(model, tmp_path):
     whole_lines = b"".join(lines[:4])
     for kept in (b"", whole_lines, whole_lines + lines[4][:-3], whole_lines + lines[4][:7], whole):
         (tmp_path / "cut.jsonl").write_bytes(kept)
-        assert write_all(model, PROMPTS, tmp_path / "cut.jsonl", 1, **OPTIONS) == kept.count(b"\n")
+        assert write_all(model, PROMPTS, tmp_path / "cut.jsonl", 1, **OPTIONS).there == kept.count(b"\n")
         assert (tmp_path / "cut.jsonl").read_bytes() == whole
 
 
@@ -71,10 +71,12 @@ def test_an_output_of_something_else_is_refused_and_stays(model, tmp_path):
     assert (tmp_path / "notes.txt").read_text() == "my notes, one line"
 
 
-def test_the_line_that_cannot_be_written_after_is_named(model, tmp_path):
-    with pytest.raises(ValueError, match=r"line 3 of the input: .*漢"):
-        write_all(model, ["To", "be", "漢", "or"], tmp_path / "out.jsonl", 1, **OPTIONS)
-    assert len(answers(tmp_path / "out.jsonl")) == 2
+def test_a_line_that_the_model_cannot_read_has_its_error_and_the_others_their_texts(model, tmp_path):
+    assert write_all(model, ["To", "be", "漢", "or"], tmp_path / "out.jsonl", 1, **OPTIONS) == (0, 1)
+    found = answers(tmp_path / "out.jsonl")
+    assert "漢" in found[2]["error"]
+    assert ["text" in answer for answer in found] == [True, True, False, True]
+    assert score_all(model, ["To", "漢"], tmp_path / "scores.jsonl", 1) == (0, 1)
 
 
 def test_options_and_models_that_are_none_are_refused_before_anything_is_made(model, tmp_path):

@@ -100,7 +100,7 @@ def test_keras_alone_does_not_train_in_several_workers():
     ("config", "message"),
     [
         (None, "TF_CONFIG to name the workers, but it is not set"),
-        ("{", "but Expecting property name"),
+        ("{", "but it is no JSON (Expecting property name"),
         ("[]", "but list indices must be integers"),
         ('{"task": {}}', "but it has no 'cluster'"),
         ('{"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": 1}}', "there is no worker 1 in it"),
@@ -255,6 +255,17 @@ def children(process):
 def worker_of(log, launcher):
     """Returns the process of a launcher's worker whose output goes to a log."""
     return next(child for child in children(launcher) if os.path.realpath(f"/proc/{child}/fd/1") == str(log))
+
+
+def test_a_worker_that_waits_says_so_and_can_be_ended(folder):
+    program = [*PROGRAM, *SETTINGS, "--distribute=multi_worker", "--epochs=1", "--run=run", "--corpus=cats.txt"]
+    own = environment(cluster(), 0)
+    waiting = subprocess.Popen(program, cwd=folder, env=own, stdout=subprocess.PIPE, text=True)
+    assert waiting.stdout.readline() == "waiting for the other workers\n"
+    time.sleep(5)
+    assert waiting.poll() is None
+    waiting.terminate()
+    assert waiting.wait(timeout=20) == -signal.SIGTERM
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])

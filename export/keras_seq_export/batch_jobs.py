@@ -8,13 +8,25 @@ import json
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from keras_seq.processes import ProcessEnded, process_pool
+from keras_seq.processes import process_pool
 from keras_seq.text_files import CorpusError
 from keras_seq_export.runtime import LiteRTSampler
 
 _sampler: LiteRTSampler  # of this process
+
+
+class Job(NamedTuple):
+    """What came of a job.
+
+    Attributes:
+        there: how many lines were there already.
+        failed: how many of those written now have an error.
+    """
+
+    there: int
+    failed: int
 
 
 def write_all(
@@ -24,11 +36,12 @@ def write_all(
     processes: int | None = None,
     seed: int = 0,
     **options: Any,
-) -> int:
+) -> Job:
     """Writes a text after each prompt; the text of prompt number i is that of the seed `seed + i`.
 
     Each line of the output is an object: `prompt`, `seed`, `options`, `model` (its hash), `text` (the continuation), `log_probability`
-    (in nats, by the model's own softmax), `tokens`, `finish_reason`.
+    (in nats, by the model's own softmax), `tokens`, `finish_reason`. After a prompt with characters that the vocabulary lacks it
+    has `error` in place of these.
 
     Args:
         model: a .tflite file.
@@ -39,12 +52,12 @@ def write_all(
         **options: of `keras_seq.generation.Options`, but `num_samples`.
 
     Returns:
-        How many lines were there already.
+        How many lines were there already, and how many of those written now have an error.
 
     Raises:
         CorpusError: the output is of another model, or of other prompts or options.
         BundleError: the model cannot be read.
-        ValueError: an option is out of range, or a prompt holds what the vocabulary lacks.
+        ValueError: an option is out of range, or a process was ended from outside.
     """
     sampler = LiteRTSampler(model)
     sampler.generate("", seed=seed, **options)  # Refuses options that are out of range.
@@ -58,7 +71,7 @@ def score_all(
     texts: Iterable[str],
     output: str | os.PathLike[str],
     processes: int | None = None,
-) -> int:
+) -> Job:
     """Scores each text; each line of the output is an object: `scored` (the text), `model`, `log_probability` in nats, `tokens`.
 
     The rest is as of `write_all`.
@@ -72,13 +85,19 @@ def _hash(sampler: LiteRTSampler) -> str:
 
 
 def _written(asked: dict[str, Any]) -> dict[str, Any]:
-    text = _sampler.sample(asked["prompt"], seed=asked["seed"], logprobs=True, **asked["options"])
+    try:
+        text = _sampler.sample(asked["prompt"], seed=asked["seed"], logprobs=True, **asked["options"])
+    except ValueError as error:
+        return {**asked, "error": str(error)}
     found = {"log_probability": sum(text.log_probabilities), "tokens": len(text.token_ids)}
     return {**asked, "text": str(text), **found, "finish_reason": text.finish_reason}
 
 
 def _scored(asked: dict[str, Any]) -> dict[str, Any]:
-    score = _sampler.score(asked["scored"])
+    try:
+        score = _sampler.score(asked["scored"])
+    except ValueError as error:
+        return {**asked, "error": str(error)}
     return {**asked, "log_probability": score.log_probability, "tokens": len(score.token_ids)}
 
 
@@ -88,21 +107,15 @@ def _run(
     model: str | os.PathLike[str],
     path: Path,
     processes: int | None,
-) -> int:
-    done = number = _done(path, asked)
-    if done == len(asked):
-        return done
-    with process_pool(processes, _prepare, os.fspath(model)) as pool, path.open("a", encoding="utf-8") as file:
-        try:
-            for _, answer in pool.in_order(work, asked[done:]):
-                number += 1
+) -> Job:
+    there, failed = _done(path, asked), 0
+    if there < len(asked):
+        with process_pool(processes, _prepare, os.fspath(model)) as pool, path.open("a", encoding="utf-8") as file:
+            for _, answer in pool.in_order(work, asked[there:]):
+                failed += "error" in answer
                 file.write(_line(answer))
                 file.flush()
-        except ProcessEnded:
-            raise
-        except ValueError as error:
-            raise ValueError(f"line {number + 1} of the input: {error}") from error
-    return done
+    return Job(there, failed)
 
 
 def _done(path: Path, asked: list[dict[str, Any]]) -> int:
