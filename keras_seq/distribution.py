@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 from keras import tree
 
@@ -262,16 +263,9 @@ def require_same(strategy: tf.distribute.Strategy, parts: Mapping[str, str]) -> 
     Raises:
         DistributionError: a worker has another.
     """
-    # Beginning with a number that all have, so that there is something to gather without any parts.
-    own = [0, *(int(hashlib.sha256(value.encode()).hexdigest()[:15], 16) for value in parts.values())]
-
-    @tf.function(autograph=False)
-    def gathered() -> tf.Tensor:
-        return tf.distribute.get_replica_context().all_gather(tf.constant([own], tf.int64), axis=0)
-
-    with others_lost():
-        rows = strategy.experimental_local_results(strategy.run(gathered))[0].numpy()
-    different = [name for name, column in zip(parts, rows.T[1:], strict=True) if len(set(column.tolist())) > 1]
+    own = [int(hashlib.sha256(value.encode()).hexdigest()[:15], 16) for value in parts.values()]
+    rows = _gathered(strategy, own)
+    different = [name for name, column in zip(parts, rows.T, strict=True) if len(set(column.tolist())) > 1]
     if different:
         raise DistributionError(
             f"all workers must have the same {' and '.join(different)}, but they do not; start them from the same files, with the "
@@ -281,7 +275,23 @@ def require_same(strategy: tf.distribute.Strategy, parts: Mapping[str, str]) -> 
 
 def wait_for_all(strategy: tf.distribute.Strategy) -> None:
     """Returns when every worker has called this."""
-    require_same(strategy, {})
+    _gathered(strategy, [0])
+
+
+def any_worker(strategy: tf.distribute.Strategy, says: bool) -> bool:
+    """Returns whether any worker says so; all call it."""
+    return bool(_gathered(strategy, [int(says)]).any())
+
+
+def _gathered(strategy: tf.distribute.Strategy, numbers: Sequence[int]) -> np.ndarray:
+    """Returns the numbers of every replica, int64 `(replicas, numbers)`."""
+
+    def gather() -> tf.Tensor:
+        return tf.distribute.get_replica_context().all_gather(tf.constant([numbers], tf.int64), axis=0)
+
+    with others_lost():
+        rows = tf.function(lambda: strategy.run(gather), autograph=False).get_concrete_function()()
+        return strategy.experimental_local_results(rows)[0].numpy()
 
 
 @functools.cache

@@ -59,7 +59,7 @@ def bytes_of_a_step() -> tuple[int, int]:
 
     Example:
         >>> bytes_of_a_step()
-        (2172932, 1081344)
+        (2173700, 1081344)
     """
     dense = EMBEDDING * 3 * UNITS + UNITS * 3 * UNITS + 2 * 3 * UNITS + UNITS * TOKENS + TOKENS
     rows = BATCH_SIZE * LENGTH

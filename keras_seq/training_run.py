@@ -22,6 +22,7 @@ from keras_seq.checkpoint import Checkpoint
 from keras_seq.copying import rebuilt
 from keras_seq.corpora import Corpus
 from keras_seq.distribution import (
+    any_worker,
     code_sha256,
     distributed,
     is_chief,
@@ -169,7 +170,7 @@ def train(
     log = keras.callbacks.CSVLogger(str(logs / HISTORY), append=resume)
     worst = 2 * math.log(len(vocabulary))  # nats a token: twice those of a uniform guess
     try:
-        with _EndWithTheEpoch() as ending, others_lost():
+        with _EndWithTheEpoch(strategy) as ending, others_lost():
             trained.fit(
                 batches.from_batch(checkpoint.epoch * steps),
                 validation_data=validation,
@@ -288,7 +289,15 @@ class _TensorBoard(keras.callbacks.TensorBoard):
 
 
 class _EndWithTheEpoch(keras.callbacks.Callback):
-    """Lets Ctrl-C end the run when its epoch is saved; a second Ctrl-C ends it at once. After the checkpoint in the list."""
+    """Lets Ctrl-C end the run when its epoch is saved; a second Ctrl-C ends it at once. After the checkpoint in the list.
+
+    Args:
+        strategy: whose workers end together when one is told to.
+    """
+
+    def __init__(self, strategy: tf.distribute.Strategy | None):
+        super().__init__()
+        self._strategy = strategy
 
     def __enter__(self) -> "_EndWithTheEpoch":
         self._asked, self._before = False, None
@@ -301,7 +310,7 @@ class _EndWithTheEpoch(keras.callbacks.Callback):
             signal.signal(signal.SIGINT, self._before)
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        if self._asked:
+        if self._asked if self._strategy is None else any_worker(self._strategy, self._asked):
             raise KeyboardInterrupt
 
     def _ask(self, *_: Any) -> None:

@@ -15,7 +15,7 @@ from keras_seq.processes import cores
 from keras_seq.runs import TrainingError
 
 _WORKER = "KERAS_SEQ_WORKER"  # in the environment of a worker that a launcher started
-_PATIENCE = 10  # seconds that a worker has to end
+_PATIENCE = 10  # seconds that the others have to end after one has
 
 
 def is_worker() -> bool:
@@ -27,7 +27,7 @@ def run_workers(arguments: list[str], count: int, run: Path) -> None:
     """Runs `keras-seq` with these arguments as each of the workers, and ends with the last of them.
 
     The first one's output is this process's; that of worker K goes on `<run>.worker-K.log`. Ctrl-C lets all end with their epoch, a
-    second one at once. When one ends with an error the others are ended too, and all when this process ends.
+    second one within ten seconds. When one ends with an error the others are ended too, and all when this process ends.
 
     Raises:
         ValueError: `count` is not positive.
@@ -44,15 +44,13 @@ def run_workers(arguments: list[str], count: int, run: Path) -> None:
     except KeyboardInterrupt:
         for worker in workers:
             worker.send_signal(signal.SIGINT)
-        for worker in workers:
-            worker.wait()
+        workers[0].wait()
         raise
     finally:
-        for worker in workers:
-            worker.terminate()
+        deadline = time.monotonic() + _PATIENCE
         for worker in workers:
             try:
-                worker.wait(_PATIENCE)
+                worker.wait(max(0, deadline - time.monotonic()))
             except subprocess.TimeoutExpired:
                 worker.kill()
                 worker.wait()
@@ -98,8 +96,7 @@ def _wait(workers: list[subprocess.Popen[bytes]], logs: list[Path | None]) -> No
     while None in codes:
         codes = [worker.poll() for worker in workers]
         if any(codes):
-            time.sleep(5)  # The others say themselves that one is missing.
-            break
+            break  # The others say themselves that one is missing.
         time.sleep(0.2)
     failed = next((number for number, code in enumerate(codes) if code), None)
     if failed is not None:
