@@ -111,9 +111,8 @@ def train(
     belongs_to = {"vocabulary": vocabulary.sha256, "corpus": _sha256(corpus)}
     if strategy is not None:
         _require_fitting(strategy, settings)
-        alike = {
-            name: value for name, value in settings.items() if name != "corpus"
-        }  # which can lie elsewhere on each machine
+        # The corpus can lie elsewhere on each machine.
+        alike = {name: value for name, value in settings.items() if name != "corpus"}
         require_same(strategy, {**belongs_to, "settings": json.dumps(alike), "code": code_sha256()})
     model = untrained_model(len(vocabulary), settings)
     if settings["by_line"]:

@@ -271,7 +271,15 @@ def test_a_worker_that_waits_says_so_and_can_be_ended(folder):
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
 def test_workers_end_with_their_launcher(folder, how):
     train = [*PROGRAM, *SETTINGS, "--corpus=cats.txt", "--epochs=900", "--run=run", "--workers", "2"]
-    launcher = subprocess.Popen(train, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    launcher = subprocess.Popen(
+        train,
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        # A shell's background job, as these tests may be, ignores it, and its children do.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     while not launcher.stdout.readline().startswith("epoch 2/900"):
         assert launcher.poll() is None
     workers = children(launcher.pid)
