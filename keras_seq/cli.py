@@ -513,10 +513,10 @@ def _about(corpus: "Corpus", vocabulary: "Vocabulary") -> str:
     from keras_seq.encoded_text import places
 
     text = corpus.train
-    ids = vocabulary.encode(text) if isinstance(text, str) else text
     size = f"{len(text):,} characters" if isinstance(text, str) else f"{len(text):,} tokens on disk"
     left_out = ""
     if vocabulary.unk_id is not None:
+        ids = vocabulary.encode(text) if isinstance(text, str) else text
         left_out = f", {places(ids, vocabulary.unk_id).size / max(1, len(ids)):.1%} of the text is <unk>"
     return f"{corpus.name}: {size} to learn from, a vocabulary of {len(vocabulary):,} tokens{left_out}"
 

@@ -199,7 +199,6 @@ class DistributedFit:
 
     def _make_function(self, step: Any) -> Any:
         strategy = self.distribute_strategy  # type: ignore[attr-defined]
-
         names: list[str] = []
 
         def logs(batch: Any) -> tf.Tensor:
