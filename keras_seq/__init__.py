@@ -9,62 +9,58 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from keras_seq.agreement import agreement_corpus
-    from keras_seq.batches import lines, streams
-    from keras_seq.checkpoint import Checkpoint
-    from keras_seq.corpora import Corpus, load_corpus
-    from keras_seq.encoding import encode_corpus
-    from keras_seq.evaluation import evaluate
-    from keras_seq.flow import gradient_flow
-    from keras_seq.gradients import GradientNorms
-    from keras_seq.gru import GRU, ChronoInitializer, GRUCell
-    from keras_seq.models import language_model
-    from keras_seq.runs import load_run
-    from keras_seq.sampled_softmax import SampledSoftmax
-    from keras_seq.stateful import stateful_copy
-    from keras_seq.stepping import step_model
-    from keras_seq.text import generate, sample, score
-    from keras_seq.training import (
-        CarriedState,
-        CosineSchedule,
-        KeepBest,
-        NatsPerToken,
-        RollBack,
-        SmoothedCrossentropy,
-        StopWhenNotFinite,
-    )
-    from keras_seq.vocabulary import Vocabulary
+    from keras_seq.analysis.evaluate import evaluate
+    from keras_seq.analysis.gradient_flow import gradient_flow
+    from keras_seq.data.agreement import agreement_corpus
+    from keras_seq.data.corpus import Corpus
+    from keras_seq.data.encode import encode_corpus
+    from keras_seq.data.lines import lines
+    from keras_seq.data.load import load_corpus
+    from keras_seq.data.streams import streams
+    from keras_seq.data.vocabulary import Vocabulary
+    from keras_seq.generation.keras_step import generate, sample, score
+    from keras_seq.layers.chrono_initializer import ChronoInitializer
+    from keras_seq.layers.gru import GRU, GRUCell
+    from keras_seq.models.language_model import language_model
+    from keras_seq.models.sampled_softmax import SampledSoftmax
+    from keras_seq.models.stateful import stateful_copy
+    from keras_seq.models.step_model import step_model
+    from keras_seq.training.callbacks import CarriedState, CosineSchedule, KeepBest, RollBack, StopWhenNotFinite
+    from keras_seq.training.checkpoint import Checkpoint
+    from keras_seq.training.gradient_norms import GradientNorms
+    from keras_seq.training.losses import NatsPerToken, SmoothedCrossentropy
+    from keras_seq.training.run_directory import load_run
 
 _MODULE_OF = {
-    "CarriedState": "keras_seq.training",
-    "Checkpoint": "keras_seq.checkpoint",
-    "ChronoInitializer": "keras_seq.gru",
-    "Corpus": "keras_seq.corpora",
-    "CosineSchedule": "keras_seq.training",
-    "GRU": "keras_seq.gru",
-    "GRUCell": "keras_seq.gru",
-    "GradientNorms": "keras_seq.gradients",
-    "KeepBest": "keras_seq.training",
-    "NatsPerToken": "keras_seq.training",
-    "RollBack": "keras_seq.training",
-    "SampledSoftmax": "keras_seq.sampled_softmax",
-    "SmoothedCrossentropy": "keras_seq.training",
-    "StopWhenNotFinite": "keras_seq.training",
-    "Vocabulary": "keras_seq.vocabulary",
-    "agreement_corpus": "keras_seq.agreement",
-    "encode_corpus": "keras_seq.encoding",
-    "evaluate": "keras_seq.evaluation",
-    "generate": "keras_seq.text",
-    "gradient_flow": "keras_seq.flow",
-    "language_model": "keras_seq.models",
-    "lines": "keras_seq.batches",
-    "load_corpus": "keras_seq.corpora",
-    "load_run": "keras_seq.runs",
-    "sample": "keras_seq.text",
-    "score": "keras_seq.text",
-    "stateful_copy": "keras_seq.stateful",
-    "step_model": "keras_seq.stepping",
-    "streams": "keras_seq.batches",
+    "CarriedState": "keras_seq.training.callbacks",
+    "Checkpoint": "keras_seq.training.checkpoint",
+    "ChronoInitializer": "keras_seq.layers.chrono_initializer",
+    "Corpus": "keras_seq.data.corpus",
+    "CosineSchedule": "keras_seq.training.callbacks",
+    "GRU": "keras_seq.layers.gru",
+    "GRUCell": "keras_seq.layers.gru",
+    "GradientNorms": "keras_seq.training.gradient_norms",
+    "KeepBest": "keras_seq.training.callbacks",
+    "NatsPerToken": "keras_seq.training.losses",
+    "RollBack": "keras_seq.training.callbacks",
+    "SampledSoftmax": "keras_seq.models.sampled_softmax",
+    "SmoothedCrossentropy": "keras_seq.training.losses",
+    "StopWhenNotFinite": "keras_seq.training.callbacks",
+    "Vocabulary": "keras_seq.data.vocabulary",
+    "agreement_corpus": "keras_seq.data.agreement",
+    "encode_corpus": "keras_seq.data.encode",
+    "evaluate": "keras_seq.analysis.evaluate",
+    "generate": "keras_seq.generation.keras_step",
+    "gradient_flow": "keras_seq.analysis.gradient_flow",
+    "language_model": "keras_seq.models.language_model",
+    "lines": "keras_seq.data.lines",
+    "load_corpus": "keras_seq.data.load",
+    "load_run": "keras_seq.training.run_directory",
+    "sample": "keras_seq.generation.keras_step",
+    "score": "keras_seq.generation.keras_step",
+    "stateful_copy": "keras_seq.models.stateful",
+    "step_model": "keras_seq.models.step_model",
+    "streams": "keras_seq.data.streams",
 }
 
 __version__ = "0.1.0"
@@ -112,4 +108,4 @@ def __dir__() -> list[str]:
 
 
 if "keras" in sys.modules:
-    importlib.import_module("keras_seq.gru")
+    importlib.import_module("keras_seq.layers.gru")

@@ -10,9 +10,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-
-class ProcessEnded(ValueError):
-    """A process that was ended from outside."""
+from keras_seq.errors import ProcessEnded
 
 
 class ProcessPool:

@@ -3,7 +3,8 @@ import time
 
 import pytest
 
-from keras_seq.processes import ProcessEnded, process_pool
+from keras_seq.errors import ProcessEnded
+from keras_seq.processes import process_pool
 
 _added = 0
 

@@ -7,21 +7,20 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from keras_seq_export.runtime import LiteRTDecoder, LiteRTSampler
-    from keras_seq_export.saved_model import export_saved_model
-    from keras_seq_export.serving import Client
-    from keras_seq_export.serving_transports import ServingError
-    from keras_seq_export.tflite import export_tflite
-    from keras_seq_export.verify import ExportError
+    from keras_seq_export.client.client import Client
+    from keras_seq_export.errors import ExportError, ServingError
+    from keras_seq_export.saved_model.export import export_saved_model
+    from keras_seq_export.tflite.export import export_tflite
+    from keras_seq_export.tflite.runtime import LiteRTDecoder, LiteRTSampler
 
 _MODULE_OF = {
-    "Client": "keras_seq_export.serving",
-    "ExportError": "keras_seq_export.verify",
-    "LiteRTDecoder": "keras_seq_export.runtime",
-    "LiteRTSampler": "keras_seq_export.runtime",
-    "ServingError": "keras_seq_export.serving_transports",
-    "export_saved_model": "keras_seq_export.saved_model",
-    "export_tflite": "keras_seq_export.tflite",
+    "Client": "keras_seq_export.client.client",
+    "ExportError": "keras_seq_export.errors",
+    "LiteRTDecoder": "keras_seq_export.tflite.runtime",
+    "LiteRTSampler": "keras_seq_export.tflite.runtime",
+    "ServingError": "keras_seq_export.errors",
+    "export_saved_model": "keras_seq_export.saved_model.export",
+    "export_tflite": "keras_seq_export.tflite.export",
 }
 
 __all__ = [

@@ -1,6 +1,6 @@
 """Names of every signature, input and output: the one contract between the exporters and the runtimes."""
 
-from keras_seq.sampling import DRAWING
+from keras_seq.generation.sampling import DRAWING
 
 GENERATE = "serving_default"
 DECODE = "decode"

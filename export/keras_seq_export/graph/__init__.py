@@ -1,0 +1,1 @@
+"""Steps of a model inside a TensorFlow graph, for both exports."""

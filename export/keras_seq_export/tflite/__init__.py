@@ -1,0 +1,1 @@
+"""The .tflite for LiteRT: written, checked, read and run."""

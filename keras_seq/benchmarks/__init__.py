@@ -1,0 +1,1 @@
+"""Measurements beside the peers; `keras-seq benchmark` runs them."""

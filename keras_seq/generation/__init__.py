@@ -1,0 +1,1 @@
+"""Tokens from a model: the random stream, the draw, the token loop, scores."""

@@ -1,0 +1,1 @@
+"""Keras models: a language model, its one-step and its stateful form."""

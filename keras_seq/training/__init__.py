@@ -1,0 +1,1 @@
+"""One run of `model.fit`: configuration, callbacks, checkpoints, the run directory."""

@@ -1,0 +1,171 @@
+"""`evaluate` against a scorer that has none of its parts: `model.predict` over the whole text, summed in float64."""
+
+import math
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+import keras_seq as ks
+from keras_seq.analysis.evaluate import Evaluation, evaluate, evaluate_step
+from keras_seq.generation.keras_step import KerasStep
+
+ALPHABET = "abcdefgh ,.\n"
+# Longer than two of the pieces that `evaluate` reads, and no multiple of one.
+TEXT = "".join(np.random.default_rng(0).choice(list(ALPHABET), 2500))
+SHORT = TEXT[:150]
+# Sums of hundreds of float32 losses: each is good to 1e-6.
+CLOSE = 2e-6
+
+
+@pytest.fixture(scope="module")
+def vocabulary():
+    return ks.Vocabulary.from_text(TEXT)
+
+
+def randomized(model):
+    random = np.random.default_rng(2)
+    model.set_weights([random.normal(scale=0.5, size=weight.shape) for weight in model.get_weights()])
+    return model
+
+
+@pytest.fixture(scope="module")
+def model(vocabulary):
+    return randomized(ks.language_model(len(vocabulary), units=[8, 6], embedding_dim=5))
+
+
+def brute_force(model, vocabulary, parts):
+    """Sum of -log p(token | all before it) over the parts, each read from `<s>` in one go."""
+    nats = 0.0
+    for ids in parts:
+        inputs = np.array([[vocabulary.start_id, *ids[:-1]]])
+        logits = model.predict(inputs, verbose=0)[0].astype("float64")
+        for row, token in zip(logits, ids, strict=True):
+            nats -= row[token] - math.log(sum(math.exp(value) for value in row))
+    return nats
+
+
+def lines_of(text, vocabulary):
+    return [[*vocabulary.encode(line), vocabulary.eos_id] for line in text.split("\n") if line]
+
+
+def test_a_stream_equals_the_brute_force_scorer(model, vocabulary):
+    result = evaluate(model, vocabulary, TEXT)
+    assert result.nats == pytest.approx(brute_force(model, vocabulary, [vocabulary.encode(TEXT)]), rel=CLOSE)
+    assert result.tokens == result.characters == len(TEXT)
+
+
+@pytest.mark.parametrize("length", [1, 2, 1023, 1024, 1025, 2048])
+def test_no_token_is_lost_where_pieces_meet(vocabulary, length):
+    """With all-zero weights every token costs log(vocabulary), so that the sum counts the tokens."""
+    model = ks.language_model(len(vocabulary), units=[3], embedding_dim=2)
+    model.set_weights([np.zeros_like(weight) for weight in model.get_weights()])
+    result = evaluate(model, vocabulary, TEXT[:length])
+    assert result.nats == pytest.approx(length * math.log(len(vocabulary)), rel=CLOSE)
+    assert result.tokens == length
+
+
+def test_lines_equal_the_brute_force_scorer(model, vocabulary):
+    text = TEXT[:300]
+    parts = lines_of(text, vocabulary)
+    result = evaluate(model, vocabulary, text, by_line=True)
+    assert len(parts) > 10
+    assert result.nats == pytest.approx(brute_force(model, vocabulary, parts), rel=CLOSE)
+    assert result.tokens == sum(map(len, parts))
+    assert result.characters == len(text)
+
+
+@pytest.mark.parametrize("by_line", [False, True])
+def test_the_one_step_decoder_gives_the_same(model, vocabulary, by_line):
+    whole = evaluate(model, vocabulary, SHORT, by_line=by_line)
+    stepped = evaluate_step(KerasStep(model), vocabulary, SHORT, by_line=by_line)
+    assert stepped.nats == pytest.approx(whole.nats, rel=CLOSE)
+    assert (stepped.tokens, stepped.characters) == (whole.tokens, whole.characters)
+
+
+def test_recurrent_layers_inside_a_nested_model_carry_their_state(vocabulary):
+    tokens = keras.Input((None,), dtype="int32")
+    block = keras.Sequential([keras.Input((None, 5)), layers.LSTM(6, return_sequences=True)])
+    x = block(layers.Embedding(len(vocabulary), 5)(tokens))
+    model = randomized(keras.Model(tokens, layers.Dense(len(vocabulary))(x)))
+    ids = vocabulary.encode(TEXT[:1100])
+    assert evaluate(model, vocabulary, TEXT[:1100]).nats == pytest.approx(
+        brute_force(model, vocabulary, [ids]), rel=CLOSE
+    )
+
+
+def test_evaluating_leaves_the_model_as_it_was_and_gives_the_same_again(model, vocabulary):
+    before = model.get_weights()
+    assert evaluate(model, vocabulary, SHORT) == evaluate(model, vocabulary, SHORT)
+    for mine, other in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(mine, other)
+
+
+def test_word_level_counts_words_and_characters_apart():
+    text = "the cats were full\nthe cat was full\n"
+    vocabulary = ks.Vocabulary.from_text(text, level="word")
+    model = randomized(ks.language_model(len(vocabulary), units=[4], embedding_dim=3))
+    result = evaluate(model, vocabulary, text)
+    assert (result.tokens, result.characters) == (len(vocabulary.encode(text)), len(text))
+    assert result.tokens < result.characters
+    assert result.nats == pytest.approx(brute_force(model, vocabulary, [vocabulary.encode(text)]), rel=CLOSE)
+
+
+def test_the_first_word_of_windows_is_given_whole():
+    vocabulary = ks.Vocabulary.from_text("international cats", level="word")
+    model = ks.language_model(len(vocabulary), units=[4], embedding_dim=3)
+    for scored in (
+        evaluate(model, vocabulary, "international cats", window=4),
+        evaluate_step(KerasStep(model), vocabulary, "international cats", window=4),
+    ):
+        assert (scored.tokens, scored.characters) == (1, len(" cats"))
+
+
+def test_unknown_words_are_counted():
+    vocabulary = ks.Vocabulary.from_text("the cats were full", level="word")
+    model = ks.language_model(len(vocabulary), units=[4], embedding_dim=3)
+    text = "the dogs were, the cats were"  # dogs, the comma and the second the, which has a space before it
+    assert evaluate(model, vocabulary, text).unknown == 3
+    assert evaluate(model, vocabulary, text, window=2).unknown == 3
+    assert evaluate_step(KerasStep(model), vocabulary, text).unknown == 3
+    assert evaluate(model, vocabulary, "the cats\nthe dogs\n", by_line=True).unknown == 1
+    assert str(evaluate(model, vocabulary, text)).endswith("over 7 tokens, 42.9% of them <unk>")
+
+
+def test_measures():
+    result = Evaluation(nats=8 * math.log(2), tokens=4, characters=16)
+    assert result.nats_per_token == pytest.approx(2 * math.log(2))
+    assert result.bits_per_character == pytest.approx(0.5)
+    assert result.perplexity == pytest.approx(4)
+    assert "0.5000 bits a character, perplexity 4.000 over 4 tokens" in str(result)
+
+
+@pytest.mark.parametrize(("text", "by_line"), [("", False), ("", True), ("\n\n", True)])
+def test_an_empty_text_is_refused(model, vocabulary, text, by_line):
+    with pytest.raises(ValueError, match="the text to evaluate must not be empty"):
+        evaluate(model, vocabulary, text, by_line=by_line)
+    with pytest.raises(ValueError, match="the text to evaluate must not be empty"):
+        evaluate_step(KerasStep(model), vocabulary, text, by_line=by_line)
+
+
+@pytest.mark.parametrize("window", [1, 7, 64, 149, 150, 400])
+def test_windows_are_each_read_from_the_zero_state(model, vocabulary, window):
+    """A token for a token: each is predicted from those of its window alone, the one before it first."""
+    ids = vocabulary.encode(SHORT)
+    nats = 0.0
+    for start in range(0, len(ids) - 1, window):
+        piece = ids[start : start + window + 1]
+        logits = np.asarray(model(piece[None, :-1])[0], "float64")
+        for row, token in zip(logits, piece[1:], strict=True):
+            nats -= row[token] - math.log(sum(math.exp(value) for value in row))
+    result = evaluate(model, vocabulary, SHORT, window=window)
+    assert result.nats == pytest.approx(nats, rel=CLOSE)
+    assert result.tokens == result.characters == len(SHORT) - 1
+    assert evaluate_step(KerasStep(model), vocabulary, SHORT, window=window).nats == pytest.approx(nats, rel=CLOSE)
+
+
+@pytest.mark.parametrize("options", [{"window": 0}, {"window": 2.5}, {"window": 4, "by_line": True}])
+def test_windows_that_cannot_be_are_refused(model, vocabulary, options):
+    with pytest.raises(ValueError, match="`window` must be a positive integer, and `by_line` False"):
+        evaluate(model, vocabulary, SHORT, **options)

@@ -1,0 +1,129 @@
+"""Real builders of TensorFlow Datasets: one whose download is at hand, and one that downloads nothing."""
+
+import builtins
+import shutil
+import socket
+
+import paths
+import pytest
+
+from keras_seq.data.encode import encode_corpus
+from keras_seq.data.load import load_corpus
+from keras_seq.errors import CorpusError
+
+tfds = pytest.importorskip("tensorflow_datasets", reason="needs pip install tensorflow-datasets")
+
+SHAKESPEARE = paths.REPOSITORY.parent / "shared" / "data" / "tiny_shakespeare.txt"
+
+
+@pytest.fixture
+def data_dir(tmp_path, monkeypatch):
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    monkeypatch.setattr(tfds.core.constants, "DATA_DIR", str(tmp_path))
+    return tmp_path
+
+
+def test_the_splits_of_tiny_shakespeare_are_kept(data_dir):
+    if not SHAKESPEARE.is_file():
+        pytest.skip(f"needs {SHAKESPEARE.name}, 1.1 MB")
+    manual = data_dir / "downloads" / "manual"
+    manual.mkdir(parents=True)
+    shutil.copy(SHAKESPEARE, manual / "input.txt")  # It has the checksum that the builder is registered with.
+    corpus = load_corpus("tfds:tiny_shakespeare")
+    text = SHAKESPEARE.read_text(encoding="utf-8")
+    assert corpus.train + corpus.validation + corpus.test == text
+    assert len(corpus.train) == int(len(text) * 0.9)
+    assert (corpus.name, corpus.by_line) == ("tiny_shakespeare", False)
+    assert load_corpus(["tfds:tiny_shakespeare:text"]) == corpus  # which is prepared now
+
+
+class KerasSeqLetters(tfds.core.GeneratorBasedBuilder):
+    """A dataset that downloads nothing, without a validation split, with two texts and an empty split."""
+
+    VERSION = tfds.core.Version("1.0.0")
+
+    def _info(self):
+        features = tfds.features.FeaturesDict({"title": tfds.features.Text(), "body": tfds.features.Text()})
+        return tfds.core.DatasetInfo(builder=self, features=features)
+
+    def _split_generators(self, dl_manager):
+        return {"train": self._generate_examples(40, "a"), "test": self._generate_examples(3, "b")}
+
+    def _generate_examples(self, count, letter):
+        for number in range(count):
+            yield number, {"title": " ", "body": f"{letter}{number:02}"}
+
+
+def test_a_dataset_is_encoded_on_disk(data_dir, tmp_path):
+    corpus = encode_corpus("tfds:keras_seq_letters:body", tmp_path / "letters", validation=0.1, processes=1)
+    read = corpus.train.vocabulary.decode(corpus.train[0 : len(corpus.train)])
+    assert sorted(corpus.test.split()) == ["b00", "b01", "b02"]
+    assert len(corpus.validation) == 16
+    assert sorted((read + corpus.validation).split()) == [f"a{number:02}" for number in range(40)]
+    with pytest.raises(CorpusError, match="it holds nothing but white space"):
+        encode_corpus("tfds:keras_seq_letters:title", tmp_path / "titles", processes=1)
+
+
+def test_a_split_that_is_missing_is_cut_off_the_training_part(data_dir):
+    corpus = load_corpus("tfds:keras_seq_letters:body", validation=0.1, test=0.5)
+    assert sorted(corpus.test.split()) == ["b00", "b01", "b02"]  # its own
+    whole = corpus.train + corpus.validation
+    assert sorted(whole.split()) == [f"a{number:02}" for number in range(40)]
+    assert len(corpus.validation) == 16
+    with pytest.raises(CorpusError, match="the split train of tfds:keras_seq_letters:title has none"):
+        load_corpus("tfds:keras_seq_letters:title")
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("tfds:tiny_shakespear", "it has no tiny_shakespear; near are tiny_shakespeare"),
+        ("tfds:ag_news_subset", r"has several texts: its texts are .*title.*; name one, such as tfds:ag_news_subset:"),
+        ("tfds:ag_news_subset:body", "has no text body: its texts are .*title"),
+        ("tfds:mnist", "has no text: its texts are none"),
+        ("tfds:wiki40b/klingon", "but wiki40b/klingon is none"),
+    ],
+)
+def test_what_is_not_there_is_told_with_what_is(source, message, data_dir):
+    with pytest.raises(CorpusError, match=message) as caught:
+        load_corpus(source)
+    assert "\n" not in str(caught.value)
+
+
+def test_without_a_network_it_says_so_at_once(data_dir, monkeypatch):
+    def nowhere(host, *_):
+        raise socket.gaierror(-2, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", nowhere)
+    with pytest.raises(
+        CorpusError, match=r"from raw\.githubusercontent\.com, which cannot be found: .*; go on-line, or put"
+    ):
+        load_corpus("tfds:tiny_shakespeare")
+
+
+def test_a_download_that_is_another_file_is_refused(data_dir):
+    manual = data_dir / "downloads" / "manual"
+    manual.mkdir(parents=True)
+    (manual / "input.txt").write_text("to be")
+    with pytest.raises(CorpusError, match="cannot be prepared: NonMatchingChecksumError"):
+        load_corpus("tfds:tiny_shakespeare")
+
+
+def test_without_tensorflow_datasets_it_says_what_to_install(monkeypatch):
+    real = builtins.__import__
+
+    def without(name, *rest):
+        if name == "tensorflow_datasets":
+            raise ModuleNotFoundError(f"No module named {name!r}")
+        return real(name, *rest)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(
+        CorpusError, match="needs TensorFlow Datasets: pip install tensorflow-datasets importlib_resources"
+    ):
+        load_corpus("tfds:tiny_shakespeare")
+
+
+def test_a_dataset_stands_alone():
+    with pytest.raises(CorpusError, match="must be files, or one dataset"):
+        load_corpus(["tfds:tiny_shakespeare", "a.txt"])

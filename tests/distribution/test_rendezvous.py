@@ -1,0 +1,43 @@
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from keras_seq.cli.workers import free_ports
+from keras_seq.distribution.rendezvous import meet
+from keras_seq.errors import RendezvousError
+
+
+def test_none_goes_on_before_all_are_there():
+    addresses = [f"127.0.0.1:{port}" for port in free_ports(4)]
+    came = []
+
+    def come(number):
+        meet(addresses, number)
+        came.append(number)
+
+    threads = [threading.Thread(target=come, args=(number,)) for number in (3, 0, 2)]
+    for thread in threads:
+        thread.start()
+    threads[0].join(timeout=1)
+    assert came == []
+    come(1)
+    for thread in threads:
+        thread.join(timeout=10)
+    assert sorted(came) == [0, 1, 2, 3]
+
+
+def test_the_first_one_takes_its_time_and_alone_it_does_not_wait():
+    addresses = [f"127.0.0.1:{port}" for port in free_ports(2)]
+    with ThreadPoolExecutor() as pool:
+        other = pool.submit(meet, addresses, 1)
+        with pytest.raises(TimeoutError):
+            other.result(timeout=0.6)
+        meet(addresses, 0)
+        other.result(timeout=10)
+    meet(addresses[:1], 0)
+
+
+def test_an_unknown_host_is_told():
+    with pytest.raises(RendezvousError, match=r"the host of the first worker, no\.such\.host\.invalid, is unknown"):
+        meet(["no.such.host.invalid:1234", "127.0.0.1:1"], 1)

@@ -1,0 +1,330 @@
+"""The client against a server on loopback that runs the real export in TensorFlow's C++ session; see loopback_server.py."""
+
+import json
+import re
+import socket
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import paths
+import pytest
+import requests
+from hamlet import LINE, VOCABULARY, two_layers
+
+import keras_seq as ks
+from keras_seq_export import Client, ServingError, export_saved_model
+from keras_seq_export.client.transports import _newest
+
+grpc = pytest.importorskip("grpc", reason="needs pip install tensorflow-serving-api")
+model_service_pb2_grpc = pytest.importorskip("tensorflow_serving.apis.model_service_pb2_grpc")
+
+
+@pytest.fixture(scope="module")
+def model():
+    return two_layers()
+
+
+@pytest.fixture(scope="module")
+def ports(model, tmp_path_factory):
+    directory = tmp_path_factory.mktemp("serving") / "shakespeare"
+    report = export_saved_model(model, VOCABULARY, directory)
+    command = [sys.executable, paths.SUPPORT / "loopback_server.py", report["path"]]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as server:
+        yield json.loads(server.stdout.readline())
+        server.kill()
+
+
+@pytest.fixture(params=["http", "grpc"])
+def address(request, ports):
+    return f"{request.param}://127.0.0.1:{ports['rest' if request.param == 'http' else 'grpc']}"
+
+
+def test_texts_are_those_of_keras(address, model):
+    client = Client(address, "shakespeare", timeout=60)
+    settings = {"temperature": 0.8, "top_k": 9, "top_p": 0.95, "min_p": 0.01}
+    prompts = ["", "to be", "not\n"]
+    texts = client.write(prompts, max_tokens=[30, 10, 20], seed=[1, 2, 3], **settings)
+    for row, (prompt, length) in enumerate(zip(prompts, (30, 10, 20), strict=True)):
+        expected = ks.sample(model, VOCABULARY, prompt, max_tokens=length, seed=row + 1, **settings)
+        assert texts[row] == expected
+        assert texts[row].token_ids == expected.token_ids
+        assert texts[row].finish_reason == expected.finish_reason
+    assert client.write("to be", max_tokens=10, seed=2, **settings) == texts[1]
+
+
+def test_a_text_comes_token_by_token_with_every_option(address, model):
+    client = Client(address, "shakespeare", vocabulary=VOCABULARY, timeout=60)
+    long = (LINE * 4)[:150]
+    for options in (
+        {"seed": 3},
+        {"seed": 4, "temperature": 0.7, "top_k": 5, "stop": "e"},
+        {"seed": 5, "repetition_penalty": 1.3},
+        {"seed": 6, "bias": {"t": 2.0}, "num_samples": 2},
+        {"num_beams": 2},
+    ):
+        pieces = list(client.generate(long, max_tokens=12, **options))
+        assert pieces == list(ks.generate(model, VOCABULARY, long, max_tokens=12, **options))
+
+
+def test_scores_are_those_of_keras(address, model):
+    found, expected = (
+        one(LINE) for one in (Client(address, "shakespeare").score, lambda t: ks.score(model, VOCABULARY, t))
+    )
+    np.testing.assert_array_equal(found.token_ids, expected.token_ids)
+    np.testing.assert_allclose(found.log_probabilities, expected.log_probabilities, atol=1e-5)
+
+
+def test_what_the_server_refuses_is_told_without_its_graph(address):
+    client = Client(address, "shakespeare")
+    with pytest.raises(ServingError) as told:
+        client.write("to", max_tokens=2_000_000)
+    message = "`max_tokens` must be a positive integer, at most 10000. Received: [2000000]"
+    assert str(told.value) == f"shakespeare at {address}: {message}"
+    with pytest.raises(ServingError, match=r'"sing" not found'):
+        client._transport.predict("sing", {"token": np.zeros(1, np.int32)})
+    if address.startswith("http"):
+        with pytest.raises(ServingError, match="`uniform` must be finite: JSON has no other numbers"):
+            client._transport.predict("sample", {"uniform": np.array([np.nan], np.float32)})
+
+
+def test_what_the_client_knows_is_not_asked(address):
+    client = Client(address, "shakespeare")
+    client._transport.predict = None
+    for call, argument in ((client.write, "prompt"), (client.score, "text"), (client.generate, "prompt")):
+        with pytest.raises(ValueError, match=f"`{argument}` must hold only.*'x'"):
+            call("x")
+        with pytest.raises(ValueError, match=f"`{argument}` must hold no lone surrogate"):
+            call("\ud800")
+        with pytest.raises(ValueError, match=f"`{argument}` must be a string"):
+            call(5)
+    with pytest.raises(ValueError, match="`prompt` must be a string"):
+        client.write(["to", None])
+
+
+def test_the_client_stays_with_the_version_it_found(address):
+    assert Client(address, "shakespeare").version == 1  # Version 2 is being loaded.
+    assert Client(address, "shakespeare", version=1).write("to", max_tokens=3, temperature=0)
+    with pytest.raises(ServingError, match=r"Servable not found for request: Specific\(shakespeare, 3\)$"):
+        Client(address, "shakespeare", version=3)
+    for wrong in (-1, True, 1.0, 2**63, "latest"):
+        with pytest.raises(ValueError, match="`version` must be a whole number"):
+            Client(address, "shakespeare", version=wrong)
+
+
+def test_the_newest_version_is_the_highest_that_is_available():
+    assert _newest({9: "AVAILABLE", 10: "AVAILABLE", 11: "LOADING"}, "hamlet", "home") == 10
+    with pytest.raises(ServingError, match=r"hamlet at home has no version that is available: 1 is LOADING, 2 is END"):
+        _newest({1: "LOADING", 2: "END"}, "hamlet", "home")
+
+
+def test_many_prompts_are_several_requests(address):
+    client = Client(address, "shakespeare", timeout=60)
+    prompts = [LINE[start : start + 5] for start in range(35)]
+    texts = client.write(prompts, max_tokens=4, seed=list(range(35)))
+    assert texts[34] == client.write(prompts[34], max_tokens=4, seed=34)
+    assert len(texts) == 35
+    assert client.write(prompts[:2] * 2, max_tokens=40) != client.write(prompts[:2] * 2, max_tokens=40)
+
+
+def test_another_vocabulary_is_refused(address):
+    with pytest.raises(ServingError, match="version 1, has another vocabulary: SHA-256"):
+        Client(address, "shakespeare", vocabulary=ks.Vocabulary.from_text("ab"))
+
+
+@pytest.mark.parametrize("name", ["goethe", "a/b c"])
+def test_another_model_is_refused(name, address):
+    with pytest.raises(ServingError, match="Could not find any versions of model"):
+        Client(address, name)
+
+
+def test_no_server_and_no_answer(ports):
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        port = silent.getsockname()[1]
+        for scheme in ("http", "grpc"):
+            with pytest.raises(ServingError, match=r"no answer from"):
+                Client(f"{scheme}://127.0.0.1:{port}", "shakespeare", timeout=0.5)
+        silent.listen()
+        for scheme in ("http", "grpc"):
+            with pytest.raises(ServingError, match=r"no answer from .* within 0\.2 seconds"):
+                Client(f"{scheme}://127.0.0.1:{port}", "shakespeare", timeout=0.2)
+    for scheme, port, words in (
+        ("http", ports["grpc"], "its port for REST, usually 8501"),
+        ("grpc", ports["rest"], "its port for gRPC, usually 8500"),
+    ):
+        with pytest.raises(ServingError, match=words):
+            Client(f"{scheme}://127.0.0.1:{port}", "shakespeare", timeout=5)
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 6\r\n\r\n<html>", "answers 502 Bad Gateway, not with JSON"),
+        (b"HTTP/1.1 503 Busy\r\nContent-Length: 2\r\n\r\n{}", "shakespeare at .*: 503 Busy$"),
+        (
+            b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]",
+            "answers 200 OK, not with an object as TensorFlow Serving does",
+        ),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}", "is no TensorFlow Serving: it tells no versions"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{", r"no answer from .* within 0\.5 seconds"),
+        (
+            b"HTTP/1.1 200 OK\r\nContent-Length: 56\r\n\r\n"
+            + b'{"model_version_status":[{"version":"x","state":"END"}]}',
+            "is no TensorFlow Serving: it tells no versions",
+        ),
+        (b"", r"no answer from .*\(.*closed connection without response.*\): is the server there"),
+    ],
+)
+def test_an_answer_of_something_else(answer, words):
+    with socket.create_server(("127.0.0.1", 0)) as listening, ThreadPoolExecutor(1) as pool:
+
+        def once():
+            connection, _ = listening.accept()
+            connection.recv(1000)
+            connection.sendall(answer)
+            if b"99" not in answer:
+                connection.close()
+            return connection
+
+        kept = pool.submit(once)
+        with pytest.raises(ServingError, match=words):
+            Client(f"http://127.0.0.1:{listening.getsockname()[1]}", "shakespeare", timeout=0.5)
+        kept.result().close()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "localhost:8501",
+        "ftp://localhost",
+        "http://",
+        "http://localhost:99999",
+        "grpc://localhost:port",
+        "",
+        8501,
+        "grpc://localhost",
+        "grpc://localhost:1/x",
+        "http://localhost:1?x=1",
+    ],
+)
+def test_a_wrong_address_is_refused(wrong):
+    with pytest.raises(ValueError, match="`address` must be"):
+        Client(wrong, "shakespeare")
+
+
+@pytest.mark.parametrize("wrong", [0, -1, 1e6, float("inf"), float("nan"), None, "5", True])
+def test_a_wrong_time_is_refused(wrong):
+    with pytest.raises(ValueError, match="`timeout` must be above 0 seconds and at most a day"):
+        Client("http://localhost:8501", "shakespeare", timeout=wrong)
+
+
+def test_the_lines_for_curl_in_build_md_are_answered(ports):
+    build = (paths.REPOSITORY / "BUILD.md").read_text(encoding="utf-8")
+    lines = re.findall(r"curl -d '(\{.*\})'(?: \\\n)?\s+localhost:8501(/\S+)", build)
+    assert len(lines) == 3
+    for body, path in lines:
+        answer = requests.post(
+            f"http://127.0.0.1:{ports['rest']}{path}", data=body.replace("ROMEO:", "to be"), timeout=60
+        )
+        assert answer.status_code == 200, answer.text
+        assert answer.json().keys() in ({"outputs"}, {"predictions"})
+
+
+def test_a_server_that_is_busy_says_so():
+    class Busy(model_service_pb2_grpc.ModelServiceServicer):
+        def GetModelStatus(self, request, context):
+            context.abort(grpc.StatusCode.UNAVAILABLE, "The batch scheduling queue is full")
+
+    server = grpc.server(ThreadPoolExecutor(1))
+    model_service_pb2_grpc.add_ModelServiceServicer_to_server(Busy(), server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    with pytest.raises(
+        ServingError, match=r"\(The batch scheduling queue is full\): is the server there, .* and is it not too busy"
+    ):
+        Client(f"grpc://127.0.0.1:{port}", "shakespeare")
+    server.stop(None)
+
+
+def test_streams_and_texts_at_once_are_those_of_one_client_alone(address, model):
+    """The server runs what comes within three milliseconds as one batch, rows of different clients beside each other."""
+
+    def ask(number):
+        with Client(address, "shakespeare", timeout=120) as client:
+            prompt = LINE[number : 2 * number + 3]
+            written = client.write(["", prompt], max_tokens=[5, 15], seed=[number, number + 1])
+            return [*written, "".join(client.generate(prompt, max_tokens=10, seed=number, temperature=0.7))]
+
+    with ThreadPoolExecutor(12) as pool:
+        answers = list(pool.map(ask, range(12)))
+    for number, answer in enumerate(answers):
+        prompt = LINE[number : 2 * number + 3]
+        assert answer == [
+            ks.sample(model, VOCABULARY, "", max_tokens=5, seed=number),
+            ks.sample(model, VOCABULARY, prompt, max_tokens=15, seed=number + 1),
+            ks.sample(model, VOCABULARY, prompt, max_tokens=10, seed=number, temperature=0.7),
+        ]
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "words"),
+    [
+        ({"heat": 1}, TypeError, "`heat` is no option of `write`; these are: max_tokens, temperature"),
+        ({"prompt": "a"}, TypeError, "`prompt` is no option"),
+        ({"seed": [1, 2, 3]}, ValueError, "`seed` must be one, or a list of 2"),
+        ({"seed": 2**64}, ValueError, "`seed` must be a whole number of 64 bits"),
+        ({"seed": "7"}, ValueError, "`seed` must be a whole number of 64 bits"),
+        ({"max_tokens": 1.7}, ValueError, "`max_tokens` must be a positive integer"),
+        ({"max_tokens": 10**10}, ValueError, "`max_tokens` must be an integer of 32 bits"),
+        ({"max_tokens": [3, 0]}, ValueError, "`max_tokens` must be a positive integer"),
+        ({"top_k": "5"}, ValueError, "`top_k` must be 0"),
+        ({"temperature": None}, ValueError, "`temperature` must be a number"),
+        ({"temperature": float("nan")}, ValueError, "`temperature` must be a number"),
+        ({"temperature": 1e40}, ValueError, "`temperature` must be from 0"),
+        ({"min_p": np.array([0.5, 2])}, ValueError, "`min_p` must be from 0"),
+    ],
+)
+def test_wrong_options_are_refused_before_they_are_sent(options, error, words, ports):
+    client = Client(f"http://127.0.0.1:{ports['rest']}", "shakespeare")
+    client._transport.predict = None
+    with pytest.raises(error, match=words):
+        client.write(["to", "be"], **options)
+
+
+def test_a_client_is_closed_and_writes_nothing_for_nothing(address):
+    with Client(address, "shakespeare") as client:
+        assert client.write([]) == []
+
+
+def test_large_numbers_are_what_they_are_in_keras(address, model):
+    client = Client(address, "shakespeare")
+    options = {"max_tokens": np.int64(20), "top_k": 10**12, "seed": np.uint64(2**64 - 3)}
+    assert client.write("to be", **options) == ks.sample(model, VOCABULARY, "to be", **options)
+    assert "".join(client.generate("to be", **options)) == client.write("to be", **options)
+
+
+def test_what_is_not_asked_rightly_is_told():
+    with pytest.raises(ValueError, match="`vocabulary` must be a Vocabulary, or None"):
+        Client("http://localhost:1", "shakespeare", vocabulary="vocab.txt")
+    for name in ("", None, 3):
+        with pytest.raises(ValueError, match="`model` must be the model's name"):
+            Client("http://localhost:1", name)
+    with pytest.raises(ServingError, match=r"from http://127.0.0.1:1 \(.*refused.*\): is the server there") as told:
+        Client("http://user:secret@127.0.0.1:1", "shakespeare")
+    assert "secret" not in str(told.value)
+
+
+def test_the_server_draws_token_by_token(address):
+    client = Client(address, "shakespeare")
+    predict, used = client._transport.predict, []
+
+    def counting(signature, inputs):
+        used.append(signature)
+        return predict(signature, inputs)
+
+    client._transport.predict = counting
+    list(client.generate("to be", max_tokens=3, seed=1))
+    assert used[0] == "prefill"
+    assert set(used[1:]) == {"sample"}

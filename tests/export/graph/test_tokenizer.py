@@ -1,0 +1,56 @@
+import pytest
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import keras_seq as ks
+from keras_seq_export.graph.tokenizer import GraphTokenizer
+from keras_seq_export.requests import strings
+
+ANY_TEXT = st.text(st.characters(exclude_categories=["Cs"]))  # all of Unicode but lone surrogates
+# What the two levels and the vocabulary file treat in their own ways, one beside another.
+TRICKY = st.text(st.sampled_from("ab '’-_7.\\n\n\r\t\0x5c<>\ufeff\u00a0\u2028é\u0301漢字かกข한🙂𝄞\U0010ffff"))
+TEXTS = st.lists(ANY_TEXT | TRICKY, min_size=1, max_size=6)
+
+
+def in_graph(vocabulary, folder):
+    vocabulary.save(folder / "vocab.txt")
+    return GraphTokenizer(vocabulary, str(folder / "vocab.txt"))
+
+
+@pytest.mark.parametrize("level", ["char", "word"])
+@settings(deadline=None, max_examples=60)
+@given(texts=TEXTS)
+def test_what_the_vocabulary_knows_is_read_and_written_alike(level, texts, tmp_path_factory):
+    together = "".join(texts) or "x"
+    vocabulary = ks.Vocabulary.from_text(together, level=level)
+    tokenizer = in_graph(vocabulary, tmp_path_factory.mktemp("vocabulary"))
+    ids = tokenizer.encode(tf.constant(strings(texts)), "text")
+    assert ids.to_list() == [vocabulary.encode(text).tolist() for text in texts]
+    written = tokenizer.decode(ids.to_tensor(), tf.cast(ids.row_lengths(), tf.int32)).numpy().tolist()
+    # A word at the beginning of a text may be one that the vocabulary has only after a space: it is <unk> in both.
+    assert [text.decode() for text in written] == [vocabulary.decode(vocabulary.encode(text)) for text in texts]
+
+
+@pytest.fixture(scope="module")
+def few_words(tmp_path_factory):
+    vocabulary = ks.Vocabulary.from_text("a b' 7 \\n\n漢 <eos> ’\r\n é\u0301", level="word")
+    return vocabulary, in_graph(vocabulary, tmp_path_factory.mktemp("vocabulary"))
+
+
+@settings(deadline=None, max_examples=150)
+@given(texts=TEXTS)
+def test_unknown_words_are_unk_in_the_same_places(texts, few_words):
+    vocabulary, tokenizer = few_words
+    ids = tokenizer.encode(tf.constant(strings(texts)), "text")
+    assert ids.to_list() == [vocabulary.encode(text).tolist() for text in texts]
+
+
+@pytest.mark.parametrize("level", ["char", "word"])
+def test_what_is_not_utf8_is_refused_by_its_row(level, tmp_path):
+    tokenizer = in_graph(ks.Vocabulary.from_text("the cats", level=level), tmp_path)
+    for wrong in (b"\xff", b"the\xc3", b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"\xc0\xaf"):
+        with pytest.raises(
+            tf.errors.InvalidArgumentError, match=r"(?s)`prompt` must be UTF-8\. Rows that are not:.*\n1"
+        ):
+            tokenizer.encode(tf.constant([b"the", wrong]), "prompt")

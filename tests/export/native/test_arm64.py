@@ -1,0 +1,72 @@
+"""The program in C and the Python runtime on ARM64, in qemu: the texts are those of this machine."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import paths
+import pytest
+from devices import need, need_program
+from hamlet import exported, prompts
+
+from keras_seq_export import LiteRTSampler
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    """A folder with Debian's and PyPI's packages for ARM64."""
+    need_program("qemu-aarch64-static", "qemu-user-static")
+    need_program("apt-get", "apt")
+    root = tmp_path_factory.mktemp("arm64") / "root"
+    environment = {**os.environ, "PYTHON": sys.executable}
+    made = subprocess.run(
+        [paths.SUPPORT / "arm64_root.sh", root], env=environment, capture_output=True, text=True, check=False
+    )
+    need(made.returncode == 0, f"needs packages of Debian 12 and PyPI for ARM64: {made.stderr[-300:]}")
+    return root
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return exported(tmp_path_factory.mktemp("hamlet"))
+
+
+@pytest.fixture(scope="module")
+def texts(model):
+    sampler = LiteRTSampler(model)
+    return [sampler.sample(prompt, **options) for prompt, options in prompts()]
+
+
+def on_arm64(root, *command, **options):
+    qemu = ["qemu-aarch64-static", "-cpu", "cortex-a76", "-L", root]
+    return subprocess.run([*qemu, *command], capture_output=True, check=True, timeout=300, **options).stdout.decode()
+
+
+def test_python_writes_the_same_texts(root, model, texts):
+    code = (
+        "import json, platform, sys; from keras_seq_export import LiteRTSampler; assert platform.machine() == 'aarch64'; "
+        "sampler = LiteRTSampler(sys.argv[1]); "
+        "print(json.dumps([sampler.sample(prompt, **options) for prompt, options in json.load(sys.stdin)]))"
+    )
+    path = os.pathsep.join(map(str, (root / "wheels", paths.REPOSITORY, paths.REPOSITORY / "export")))
+    python = ["-E", f"PYTHONPATH={path}", "-E", "PYTHONDONTWRITEBYTECODE=1", root / "usr/bin/python3.11"]
+    asked = json.dumps(list(prompts())).encode()
+    assert json.loads(on_arm64(root, *python, "-c", code, model, input=asked)) == texts
+
+
+def test_c_writes_the_same_texts(root, model, texts, tmp_path):
+    need_program("aarch64-linux-gnu-gcc", "gcc-aarch64-linux-gnu libc6-dev-arm64-cross")
+    need_program("make", "make")
+    for name in ("keras_seq.c", "Makefile"):
+        shutil.copy(paths.REPOSITORY / "export" / "native" / name, tmp_path)
+    libraries = root / "usr/lib/aarch64-linux-gnu"
+    # Debian's multiarch headers are beside those of the cross compiler.
+    flags = f"-O2 -isystem {root}/usr/include -isystem {root}/usr/include/aarch64-linux-gnu -L{libraries}"
+    litert = root / "wheels" / "ai_edge_litert"
+    command = ["make", "-s", "CC=aarch64-linux-gnu-gcc", f"CFLAGS={flags}", f"LITERT={litert}"]
+    subprocess.run(command, cwd=tmp_path, check=True)
+    for (prompt, options), text in zip(prompts(), texts, strict=True):
+        settings = [f"--{name}={value}" for name, value in options.items()]
+        assert on_arm64(root, tmp_path / "keras_seq", model, f"--prompt={prompt}", *settings) == prompt + text + "\n"

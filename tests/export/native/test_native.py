@@ -1,0 +1,266 @@
+"""export/native, the program in C: built as its Makefile says, and run."""
+
+import importlib.util
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import paths
+import pytest
+from devices import need, need_program
+from hamlet import exported, prompts
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import keras_seq as ks
+from keras_seq.generation.threefry import uniform
+from keras_seq_export import LiteRTSampler
+
+NATIVE = paths.REPOSITORY / "export" / "native"
+VECTORS = json.loads(paths.VECTORS.read_text())
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory):
+    need_program("cc", "gcc")
+    need_program("make", "make")
+    need(Path("/usr/include/cjson/cJSON.h").is_file(), "needs cJSON: apt-get install libcjson-dev")
+    need(Path("/usr/include/zlib.h").is_file(), "needs zlib: apt-get install zlib1g-dev")
+    folder = tmp_path_factory.mktemp("native")
+    for name in ("keras_seq.c", "Makefile"):
+        shutil.copy(NATIVE / name, folder)
+    subprocess.run(["make", "-s", f"PYTHON={sys.executable}"], cwd=folder, check=True)
+    return folder / "keras_seq"
+
+
+@pytest.fixture(scope="module")
+def tokens_program(program):
+    """The tokenizer alone, with every check that the compiler knows."""
+    library = Path(importlib.util.find_spec("ai_edge_litert").submodule_search_locations[0])
+    flags = ["-g", "-D_GNU_SOURCE", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", f"-I{NATIVE}"]
+    libraries = [f"-L{library}", "-lLiteRt", f"-Wl,-rpath,{library}", "-lz", "-lcjson", "-lm"]
+    made = program.with_name("tokens")
+    subprocess.run(["cc", *flags, paths.SUPPORT / "native_tokens.c", "-o", made, *libraries], check=True)
+    return made
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return exported(tmp_path_factory.mktemp("hamlet"))
+
+
+def write(program, model, prompt, **options):
+    flags = [f"--{name}={value}" for name, value in options.items()]
+    return subprocess.run([program, model, f"--prompt={prompt}", *flags], capture_output=True, check=False, timeout=60)
+
+
+@pytest.mark.parametrize("level", ["char", "word"])
+def test_twenty_texts_are_those_of_python(program, level, model, tmp_path):
+    if level == "word":
+        model = exported(tmp_path, level)
+    sampler = LiteRTSampler(model)
+    for prompt, options in prompts():
+        answer = write(program, model, prompt, **options)
+        assert answer.stdout.decode() == prompt + sampler.sample(prompt, **options) + "\n"
+        unknown = int((sampler.vocabulary.encode(prompt) == sampler.vocabulary.unk_id).sum())
+        assert (b"are read as <unk>" in answer.stderr) == bool(unknown)
+
+
+def test_settings_stored_in_the_file_are_taken(program, tmp_path):
+    model = exported(tmp_path, sampling={"temperature": 0.5, "top_k": 3, "top_p": 0.9, "min_p": 0.01})
+    expected = LiteRTSampler(model).sample("To be", max_tokens=40, seed=5)
+    assert write(program, model, "To be", max_tokens=40, seed=5).stdout.decode() == "To be" + expected + "\n"
+
+
+def test_it_is_clean_under_valgrind(program, model):
+    need_program("valgrind", "valgrind")
+    tool = ["valgrind", "-q", "--leak-check=full", "--error-exitcode=9"]
+    flags = ["--prompt=To be", "--max_tokens=5", "--seed=1"]
+    answer = subprocess.run([*tool, program, model, *flags], capture_output=True, check=False)
+    assert answer.returncode == 0, answer.stderr.decode()
+
+
+def test_a_text_without_a_seed_can_be_written_again(program, model):
+    first = write(program, model, "To be", max_tokens=30)
+    seed = re.fullmatch(r"keras_seq: --seed=(\d+)\n", first.stderr.decode()).group(1)
+    assert write(program, model, "To be", max_tokens=30, seed=seed).stdout == first.stdout
+    assert write(program, model, "To be", max_tokens=30).stdout != first.stdout
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        (["--prompt=Ω"], "`prompt` must hold only characters of the vocabulary. Received: 'Ω' (U+03A9)"),
+        ([b"--prompt=ab\xff"], "`prompt` must be UTF-8, and is not from byte 2 on"),
+        (["--temperature=nan"], "--temperature must be a number from 0 to 1e+06. Received: nan"),
+        (["--temperature=-1"], "--temperature must be a number from 0"),
+        (["--top_k=1.5"], "--top_k must be a whole number from 0"),
+        (["--top_p=0"], "--top_p must be a number"),
+        (["--max_tokens=0"], "--max_tokens must be a whole number from 1"),
+        (["--max_tokens="], "--max_tokens must be a whole number from 1"),
+        (["--seed=18446744073709551616"], "--seed must be a whole number of 64 bits"),
+        (["--seed=-9223372036854775809"], "--seed must be a whole number of 64 bits"),
+        (["--heat=1"], "there is no flag --heat=1; --help lists them"),
+        (["--prompt", "To"], "--prompt needs its value behind =, such as --prompt=TEXT"),
+        (["more.tflite"], "after the file come flags. Received: more.tflite"),
+    ],
+)
+def test_bad_flags_are_one_sentence(program, model, flags, sentence):
+    answer = subprocess.run([program, model, *flags], capture_output=True)
+    assert answer.returncode == 1
+    assert answer.stdout == b""
+    assert answer.stderr.decode().startswith(f"keras_seq: {sentence}")
+
+
+def with_directory_at(whole, beyond):
+    """The zip says that its directory is `beyond` its own place, so that files would begin before the first byte."""
+    directory = whole.index(b"PK\1\2")
+    changed = bytearray(whole)
+    changed[-6:-2] = (directory + beyond).to_bytes(4, "little")
+    place = directory
+    while changed[place : place + 4] == b"PK\1\2":
+        changed[place + 42 : place + 46] = bytes(4)
+        place += 46 + int.from_bytes(changed[place + 28 : place + 30], "little")
+    return bytes(changed)
+
+
+def test_all_of_it_is_clean_under_the_sanitizers(program, model, tmp_path):
+    for name in ("keras_seq.c", "Makefile"):
+        shutil.copy(NATIVE / name, tmp_path)
+    flags = "CFLAGS=-g -fsanitize=address,undefined -fno-sanitize-recover=all"
+    subprocess.run(["make", "-s", f"PYTHON={sys.executable}", flags], cwd=tmp_path, check=True)
+    (tmp_path / "offset.tflite").write_bytes(with_directory_at(model.read_bytes(), 20))
+    for path, status in ((model, 0), (tmp_path / "offset.tflite", 1)):
+        answer = subprocess.run(
+            [tmp_path / "keras_seq", path, "--prompt=To be", "--seed=1", "--max_tokens=30"],
+            capture_output=True,
+            env=WITHOUT_LEAKS,
+        )
+        assert answer.returncode == status, answer.stderr.decode()
+    expected = LiteRTSampler(model).sample("To be", seed=1, max_tokens=30)
+    assert write(program, model, "To be", seed=1, max_tokens=30).stdout.decode() == "To be" + expected + "\n"
+
+
+def test_a_full_disk_is_a_sentence(program, model):
+    with open("/dev/full", "wb") as full:
+        answer = subprocess.run([program, model, "--seed=1"], stdout=full, stderr=subprocess.PIPE)
+    assert (answer.returncode, answer.stderr) == (
+        1,
+        b"keras_seq: the text cannot be written: No space left on device\n",
+    )
+
+
+def test_without_litert_the_makefile_says_what_to_install(program, tmp_path):
+    shutil.copy(NATIVE / "Makefile", tmp_path)
+    (tmp_path / "keras_seq.c").touch()
+    done = subprocess.run(["make", "PYTHON=false"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode != 0
+    assert "false has no ai_edge_litert: pip install ai-edge-litert" in done.stderr
+
+
+def test_files_that_cannot_be_used_are_one_sentence(program, model, tmp_path):
+    whole = model.read_bytes()
+    (tmp_path / "inside").mkdir()
+    (tmp_path / "rows").mkdir()
+    files = {
+        "missing": (None, "cannot be read: No such file"),
+        "text": (b"to be", "is not a .tflite file"),
+        "changed": (
+            bytes([*whole[:300], whole[300] ^ 1, *whole[301:]]),
+            "holds a model that is damaged: the SHA-256 differs",
+        ),
+        "offset": (with_directory_at(whole, 20), "has no whole bundle at its end"),
+        "cut": (whole[:-40], "has no whole bundle at its end"),
+        "bare": (whole[: whole.rindex(b"PK\3\4")], "has no whole bundle at its end"),
+        "inside": (exported(tmp_path / "inside", state="internal").read_bytes(), "export it with --state=explicit"),
+        "rows": (exported(tmp_path / "rows", batch=2).read_bytes(), "takes 2 rows at once: export it without --batch"),
+    }
+    for name, (content, words) in files.items():
+        path = tmp_path / f"{name}.file"
+        if content is not None:
+            path.write_bytes(content)
+        answer = write(program, path, "To be", seed=1)
+        assert (answer.returncode, answer.stdout) == (1, b""), name
+        assert words in answer.stderr.decode(), name
+        assert answer.stderr.count(b"\n") == 1
+
+
+@settings(deadline=None, max_examples=60)
+@given(data=st.data())
+def test_a_damaged_bundle_ends_in_a_text_or_a_sentence(tokens_program, model, tmp_path_factory, data):
+    """The tokenizer's program reads the zip and the vocabulary under the address sanitizer."""
+    whole = model.read_bytes()
+    start = whole.index(b"PK\3\4")
+    damaged = bytearray(whole)
+    for place in data.draw(st.lists(st.integers(start, len(whole) - 1), min_size=1, max_size=4)):
+        damaged[place] = data.draw(st.integers(0, 255))
+    path = tmp_path_factory.mktemp("damaged") / "damaged.tflite"
+    path.write_bytes(damaged[: data.draw(st.integers(start, len(whole)) | st.just(len(whole)))])
+    answer = subprocess.run([tokens_program, path], input=b"To be\0", capture_output=True, env=WITHOUT_LEAKS)
+    assert answer.returncode in (0, 1), answer.stderr.decode()
+    assert answer.returncode == 0 or answer.stderr.startswith(b"keras_seq: ")
+
+
+# A program that ends with a sentence gives its memory back by ending.
+WITHOUT_LEAKS = {**os.environ, "ASAN_OPTIONS": "detect_leaks=0"}
+
+
+def encode(program, model, texts):
+    text = b"".join(text.encode() + b"\0" for text in texts)
+    answer = subprocess.run([program, model], input=text, capture_output=True, check=True, env=WITHOUT_LEAKS)
+    return [[int(token) for token in line.split()] for line in answer.stdout.decode().split("\n")[:-1]]
+
+
+def test_the_vectors_of_the_random_stream(tokens_program):
+    pairs = "".join(f"{seed} {position}\n" for seed, position, _ in VECTORS["random"])
+    told = subprocess.run([tokens_program], input=pairs, text=True, capture_output=True, check=True).stdout.splitlines()
+    for line, (seed, position, word) in zip(told, VECTORS["random"], strict=True):
+        found, number = line.split()
+        assert found == word
+        assert np.float32(number) == uniform(int(seed), position)
+
+
+def test_the_vectors_of_the_words(tokens_program, tmp_path):
+    words = sorted({token for _, tokens in VECTORS["words"] for token in tokens})
+    model = file_with(ks.Vocabulary([*ks.vocabulary.RESERVED["word"], *words]), tmp_path)
+    cases = [(text, tokens) for text, tokens in VECTORS["words"] if "\0" not in text]
+    found = encode(tokens_program, model, [text for text, _ in cases])
+    assert [[words[token - 4] for token in ids] for ids in found] == [tokens for _, tokens in cases]
+
+
+def file_with(vocabulary, folder):
+    """A .tflite with nothing in it but a vocabulary."""
+    from keras_seq_export.tflite.bundle import write_bundle
+
+    path = folder / "vocabulary.tflite"
+    path.write_bytes(b"    TFL3")
+    write_bundle(path, vocabulary, {})
+    return path
+
+
+ANY_TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1)
+TRICKY = st.text(
+    st.sampled_from("ab '’-_7.\\n\n\r\t5c<>\ufeff\u00a0\u2028é\u0301漢字かな한🙂𝄞\U00020000\U0010ffff"), min_size=1
+)
+
+
+@pytest.mark.parametrize("level", ["char", "word"])
+@settings(deadline=None, max_examples=40)
+@given(texts=st.lists(ANY_TEXT | TRICKY, min_size=1, max_size=8), others=st.lists(TRICKY, max_size=4))
+def test_every_text_is_read_as_in_python(level, tokens_program, tmp_path_factory, texts, others):
+    vocabulary = ks.Vocabulary.from_text("".join(texts), level=level)
+    model = file_with(vocabulary, tmp_path_factory.mktemp("vocabulary"))
+    asked = texts + (others if level == "word" else [])
+    assert encode(tokens_program, model, asked) == [vocabulary.encode(text).tolist() for text in asked]
+
+
+def test_the_time_of_a_token_is_told(program, model):
+    flags = ["--seed=1", "--max_tokens=50", "--time"]
+    answer = subprocess.run([program, model, *flags], capture_output=True, check=True)
+    told = r"keras_seq: \d+ tokens, [\d.]+ us each, [\d.]+ of them in the model: [\d.]+ times its calls alone\n"
+    assert re.fullmatch(told, answer.stderr.decode())

@@ -1,0 +1,87 @@
+import json
+
+import pytest
+from hamlet import TEXT, exported
+
+from keras_seq.errors import CorpusError
+from keras_seq_export import LiteRTSampler
+from keras_seq_export.tflite.batch_jobs import score_all, write_all
+
+PROMPTS = ["", "To be", "or not ", "that is: ", "the ", "to suffer"] * 3
+OPTIONS = {"max_tokens": 12, "temperature": 0.8}
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return exported(tmp_path_factory.mktemp("batch"), units=(16,))
+
+
+def answers(path):
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def test_texts_are_those_of_the_sampler_whatever_the_number_of_processes(model, tmp_path):
+    sampler = LiteRTSampler(model)
+    for processes in (1, 2):
+        assert write_all(model, PROMPTS, tmp_path / f"{processes}.jsonl", processes, seed=5, **OPTIONS) == (0, 0)
+    assert (tmp_path / "1.jsonl").read_bytes() == (tmp_path / "2.jsonl").read_bytes()
+    for number, answer in enumerate(answers(tmp_path / "1.jsonl")):
+        text = sampler.sample(PROMPTS[number], seed=5 + number, logprobs=True, **OPTIONS)
+        assert (answer["prompt"], answer["text"], answer["seed"]) == (PROMPTS[number], text, 5 + number)
+        assert answer["log_probability"] == pytest.approx(sum(text.log_probabilities))
+        assert (answer["tokens"], answer["finish_reason"]) == (len(text.token_ids), text.finish_reason)
+
+
+def test_a_job_that_was_cut_off_goes_on(model, tmp_path):
+    write_all(model, PROMPTS, tmp_path / "whole.jsonl", 1, **OPTIONS)
+    whole = (tmp_path / "whole.jsonl").read_bytes()
+    lines = whole.splitlines(keepends=True)
+    whole_lines = b"".join(lines[:4])
+    for kept in (b"", whole_lines, whole_lines + lines[4][:-3], whole_lines + lines[4][:7], whole):
+        (tmp_path / "cut.jsonl").write_bytes(kept)
+        assert write_all(model, PROMPTS, tmp_path / "cut.jsonl", 1, **OPTIONS).there == kept.count(b"\n")
+        assert (tmp_path / "cut.jsonl").read_bytes() == whole
+
+
+def test_scores_are_those_of_the_sampler(model, tmp_path):
+    texts = TEXT.splitlines()
+    score_all(model, texts, tmp_path / "scores.jsonl", 1)
+    sampler = LiteRTSampler(model)
+    for text, answer in zip(texts, answers(tmp_path / "scores.jsonl"), strict=True):
+        assert answer["scored"] == text
+        assert answer["log_probability"] == pytest.approx(sampler.score(text).log_probability)
+        assert answer["tokens"] == len(text)
+
+
+def test_an_output_of_something_else_is_refused_and_stays(model, tmp_path):
+    write_all(model, PROMPTS[:3], tmp_path / "out.jsonl", 1, **OPTIONS)
+    before = (tmp_path / "out.jsonl").read_bytes()
+    for prompts, others in (
+        (PROMPTS[1:], {}),
+        (PROMPTS, {"seed": 1}),
+        (PROMPTS[:2], {}),
+        (PROMPTS, {"temperature": 0.0}),
+    ):
+        with pytest.raises(CorpusError, match=r"must be of the same model, input and options, but line \d of .* is of"):
+            write_all(model, prompts, tmp_path / "out.jsonl", 1, **{**OPTIONS, **others})
+    assert (tmp_path / "out.jsonl").read_bytes() == before
+    (tmp_path / "notes.txt").write_text("my notes, one line")
+    with pytest.raises(CorpusError, match=r"line 1 of .*notes\.txt is of others"):
+        write_all(model, PROMPTS, tmp_path / "notes.txt", 1, **OPTIONS)
+    assert (tmp_path / "notes.txt").read_text() == "my notes, one line"
+
+
+def test_a_line_that_the_model_cannot_read_has_its_error_and_the_others_their_texts(model, tmp_path):
+    assert write_all(model, ["To", "be", "漢", "or"], tmp_path / "out.jsonl", 1, **OPTIONS) == (0, 1)
+    found = answers(tmp_path / "out.jsonl")
+    assert "漢" in found[2]["error"]
+    assert ["text" in answer for answer in found] == [True, True, False, True]
+    assert score_all(model, ["To", "漢"], tmp_path / "scores.jsonl", 1) == (0, 1)
+
+
+def test_options_and_models_that_are_none_are_refused_before_anything_is_made(model, tmp_path):
+    with pytest.raises(ValueError, match=r"^`temperature` must be"):
+        write_all(model, PROMPTS, tmp_path / "none.jsonl", 1, temperature=-1)
+    with pytest.raises(ValueError, match="absent"):
+        write_all(tmp_path / "absent.tflite", PROMPTS, tmp_path / "none.jsonl", 1)
+    assert not (tmp_path / "none.jsonl").exists()

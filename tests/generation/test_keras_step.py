@@ -1,0 +1,152 @@
+import keras
+import numpy as np
+import pytest
+
+import keras_seq as ks
+from keras_seq.analysis.evaluate import evaluate
+from keras_seq.generation import generation
+from keras_seq.generation.decoder_step import Step
+from keras_seq.generation.keras_step import KerasStep
+
+TEXT = "the cat, which already ate, was full; the cats, which already ate, were full. "
+
+
+@pytest.fixture(scope="module")
+def vocabulary():
+    return ks.Vocabulary.from_text(TEXT)
+
+
+@pytest.fixture(scope="module")
+def model(vocabulary):
+    keras.utils.set_random_seed(0)
+    model = ks.language_model(len(vocabulary), units=[12, 8], embedding_dim=6)
+    # Larger than a new model's weights, so that the logits differ from token to token.
+    random = np.random.default_rng(5)
+    model.set_weights([random.normal(scale=0.7, size=weight.shape) for weight in model.get_weights()])
+    return model
+
+
+class WholeSequence(Step):
+    """The slow way: the sequence model over all tokens so far; its states are these tokens."""
+
+    def __init__(self, model):
+        self.model, self.vocabulary_size = model, model.output_shape[-1]
+
+    def initial_states(self):
+        return []
+
+    def __call__(self, token, states):
+        tokens = [*states, token]
+        return self.model(np.array([tokens], np.int32)).numpy()[0, -1], tokens
+
+
+def test_same_seed_same_text(model, vocabulary):
+    texts = [ks.sample(model, vocabulary, prompt="the ", max_tokens=30, seed=7) for _ in range(2)]
+    assert texts[0] == texts[1] != ""
+
+
+def test_another_seed_another_text(model, vocabulary):
+    assert len({ks.sample(model, vocabulary, max_tokens=30, seed=seed) for seed in range(5)}) == 5
+
+
+def test_without_a_seed_texts_differ(model, vocabulary):
+    assert ks.sample(model, vocabulary, max_tokens=40) != ks.sample(model, vocabulary, max_tokens=40)
+
+
+def test_the_stream_of_pieces_is_the_sample(model, vocabulary):
+    settings = {"prompt": "the cat", "max_tokens": 30, "temperature": 0.8, "top_k": 9, "seed": 3}
+    pieces = list(ks.generate(model, vocabulary, **settings))
+    assert "".join(pieces) == ks.sample(model, vocabulary, **settings)
+    assert len(pieces) <= 30
+    assert all(pieces)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"temperature": 0.0}, {"seed": 5}, {"seed": 6, "top_p": 0.9, "repetition_penalty": 1.3}]
+)
+@pytest.mark.parametrize("prompt", ["", "the cats, "])
+def test_carried_states_give_the_text_of_the_whole_sequence_model(model, vocabulary, prompt, settings):
+    slow = generation.sample(WholeSequence(model), vocabulary, prompt, max_tokens=15, **settings)
+    assert ks.sample(model, vocabulary, prompt, max_tokens=15, **settings) == slow != ""
+
+
+def test_greedy_takes_the_most_likely_token(model, vocabulary):
+    ids = [vocabulary.start_id, *vocabulary.encode("the ")]
+    expected = []
+    for _ in range(12):
+        logits = model(np.array([ids + expected])).numpy()[0, -1]
+        logits[[vocabulary.pad_id, vocabulary.start_id]] = -np.inf
+        if logits.argmax() == vocabulary.eos_id:
+            break
+        expected.append(int(logits.argmax()))
+    assert expected
+    assert ks.sample(model, vocabulary, "the ", max_tokens=12, temperature=0) == vocabulary.decode(expected)
+
+
+def test_step_gives_the_models_logits(model, vocabulary):
+    tokens = [vocabulary.start_id, *vocabulary.encode("the cats")]
+    step = KerasStep(model)
+    assert step.vocabulary_size == len(vocabulary)
+    states, logits = step.initial_states(), []
+    assert [state.shape for state in states] == [(1, 12), (1, 8)]
+    for token in tokens:
+        now, states = step(int(token), states)
+        assert (now.shape, now.dtype) == ((len(vocabulary),), np.float32)
+        logits.append(now)
+    np.testing.assert_allclose(logits, model(np.array([tokens])).numpy()[0], rtol=0, atol=1e-5)
+
+
+def test_half_precision_model_samples(vocabulary):
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        model = ks.language_model(len(vocabulary), units=[6], embedding_dim=4)
+        assert isinstance(ks.sample(model, vocabulary, max_tokens=5, seed=0), str)
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def test_a_vocabulary_that_is_not_the_models_is_refused(model, vocabulary):
+    other = ks.Vocabulary.from_text("abc")
+    with pytest.raises(
+        ValueError, match=f"one logit a token of the vocabulary, {len(other)}. Received: {len(vocabulary)}"
+    ):
+        ks.sample(model, other)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"max_tokens": 0}, "max_tokens"),
+        ({"temperature": -1.0}, "temperature"),
+        ({"top_p": 0.0}, "top_p"),
+        ({"prompt": "THE"}, "T"),
+    ],
+)
+def test_arguments_are_checked_at_the_call(model, vocabulary, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        ks.generate(model, vocabulary, **arguments)  # not at the first piece
+
+
+@pytest.mark.parametrize("last", [keras.layers.Dense(6, activation="softmax"), keras.layers.Softmax()])
+def test_a_model_that_ends_in_probabilities_is_refused(last):
+    vocabulary = ks.Vocabulary.from_text("abc")
+    layers = [keras.layers.Embedding(6, 4), ks.GRU(6, return_sequences=True), last]
+    model = keras.Sequential([keras.Input((None,), dtype="int32"), *layers])
+    with pytest.raises(ValueError, match=f"must end in logits. Received: layer '{last.name}' with a softmax"):
+        ks.sample(model, vocabulary)
+
+
+def test_a_model_that_answers_at_the_end_alone_is_refused():
+    vocabulary = ks.Vocabulary.from_text("abc")
+    layers = [keras.layers.Embedding(6, 4), keras.layers.GRU(6, name="lower"), keras.layers.Dense(6)]
+    model = keras.Sequential([keras.Input((None,), dtype="int32"), *layers])
+    for use in (ks.score, evaluate):
+        with pytest.raises(ValueError, match=r"shape \(None, 6\): layer 'lower' must have return_sequences=True"):
+            use(model, vocabulary, "a")
+
+
+@pytest.mark.parametrize("model", ["model.keras", None, ks.Vocabulary.from_text("abc")])
+def test_what_is_no_model_is_refused(model, vocabulary):
+    with pytest.raises(ValueError, match="`model` must be a Keras model"):
+        ks.score(model, vocabulary, "a")

@@ -1,0 +1,31 @@
+"""A model whose probabilities are known: a or b after `<s>`; b after a; after b: a, b or `<eos>`."""
+
+import math
+
+import numpy as np
+
+from keras_seq.data.vocabulary import Vocabulary
+from keras_seq.generation.decoder_step import Step
+
+VOCABULARY = Vocabulary.from_text("ab")
+A, B = VOCABULARY.encode("ab").tolist()
+EOS = VOCABULARY.eos_id
+CHANCES = {VOCABULARY.start_id: {A: 0.75, B: 0.25}, A: {B: 1.0}, B: {A: 0.5, B: 0.25, EOS: 0.25}}
+
+
+class MarkovChain(Step):
+    """Its state counts the steps."""
+
+    vocabulary_size = len(VOCABULARY)
+
+    def __init__(self, chances=CHANCES):
+        self.chances = chances
+
+    def initial_states(self):
+        return [np.zeros((1, 1), np.float32)]
+
+    def __call__(self, token, states):
+        row = np.full(len(VOCABULARY), -1e9, np.float32)
+        for follower, chance in self.chances[token].items():
+            row[follower] = math.log(chance)
+        return row, [states[0] + 1]

@@ -1,0 +1,296 @@
+"""Runs that are cut off and go on."""
+
+import errno
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import keras
+import numpy as np
+import pytest
+
+import keras_seq as ks
+from keras_seq.errors import TrainingError
+from keras_seq.files import read_columns
+from keras_seq.training import checkpoint
+from keras_seq.training import train as training_run
+from keras_seq.training.checkpoint import Checkpoint
+from keras_seq.training.compile import compile_model
+from keras_seq.training.run_directory import load_run
+from keras_seq.training.train import train
+
+RANDOM = np.random.default_rng(0)
+TEXT = "".join(RANDOM.choice(list("abcdefgh \n"), 4000))
+LINES = "\n".join("ab" * length for length in RANDOM.integers(1, 12, 300)) + "\n"
+CONFIG = {
+    "corpus": "memory",
+    "by_line": False,
+    "cell": "gru",
+    "units": [8, 6],
+    "embedding_dim": 6,
+    "dropout": 0.2,
+    "batch_size": 4,
+    "length": 16,
+    "learning_rate": 0.01,
+    "clipping": {"clipnorm": 1.0},
+    "epochs": 4,
+    "minutes": None,
+    "seed": 3,
+    "warmup": 0.1,
+}
+
+
+def run(directory, text=TEXT, resume=False, **changes):
+    corpus = ks.Corpus(train=text, validation=text[:1000], test=text[:500], name="memory")
+    return train(directory, corpus, ks.Vocabulary.from_text(text), {**CONFIG, **changes}, resume=resume)
+
+
+def what_is_left(directory):
+    """The weights, and the logs without what the clock decides."""
+    weights = load_run(directory).model.get_weights()
+    return [weight.tobytes() for weight in weights], *(
+        (directory / name).read_text() for name in ("history.csv", "steps.csv")
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "changes"),
+    [(TEXT, {}), (TEXT, {"ema_momentum": 0.9, "cell": "lstm"}), (LINES, {"by_line": True, "optimizer": "rmsprop"})],
+)
+def test_a_run_that_goes_on_ends_as_if_it_had_not_been_interrupted(tmp_path, monkeypatch, text, changes):
+    monkeypatch.setattr(training_run, "LONGEST_EPOCH", 25)  # less than a pass
+    run(tmp_path / "whole", text, **changes)
+    told = training_run.Progress.on_train_batch_end
+
+    def interrupt(self, batch, logs=None):
+        told(self, batch, logs)
+        if self._name.startswith("epoch 3") and batch == 7:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training_run.Progress, "on_train_batch_end", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path / "cut", text, **changes)
+    assert (tmp_path / "cut" / "checkpoint.npz").exists()
+    run(tmp_path / "cut", text, resume=True, **changes)
+    assert what_is_left(tmp_path / "cut") == what_is_left(tmp_path / "whole")
+    assert not (tmp_path / "cut" / "checkpoint.npz").exists()
+
+
+KILLS = int(os.environ.get("KERAS_SEQ_KILLS", "2"))
+
+
+def test_a_run_that_is_killed_goes_on_bit_for_bit(tmp_path):
+    """At random moments, over and over; KERAS_SEQ_KILLS says how often."""
+    (tmp_path / "text.txt").write_text(TEXT * 2)
+    command = [sys.executable, "-m", "keras_seq.cli.main", "train", f"--corpus={tmp_path / 'text.txt'}"]
+    command += [
+        "--units=16,8",
+        "--embedding_dim=8",
+        "--dropout=0.2",
+        "--batch_size=4",
+        "--length=8",
+        f"--epochs={6 * KILLS}",
+        "--seed=5",
+    ]
+    subprocess.run([*command, f"--run={tmp_path / 'whole'}"], check=True, capture_output=True)
+    moments, cut = random.Random(1), tmp_path / "cut"
+    epochs = []
+    for number in range(KILLS):
+        going_on = [*command[:4], "--resume"] if cut.exists() else command
+        process = subprocess.Popen([*going_on, f"--run={cut}"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        # Every third time from the making of the directory on, before the first checkpoint; else in a later epoch.
+        while process.poll() is None and not (number % 3 == 0 and (cut / "config.json").exists()):
+            if number % 3 and b"epoch" in process.stdout.readline():
+                break
+            time.sleep(0.02)
+        time.sleep(moments.uniform(0, 1.5))
+        process.kill()
+        process.wait()
+        has_begun = (cut / "checkpoint.npz").exists()
+        epochs.append(json.loads(str(np.load(cut / "checkpoint.npz")["about"]))["epoch"] if has_begun else 0)
+    print(f"killed in epochs {epochs}")
+    assert sorted(epochs) == epochs
+    assert epochs[-1] > 0
+    subprocess.run([*command[:4], f"--run={cut}", "--resume"], check=True, capture_output=True)
+    assert what_is_left(cut) == what_is_left(tmp_path / "whole")
+    assert {path.name for path in cut.iterdir()} == {path.name for path in (tmp_path / "whole").iterdir()}
+
+
+def test_ctrl_c_ends_the_run_when_its_epoch_is_saved_and_says_how_to_go_on(tmp_path):
+    (tmp_path / "text.txt").write_text(TEXT)
+    program = [sys.executable, "-m", "keras_seq.cli.main", "train"]
+    command = [
+        *program,
+        "--corpus=text.txt",
+        "--run=run",
+        "--units=8",
+        "--batch_size=4",
+        "--length=8",
+        "--epochs=10000",
+    ]
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while "epoch 1" not in process.stdout.readline():
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "ending when this epoch is done and saved" in told
+    assert "all finished epochs are saved; to go on: keras-seq train --run=run --resume" in told
+    about = json.loads(str(np.load(tmp_path / "run" / "checkpoint.npz")["about"]))
+    assert about["epoch"] == len(read_columns(tmp_path / "run" / "history.csv")["epoch"])
+    refused = subprocess.run(
+        [*program, "--run=run", "--resume", "--units=9"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert "--resume goes on with the run's own settings: leave out --units" in refused.stderr
+
+
+def trained(tmp_path, units=4, vocabulary=None, **options):
+    vocabulary = vocabulary or ks.Vocabulary.from_text(TEXT)
+    model = ks.language_model(len(vocabulary), units=[units], embedding_dim=3)
+    compile_model(model)
+    point = Checkpoint(tmp_path / "checkpoint.npz", belongs_to={"vocabulary": vocabulary.sha256})
+    if options.pop("load", False):
+        point.load()
+    model.fit(ks.streams(TEXT, vocabulary, 4, 16), epochs=1, verbose=0, shuffle=False, callbacks=[point])
+    return model
+
+
+def test_a_checkpoint_of_something_else_is_refused(tmp_path):
+    trained(tmp_path)
+    with pytest.raises(TrainingError, match="another model or optimizer"):
+        trained(tmp_path, units=5, load=True)
+    with pytest.raises(TrainingError, match="another vocabulary"):
+        trained(tmp_path, vocabulary=ks.Vocabulary.from_text(TEXT + "z"), load=True)
+
+
+@pytest.mark.parametrize("kept", [0, 10, 0.5, 0.99])
+def test_a_damaged_checkpoint_is_refused(tmp_path, kept):
+    trained(tmp_path)
+    path = tmp_path / "checkpoint.npz"
+    content = path.read_bytes()
+    path.write_bytes(content[: kept if isinstance(kept, int) else int(kept * len(content))])
+    with pytest.raises(TrainingError, match="is damaged"):
+        trained(tmp_path, load=True)
+
+
+def test_without_a_checkpoint_there_is_nothing_to_go_on_from(tmp_path):
+    run(tmp_path / "run", epochs=1)
+    with pytest.raises(TrainingError, match="no checkpoint to go on from: its run is over"):
+        run(tmp_path / "run", resume=True, epochs=1)
+
+
+def test_another_text_is_refused(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(training_run.Progress, "on_epoch_end", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path / "run")
+    with pytest.raises(TrainingError, match="another corpus"):
+        run(tmp_path / "run", TEXT[::-1], resume=True)
+
+
+def test_a_full_disk_keeps_the_last_checkpoint(tmp_path, monkeypatch):
+    model = trained(tmp_path)
+    whole = (tmp_path / "checkpoint.npz").read_bytes()
+    point = Checkpoint(tmp_path / "checkpoint.npz")
+    point.set_model(model)
+
+    def full(file, **arrays):
+        file.write(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(checkpoint.np, "savez", full)
+    with pytest.raises(TrainingError, match=r"No space left on device.*the one before it is still there"):
+        point.save()
+    assert [file.name for file in tmp_path.iterdir()] == ["checkpoint.npz"]
+    assert (tmp_path / "checkpoint.npz").read_bytes() == whole
+
+
+def test_the_random_state_of_dropout_is_in_it(tmp_path):
+    point = Checkpoint(tmp_path / "checkpoint.npz")
+    model = ks.language_model(9, units=[4], embedding_dim=3, dropout=0.5)
+    compile_model(model)
+    point.set_model(model)
+    model.optimizer.build(model.trainable_variables)
+    point.save()
+    first, second = (model(np.zeros((1, 5), np.int32), training=True).numpy() for _ in range(2))
+    assert (first != second).any()
+    point.restore()
+    np.testing.assert_array_equal(model(np.zeros((1, 5), np.int32), training=True).numpy(), first)
+
+
+def test_a_run_that_was_killed_in_its_first_epoch_begins_again(tmp_path):
+    run(tmp_path / "whole")
+    cut = tmp_path / "cut"
+    run(cut)
+    for name in ("model.keras", "history.png", "steps.csv"):
+        (cut / name).unlink()
+    (cut / "history.csv").write_text("")  # as Keras leaves it
+    run(cut, resume=True)
+    assert what_is_left(cut) == what_is_left(tmp_path / "whole")
+
+
+def test_a_run_that_was_killed_after_its_last_epoch_is_finished(tmp_path, monkeypatch):
+    run(tmp_path / "whole")
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training_run, "threshold_range", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path / "cut")
+    run(tmp_path / "cut", resume=True)
+    assert what_is_left(tmp_path / "cut") == what_is_left(tmp_path / "whole")
+    assert (tmp_path / "cut" / "history.png").exists()
+
+
+def fitted(path, optimizer, callbacks=(), remembered=None, load=False):
+    vocabulary = ks.Vocabulary.from_text(TEXT)
+    model = ks.language_model(len(vocabulary), units=[4], embedding_dim=3)
+    compile_model(model, optimizer=optimizer)
+    point = Checkpoint(path, remembered)
+    if load:
+        point.load()
+    model.fit(
+        ks.streams(TEXT, vocabulary, 4, 16),
+        epochs=2,
+        verbose=0,
+        shuffle=False,
+        callbacks=[*callbacks, point],
+        initial_epoch=point.epoch,
+    )
+    return model, point
+
+
+def test_a_second_fit_with_the_same_checkpoint_begins_with_the_models_own_weights(tmp_path):
+    model, point = fitted(tmp_path / "checkpoint.npz", "sgd")
+    model.set_weights([np.ones_like(weight) for weight in model.get_weights()])
+    seen = []
+    look = keras.callbacks.LambdaCallback(
+        on_train_batch_begin=lambda *_, **__: seen.append(model.get_weights()[0].max())
+    )
+    model.fit(ks.streams(TEXT, ks.Vocabulary.from_text(TEXT), 4, 16), verbose=0, shuffle=False, callbacks=[point, look])
+    assert seen[0] == 1
+
+
+def test_the_learning_rate_is_in_it(tmp_path):
+    def lower(epoch, rate):
+        return 1e-3
+
+    fitted(tmp_path / "checkpoint.npz", "sgd", [keras.callbacks.LearningRateScheduler(lower)])
+    model, _ = fitted(tmp_path / "checkpoint.npz", "sgd", load=True)
+    assert float(model.optimizer.learning_rate) == pytest.approx(1e-3)
+
+
+def test_a_checkpoint_of_another_optimizer_or_without_a_callback_is_refused(tmp_path):
+    fitted(tmp_path / "checkpoint.npz", "adam")
+    with pytest.raises(TrainingError, match="another model or optimizer"):
+        fitted(tmp_path / "checkpoint.npz", "adamax", load=True)
+    schedule = ks.CosineSchedule(epochs=2)
+    with pytest.raises(TrainingError, match="knows nothing of schedule"):
+        fitted(tmp_path / "checkpoint.npz", "adam", [schedule], {"schedule": schedule}, load=True)

@@ -1,0 +1,177 @@
+"""A run from a corpus to its directory."""
+
+import csv
+import math
+import time
+
+import numpy as np
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+import keras_seq as ks
+from keras_seq.analysis.evaluate import evaluate
+from keras_seq.errors import TrainingError
+from keras_seq.files import read_columns
+from keras_seq.training import train as training_run
+from keras_seq.training.run_directory import load_run
+from keras_seq.training.train import train
+
+RANDOM = np.random.default_rng(0)
+TEXT = "".join(RANDOM.choice(list("abcdefgh \n"), 4000))
+LINES = "\n".join("ab" * length for length in RANDOM.integers(1, 12, 300)) + "\n"
+CONFIG = {
+    "corpus": "memory",
+    "by_line": False,
+    "cell": "gru",
+    "units": [8],
+    "embedding_dim": 6,
+    "dropout": 0.0,
+    "batch_size": 4,
+    "length": 16,
+    "learning_rate": 0.01,
+    "clipping": {"clipnorm": 1.0},
+    "epochs": 1,
+    "minutes": None,
+    "seed": 3,
+}
+
+
+def corpus(text):
+    return ks.Corpus(train=text, validation=text[:1000], test=text[:500], name="memory")
+
+
+def run(directory, text=TEXT, **changes):
+    vocabulary = ks.Vocabulary.from_text(text)
+    return train(directory, corpus(text), vocabulary, {**CONFIG, **changes})
+
+
+def history(directory):
+    with (directory / "history.csv").open() as file:
+        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+
+
+def test_the_directory_holds_the_run(tmp_path):
+    made = run(tmp_path / "run")
+    names = {"config.json", "history.csv", "history.png", "model.keras", "steps.csv", "vocab.txt"}
+    assert {path.name for path in (tmp_path / "run").iterdir()} == names
+    again = load_run(str(tmp_path / "run"))
+    assert again.config == made.config == CONFIG
+    for one, other in zip(made.model.get_weights(), again.model.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_one_seed_one_model(tmp_path):
+    weights = [run(tmp_path / name, seed=seed).model.get_weights() for name, seed in (("a", 3), ("b", 3), ("c", 4))]
+    for a, b, _ in zip(*weights, strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert any((a != c).any() for a, c in zip(weights[0], weights[2], strict=True))
+
+
+def test_by_line_the_history_counts_every_token_once(tmp_path):
+    made = run(tmp_path / "run", LINES, by_line=True)
+    expected = evaluate(made.model, made.vocabulary, LINES[:1000], by_line=True).nats_per_token
+    (epoch,) = history(tmp_path / "run")
+    assert epoch["val_nats"] == pytest.approx(expected, abs=2e-5)
+    assert epoch["val_loss"] != pytest.approx(expected, abs=1e-3)  # a mean of the batches' means, short lines first
+
+
+def test_the_state_is_carried_from_batch_to_batch(tmp_path):
+    # Whether b follows a shows in the token before a, which a batch of one token does not hold.
+    run(tmp_path / "run", "aab" * 1500, length=1, units=[24], learning_rate=0.02)
+    without_memory = 2 / 3 * math.log(2)
+    assert history(tmp_path / "run")[-1]["val_nats"] < without_memory / 2
+
+
+def test_minutes_end_the_run(tmp_path):
+    start = time.monotonic()
+    run(tmp_path / "run", epochs=None, minutes=0.05)
+    assert time.monotonic() - start < 60
+    assert history(tmp_path / "run")
+
+
+def test_a_run_that_explodes_leaves_nothing_in_the_way(tmp_path):
+    with pytest.raises(
+        TrainingError,
+        match=r"the gradient's norm became nan at batch 2 of epoch 1 \(.* before\): the steps are too long",
+    ):
+        run(tmp_path / "run", learning_rate=1e38)
+    (left,) = tmp_path.iterdir()
+    assert left.name == "run.diverged.csv"
+    first, second = read_columns(left)["gradient_norm"]
+    assert math.isfinite(first)
+    assert math.isnan(second)
+    run(tmp_path / "run")
+
+
+def test_a_run_that_diverges_is_no_success(tmp_path):
+    with pytest.raises(TrainingError, match=r"diverged: .* nats a token"):
+        run(tmp_path / "run", learning_rate=1e3, clipping={})
+    assert [path.name for path in tmp_path.iterdir()] == ["run.diverged.csv"]
+
+
+def test_a_setting_out_of_range_leaves_nothing(tmp_path):
+    for change in ({"batch_size": 0}, {"length": 10**6}, {"clipping": {"clipnorm": -1.0}}, {"units": [0]}):
+        with pytest.raises(ValueError, match="must"):
+            run(tmp_path / "run", **change)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_tensorboard_has_the_norms_of_each_step_of_a_run_that_was_cut_off_too(tmp_path, monkeypatch):
+    told = training_run.Progress.on_epoch_begin
+
+    def interrupt(self, epoch, logs=None):
+        told(self, epoch, logs)
+        if epoch == 1:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training_run.Progress, "on_epoch_begin", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path / "run", tensorboard=True, epochs=2)
+    vocabulary = ks.Vocabulary.from_text(TEXT)
+    config = {**CONFIG, "tensorboard": True, "epochs": 2}
+    train(tmp_path / "run", corpus(TEXT), vocabulary, config, resume=True)
+    (folder,) = (tmp_path / "run" / "tensorboard").glob("train")
+    events = EventAccumulator(str(folder), size_guidance={"tensors": 0})
+    events.Reload()
+    assert {"batch_gradient_norm", "batch_learning_rate", "epoch_clipped", "epoch_nats"} <= set(
+        events.Tags()["tensors"]
+    )
+    steps = len(TEXT) // (4 * 16)
+    assert sorted(event.step for event in events.Tensors("batch_gradient_norm")) == list(range(1, 2 * steps + 1))
+
+
+def test_without_tensorboard_one_is_told_to_install_it(tmp_path, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ValueError, match="pip install tensorboard"):
+        run(tmp_path / "run", tensorboard=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_each_step_is_logged(tmp_path):
+    run(tmp_path / "run", epochs=2)
+    with (tmp_path / "run" / "steps.csv").open() as file:
+        steps = list(csv.DictReader(file))
+    assert [(int(row["epoch"]), int(row["step"])) for row in steps] == [(e, s) for e in range(2) for s in range(62)]
+    epochs = history(tmp_path / "run")
+    for epoch, row in enumerate(epochs):
+        norms = [float(step["gradient_norm"]) for step in steps if int(step["epoch"]) == epoch]
+        assert row["gradient_norm"] == pytest.approx(np.mean(norms), rel=1e-4)
+
+
+def test_a_long_pass_is_several_epochs_of_fit(tmp_path, monkeypatch):
+    monkeypatch.setattr(training_run, "LONGEST_EPOCH", 25)
+    run(tmp_path / "run", epochs=2)
+    assert len(history(tmp_path / "run")) == 6  # 124 batches, in pieces of 21
+
+
+def test_a_pass_a_little_longer_than_an_epoch_of_fit_is_two_halves(tmp_path, monkeypatch):
+    monkeypatch.setattr(training_run, "LONGEST_EPOCH", 61)  # of 62 batches
+    run(tmp_path / "run", epochs=1)
+    assert len(read_columns(tmp_path / "run" / "steps.csv")["step"]) == 62
+
+
+def test_a_configuration_that_lacks_something_is_refused(tmp_path):
+    without = {name: value for name, value in CONFIG.items() if name not in ("length", "cell")}
+    with pytest.raises(ValueError, match="must have cell, length; it lacks them"):
+        train(tmp_path / "run", corpus(TEXT), ks.Vocabulary.from_text(TEXT), without)
