@@ -8,6 +8,8 @@ import importlib
 import sys
 from typing import TYPE_CHECKING, Any
 
+from keras_seq.version import __version__ as __version__
+
 if TYPE_CHECKING:
     from keras_seq.analysis.evaluate import evaluate
     from keras_seq.analysis.gradient_flow import gradient_flow
@@ -63,7 +65,6 @@ _MODULE_OF = {
     "streams": "keras_seq.data.streams",
 }
 
-__version__ = "0.1.0"
 __all__ = [  # noqa: RUF022 (the order of the road, from text to sample)
     "Corpus",
     "load_corpus",

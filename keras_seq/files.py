@@ -1,32 +1,82 @@
-"""Files that are whole or absent, and tables of numbers."""
+"""Files that are either complete or absent, and tables of numbers."""
 
 import contextlib
 import csv
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
+PARTIAL = (
+    ".partial-"  # Prefix of the folders that hold files while they are written; a killed process leaves one behind.
+)
+
+
+@contextlib.contextmanager
+def publishing(*targets: Path, overwrite: bool = False) -> Iterator[tuple[Path, ...]]:
+    """Yields a temporary path for each target to write to, and renames each to its target at the end.
+
+    A reader never sees half a file. After an error the temporary files are removed, existing targets are unchanged, and
+    folders that were made for the targets are removed.
+
+    Args:
+        *targets: files or directories in one folder. The first one decides; the others are replaced with it.
+        overwrite: whether the first target may exist.
+
+    Raises:
+        FileExistsError: the first target exists.
+        OSError: the folder cannot be written.
+    """
+    folder = targets[0].parent
+    new_folders = [parent for parent in (folder, *folder.parents) if not parent.exists()]
+    published, temporary = False, None
+    try:
+        if not overwrite:
+            _refuse_existing(targets[0])
+        folder.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=PARTIAL, dir=folder))
+        partials = tuple(temporary / target.name for target in targets)
+        yield partials
+        if not overwrite:  # Another process may have written it meanwhile.
+            _refuse_existing(targets[0])
+        for partial, target in zip(partials, targets, strict=True):
+            _sync(partial)
+            partial.replace(target)
+        published = True
+    finally:
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
+        if not published:
+            with contextlib.suppress(OSError):  # Another process may have written into the folder.
+                for parent in new_folders:
+                    parent.rmdir()
+
 
 @contextlib.contextmanager
 def replacing(target: Path) -> Iterator[Path]:
-    """Gives a temporary path beside `target` to write to, and renames it at the end: a reader never meets half a file.
+    """Yields a temporary path to write to, and renames it to `target` at the end; see `publishing`."""
+    with publishing(target, overwrite=True) as (partial,):
+        yield partial
 
-    After an error the temporary file is gone, and a file that was there before is as it was.
-    """
-    temporary = target.with_name(f".partial-{os.getpid()}-{target.name}")
-    try:
-        yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
+
+def _refuse_existing(target: Path) -> None:
+    if target.exists():
+        raise FileExistsError(f"{target} exists: choose another name, or remove it first")
+
+
+def _sync(path: Path) -> None:
+    """Writes a file, or every file of a directory, through to the disk."""
+    for file in path.rglob("*") if path.is_dir() else [path]:
+        if file.is_file():
+            with file.open("rb") as opened:
+                os.fsync(opened.fileno())
 
 
 def read_columns(table: Path) -> dict[str, np.ndarray]:
-    """Returns the columns of a `.csv` of numbers by their names in its first line."""
+    """Returns the columns of a `.csv` file of numbers by the names in its first line."""
     with table.open(encoding="utf-8", newline="") as file:
         header, *rows = csv.reader(file)
     return dict(zip(header, np.array(rows, float).T, strict=True))

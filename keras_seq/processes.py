@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from keras_seq.errors import ProcessEnded
+from keras_seq.errors import ProcessEndedError
 
 
 class ProcessPool:
@@ -28,7 +28,7 @@ class ProcessPool:
         """Yields each item and what the function makes of it, in the order of the items; a few are under way at a time.
 
         Raises:
-            ProcessEnded: so it is.
+            ProcessEndedError: so it is.
         """
         waiting: collections.deque[tuple[Any, concurrent.futures.Future[Any]]] = collections.deque()
         try:
@@ -40,7 +40,7 @@ class ProcessPool:
             for first, future in waiting:
                 yield first, future.result()
         except concurrent.futures.BrokenExecutor as error:
-            raise ProcessEnded(
+            raise ProcessEndedError(
                 "all processes must stay to the end, but one was ended from outside, for want of memory perhaps; give the same "
                 "command again to go on"
             ) from error

@@ -3,7 +3,7 @@ import time
 
 import pytest
 
-from keras_seq.errors import ProcessEnded
+from keras_seq.errors import ProcessEndedError
 from keras_seq.processes import process_pool
 
 _added = 0
@@ -39,7 +39,7 @@ def test_results_come_in_order_and_few_are_under_way():
 
 
 def test_a_process_that_ends_is_told():
-    with process_pool(1) as pool, pytest.raises(ProcessEnded, match="one was ended from outside"):
+    with process_pool(1) as pool, pytest.raises(ProcessEndedError, match="one was ended from outside"):
         list(pool.in_order(end, [3]))
 
 

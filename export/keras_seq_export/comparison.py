@@ -1,11 +1,7 @@
 """Proving an exported file: what it answers against what the model answers, before it gets its name."""
 
-import contextlib
 import dataclasses
-import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,46 +14,6 @@ if TYPE_CHECKING:
 
 TOLERANCE = 1e-4  # of a logit; float32 kernels differ by about 1e-6 after hundreds of steps
 NEAR_TIE = 1e-5  # of probability; what rounding may move an edge of the cumulative distribution
-
-
-@contextlib.contextmanager
-def publishing(*targets: Path) -> Iterator[tuple[Path, ...]]:
-    """Gives a temporary path for each target, all of one folder; renames each to its target at the end.
-
-    The first target is what is published; the others go with it, and replace those of one that is gone. After an error
-    the temporary files are gone, and so are folders that were made for them.
-
-    Raises:
-        ExportError: the first target exists, or its folder cannot be written.
-    """
-    _refuse_existing(targets[0])
-    folder = targets[0].parent
-    made = [parent for parent in (folder, *folder.parents) if not parent.exists()]
-    published, temporary = False, None
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=".partial-", dir=folder))
-        partials = tuple(temporary / target.name for target in targets)
-        yield partials
-        _refuse_existing(targets[0])
-        for partial, target in zip(partials, targets, strict=True):
-            partial.replace(target)
-        published = True
-    except OSError as error:
-        where = f" ({error.filename})" if error.filename else ""
-        raise ExportError(f"{targets[0]} cannot be written: {error.strerror or error}{where}") from error
-    finally:
-        if temporary is not None:
-            shutil.rmtree(temporary, ignore_errors=True)
-        if not published:
-            with contextlib.suppress(OSError):  # Somebody else may have put something there.
-                for parent in made:
-                    parent.rmdir()
-
-
-def _refuse_existing(target: Path) -> None:
-    if target.exists():
-        raise ExportError(f"{target} exists: choose another name, or remove it first")
 
 
 def reference_outputs(model: "keras.Model", rows: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
@@ -109,7 +65,7 @@ def compare(name: str, expected: np.ndarray, actual: np.ndarray, tolerance: floa
     return difference
 
 
-def possible_draws(logits: np.ndarray, uniform: float, settings: SamplingSettings, logit_bias: np.ndarray) -> set[int]:
+def possible_tokens(logits: np.ndarray, uniform: float, settings: SamplingSettings, logit_bias: np.ndarray) -> set[int]:
     """Returns the tokens that runtimes may draw from logits `(vocabulary,)` that differ by rounding: mostly one.
 
     With ten thousand tokens there are ten thousand edges between them, and now and then a uniform falls between the
@@ -118,12 +74,12 @@ def possible_draws(logits: np.ndarray, uniform: float, settings: SamplingSetting
     numbers = [min(max(uniform + shift, 0.0), 1 - 2**-24) for shift in (0.0, -NEAR_TIE, NEAR_TIE)]
     return {
         next_token(rounded, number, nearby, logit_bias)
-        for _, rounded, nearby in rounded_otherwise(logits, settings, logit_bias)
+        for _, rounded, nearby in rounding_variants(logits, settings, logit_bias)
         for number in numbers
     }
 
 
-def rounded_otherwise(
+def rounding_variants(
     logits: np.ndarray, settings: SamplingSettings, logit_bias: np.ndarray
 ) -> Iterator[tuple[float, np.ndarray, SamplingSettings]]:
     """Yields what rounding may make of logits `(vocabulary,)` and of the edges of filters, with the size of the change.

@@ -1,17 +1,19 @@
-"""Every error class of the package."""
+"""Every error class of keras_seq_export. Each message is one sentence: what was expected, what was received, what to do."""
+
+from keras_seq.errors import KerasSeqError
 
 
-class ExportError(RuntimeError):
-    """An export that was refused; nothing was published, unless the message says so."""
+class ExportError(KerasSeqError, RuntimeError):
+    """An export was refused; nothing was published unless the message says so."""
 
 
-class SessionError(RuntimeError):
-    """The C++ session refused the SavedModel or a request; the message is the runtime's own."""
+class BundleError(KerasSeqError, ValueError):
+    """A .tflite file is damaged, or was not written by this package."""
 
 
-class ServingError(RuntimeError):
-    """A server cannot be asked, is not there, does not answer in time, or refuses a request; the message says which."""
+class SessionError(KerasSeqError, RuntimeError):
+    """TensorFlow's C++ session refused a SavedModel or a request; the message is TensorFlow's own."""
 
 
-class BundleError(ValueError):
-    """A .tflite file that is damaged, or that this package did not write."""
+class ServingError(KerasSeqError, RuntimeError):
+    """A server cannot be reached, does not answer in time, or refuses a request."""

@@ -15,9 +15,9 @@ from keras_seq_export.signatures import (
     PREFILL_STEPS,
     PROMPT,
     SAMPLE,
+    SAMPLING_INPUTS,
     SCORE,
     SEED,
-    SETTINGS,
     START,
     TEXT,
     TOKEN,
@@ -27,7 +27,7 @@ from keras_seq_export.signatures import (
 )
 
 
-class Wanted(NamedTuple):
+class GenerateRequest(NamedTuple):
     """A text to be written, by `serving_default` and by another runtime."""
 
     prompt: str
@@ -36,20 +36,20 @@ class Wanted(NamedTuple):
     settings: SamplingSettings
 
 
-def generate_inputs(texts: Sequence[Wanted]) -> dict[str, np.ndarray]:
+def generate_inputs(texts: Sequence[GenerateRequest]) -> dict[str, np.ndarray]:
     """Returns the inputs of `serving_default` that ask for all the texts at once."""
     return {
         PROMPT: strings([text.prompt for text in texts]),
         MAX_TOKENS: np.array([text.max_tokens for text in texts], np.int32),
-        **drawing_inputs([text.settings for text in texts]),
+        **sampling_inputs([text.settings for text in texts]),
         # A seed of 64 bits may be given without a sign.
         SEED: np.array([int(text.seed) % 2**64 for text in texts], np.uint64).astype(np.int64),
     }
 
 
-def drawing_inputs(rows: Sequence[SamplingSettings]) -> dict[str, np.ndarray]:
+def sampling_inputs(rows: Sequence[SamplingSettings]) -> dict[str, np.ndarray]:
     """Returns the inputs of `serving_default` and `sample` that say how each row is drawn."""
-    return {name: np.array([getattr(row, name) for row in rows], dtype) for name, dtype in SETTINGS.items()}
+    return {name: np.array([getattr(row, name) for row in rows], dtype) for name, dtype in SAMPLING_INPUTS.items()}
 
 
 def strings(texts: Sequence[str]) -> np.ndarray:
@@ -70,13 +70,13 @@ def warm_up_requests(start_id: int, max_length: int, units: Sequence[int]) -> di
         max_length: tokens that a text may have.
         units: the size of each state.
     """
-    token, text = np.array([start_id], np.int32), Wanted("", min(8, max_length), 0, SamplingSettings())
+    token, text = np.array([start_id], np.int32), GenerateRequest("", min(8, max_length), 0, SamplingSettings())
     states = zero_states(units)
     return {
         GENERATE: generate_inputs([text]),
         SCORE: {TEXT: strings([""])},
         DECODE: {TOKEN: token, **states},
         PREFILL: {TOKENS: np.tile(token, (1, PREFILL_STEPS)), LENGTH: np.array([PREFILL_STEPS], np.int32), **states},
-        SAMPLE: {TOKEN: token, UNIFORM: np.array([0.5], np.float32), **drawing_inputs([text.settings]), **states},
+        SAMPLE: {TOKEN: token, UNIFORM: np.array([0.5], np.float32), **sampling_inputs([text.settings]), **states},
         START: {TOKEN: token},
     }

@@ -24,9 +24,9 @@ TOKEN_IDS, FINISH_REASON = "token_ids", "finish_reason"
 VOCABULARY_BYTES = "vocabulary_bytes"  # TensorFlow Serving wants names of arbitrary bytes to end so.
 UNIFORM = "uniform"
 # Of a draw, in this order.
-SETTINGS = dict(zip(DRAWING, ("float32", "int32", "float32", "float32"), strict=True))
+SAMPLING_INPUTS = dict(zip(DRAWING, ("float32", "int32", "float32", "float32"), strict=True))
 # What `serving_default` takes.
-GENERATE_INPUTS = {PROMPT: "string", MAX_TOKENS: "int32", **SETTINGS, SEED: "int64"}
+GENERATE_INPUTS = {PROMPT: "string", MAX_TOKENS: "int32", **SAMPLING_INPUTS, SEED: "int64"}
 # Where the states are: inputs and outputs of each signature, or variables of the model.
 STATES = ("explicit", "internal")
 # What the weights of a .tflite are, and the dtype that it must then have.

@@ -17,7 +17,7 @@ from keras_seq.analysis.plots import _figure, _save
 from keras_seq.data.agreement import agreement_corpus
 from keras_seq.data.streams import streams
 from keras_seq.data.vocabulary import Vocabulary
-from keras_seq.errors import Diverged
+from keras_seq.errors import DivergedError
 from keras_seq.training.callbacks import StopWhenNotFinite
 from keras_seq.training.gradient_norms import GradientNorms
 
@@ -73,7 +73,7 @@ def _train(data: Any, vocabulary_size: int, activation: str, clipping: dict[str,
     norms, losses, end = GradientNorms(), _Losses(), ""
     try:
         model.fit(data, shuffle=False, verbose=0, callbacks=[norms, losses, StopWhenNotFinite()])
-    except Diverged as diverged:
+    except DivergedError as diverged:
         end = str(diverged)
     return Explosion(activation, clipping, norms.norms, float(np.mean(losses.by_batch[-10:])), end)
 

@@ -18,9 +18,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_seq.cli.workers import free_ports, tf_config
 from keras_seq.distribution.distributed_fit import distributed
-from keras_seq.distribution.strategy import TF_CONFIG, scope, strategy
+from keras_seq.distribution.strategy import scope, strategy
+from keras_seq.distribution.tf_config import TF_CONFIG, free_ports, tf_config
 from keras_seq.models.language_model import language_model
 from keras_seq.models.stateful import stateful_copy
 from keras_seq.training.compile import compile_model

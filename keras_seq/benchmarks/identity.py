@@ -21,11 +21,11 @@ from keras_seq.generation.generation import sample
 from keras_seq.generation.keras_step import KerasStep
 from keras_seq.generation.sampling import SamplingSettings, keep, log_softmax, logit_bias
 from keras_seq.generation.threefry import uniform
-from keras_seq_export.comparison import NEAR_TIE, rounded_otherwise
-from keras_seq_export.requests import Wanted, generate_inputs
+from keras_seq_export.comparison import NEAR_TIE, rounding_variants
+from keras_seq_export.requests import GenerateRequest, generate_inputs
 from keras_seq_export.saved_model.cpp_session import Request, run_in_cpp_session
 from keras_seq_export.saved_model.export import export_saved_model
-from keras_seq_export.signatures import GENERATE, SETTINGS
+from keras_seq_export.signatures import GENERATE, SAMPLING_INPUTS
 from keras_seq_export.tflite.export import export_tflite
 from keras_seq_export.tflite.runtime import LiteRTSampler
 
@@ -43,10 +43,10 @@ class Difference(NamedTuple):
         expected: the token that Keras draws.
         drawn: the token that the runtime draws.
         distance: probability between the uniform and the edge beyond which Keras would draw the runtime's token; or the
-            change to a filter's edge that does the same (`rounded_otherwise`); infinite where neither explains it.
+            change to a filter's edge that does the same (`rounding_variants`); infinite where neither explains it.
     """
 
-    wanted: Wanted
+    wanted: GenerateRequest
     runtime: str
     position: int
     expected: str
@@ -131,7 +131,7 @@ def compare_runtimes(
     return Comparison(texts, sum(map(len, by_keras)), list(written), differences)
 
 
-def _wanted(text: str, texts: int, max_tokens: int, random: np.random.Generator) -> Iterator[Wanted]:
+def _wanted(text: str, texts: int, max_tokens: int, random: np.random.Generator) -> Iterator[GenerateRequest]:
     for seed in range(texts):
         start, length = random.integers(0, max(1, len(text) - 40)), random.integers(0, 40)
         settings = SamplingSettings(
@@ -140,20 +140,20 @@ def _wanted(text: str, texts: int, max_tokens: int, random: np.random.Generator)
             top_p=random.choice([1.0, 1.0, 0.9, 0.5]).item(),
             min_p=random.choice([0.0, 0.0, 0.02]).item(),
         )
-        yield Wanted(text[start : start + length], max_tokens, (-1) ** seed * (seed << 20), settings)
+        yield GenerateRequest(text[start : start + length], max_tokens, (-1) ** seed * (seed << 20), settings)
 
 
-def _by_step(step: Step, vocabulary: Vocabulary, wanted: Sequence[Wanted], logprobs: bool = False) -> list[list[int]]:
+def _by_step(step: Step, vocabulary: Vocabulary, wanted: Sequence[GenerateRequest], logprobs: bool = False) -> list[list[int]]:
     """Returns the tokens of each text, `<eos>` too; with `logprobs` they are drawn in NumPy."""
     rows = []
     for prompt, max_tokens, seed, settings in wanted:
-        drawing = {name: getattr(settings, name) for name in SETTINGS}
+        drawing = {name: getattr(settings, name) for name in SAMPLING_INPUTS}
         text = sample(step, vocabulary, prompt, max_tokens=max_tokens, seed=seed, logprobs=logprobs, **drawing)
         rows.append([*text.token_ids, vocabulary.eos_id] if text.finish_reason == "eos" else text.token_ids)
     return rows
 
 
-def _by_saved_model(directory: Path, vocabulary: Vocabulary, wanted: Sequence[Wanted]) -> list[list[int]]:
+def _by_saved_model(directory: Path, vocabulary: Vocabulary, wanted: Sequence[GenerateRequest]) -> list[list[int]]:
     starts = range(0, len(wanted), _ROWS_A_REQUEST)
     requests = [Request(GENERATE, generate_inputs(wanted[start : start + _ROWS_A_REQUEST])) for start in starts]
     rows = []
@@ -165,7 +165,7 @@ def _by_saved_model(directory: Path, vocabulary: Vocabulary, wanted: Sequence[Wa
 
 
 def _difference(
-    step: Step, vocabulary: Vocabulary, wanted: Wanted, runtime: str, ours: list[int], theirs: list[int]
+    step: Step, vocabulary: Vocabulary, wanted: GenerateRequest, runtime: str, ours: list[int], theirs: list[int]
 ) -> Difference:
     position = next(i for i, pair in enumerate(itertools.zip_longest(ours, theirs)) if pair[0] != pair[1])
     expected, drawn = (vocabulary.tokens[row[position]] if position < len(row) else "(end)" for row in (ours, theirs))
@@ -176,7 +176,7 @@ def _difference(
         number, added = float(uniform(wanted.seed, position)), logit_bias(vocabulary, wanted.settings)
         distance = min(
             change + _distance(rounded, number, nearby, added, theirs[position])
-            for change, rounded, nearby in rounded_otherwise(logits, wanted.settings, added)
+            for change, rounded, nearby in rounding_variants(logits, wanted.settings, added)
         )
     return Difference(wanted, runtime, position, expected, drawn, distance)
 

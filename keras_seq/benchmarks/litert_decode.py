@@ -26,7 +26,7 @@ from keras_seq.benchmarks.torch_step import torch_steps
 from keras_seq.generation.sampling import SamplingSettings, logit_bias
 from keras_seq.generation.threefry import uniform
 from keras_seq.models.step_model import step_model
-from keras_seq_export.signatures import DECODE, QUANTIZATIONS, SAMPLE, SETTINGS, TOKEN, UNIFORM, state_name
+from keras_seq_export.signatures import DECODE, QUANTIZATIONS, SAMPLE, SAMPLING_INPUTS, TOKEN, UNIFORM, state_name
 from keras_seq_export.tflite import flatbuffer
 from keras_seq_export.tflite.bundle import read_bundle
 from keras_seq_export.tflite.export import export_tflite
@@ -111,14 +111,14 @@ def _sampling(path: Path) -> dict[str, Callable[[], Any]]:
     """Returns a token of `LiteRTSampler.generate`, with all Python around it, and the same calls of LiteRT's runner alone."""
     sampler = LiteRTSampler(path)
     settings = SamplingSettings(top_k=40, top_p=0.9)
-    drawing = {name: getattr(settings, name) for name in SETTINGS}
+    drawing = {name: getattr(settings, name) for name in SAMPLING_INPUTS}
 
     def pieces() -> Iterator[str]:
         for seed in itertools.count():
             yield from sampler.generate(max_tokens=_WRITTEN, seed=seed, **drawing)
 
     added = logit_bias(sampler.vocabulary, settings)
-    fixed = {name: np.array([drawing[name]], dtype) for name, dtype in SETTINGS.items()}
+    fixed = {name: np.array([drawing[name]], dtype) for name, dtype in SAMPLING_INPUTS.items()}
     token, states, inputs = sampler.vocabulary.start_id, sampler.initial_states(), []
     for number in uniform(0, np.arange(_WRITTEN)):
         read = {TOKEN: np.array([token], np.int32), UNIFORM: np.array([number], np.float32), state_name(0): states[0]}

@@ -15,7 +15,7 @@ from ai_edge_litert.compiled_model import CompiledModel
 
 from keras_seq.benchmarks.timing import SIZES, bare_call, take_turns, untrained_model
 from keras_seq.generation.sampling import SamplingSettings, logit_bias, next_token
-from keras_seq_export.signatures import DECODE, SAMPLE, SETTINGS, UNIFORM
+from keras_seq_export.signatures import DECODE, SAMPLE, SAMPLING_INPUTS, UNIFORM
 from keras_seq_export.tflite.export import export_tflite
 from keras_seq_export.tflite.runtime import LiteRTSampler
 
@@ -69,7 +69,7 @@ def _calls(path: Path) -> dict[str, Callable[[], Any]]:
     calls: dict[str, Callable[[], Any]] = {DECODE: bare_call(runtime, DECODE, {})}
     for name, settings in DRAWS.items():
         values = {UNIFORM: np.array([0.5], np.float32)}
-        values |= {of: np.array([getattr(settings, of)], kind) for of, kind in SETTINGS.items()}
+        values |= {of: np.array([getattr(settings, of)], kind) for of, kind in SAMPLING_INPUTS.items()}
         calls[f"{SAMPLE}, {name}"] = bare_call(runtime, SAMPLE, values)
     sampler = LiteRTSampler(path)
     logits, _ = sampler(sampler.vocabulary.start_id, sampler.initial_states())

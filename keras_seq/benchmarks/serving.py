@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from keras_seq.generation.sampling import SamplingSettings
-from keras_seq_export.requests import Wanted, generate_inputs
+from keras_seq_export.requests import GenerateRequest, generate_inputs
 from keras_seq_export.saved_model.cpp_session import CppSession, child_environment, signature_tensors
 from keras_seq_export.signatures import DECODE, GENERATE, LENGTH, START, TEXT, TOKEN, is_state
 
@@ -100,7 +100,7 @@ Run = Callable[[str, dict[str, Any]], dict[str, np.ndarray]]
 def _measure(run: Run, rounds: int, batches: Sequence[int]) -> list[dict[str, float]]:
     rows = []
     for batch in batches:
-        wanted = generate_inputs([Wanted("", TOKENS, seed, SamplingSettings()) for seed in range(batch)])
+        wanted = generate_inputs([GenerateRequest("", TOKENS, seed, SamplingSettings()) for seed in range(batch)])
         token = np.full(batch, 5, np.int32)
         states = {name: value for name, value in run(START, {TOKEN: token}).items() if is_state(name)}
         times: dict[str, list[float]] = {GENERATE: [], DECODE: []}
@@ -130,8 +130,8 @@ def _measure(run: Run, rounds: int, batches: Sequence[int]) -> list[dict[str, fl
 def _many_clients(run: Run) -> Concurrency:
     def ask(number: int) -> tuple[bytes, ...]:
         wanted = [
-            Wanted("", _CLIENT_TOKENS, number, SamplingSettings()),
-            Wanted("", 1 + number % 7, number % 13, SamplingSettings()),
+            GenerateRequest("", _CLIENT_TOKENS, number, SamplingSettings()),
+            GenerateRequest("", 1 + number % 7, number % 13, SamplingSettings()),
         ]
         return tuple(run(GENERATE, generate_inputs(wanted))[TEXT].tolist())
 

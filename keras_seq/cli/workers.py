@@ -1,16 +1,14 @@
 """Several workers of one training run on this machine: `keras-seq train --workers=2`."""
 
-import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
+from keras_seq.distribution.tf_config import free_ports, tf_config
 from keras_seq.errors import TrainingError
 from keras_seq.processes import cores
 
@@ -56,16 +54,6 @@ def run_workers(arguments: list[str], count: int, run: Path) -> None:
                 worker.wait()
 
 
-def tf_config(addresses: Sequence[str], number: int) -> dict[str, str]:
-    """Returns what the environment of a worker has besides.
-
-    >>> tf_config(["a:1", "b:1"], 1)
-    {'TF_CONFIG': '{"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 1}}'}
-    """
-    task = {"type": "worker", "index": number}
-    return {"TF_CONFIG": json.dumps({"cluster": {"worker": list(addresses)}, "task": task})}
-
-
 def end_with_launcher() -> None:
     """Ends this worker when the process that started it ends: its standard input is then at its end."""
 
@@ -102,15 +90,3 @@ def _wait(workers: list[subprocess.Popen[bytes]], logs: list[Path | None]) -> No
     if failed is not None:
         place = f"; {logs[failed]} has what it said" if logs[failed] else ""
         raise TrainingError(f"worker {failed} ended with code {codes[failed]}{place}")
-
-
-def free_ports(count: int) -> list[int]:
-    """Returns ports of this machine that nothing listens to."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
-    finally:
-        for one in sockets:
-            one.close()

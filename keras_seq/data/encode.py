@@ -9,6 +9,7 @@ import dataclasses
 import functools
 import itertools
 import json
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ from keras_seq.data.load import (
 from keras_seq.data.text_files import STANDARD_INPUT, files_of, in_lines, joined
 from keras_seq.data.vocabulary import Level, Vocabulary, count_tokens, split_words
 from keras_seq.errors import CorpusError
-from keras_seq.files import replacing
+from keras_seq.files import PARTIAL, replacing
 from keras_seq.processes import ProcessPool, process_pool
 
 CHUNK = 2**20  # characters
@@ -195,7 +196,7 @@ def _begun(directory: Path, settings: dict[str, Any]) -> dict[str, Any] | None:
 
 def _is_partial(path: Path) -> bool:
     """Returns whether this is a file that was not finished."""
-    return path.name.startswith(".partial-")
+    return path.name.startswith(PARTIAL)
 
 
 def _counted(source: _Source, settings: dict[str, Any], pool: ProcessPool) -> tuple[collections.Counter[str], int, str]:
@@ -330,7 +331,7 @@ def _encoded(
         for path, blocks in itertools.groupby(encoded, key=lambda one: one[0][0]):
             _write_records(path, (ids for _, ids in blocks), dtype)
     for half_written in filter(_is_partial, directory.iterdir()):
-        half_written.unlink()
+        shutil.rmtree(half_written)
     return [(name, _tokens(directory / name, dtype) or 0) for name in names]
 
 

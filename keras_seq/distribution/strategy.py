@@ -1,7 +1,6 @@
 """How to train on several devices: a strategy of `tf.distribute`, and the scope in which models for it are made."""
 
 import contextlib
-import json
 import os
 import socket
 from collections.abc import Iterator, Sequence
@@ -10,11 +9,10 @@ from typing import Any
 import tensorflow as tf
 
 from keras_seq.distribution.rendezvous import meet
+from keras_seq.distribution.tf_config import TF_CONFIG, read_tf_config
 from keras_seq.errors import DistributionError
 
 KINDS = ("mirrored", "multi_worker")
-TF_CONFIG = "TF_CONFIG"
-_EXAMPLE = '{"cluster": {"worker": ["host0:2222", "host1:2222"]}, "task": {"type": "worker", "index": 0}}'
 
 
 def strategy(kind: str, devices: Sequence[str] | None = None) -> tf.distribute.Strategy:
@@ -36,7 +34,7 @@ def strategy(kind: str, devices: Sequence[str] | None = None) -> tf.distribute.S
     if kind not in KINDS:
         raise DistributionError(f"`kind` must be one of {', '.join(KINDS)}. Received: kind={kind!r}")
     if kind == "multi_worker":
-        workers, number = _cluster(os.environ.get(TF_CONFIG))
+        workers, number = read_tf_config(os.environ.get(TF_CONFIG))
         _require_free(workers[number])
         meet(workers, number)
         return tf.distribute.MultiWorkerMirroredStrategy()
@@ -71,30 +69,6 @@ def _own_states(make: Any, **options: Any) -> tf.Variable:
         options["synchronization"] = tf.VariableSynchronization.ON_READ
         options["aggregation"] = tf.VariableAggregation.ONLY_FIRST_REPLICA
     return make(**options)
-
-
-def _cluster(config: str | None) -> tuple[list[str], int]:
-    """Returns the `host:port` of each worker, and this one's number."""
-    if not config:
-        raise DistributionError(
-            f"multi_worker needs the environment variable {TF_CONFIG} to name the workers, but it is not set; such as {_EXAMPLE}"
-        )
-    try:
-        found = json.loads(config)
-        workers, task = found["cluster"]["worker"], found["task"]
-        if not isinstance(workers, list) or task["type"] != "worker" or not 0 <= task["index"] < len(workers):
-            raise ValueError(f"there is no {task['type']} {task['index']} in it")
-        for address in workers:
-            port = address.rpartition(":")[2] if isinstance(address, str) else ""
-            if not port.isdecimal() or int(port) > 65535:
-                raise ValueError(f"{address!r} is no host:port")
-    except (ValueError, KeyError, TypeError) as error:
-        what = f"it has no {error}" if isinstance(error, KeyError) else str(error)
-        what = f"it is no JSON ({error})" if isinstance(error, json.JSONDecodeError) else what
-        raise DistributionError(
-            f"{TF_CONFIG} must name the workers and which of them this is, as {_EXAMPLE}, but {what}"
-        ) from None
-    return workers, task["index"]
 
 
 def _require_free(address: str) -> None:

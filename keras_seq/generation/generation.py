@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_seq import require
 from keras_seq.data.vocabulary import Vocabulary
 from keras_seq.generation.beam_search import beam_search
 from keras_seq.generation.decoder_step import Step, check_vocabulary
@@ -14,7 +15,6 @@ from keras_seq.generation.sampling import (
     DRAWING,
     SamplingSettings,
     adjust,
-    is_number,
     log_softmax,
     logit_bias,
     next_token,
@@ -70,11 +70,10 @@ class Generation(Iterator[Piece]):
         self._use(SamplingSettings(**settings))
         rows = 1 if num_samples is None else num_samples
         for name, value in (("max_tokens", max_tokens), ("num_samples", rows), ("num_beams", num_beams)):
-            require_positive_integer(name, value)
-        if not is_number(length_penalty) or not 0 <= length_penalty <= 10:
-            raise ValueError(f"`length_penalty` must be from 0 to 10. Received: length_penalty={length_penalty!r}")
-        if not isinstance(logprobs, bool):
-            raise ValueError(f"`logprobs` must be True or False. Received: logprobs={logprobs!r}")
+            require.positive_integer(name, value)
+        penalty_in_range = require.is_number(length_penalty) and 0 <= length_penalty <= 10
+        require.that(penalty_in_range, "length_penalty", "from 0 to 10", length_penalty)
+        require.boolean("logprobs", logprobs)
         self.seed = secrets.randbits(63) if seed is None else seed
         seed_words(self.seed)
         self.finish_reasons: list[str] = []
@@ -231,12 +230,6 @@ class Generation(Iterator[Piece]):
             if beam.finish_reason == "stop":
                 pieces = list(_cut(pieces, find_stop("".join(pieces), self._stops)))
             yield from pieces
-
-
-def require_positive_integer(name: str, value: object) -> None:
-    """Raises a ValueError that names an option unless its value is a positive integer."""
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-        raise ValueError(f"`{name}` must be a positive integer. Received: {name}={value!r}")
 
 
 def encode_prompt(vocabulary: Vocabulary, prompt: str) -> list[int]:

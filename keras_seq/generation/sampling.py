@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from keras_seq import require
 from keras_seq.data.vocabulary import Vocabulary
 
 # What decides which token is drawn of those that may follow, as against what changes how likely they are.
@@ -42,34 +43,27 @@ class SamplingSettings:
     bias: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        def require(name: str, holds: bool, expected: str) -> None:
-            if not holds:
-                raise ValueError(f"`{name}` must be {expected}. Received: {name}={getattr(self, name)!r}")
-
         for name in ("temperature", "top_p", "min_p", "repetition_penalty"):
             value = getattr(self, name)
-            require(name, is_number(value) and value == value, "a number")
-        require("temperature", 0 <= self.temperature <= LARGEST_TEMPERATURE, "from 0 (greedy) to 1e6")
-        is_count = isinstance(self.top_k, int | np.integer) and not isinstance(self.top_k, bool)
-        require("top_k", is_count and self.top_k >= 0, "0 (off) or a positive integer")
-        require("top_p", 0 < self.top_p <= 1, "above 0 and at most 1 (off)")
-        require("min_p", 0 <= self.min_p <= 1, "from 0 (off) to 1")
+            require.that(require.is_number(value) and value == value, name, "a number", value)
+        self._require("temperature", 0 <= self.temperature <= LARGEST_TEMPERATURE, "from 0 (greedy) to 1e6")
+        self._require("top_k", require.is_integer(self.top_k) and self.top_k >= 0, "0 (off) or a positive integer")
+        self._require("top_p", 0 < self.top_p <= 1, "above 0 and at most 1 (off)")
+        self._require("min_p", 0 <= self.min_p <= 1, "from 0 (off) to 1")
         # Beyond these the quotients would leave float32.
-        require("repetition_penalty", 1e-6 <= self.repetition_penalty <= 1e6, "from 1e-6 to 1e6 (1 is off)")
-        require("allow_unk", isinstance(self.allow_unk, bool), "True or False")
+        self._require("repetition_penalty", 1e-6 <= self.repetition_penalty <= 1e6, "from 1e-6 to 1e6 (1 is off)")
+        require.boolean("allow_unk", self.allow_unk)
         numbers = self.bias.values() if isinstance(self.bias, Mapping) else [None]
-        is_bias = all(is_number(value) and (value == -math.inf or abs(value) <= LARGEST_BIAS) for value in numbers)
-        require("bias", is_bias, "numbers by token, from -1e30 to 1e30, or -inf to forbid one")
+        is_bias = all(require.is_number(one) and (one == -math.inf or abs(one) <= LARGEST_BIAS) for one in numbers)
+        self._require("bias", is_bias, "numbers by token, from -1e30 to 1e30, or -inf to forbid one")
+
+    def _require(self, name: str, holds: bool, expected: str) -> None:
+        require.that(holds, name, expected, getattr(self, name))
 
     @property
     def is_greedy(self) -> bool:
         """Whether the most likely token is taken."""
         return self.temperature < SMALLEST_TEMPERATURE
-
-
-def is_number(value: object) -> bool:
-    """Returns whether it is a real number of Python's or NumPy's; NaN and infinity are."""
-    return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
 
 
 def logit_bias(vocabulary: Vocabulary, settings: SamplingSettings) -> np.ndarray:

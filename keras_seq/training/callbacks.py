@@ -8,7 +8,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_seq.errors import Diverged
+from keras_seq.errors import DivergedError
 from keras_seq.files import replacing
 from keras_seq.models.stateful import read_states, reset_states, write_states
 from keras_seq.training.checkpoint import Checkpoint
@@ -122,7 +122,7 @@ class CosineSchedule(keras.callbacks.Callback):
 
 
 class StopWhenNotFinite(keras.callbacks.Callback):
-    """Ends the run with an error, `Diverged`, when the loss or the gradient's norm is no longer a finite number.
+    """Ends the run with an error, `DivergedError`, when the loss or the gradient's norm is no longer a finite number.
 
     After `GradientNorms` in the list it sees the gradient too, a step sooner.
     """
@@ -136,10 +136,10 @@ class StopWhenNotFinite(keras.callbacks.Callback):
         self._epoch = epoch
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        """Raises Diverged naming the batch."""
+        """Raises DivergedError naming the batch."""
         reason = self.divergence(batch, logs)
         if reason is not None:
-            raise Diverged(reason)
+            raise DivergedError(reason)
 
     def divergence(self, batch: int, logs: dict[str, float] | None) -> str | None:
         """Returns what became of the run at this batch, and why; None while it is well."""
@@ -184,13 +184,13 @@ class RollBack(StopWhenNotFinite):
         self._tried = 0
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        """Goes back; raises Diverged after too many attempts."""
+        """Goes back; raises DivergedError after too many attempts."""
         reason = self.divergence(batch, logs)
         if reason is None:
             return
         self._tried += 1
         if self._tried > self._attempts:
-            raise Diverged(f"{reason}; {self._attempts} times at half the rate of before did not help")
+            raise DivergedError(f"{reason}; {self._attempts} times at half the rate of before did not help")
         scale, seconds = self._schedule.scale, self._schedule.state["seconds"]
         self._checkpoint.restore()
         self._schedule.state = {"scale": scale / 2, "seconds": seconds}

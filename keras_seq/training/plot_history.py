@@ -6,7 +6,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure  # Not pyplot: it needs a display, and would change the user's own backend.
 from matplotlib.ticker import MaxNLocator
 
-from keras_seq.analysis.plots import _save
 from keras_seq.files import read_columns
 
 
@@ -37,4 +36,4 @@ def plot_history(history: Path, steps: Path, picture: Path) -> None:
     panels[2].legend(handles=[*panels[2].get_lines(), *rate.get_lines()], loc="center right")
     for axes in panels:
         axes.grid(alpha=0.3)
-    _save(figure, picture)
+    figure.savefig(picture, dpi=130)

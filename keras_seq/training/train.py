@@ -20,8 +20,8 @@ from keras_seq.data.vocabulary import Vocabulary
 from keras_seq.distribution.collectives import code_sha256, others_lost, require_same, wait_for_all
 from keras_seq.distribution.distributed_fit import distributed
 from keras_seq.distribution.strategy import is_chief, scope, worker_number
-from keras_seq.errors import Diverged
-from keras_seq.files import read_columns, replacing
+from keras_seq.errors import DivergedError
+from keras_seq.files import PARTIAL, read_columns, replacing
 from keras_seq.models.clone import rebuilt
 from keras_seq.models.language_model import language_model
 from keras_seq.models.sampled_softmax import SampledSoftmax
@@ -134,8 +134,8 @@ def train(
         # Without both it was killed before it had saved its beginning.
         if (directory / CHECKPOINT).exists() or (directory / MODEL).exists():
             checkpoint.load()
-        for half_written in logs.glob(".partial-*"):
-            half_written.unlink()
+        for half_written in logs.glob(f"{PARTIAL}*"):
+            shutil.rmtree(half_written)
         for name in (HISTORY, STEPS):
             _forget_epochs(logs / name, checkpoint.epoch)
     goes_back = settings["on_divergence"] == "rollback"
@@ -165,11 +165,11 @@ def train(
                 verbose=0,
             )
         if keep_best.best > worst:
-            raise Diverged(
+            raise DivergedError(
                 f"the training diverged: {keep_best.best:.4g} nats a token on the validation text, where knowing nothing "
                 f"costs {math.log(len(vocabulary)):.4g}; clip the gradients lower, or lower the learning rate"
             )
-    except Diverged as diverged:
+    except DivergedError as diverged:
         if strategy is not None:
             wait_for_all(strategy)  # Then no other still writes its logs.
         if keep_best.best <= worst or not chief:
@@ -178,7 +178,7 @@ def train(
         steps_before = directory.with_name(f"{directory.name}.diverged.csv")
         (directory / STEPS).replace(steps_before)
         shutil.rmtree(directory)
-        raise Diverged(f"{diverged}. The run is removed; {steps_before} has the norms of its steps") from diverged
+        raise DivergedError(f"{diverged}. The run is removed; {steps_before} has the norms of its steps") from diverged
     if strategy is not None:
         wait_for_all(strategy)
     if not chief:

@@ -81,7 +81,7 @@ def test_a_greedy_choice_between_equals_is_a_near_tie(model, settings):
         def __call__(self, token, states):
             return logits, states
 
-    wanted = identity.Wanted("", 1, 0, settings)
+    wanted = identity.GenerateRequest("", 1, 0, settings)
     found = identity._difference(Equals(), VOCABULARY, wanted, "elsewhere", [second], [first])
     assert found.is_near_tie
     other = VOCABULARY.encode("f").item()

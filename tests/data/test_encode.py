@@ -234,8 +234,8 @@ def test_files_that_were_damaged_are_encoded_again(files, small, tmp_path):
 
 
 def test_what_a_killed_call_left_before_its_first_file_is_no_hindrance(files, small, tmp_path):
-    (tmp_path / "on_disk").mkdir()
-    for name in (".partial-99-vocab.txt", "vocab.txt", "test.txt"):
+    (tmp_path / "on_disk" / ".partial-99").mkdir(parents=True)
+    for name in (".partial-99/vocab.txt", "vocab.txt", "test.txt"):
         (tmp_path / "on_disk" / name).write_text("cut o")
     corpus = ks.encode_corpus(files, tmp_path / "on_disk", processes=1)
     assert len(corpus.train.vocabulary) > 20

@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 
 from keras_seq import distribution
-from keras_seq.cli.workers import free_ports, tf_config
 from keras_seq.distribution.collectives import require_same
 from keras_seq.distribution.strategy import is_chief, worker_number
+from keras_seq.distribution.tf_config import free_ports, tf_config
 from keras_seq.errors import DistributionError
 from keras_seq.training.run_directory import load_run
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from keras_seq_export import ExportError
-from keras_seq_export.comparison import compare, publishing
+from keras_seq_export.comparison import compare
+from keras_seq_export.publishing import publishing
 
 
 def test_compare_refuses_what_is_not_finite_or_not_alike():

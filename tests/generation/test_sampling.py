@@ -13,9 +13,9 @@ from keras_seq.data.vocabulary import Vocabulary
 from keras_seq.generation import sampling
 from keras_seq.generation.sampling import SamplingSettings, next_token
 from keras_seq.generation.threefry import uniform
-from keras_seq_export.comparison import possible_draws
+from keras_seq_export.comparison import possible_tokens
 from keras_seq_export.graph import sampling as graph_sampling
-from keras_seq_export.signatures import SETTINGS
+from keras_seq_export.signatures import SAMPLING_INPUTS
 
 LOGITS = st.lists(st.integers(-40, 40), min_size=1, max_size=12).map(lambda row: np.array(row, np.float32) / 4)
 
@@ -113,7 +113,7 @@ def test_extreme_temperatures(temperature):
 
 
 def drawn_by_graph(rows, number, choice, *forbidden):
-    columns = [("float32", number), *((kind, getattr(choice, name)) for name, kind in SETTINGS.items())]
+    columns = [("float32", number), *((kind, getattr(choice, name)) for name, kind in SAMPLING_INPUTS.items())]
     values = [np.full(len(rows), value, kind) for kind, value in columns]
     return graph_sampling.next_token(rows, *values, without(rows.shape[1], *forbidden)).numpy().tolist()
 
@@ -145,7 +145,7 @@ def test_the_graph_draws_what_the_host_draws(row, bits, choice, few, group):
         patch.setattr(graph_sampling, "FIRST_LOOK", 2)
         patch.setattr(graph_sampling, "GROUP", group or len(logits))
         drawn = drawn_by_graph(logits[None], number, choice, 1)
-    assert set(drawn) <= possible_draws(logits, number, choice, without(len(logits), 1))
+    assert set(drawn) <= possible_tokens(logits, number, choice, without(len(logits), 1))
 
 
 @pytest.mark.parametrize(("vocabulary", "tokens"), [(2000, 10), (2000, 300), (6000, 3000)])
@@ -158,7 +158,7 @@ def test_few_or_many_tokens_that_make_up_top_p(vocabulary, tokens):
     for choice in (SamplingSettings(top_p=0.9), SamplingSettings(top_k=tokens // 2, top_p=0.8)):
         for number in (0.0, 0.37, 1 - 2**-24):
             for row, drawn in zip(logits, drawn_by_graph(logits, number, choice, 5), strict=True):
-                assert drawn in possible_draws(row, number, choice, without(vocabulary, 5))
+                assert drawn in possible_tokens(row, number, choice, without(vocabulary, 5))
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0])
@@ -177,7 +177,7 @@ def test_ten_thousand_probabilities_add_up(temperature):
 @pytest.mark.parametrize("size", [100, 4000])
 def test_litert_draws_what_the_host_draws(size):
     added = without(size, 0)
-    signature = [tf.TensorSpec([1, size]), *(tf.TensorSpec([1], kind) for kind in ("float32", *SETTINGS.values()))]
+    signature = [tf.TensorSpec([1, size]), *(tf.TensorSpec([1], kind) for kind in ("float32", *SAMPLING_INPUTS.values()))]
 
     class Draw(tf.Module):
         @tf.function(input_signature=signature)
@@ -199,9 +199,9 @@ def test_litert_draws_what_the_host_draws(size):
             top_p=random.choice([1.0, 0.9, 0.3]).item(),
             min_p=random.choice([0.0, 0.02]).item(),
         )
-        values = {name: np.array([getattr(choice, name)], kind) for name, kind in SETTINGS.items()}
+        values = {name: np.array([getattr(choice, name)], kind) for name, kind in SAMPLING_INPUTS.items()}
         (drawn,) = run(logits=logits[None], number=np.array([number]), **values).values()
-        assert set(drawn.tolist()) <= possible_draws(logits, number, choice, added)
+        assert set(drawn.tolist()) <= possible_tokens(logits, number, choice, added)
 
 
 def test_one_token_is_always_drawn():

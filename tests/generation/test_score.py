@@ -21,13 +21,13 @@ def test_an_empty_text_is_certain():
 
 
 def test_logits_that_are_no_numbers_are_refused_with_the_token():
-    class Diverged(MarkovChain):
+    class DivergedError(MarkovChain):
         def __call__(self, token, states):
             logits, states = super().__call__(token, states)
             return (logits * np.nan if token == B else logits), states
 
     with pytest.raises(ValueError, match="token 2 of the text cannot be scored: the model's logits are not numbers"):
-        score(Diverged(), VOCABULARY, "abab")
+        score(DivergedError(), VOCABULARY, "abab")
 
 
 def test_foreign_characters_are_refused():

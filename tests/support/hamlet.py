@@ -28,7 +28,7 @@ def tiny_model(vocabulary, seed=1, **options):
     return model
 
 
-def exported(folder, level="char", units=(24, 16), **options):
+def export_small_tflite(folder, level="char", units=(24, 16), **options):
     """Returns the path of a .tflite of a new model, as sure of itself as a trained one."""
     vocabulary = ks.Vocabulary.from_text(TEXT, level=level)
     keras.utils.set_random_seed(1)

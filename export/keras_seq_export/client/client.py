@@ -10,16 +10,17 @@ from typing import Any, Unpack
 
 import numpy as np
 
+from keras_seq import require
 from keras_seq.data.vocabulary import Vocabulary
 from keras_seq.generation.decoder_step import Step
-from keras_seq.generation.generation import Generation, encode_prompt, require_positive_integer
-from keras_seq.generation.sampling import SamplingSettings, is_number, logit_bias
+from keras_seq.generation.generation import Generation, encode_prompt
+from keras_seq.generation.sampling import SamplingSettings, logit_bias
 from keras_seq.generation.score import Score
 from keras_seq.generation.text import Options, Text
 from keras_seq.generation.threefry import seed_words
 from keras_seq_export.client.transports import transport
 from keras_seq_export.errors import ServingError
-from keras_seq_export.requests import Wanted, drawing_inputs, generate_inputs, strings
+from keras_seq_export.requests import GenerateRequest, sampling_inputs, generate_inputs, strings
 from keras_seq_export.signatures import (
     DECODE,
     FINISH_REASON,
@@ -81,7 +82,7 @@ class Client(Step):
         vocabulary: Vocabulary | None = None,
         timeout: float = 30.0,
     ):
-        if not is_number(timeout) or not 0 < timeout <= _LONGEST:
+        if not require.is_number(timeout) or not 0 < timeout <= _LONGEST:
             raise ValueError(f"`timeout` must be above 0 seconds and at most a day. Received: timeout={timeout!r}")
         if version is not None and not (type(version) is int and 0 <= version < 2**63):
             raise ValueError(
@@ -147,18 +148,18 @@ class Client(Step):
         ]
         return texts if isinstance(prompts, list | tuple) else texts[0]
 
-    def _wanted(self, prompt: str, max_tokens: int | None = None, seed: int | None = None, **settings: Any) -> Wanted:
+    def _wanted(self, prompt: str, max_tokens: int | None = None, seed: int | None = None, **settings: Any) -> GenerateRequest:
         """Returns what is wanted in one row, checked before it is sent."""
         encode_prompt(self.vocabulary, prompt)
         max_tokens = self._max_tokens if max_tokens is None else max_tokens
-        require_positive_integer(MAX_TOKENS, max_tokens)
+        require.positive_integer(MAX_TOKENS, max_tokens)
         if max_tokens >= 2**31:
             raise ValueError(f"`max_tokens` must be an integer of 32 bits. Received: max_tokens={max_tokens!r}")
         seed = secrets.randbits(63) if seed is None else seed
         seed_words(seed)
-        return Wanted(prompt, max_tokens, seed, self._in_int32(SamplingSettings(**settings)))
+        return GenerateRequest(prompt, max_tokens, seed, self._in_int32(SamplingSettings(**settings)))
 
-    def _write(self, wanted: Sequence[Wanted]) -> Iterator[Text]:
+    def _write(self, wanted: Sequence[GenerateRequest]) -> Iterator[Text]:
         # All inputs: REST knows no defaults, and a server that batches wants a value a row.
         answer = self._transport.predict(GENERATE, generate_inputs(wanted))
         for row, length in enumerate(answer[LENGTH].tolist()):
@@ -227,7 +228,7 @@ class Client(Step):
         if settings.repetition_penalty != 1 or not np.array_equal(logit_bias, self._bias):
             return super().draw(token, states, uniform, settings, logit_bias, history)
         inputs = {TOKEN: np.array([token], np.int32), UNIFORM: np.array([uniform], np.float32)}
-        answer = self._transport.predict(SAMPLE, {**inputs, **drawing_inputs([self._in_int32(settings)]), **states})
+        answer = self._transport.predict(SAMPLE, {**inputs, **sampling_inputs([self._in_int32(settings)]), **states})
         if not np.isfinite(answer[LOG_PROBABILITY][0]):
             raise ValueError("the model's logits must be numbers; these are not")
         return int(answer[NEXT_TOKEN][0]), _states(answer)

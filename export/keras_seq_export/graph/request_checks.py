@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from keras_seq.generation.sampling import LARGEST_TEMPERATURE
 from keras_seq_export.graph.step import Endpoint
-from keras_seq_export.signatures import LENGTH, PREFILL_STEPS, SETTINGS, TOKEN, TOKENS, UNIFORM
+from keras_seq_export.signatures import LENGTH, PREFILL_STEPS, SAMPLING_INPUTS, TOKEN, TOKENS, UNIFORM
 
 Inputs = dict[str, tf.Tensor]
 
@@ -95,7 +95,7 @@ def real_tokens(tokens: tf.Tensor, length: tf.Tensor) -> tf.Tensor:
 
 def drawing_checks(inputs: Inputs) -> Iterator[tf.Operation]:
     """Yields the checks of a draw's settings."""
-    temperature, top_k, top_p, min_p = (inputs[name] for name in SETTINGS)
+    temperature, top_k, top_p, min_p = (inputs[name] for name in SAMPLING_INPUTS)
     yield require(
         (temperature >= 0) & (temperature <= LARGEST_TEMPERATURE), "`temperature` must be from 0 to 1e6.", temperature
     )

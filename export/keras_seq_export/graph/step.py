@@ -21,7 +21,7 @@ from keras_seq_export.signatures import (
     NEXT_TOKEN,
     OUTPUT,
     PREFILL_STEPS,
-    SETTINGS,
+    SAMPLING_INPUTS,
     TOKEN,
     TOKENS,
     UNIFORM,
@@ -153,7 +153,7 @@ def sample_endpoint(step: GraphStep, added: np.ndarray, batch: int | None) -> En
         log_probability = graph_sampling.log_probability(logits, drawn)
         return {NEXT_TOKEN: drawn, LOG_PROBABILITY: log_probability, **named_states(new_states)}
 
-    inputs = {TOKEN: "int32", UNIFORM: "float32", **SETTINGS}
+    inputs = {TOKEN: "int32", UNIFORM: "float32", **SAMPLING_INPUTS}
     return sample, [*(tf.TensorSpec([batch], dtype, name) for name, dtype in inputs.items()), *step.state_specs(batch)]
 
 

@@ -11,7 +11,7 @@ from keras_seq_export.graph import sampling as graph_sampling
 from keras_seq_export.graph.request_checks import Inputs, drawing_checks, for_clients, require
 from keras_seq_export.graph.step import Endpoint, GraphStep
 from keras_seq_export.graph.tokenizer import GraphTokenizer
-from keras_seq_export.requests import drawing_inputs
+from keras_seq_export.requests import sampling_inputs
 from keras_seq_export.signatures import (
     FINISH_REASON,
     GENERATE_INPUTS,
@@ -124,7 +124,7 @@ def generate_endpoint(step: GraphStep, tokenizer: GraphTokenizer, vocabulary: Vo
     specs = [tf.TensorSpec([None], dtype, name) for name, dtype in GENERATE_INPUTS.items()]
     defaults = {
         MAX_TOKENS: np.array([default_max_tokens(max_length)]),
-        **drawing_inputs([SamplingSettings()]),
+        **sampling_inputs([SamplingSettings()]),
         SEED: np.array([0]),
     }
     return for_clients((generate, specs), defaults, checks)

@@ -17,7 +17,6 @@ import tensorflow as tf
 
 from keras_seq.data.vocabulary import Vocabulary
 from keras_seq.generation.sampling import SamplingSettings, logit_bias
-from keras_seq_export.comparison import publishing
 from keras_seq_export.errors import ExportError
 from keras_seq_export.graph.request_checks import for_clients, real_tokens, step_checks
 from keras_seq_export.graph.step import (
@@ -30,7 +29,8 @@ from keras_seq_export.graph.step import (
 )
 from keras_seq_export.graph.text import default_max_tokens, generate_endpoint, score_endpoint
 from keras_seq_export.graph.tokenizer import GraphTokenizer
-from keras_seq_export.requests import drawing_inputs, warm_up_requests, zero_states
+from keras_seq_export.publishing import publishing
+from keras_seq_export.requests import sampling_inputs, warm_up_requests, zero_states
 from keras_seq_export.saved_model.parity import verify
 from keras_seq_export.saved_model.serving_files import next_version, write_configuration, write_warm_up
 from keras_seq_export.signatures import (
@@ -156,7 +156,7 @@ def _write(step: GraphStep, vocabulary: Vocabulary, directory: pathlib.Path, max
         archive.add_endpoint(GENERATE, *generate_endpoint(step, tokenizer, vocabulary, max_length))
         archive.add_endpoint(SCORE, *score_endpoint(step, tokenizer, vocabulary, max_length))
         added = logit_bias(vocabulary, SamplingSettings())
-        defaults = {**zero_states(step.units), **drawing_inputs([SamplingSettings()])}
+        defaults = {**zero_states(step.units), **sampling_inputs([SamplingSettings()])}
         for name, endpoint in (
             (DECODE, decode_endpoint(step, batch=None)),
             (PREFILL, _prefill_endpoint(step)),

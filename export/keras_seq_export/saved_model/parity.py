@@ -10,17 +10,17 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_seq import __version__
 from keras_seq.data.vocabulary import Vocabulary
 from keras_seq.generation.decoder_step import Step
 from keras_seq.generation.keras_step import KerasStep
 from keras_seq.generation.sampling import SamplingSettings, log_softmax, logit_bias
 from keras_seq.generation.score import score
 from keras_seq.generation.threefry import uniform
-from keras_seq_export.comparison import TOLERANCE, compare, possible_draws, reference_outputs
+from keras_seq.version import __version__
+from keras_seq_export.comparison import TOLERANCE, compare, possible_tokens, reference_outputs
 from keras_seq_export.errors import ExportError, SessionError
 from keras_seq_export.graph.text import default_max_tokens
-from keras_seq_export.requests import Wanted, drawing_inputs, generate_inputs, strings, warm_up_requests, zero_states
+from keras_seq_export.requests import GenerateRequest, sampling_inputs, generate_inputs, strings, warm_up_requests, zero_states
 from keras_seq_export.saved_model.cpp_session import Request, run_in_cpp_session
 from keras_seq_export.signatures import (
     DECODE,
@@ -79,7 +79,7 @@ def verify(
         Request(DECODE, {TOKEN: tokens[:, None], **states}, scan=TOKEN),
         Request(PREFILL, {TOKENS: rows, LENGTH: lengths}),
         Request(
-            SAMPLE, {TOKEN: tokens[:, None], UNIFORM: numbers[:1], **drawing_inputs([_DRAW]), **states}, scan=TOKEN
+            SAMPLE, {TOKEN: tokens[:, None], UNIFORM: numbers[:1], **sampling_inputs([_DRAW]), **states}, scan=TOKEN
         ),
         Request(SAMPLE, {TOKEN: np.full(_DRAWN_ROWS, vocabulary.start_id, np.int32), UNIFORM: numbers}),
         Request(GENERATE, generate_inputs(texts)),
@@ -176,7 +176,7 @@ def _compare_draw(
         ExportError: the host would not draw this token, or its log-probability is another.
     """
     drawn, log_probability = answer
-    possible = possible_draws(logits, number, settings, added)
+    possible = possible_tokens(logits, number, settings, added)
     if drawn not in possible:
         raise ExportError(
             f"{SAMPLE} draws token {drawn}, the host one of {sorted(possible)} (uniform={number}, {settings})"
@@ -185,7 +185,7 @@ def _compare_draw(
     return len(possible) > 1
 
 
-def _texts(vocabulary: Vocabulary, random: np.random.Generator, max_length: int) -> Iterator[Wanted]:
+def _texts(vocabulary: Vocabulary, random: np.random.Generator, max_length: int) -> Iterator[GenerateRequest]:
     """One text for each kind of draw, all but the first after a random prompt."""
     tokens = vocabulary.tokens[vocabulary.reserved :]
     max_tokens = min(_WRITTEN_TOKENS, default_max_tokens(max_length))
@@ -199,10 +199,10 @@ def _texts(vocabulary: Vocabulary, random: np.random.Generator, max_length: int)
     ):
         length = min(20 * seed, max_length - max_tokens) if tokens else 0
         prompt = "".join(tokens[index] for index in random.integers(0, max(len(tokens), 1), length))
-        yield Wanted(prompt, max_tokens, (-1) ** seed * (seed << 33), settings)
+        yield GenerateRequest(prompt, max_tokens, (-1) ** seed * (seed << 33), settings)
 
 
-def _compare_text(step: Step, vocabulary: Vocabulary, text: Wanted, answer: dict[str, Any]) -> int:
+def _compare_text(step: Step, vocabulary: Vocabulary, text: GenerateRequest, answer: dict[str, Any]) -> int:
     """Leads Keras along the tokens that the file drew, and compares all that the file says of them.
 
     Returns:
@@ -226,7 +226,7 @@ def _compare_text(step: Step, vocabulary: Vocabulary, text: Wanted, answer: dict
     drawn = [*ids, vocabulary.eos_id] if ended else ids
     after_context = itertools.islice(step.read([*context, *drawn[:-1]], step.initial_states()), len(context) - 1, None)
     for position, (token, (logits, _)) in enumerate(zip(drawn, after_context, strict=True)):
-        possible = possible_draws(logits, float(uniform(text.seed, position)), text.settings, added)
+        possible = possible_tokens(logits, float(uniform(text.seed, position)), text.settings, added)
         require(token in possible, f"token {position} must be one of {sorted(possible)}")
         near_ties += len(possible) > 1
         log_probability += log_softmax(logits)[token]

@@ -13,11 +13,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_seq import __version__
+from keras_seq import require
 from keras_seq.data.vocabulary import Vocabulary
-from keras_seq.generation.sampling import SamplingSettings, is_number, logit_bias
+from keras_seq.generation.sampling import SamplingSettings, logit_bias
 from keras_seq.models.clone import float32_copy, other_floats
-from keras_seq_export.comparison import TOLERANCE, publishing
+from keras_seq.version import __version__
+from keras_seq_export.comparison import TOLERANCE
 from keras_seq_export.errors import ExportError
 from keras_seq_export.graph.step import (
     Endpoint,
@@ -27,6 +28,7 @@ from keras_seq_export.graph.step import (
     prefill_endpoint,
     sample_endpoint,
 )
+from keras_seq_export.publishing import publishing
 from keras_seq_export.signatures import (
     DECODE,
     PREFILL,
@@ -123,7 +125,7 @@ def export_tflite(
     _require_one_of("state", state, STATES)
     if isinstance(batch, bool) or not isinstance(batch, int) or not 1 <= batch <= LARGEST_BATCH:
         raise ValueError(f"`batch` must be an integer from 1 to {LARGEST_BATCH}. Received: batch={batch!r}")
-    if not is_number(max_loss) or not max_loss >= 0:
+    if not require.is_number(max_loss) or not max_loss >= 0:
         raise ValueError(f"`max_loss` must be a number of nats, 0 or more. Received: max_loss={max_loss!r}")
     if vocabulary is None and (held_out is not None or sampling or by_line):
         raise ValueError("`held_out`, `sampling` and `by_line` are for models of text: give the vocabulary too")

@@ -9,7 +9,7 @@ import numpy as np
 from keras_seq.data.vocabulary import EOS, Vocabulary
 from keras_seq.generation.sampling import SamplingSettings, log_softmax, logit_bias, next_token
 from keras_seq.generation.threefry import uniform
-from keras_seq_export.comparison import TOLERANCE, compare, possible_draws, reference_outputs
+from keras_seq_export.comparison import TOLERANCE, compare, possible_tokens, reference_outputs
 from keras_seq_export.errors import ExportError
 from keras_seq_export.signatures import (
     DECODE,
@@ -20,7 +20,7 @@ from keras_seq_export.signatures import (
     PREFILL,
     PREFILL_STEPS,
     SAMPLE,
-    SETTINGS,
+    SAMPLING_INPUTS,
     TOKEN,
     TOKENS,
     UNIFORM,
@@ -147,10 +147,10 @@ def _compare_sample(
         settings = _DRAWS[step % len(_DRAWS)]
         numbers = [float(uniform(decoder.batch + row, step)) for row in range(decoder.batch)]
         inputs = {TOKEN: np.ascontiguousarray(tokens[:, step]), UNIFORM: np.array(numbers, np.float32)}
-        inputs |= {name: np.full(decoder.batch, getattr(settings, name), dtype) for name, dtype in SETTINGS.items()}
+        inputs |= {name: np.full(decoder.batch, getattr(settings, name), dtype) for name, dtype in SAMPLING_INPUTS.items()}
         answer, states = decoder.run(SAMPLE, inputs, states)
         for row, (number, drawn) in enumerate(zip(numbers, answer[NEXT_TOKEN].tolist(), strict=True)):
-            possible = possible_draws(logits[row, step], number, settings, added)
+            possible = possible_tokens(logits[row, step], number, settings, added)
             if drawn not in possible:
                 raise ExportError(
                     f"{SAMPLE}: token {step} drawn by the file is {drawn}, by the host one of {sorted(possible)}"

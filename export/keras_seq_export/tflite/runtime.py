@@ -27,7 +27,7 @@ from keras_seq_export.signatures import (
     PREFILL,
     RESET,
     SAMPLE,
-    SETTINGS,
+    SAMPLING_INPUTS,
     TOKEN,
     TOKENS,
     UNIFORM,
@@ -219,7 +219,7 @@ class LiteRTSampler(Step):
         # Filled anew for each draw, so that nothing is made in the loop.
         batch = self._decoder.batch
         self._inputs = {TOKEN: np.zeros(batch, np.int32), UNIFORM: np.zeros(batch, np.float32)}
-        self._settings = {name: np.zeros(batch, dtype) for name, dtype in SETTINGS.items()}
+        self._settings = {name: np.zeros(batch, dtype) for name, dtype in SAMPLING_INPUTS.items()}
         self._inputs |= self._settings
         self._filled: SamplingSettings | None = None
         self._asked: tuple[np.ndarray | None, bool] = (None, False)

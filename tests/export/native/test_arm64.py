@@ -9,7 +9,7 @@ import sys
 import paths
 import pytest
 from devices import need, need_program
-from hamlet import exported, prompts
+from hamlet import export_small_tflite, prompts
 
 from keras_seq_export import LiteRTSampler
 
@@ -30,7 +30,7 @@ def root(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    return exported(tmp_path_factory.mktemp("hamlet"))
+    return export_small_tflite(tmp_path_factory.mktemp("hamlet"))
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ import numpy as np
 import paths
 import pytest
 from devices import need, need_program
-from hamlet import exported, prompts
+from hamlet import export_small_tflite, prompts
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -51,7 +51,7 @@ def tokens_program(program):
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    return exported(tmp_path_factory.mktemp("hamlet"))
+    return export_small_tflite(tmp_path_factory.mktemp("hamlet"))
 
 
 def write(program, model, prompt, **options):
@@ -62,7 +62,7 @@ def write(program, model, prompt, **options):
 @pytest.mark.parametrize("level", ["char", "word"])
 def test_twenty_texts_are_those_of_python(program, level, model, tmp_path):
     if level == "word":
-        model = exported(tmp_path, level)
+        model = export_small_tflite(tmp_path, level)
     sampler = LiteRTSampler(model)
     for prompt, options in prompts():
         answer = write(program, model, prompt, **options)
@@ -72,7 +72,7 @@ def test_twenty_texts_are_those_of_python(program, level, model, tmp_path):
 
 
 def test_settings_stored_in_the_file_are_taken(program, tmp_path):
-    model = exported(tmp_path, sampling={"temperature": 0.5, "top_k": 3, "top_p": 0.9, "min_p": 0.01})
+    model = export_small_tflite(tmp_path, sampling={"temperature": 0.5, "top_k": 3, "top_p": 0.9, "min_p": 0.01})
     expected = LiteRTSampler(model).sample("To be", max_tokens=40, seed=5)
     assert write(program, model, "To be", max_tokens=40, seed=5).stdout.decode() == "To be" + expected + "\n"
 
@@ -177,8 +177,14 @@ def test_files_that_cannot_be_used_are_one_sentence(program, model, tmp_path):
         "offset": (with_directory_at(whole, 20), "has no whole bundle at its end"),
         "cut": (whole[:-40], "has no whole bundle at its end"),
         "bare": (whole[: whole.rindex(b"PK\3\4")], "has no whole bundle at its end"),
-        "inside": (exported(tmp_path / "inside", state="internal").read_bytes(), "export it with --state=explicit"),
-        "rows": (exported(tmp_path / "rows", batch=2).read_bytes(), "takes 2 rows at once: export it without --batch"),
+        "inside": (
+            export_small_tflite(tmp_path / "inside", state="internal").read_bytes(),
+            "export it with --state=explicit",
+        ),
+        "rows": (
+            export_small_tflite(tmp_path / "rows", batch=2).read_bytes(),
+            "takes 2 rows at once: export it without --batch",
+        ),
     }
     for name, (content, words) in files.items():
         path = tmp_path / f"{name}.file"

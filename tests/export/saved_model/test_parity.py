@@ -11,7 +11,7 @@ from keras_seq.generation.decoder_step import Step
 from keras_seq.generation.sampling import SamplingSettings, log_softmax
 from keras_seq.generation.threefry import uniform
 from keras_seq_export import ExportError, export_saved_model
-from keras_seq_export.requests import Wanted
+from keras_seq_export.requests import GenerateRequest
 from keras_seq_export.saved_model import export as saved_model
 from keras_seq_export.saved_model import parity as saved_model_parity
 
@@ -123,7 +123,7 @@ def test_only_rounding_excuses_another_text():
         def __call__(self, token, states):  # <pad> and <s>, which are forbidden, then <eos>, a, b, c
             return np.log(np.array([1, 1, 0.1, edge - 0.1, 0.8 - edge, 0.2], np.float32)), states
 
-    text = Wanted("", 1, seed, SamplingSettings())
+    text = GenerateRequest("", 1, seed, SamplingSettings())
 
     def compared(token):
         log_probability = log_softmax(ThreeTokens()(0, [])[0])[vocabulary.encode(token)[0]]

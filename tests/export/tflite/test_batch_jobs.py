@@ -1,7 +1,7 @@
 import json
 
 import pytest
-from hamlet import TEXT, exported
+from hamlet import TEXT, export_small_tflite
 
 from keras_seq.errors import CorpusError
 from keras_seq_export import LiteRTSampler
@@ -13,7 +13,7 @@ OPTIONS = {"max_tokens": 12, "temperature": 0.8}
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    return exported(tmp_path_factory.mktemp("batch"), units=(16,))
+    return export_small_tflite(tmp_path_factory.mktemp("batch"), units=(16,))
 
 
 def answers(path):

@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from hamlet import exported, prompts
+from hamlet import export_small_tflite, prompts
 
 import keras_seq as ks
 from keras_seq.generation.decoder_step import Step
@@ -42,7 +42,7 @@ class MicroStep(Step):
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    return exported(tmp_path_factory.mktemp("hamlet"))
+    return export_small_tflite(tmp_path_factory.mktemp("hamlet"))
 
 
 def test_twenty_texts_are_those_of_litert(model):
@@ -76,7 +76,7 @@ def test_each_cell_gives_the_logits_of_litert_in_a_small_arena(cell, tmp_path):
 )
 def test_what_build_md_says_is_refused_is_refused(quantization, reason, tmp_path, capfd):
     """Should Micro learn it, BUILD.md is to be changed."""
-    path = exported(tmp_path, quantization=quantization, max_loss=9.0, units=[128])
+    path = export_small_tflite(tmp_path, quantization=quantization, max_loss=9.0, units=[128])
     with pytest.raises(RuntimeError, match="failed to allocate tensors"):
         MicroStep(flatbuffer.first_signature(path.read_bytes()))
     assert reason in capfd.readouterr().err

@@ -17,7 +17,7 @@ import numpy as np
 import paths
 import pytest
 from devices import need, need_program
-from hamlet import exported, prompts
+from hamlet import export_small_tflite, prompts
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -75,7 +75,7 @@ def test_every_text_is_read_and_written_as_in_python(level, texts, others):
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    return exported(tmp_path_factory.mktemp("hamlet"))
+    return export_small_tflite(tmp_path_factory.mktemp("hamlet"))
 
 
 def test_a_damaged_bundle_ends_in_an_answer_or_a_sentence(model, tmp_path):
@@ -187,7 +187,7 @@ def test_twenty_texts_are_those_of_python(page, model):
 
 
 def test_texts_by_words(litert, chromium, tmp_path):
-    model = exported(tmp_path, "word", sampling={"temperature": 0.5, "top_k": 9})
+    model = export_small_tflite(tmp_path, "word", sampling={"temperature": 0.5, "top_k": 9})
     sampler = LiteRTSampler(model)
     with served(model, litert) as address, opened(chromium, address) as page:
         page.wait_for_selector("#writing:not([hidden])")
@@ -250,7 +250,7 @@ def test_a_file_that_cannot_be_used_is_a_sentence(page, model, tmp_path):
         ("changed", bytes(changed), "The model in this file is damaged: its SHA-256 differs."),
         (
             "inside",
-            exported(tmp_path / "inside", state="internal").read_bytes(),
+            export_small_tflite(tmp_path / "inside", state="internal").read_bytes(),
             "export it without --state and --batch",
         ),
     ):

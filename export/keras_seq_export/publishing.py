@@ -1,0 +1,25 @@
+"""Publishing an export: the file gets its name only after it has been verified."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from keras_seq import files
+from keras_seq_export.errors import ExportError
+
+
+@contextlib.contextmanager
+def publishing(*targets: Path) -> Iterator[tuple[Path, ...]]:
+    """Yields a temporary path for each target, as `keras_seq.files.publishing` does.
+
+    Raises:
+        ExportError: the first target exists, or its folder cannot be written.
+    """
+    try:
+        with files.publishing(*targets) as partials:
+            yield partials
+    except FileExistsError as error:
+        raise ExportError(str(error)) from error
+    except OSError as error:
+        where = f" ({error.filename})" if error.filename else ""
+        raise ExportError(f"{targets[0]} cannot be written: {error.strerror or error}{where}") from error
