@@ -1,4 +1,4 @@
-"""Work on several cores, in processes of Python that do not load TensorFlow."""
+"""Runs functions in several processes. The processes do not load TensorFlow unless the functions do."""
 
 import collections
 import concurrent.futures
@@ -10,25 +10,28 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from keras_seq import require
 from keras_seq.errors import ProcessEndedError
 
 
 class ProcessPool:
-    """Processes that are ready.
+    """Processes that are ready to work.
 
     Args:
-        executor: which has them.
-        ahead: how many items may be under way at a time.
+        executor: the executor with the processes.
+        ahead: number of items that may be in progress or finished before their turn.
     """
 
     def __init__(self, executor: concurrent.futures.Executor, ahead: int):
         self._executor, self._ahead = executor, ahead
 
     def in_order(self, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
-        """Yields each item and what the function makes of it, in the order of the items; a few are under way at a time.
+        """Calls a function on each item, in parallel; yields each item and its result in the order of the items.
+
+        Only a few items are taken ahead, so the items can be a generator over data larger than memory.
 
         Raises:
-            ProcessEndedError: so it is.
+            ProcessEndedError: a process was ended from outside.
         """
         waiting: collections.deque[tuple[Any, concurrent.futures.Future[Any]]] = collections.deque()
         try:
@@ -41,41 +44,43 @@ class ProcessPool:
                 yield first, future.result()
         except concurrent.futures.BrokenExecutor as error:
             raise ProcessEndedError(
-                "all processes must stay to the end, but one was ended from outside, for want of memory perhaps; give the same "
-                "command again to go on"
+                "a worker process was ended from outside, perhaps because memory ran out; "
+                "repeat the same command to continue"
             ) from error
 
 
 def cores() -> int:
-    """Returns how many cores this process may use."""
+    """Returns the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextlib.contextmanager
 def process_pool(
-    count: int | None, prepare: Callable[..., None] | None = None, *arguments: Any
+    processes: int | None, prepare: Callable[..., None] | None = None, *arguments: Any
 ) -> Iterator[ProcessPool]:
-    """Starts processes, which end with this one, whatever ends it; Ctrl-C is for this one alone.
+    """Starts processes. They end when this process ends, even if it is killed; they ignore Ctrl-C.
 
     Args:
-        count: how many; None for one a core.
-        prepare: is called in each of them first.
-        *arguments: with these.
+        processes: number of processes; None for one per core.
+        prepare: a function that each process calls first.
+        *arguments: its arguments.
+
+    Raises:
+        ArgumentError: `processes` is not a positive integer.
     """
-    count = cores() if count is None else count
-    if count < 1:
-        raise ValueError(f"the number of processes must be positive. Received: {count}")
-    # Forked, they would have what TensorFlow's threads left of its locks.
+    count = cores() if processes is None else processes
+    require.positive_integer("processes", count)
+    # Not forked: a forked process would inherit the locks that TensorFlow's threads hold.
     spawn = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(count, spawn, _start, (prepare, arguments)) as executor:
-        with _ctrl_c_ignored():  # by those that start now, too
+        with _ctrl_c_ignored():  # New processes inherit this until they ignore it themselves.
             concurrent.futures.wait([executor.submit(_nothing) for _ in range(count)])
         yield ProcessPool(executor, 2 * count)
 
 
 @contextlib.contextmanager
 def _ctrl_c_ignored() -> Iterator[None]:
-    if threading.current_thread() is not threading.main_thread():  # No other may handle signals.
+    if threading.current_thread() is not threading.main_thread():  # Only the main thread may set signal handlers.
         yield
         return
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)

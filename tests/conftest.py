@@ -8,7 +8,7 @@ from typing import NamedTuple
 import pytest
 from hamlet import export_small_tflite
 
-from keras_seq.cli.main import build_parser, main
+from keras_seq.cli.main import main, parse
 
 
 class Answer(NamedTuple):
@@ -24,7 +24,7 @@ def run_in_process(*arguments, cwd):
     out, err = io.StringIO(), io.StringIO()
     with contextlib.chdir(cwd), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:
-            code = main(build_parser().parse_args([str(argument) for argument in arguments]))
+            code = main(parse([str(argument) for argument in arguments]))
         except SystemExit as end:  # argparse ends the program after its own errors and after --help.
             code = end.code
     return Answer(code, out.getvalue(), err.getvalue())

@@ -23,7 +23,7 @@ def end(number):
     os._exit(number)
 
 
-def test_results_come_in_order_and_few_are_under_way():
+def test_results_come_in_order_and_few_items_are_taken_ahead():
     taken = []
 
     def items():
@@ -38,11 +38,14 @@ def test_results_come_in_order_and_few_are_under_way():
         assert list(results) == [(number, number + 100) for number in range(1, 40)]
 
 
-def test_a_process_that_ends_is_told():
-    with process_pool(1) as pool, pytest.raises(ProcessEndedError, match="one was ended from outside"):
+def test_an_ended_process_is_reported():
+    with process_pool(1) as pool, pytest.raises(ProcessEndedError, match="a worker process was ended from outside"):
         list(pool.in_order(end, [3]))
 
 
-def test_their_number_must_be_positive():
-    with pytest.raises(ValueError, match=r"must be positive. Received: 0"), process_pool(0):
+def test_the_number_of_processes_must_be_positive():
+    with (
+        pytest.raises(ValueError, match=r"`processes` must be a positive integer\. Received: processes=0"),
+        process_pool(0),
+    ):
         pass

@@ -1,6 +1,6 @@
-"""Everything that leaves Python training behind: SavedModel, .tflite and their runtimes.
+"""Exports of a trained model, as a SavedModel or a .tflite file, and the runtimes and clients that use them.
 
-Public names load on first use, so that `from keras_seq_export import LiteRTSampler` needs neither TensorFlow nor Keras.
+Public names load on first use, so `from keras_seq_export import LiteRTSampler` needs neither TensorFlow nor Keras.
 """
 
 import importlib

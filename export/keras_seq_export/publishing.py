@@ -1,4 +1,4 @@
-"""Publishing an export: the file gets its name only after it has been verified."""
+"""Publishing an export: a file appears under its name only after it has been verified."""
 
 import contextlib
 from collections.abc import Iterator
@@ -10,16 +10,17 @@ from keras_seq_export.errors import ExportError
 
 @contextlib.contextmanager
 def publishing(*targets: Path) -> Iterator[tuple[Path, ...]]:
-    """Yields a temporary path for each target, as `keras_seq.files.publishing` does.
+    """Yields a temporary path for each target and publishes them at the end, as `keras_seq.files.publishing` does.
 
     Raises:
-        ExportError: the first target exists, or its folder cannot be written.
+        ExportError: the first target exists, or the folder cannot be written.
     """
     try:
         with files.publishing(*targets) as partials:
             yield partials
-    except FileExistsError as error:
-        raise ExportError(str(error)) from error
     except OSError as error:
+        # The operating system's errors have a number; the refusal of an existing target has a sentence.
+        if isinstance(error, FileExistsError) and error.errno is None:
+            raise ExportError(str(error)) from error
         where = f" ({error.filename})" if error.filename else ""
         raise ExportError(f"{targets[0]} cannot be written: {error.strerror or error}{where}") from error

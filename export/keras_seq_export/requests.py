@@ -1,4 +1,4 @@
-"""Requests to a SavedModel: the inputs of its signatures as arrays, a row for each text."""
+"""Requests to a SavedModel: the inputs of its signatures as arrays with one row for each text."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -28,7 +28,14 @@ from keras_seq_export.signatures import (
 
 
 class GenerateRequest(NamedTuple):
-    """A text to be written, by `serving_default` and by another runtime."""
+    """A text to generate: the same request for `serving_default` and for any other runtime.
+
+    Attributes:
+        prompt: the text to continue; empty starts a new text.
+        max_tokens: the largest number of tokens to generate.
+        seed: an integer of 64 bits, signed or unsigned.
+        settings: how to sample.
+    """
 
     prompt: str
     max_tokens: int
@@ -36,47 +43,47 @@ class GenerateRequest(NamedTuple):
     settings: SamplingSettings
 
 
-def generate_inputs(texts: Sequence[GenerateRequest]) -> dict[str, np.ndarray]:
-    """Returns the inputs of `serving_default` that ask for all the texts at once."""
+def generate_inputs(requests: Sequence[GenerateRequest]) -> dict[str, np.ndarray]:
+    """Returns the inputs of `serving_default` that generate all the texts in one batch."""
     return {
-        PROMPT: strings([text.prompt for text in texts]),
-        MAX_TOKENS: np.array([text.max_tokens for text in texts], np.int32),
-        **sampling_inputs([text.settings for text in texts]),
-        # A seed of 64 bits may be given without a sign.
-        SEED: np.array([int(text.seed) % 2**64 for text in texts], np.uint64).astype(np.int64),
+        PROMPT: strings([request.prompt for request in requests]),
+        MAX_TOKENS: np.array([request.max_tokens for request in requests], np.int32),
+        **sampling_inputs([request.settings for request in requests]),
+        # The signature takes int64; an unsigned seed has the same 64 bits.
+        SEED: np.array([int(request.seed) % 2**64 for request in requests], np.uint64).astype(np.int64),
     }
 
 
 def sampling_inputs(rows: Sequence[SamplingSettings]) -> dict[str, np.ndarray]:
-    """Returns the inputs of `serving_default` and `sample` that say how each row is drawn."""
+    """Returns the sampling settings of each row, as inputs of `serving_default` and `sample`."""
     return {name: np.array([getattr(row, name) for row in rows], dtype) for name, dtype in SAMPLING_INPUTS.items()}
 
 
 def strings(texts: Sequence[str]) -> np.ndarray:
-    """Returns texts as an input: an array of `bytes` objects."""
+    """Returns texts as a string input: an array of `bytes` objects in UTF-8."""
     return np.array([text.encode("utf-8") for text in texts], object)
 
 
 def zero_states(units: Sequence[int]) -> dict[str, np.ndarray]:
-    """Returns the states of one row at the start of a text."""
+    """Returns the zero states `(1, units)` float32 by name, in which a text starts."""
     return {state_name(index): np.zeros((1, size), np.float32) for index, size in enumerate(units)}
 
 
 def warm_up_requests(start_id: int, max_length: int, units: Sequence[int]) -> dict[str, dict[str, np.ndarray]]:
-    """Returns a small request of each signature, for one row, with all inputs.
+    """Returns one small request for each signature: one row, with every input given.
 
     Args:
-        start_id: the token at the start of a text.
-        max_length: tokens that a text may have.
+        start_id: the token `<s>`, which starts a text.
+        max_length: the largest number of tokens in a text.
         units: the size of each state.
     """
-    token, text = np.array([start_id], np.int32), GenerateRequest("", min(8, max_length), 0, SamplingSettings())
-    states = zero_states(units)
+    token = np.array([start_id], np.int32)
+    settings, states = SamplingSettings(), zero_states(units)
     return {
-        GENERATE: generate_inputs([text]),
+        GENERATE: generate_inputs([GenerateRequest("", min(8, max_length), 0, settings)]),
         SCORE: {TEXT: strings([""])},
         DECODE: {TOKEN: token, **states},
         PREFILL: {TOKENS: np.tile(token, (1, PREFILL_STEPS)), LENGTH: np.array([PREFILL_STEPS], np.int32), **states},
-        SAMPLE: {TOKEN: token, UNIFORM: np.array([0.5], np.float32), **sampling_inputs([text.settings]), **states},
+        SAMPLE: {TOKEN: token, UNIFORM: np.array([0.5], np.float32), **sampling_inputs([settings]), **states},
         START: {TOKEN: token},
     }

@@ -1,6 +1,6 @@
-"""Names of every signature, input and output: the one contract between the exporters and the runtimes."""
+"""Names of every signature, input and output. The exporters write them; the runtimes and clients read them."""
 
-from keras_seq.generation.sampling import DRAWING
+from keras_seq.generation.sampling import DRAW_SETTINGS
 
 GENERATE = "serving_default"
 DECODE = "decode"
@@ -9,11 +9,12 @@ SAMPLE = "sample"
 RESET = "reset"
 SCORE = "score"
 START = "start"
-# What a step reads, in a model of text and in one of real-valued frames; in `prefill` several of them.
+# Input of one step: a token id in a model of text, a frame in a model of real-valued series.
 TOKEN, FRAME = "token", "frame"
+# Input of `prefill`: several of them.
 TOKENS, FRAMES = "tokens", "frames"
 LENGTH = "length"
-# What a step gives, in a model of text and in any other.
+# Output of one step: logits in a model of text, otherwise whatever the model returns.
 LOGITS, OUTPUT = "logits", "output"
 NEXT_TOKEN = "next_token"
 LOG_PROBABILITY = "log_probability"
@@ -21,19 +22,19 @@ LOG_PROBABILITIES = "log_probabilities"
 PROMPT, TEXT = "prompt", "text"
 MAX_TOKENS, SEED = "max_tokens", "seed"
 TOKEN_IDS, FINISH_REASON = "token_ids", "finish_reason"
-VOCABULARY_BYTES = "vocabulary_bytes"  # TensorFlow Serving wants names of arbitrary bytes to end so.
+VOCABULARY_BYTES = "vocabulary_bytes"  # TensorFlow Serving requires this suffix for arbitrary bytes.
 UNIFORM = "uniform"
-# Of a draw, in this order.
-SAMPLING_INPUTS = dict(zip(DRAWING, ("float32", "int32", "float32", "float32"), strict=True))
-# What `serving_default` takes.
+# Sampling settings, inputs of `serving_default` and `sample` in this order, with their dtypes.
+SAMPLING_INPUTS = dict(zip(DRAW_SETTINGS, ("float32", "int32", "float32", "float32"), strict=True))
+# Inputs of `serving_default`, with their dtypes.
 GENERATE_INPUTS = {PROMPT: "string", MAX_TOKENS: "int32", **SAMPLING_INPUTS, SEED: "int64"}
-# Where the states are: inputs and outputs of each signature, or variables of the model.
+# Where the states live: inputs and outputs of each signature, or variables of the model.
 STATES = ("explicit", "internal")
-# What the weights of a .tflite are, and the dtype that it must then have.
+# Quantizations of a .tflite file, with the dtype of the weights in the file.
 QUANTIZATIONS = {"none": "float32", "float16": "float16", "int8": "int8", "int4": "int4"}
-# Steps that `prefill` reads at once; its time is that of the steps it is given, not of so many.
+# Tokens that one call of `prefill` can read. The call takes time only for the tokens given by `length`.
 PREFILL_STEPS = 64
-# Rows that a server takes at once, as we configure it and as our client asks.
+# Rows in one batch of the server; `batching_parameters.txt` and the client use the same number.
 MAX_BATCH_SIZE = 32
 
 

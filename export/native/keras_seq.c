@@ -317,7 +317,7 @@ static int character(const char *text, uint32_t *found) {
   return is_long || (*found >= 0xD800 && *found <= 0xDFFF) ? 0 : size;
 }
 
-typedef enum { WORD, SPACE, PUNCTUATION, SINGLE, NOTHING } Class; /* as in keras_seq/vocabulary.py */
+typedef enum { WORD, SPACE, PUNCTUATION, SINGLE, NOTHING } Class; /* as in keras_seq/data/tokens.py */
 
 static Class class_of(uint32_t c) {
   typedef struct {
@@ -366,7 +366,7 @@ static int run_of_word(const char *text) {
   return total;
 }
 
-/* Returns the bytes of the word token at `text`: WORD_PATTERN of keras_seq/vocabulary.py, by hand. */
+/* Returns the bytes of the word token at `text`: WORD_PATTERN of keras_seq/data/tokens.py, by hand. */
 static int word_token(const char *text) {
   int size, before = *text == ' ';
   Class class = class_at(text + before, &size);
@@ -648,7 +648,7 @@ static uint64_t seed_number(const char *text) {
   char *end;
   errno = 0;
   uint64_t value = *text == '-' ? (uint64_t)strtoll(text, &end, 10) : (uint64_t)strtoull(text, &end, 10);
-  if (!*text || *end || errno) fail("--seed must be a whole number of 64 bits. Received: %s", text);
+  if (!*text || *end || errno) fail("--seed must be a 64-bit integer. Received: %s", text);
   return value;
 }
 

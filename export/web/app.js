@@ -216,7 +216,7 @@ function newSeed() {
 function seed() {
   const number = BigInt(at("seed").value.trim());
   const fits = number >= -(2n ** 63n) && number < 2n ** 64n;
-  at("seed").setCustomValidity(fits ? "" : "A seed is a whole number of 64 bits.");
+  at("seed").setCustomValidity(fits ? "" : "A seed is a 64-bit integer.");
   return number;
 }
 

@@ -1,4 +1,4 @@
-// Text to token ids and back; the same rules as keras_seq/vocabulary.py.
+// Text to token ids and back; the same rules as keras_seq/data/tokens.py.
 
 const SPACE = "\\t-\\r\\x1c-\\x20\\x85\\xa0\\u1680\\u2000-\\u200a\\u2028\\u2029\\u202f\\u205f\\u3000";
 const APOSTROPHE = "'\\u2019";

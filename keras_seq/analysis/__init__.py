@@ -1,1 +1,1 @@
-"""What a model has learned: its nats per token, its gradients, its agreement."""
+"""What a model has learned: cross-entropy of a text, gradient norms, subject-verb agreement."""

@@ -1,40 +1,68 @@
-"""How far back a model's loss reaches: the gradient of the loss at step T by the state that enters step T - k.
+"""How far back a model's loss reaches: the gradient of the loss at step T with respect to the state that enters step T - k.
 
-Where it falls to nothing within a few steps, no training can teach the model what stands further back: the vanishing
-gradient (Hochreiter 1991; Bengio, Simard & Frasconi 1994; Pascanu et al. 2013, arXiv 1211.5063, equation 5).
+If the gradient vanishes within a few steps, training cannot teach the model anything that stands further back: the
+vanishing gradient (Hochreiter 1991; Bengio, Simard & Frasconi 1994; Pascanu et al. 2013, arXiv 1211.5063, equation 5).
 """
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_seq.data.load import corpus_of
+from keras_seq import require
 from keras_seq.data.vocabulary import Vocabulary
 from keras_seq.files import replacing
 from keras_seq.generation.score import segments
 from keras_seq.models.checks import require_logits
 from keras_seq.models.step_model import step_model
-from keras_seq.training.run_directory import load_run
+from keras_seq.training.run_directory import corpus_of, load_run
 from keras_seq.training.train import untrained_model
 
 
+class FlowCurve(NamedTuple):
+    """The gradient norms of one model by lag.
+
+    Attributes:
+        run: the run directory.
+        cell: the recurrent cell of the model, such as `"gru"`.
+        trained: whether this is the trained model of the run; otherwise it is the model before its first step.
+        norms: norms by lag, float64 `(lags + 1,)`, from `gradient_flow`.
+    """
+
+    run: str
+    cell: str
+    trained: bool
+    norms: np.ndarray
+
+    @property
+    def label(self) -> str:
+        """The name of the curve in pictures and tables.
+
+        Example:
+            >>> FlowCurve("runs/fox", "gru", False, np.ones(3)).label
+            'runs/fox, gru, untrained'
+        """
+        return f"{self.run}, {self.cell}" + ("" if self.trained else ", untrained")
+
+
 def gradient_flow(model: keras.Model, tokens: np.ndarray) -> np.ndarray:
-    """Returns the norm of the gradient of the loss at the last step with respect to the states before it, by lag.
+    """Returns the norm of the gradient of the last step's loss with respect to the states before it, by lag.
 
     Args:
         model: a causal recurrent model: token ids `(batch, time)` -> logits `(batch, time, vocabulary)`.
-        tokens: ids `(batch, time + 1)`, read from the zero state; the last column is what the loss is of.
+        tokens: token ids `(batch, time + 1)`, read from the zero state. The loss is that of the last column.
 
     Returns:
-        `(time,)` float64, the mean over the batch: at place k the states as they entered the step k before the last. The
-        states of all layers, and both of an LSTM's, count together.
+        float64 `(time,)`, the mean over the batch. Element k belongs to the states that enter the step k before the last
+        one. The norm is taken over the states of all layers together, and over both states of an LSTM.
 
     Raises:
-        ValueError: `tokens` are not two columns at least, or the model cannot be stepped.
+        ArgumentError: `tokens` is not a matrix with at least two columns.
+        SteppingError: the model cannot be run one step at a time.
 
     Example:
         >>> import keras_seq as ks
@@ -44,8 +72,8 @@ def gradient_flow(model: keras.Model, tokens: np.ndarray) -> np.ndarray:
         ((30,), True)
     """
     tokens = np.asarray(tokens, np.int32)
-    if tokens.ndim != 2 or tokens.shape[1] < 2:
-        raise ValueError(f"`tokens` must be (batch, time + 1), of one step at least. Received: shape {tokens.shape}")
+    is_matrix = tokens.ndim == 2 and tokens.shape[1] >= 2
+    require.that(is_matrix, "tokens.shape", "(batch, time + 1) with at least 2 columns", tokens.shape)
     require_logits(model)
     decoder = step_model(model)
     inputs = tf.constant(tokens)
@@ -53,7 +81,7 @@ def gradient_flow(model: keras.Model, tokens: np.ndarray) -> np.ndarray:
     by_step = []
     with tf.GradientTape() as tape:
         for time in range(tokens.shape[1] - 1):
-            # Copies: what the layers above take from a state within its own step is not the way through time.
+            # A copy, so that a layer above that reads the state within its own step does not count as a path through time.
             by_step.append([tf.identity(state) for state in states])
             tape.watch(by_step[-1])
             logits, *states = decoder([inputs[:, time], *by_step[-1]], training=False)
@@ -64,61 +92,64 @@ def gradient_flow(model: keras.Model, tokens: np.ndarray) -> np.ndarray:
 
 
 def windows(text: str, vocabulary: Vocabulary, lags: int, count: int, *, by_line: bool, seed: int = 0) -> np.ndarray:
-    """Returns pieces of a text, `(count, lags + 2)` ids, each after `<s>`: to be read, and the token to be predicted.
+    """Returns random excerpts of a text as token ids, `(count, lags + 2)`. Each one starts with `<s>`.
 
     Args:
-        text: where they are cut out.
+        text: the text.
         vocabulary: its vocabulary.
-        lags: the greatest lag that is asked for.
-        count: how many; fewer where the text has fewer lines of this length.
-        by_line: whether a piece must be the beginning of a line.
-        seed: of the choice.
+        lags: the largest lag. An excerpt has `lags + 1` tokens: all but the last are read, the last is predicted.
+        count: number of excerpts; fewer if the text has fewer lines that are long enough.
+        by_line: whether an excerpt must be the beginning of a line.
+        seed: seed of the choice.
 
     Raises:
-        ValueError: the text, or all of its lines, are too short.
+        ArgumentError: `lags` is negative, or as large as the number of tokens in the text or in its longest line.
     """
+    require.integer("lags", lags, at_least=0)
     random, needed = np.random.default_rng(seed), lags + 1
-    parts = [part for part in segments(text, vocabulary, by_line=by_line) if len(part) >= needed]
-    if lags < 0:
-        raise ValueError(f"`lags` must be a whole number of steps, 0 or more. Received: lags={lags!r}")
-    if not parts:
-        what = "a line" if by_line else "a text"
-        raise ValueError(f"`lags` of {lags} need {what} of at least {needed} tokens; there is none: ask for fewer")
+    parts = segments(text, vocabulary, by_line=by_line)
+    longest = max(map(len, parts), default=0)
+    source = "longest line" if by_line else "text"
+    require.that(needed <= longest, "lags", f"below {longest}, the number of tokens in the {source}", lags)
     if by_line:
-        cut = [parts[index][:needed] for index in random.permutation(len(parts))[:count]]
+        parts = [part for part in parts if len(part) >= needed]
+        excerpts = [parts[index][:needed] for index in random.permutation(len(parts))[:count]]
     else:
         (ids,) = parts
-        cut = [ids[start : start + needed] for start in random.integers(0, len(ids) - needed + 1, count)]
-    return np.array([[vocabulary.start_id, *piece] for piece in cut], np.int32)
+        excerpts = [ids[start : start + needed] for start in random.integers(0, len(ids) - needed + 1, count)]
+    return np.array([[vocabulary.start_id, *excerpt] for excerpt in excerpts], np.int32)
 
 
-def run_flow(directory: Path, lags: int, seed: int = 0, count: int = 64) -> dict[str, np.ndarray]:
-    """Returns the norms by lag, 0 to `lags`, of a run's model and of what it was before training, by their names.
+def run_flow(directory: Path, lags: int, seed: int = 0, count: int = 64) -> list[FlowCurve]:
+    """Returns the curve of a run's trained model and that of the same model before training.
 
-    They read text that the run did not learn from.
+    Both models read held-out text of the run.
 
     Args:
         directory: the run directory.
-        lags: the greatest lag.
-        seed: of the choice of the text.
-        count: how many pieces of text the norms are means of.
+        lags: the largest lag.
+        seed: seed of the choice of the text.
+        count: number of excerpts that the norms are averaged over.
 
     Raises:
-        ValueError: it is no run directory, or its text has no piece that is long enough.
+        RunError: `directory` is not a run directory.
+        ArgumentError: `lags` is out of range for the held-out text.
     """
     run = load_run(directory)
     corpus = corpus_of(run.config)
     text = corpus.validation + corpus.test
-    tokens = windows(text, run.vocabulary, lags, count, by_line=run.config["by_line"], seed=seed)
+    tokens = windows(text, run.vocabulary, lags, count, by_line=run.config.by_line, seed=seed)
     untrained = untrained_model(len(run.vocabulary), run.config)
-    name = f"{directory}, {run.config['cell']}"
-    return {name: gradient_flow(run.model, tokens), f"{name}, untrained": gradient_flow(untrained, tokens)}
+    return [
+        FlowCurve(str(directory), run.config.cell, trained, gradient_flow(model, tokens))
+        for model, trained in ((run.model, True), (untrained, False))
+    ]
 
 
-def write_flow(curves: Mapping[str, np.ndarray], table: Path) -> None:
-    """Writes the norms by lag as a CSV file: `lag`, then a column a curve."""
+def write_flow(curves: Sequence[FlowCurve], table: Path) -> None:
+    """Writes the norms by lag to a CSV file: the column `lag`, then one column for each curve."""
     with replacing(table) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(["lag", *curves])
-        for lag, row in enumerate(zip(*curves.values(), strict=True)):
+        writer.writerow(["lag", *(curve.label for curve in curves)])
+        for lag, row in enumerate(zip(*(curve.norms for curve in curves), strict=True)):
             writer.writerow([lag, *map("{:.6g}".format, row)])

@@ -1,4 +1,4 @@
-"""Pictures: learning curves, norms of gradients, agreement by distance, a GRU's gates over a sentence."""
+"""The pictures of the analyses: agreement by distance, a GRU's gates, gradient flow, exploding gradients."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -7,28 +7,33 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure  # Not pyplot: it needs a display, and would change the user's own backend.
 
+from keras_seq.analysis.exploding_gradients import Explosion
+from keras_seq.analysis.gradient_flow import FlowCurve
 from keras_seq.layers.gru import Gates
+
+_DPI = 130
+_SMALLEST_NORM = 1e-30  # A logarithmic axis cannot show 0.
 
 
 def plot_agreement(
     distances: Sequence[int], accuracies: Mapping[str, Sequence[float] | np.ndarray], picture: Path
 ) -> None:
-    """Draws the share of right verbs by the distance between subject and verb, a curve for each model, beside chance.
+    """Draws the accuracy of the verb by the distance from its subject: one curve per model, and the chance level.
 
     Args:
-        distances: in words.
-        accuracies: for each model its share of right verbs, in [0, 1], by distance.
-        picture: the `.png` to write.
+        distances: distances in words.
+        accuracies: for each model, its accuracies in [0, 1] by distance.
+        picture: the `.png` file to write.
     """
     figure, axes = _figure(8, 4.5)
     for name, values in accuracies.items():
         axes.plot(distances, values, marker="o", markersize=3, label=name)
-    axes.axhline(0.5, color="0.4", linestyle="--", label="chance")
+    axes.axhline(0.5, color="0.4", linestyle="--", label="chance level")
     axes.set(
         xlabel="distance from subject to verb (words)",
-        ylabel="right verb (share)",
+        ylabel="accuracy",
         ylim=(0, 1.03),
-        title="was or were? agreement by distance",
+        title="was or were? Agreement by distance",
     )
     axes.grid(alpha=0.3)
     axes.legend(loc="lower left")
@@ -36,13 +41,13 @@ def plot_agreement(
 
 
 def plot_gates(words: Sequence[str], gates: Gates, picture: Path, units: int = 16) -> None:
-    """Draws Γu, Γr and c~ over a sentence, of the units that keep their memory longest, those on top.
+    """Draws Γu, Γr and c~ over a sentence, for the units that keep their memory longest, which are drawn first.
 
     Args:
-        words: the tokens read, `time` of them.
+        words: the tokens of the sentence, `time` of them.
         gates: arrays `(time, units)`, from `GRU.gates`.
-        picture: the `.png` to write.
-        units: how many units to show at most.
+        picture: the `.png` file to write.
+        units: largest number of units to draw.
     """
     shown = np.argsort(np.median(gates.update, axis=0))[:units]
     figure = Figure(figsize=(max(7.0, 0.3 * len(words)), 9), layout="constrained")
@@ -53,7 +58,7 @@ def plot_gates(words: Sequence[str], gates: Gates, picture: Path, units: int = 1
         (
             "update gate Γu: 0 keeps the memory, 1 replaces it",
             "relevance gate Γr: how much of the memory the candidate sees",
-            "candidate c~: what the memory is replaced by",
+            "candidate c~: the value that replaces the memory",
         ),
         (0, 0, -1),
         ("viridis", "viridis", "coolwarm"),
@@ -69,29 +74,19 @@ def plot_gates(words: Sequence[str], gates: Gates, picture: Path, units: int = 1
     _save(figure, picture)
 
 
-def _figure(width: float, height: float) -> tuple[Figure, Axes]:
-    """Returns an empty picture of one plot, of a size in inches."""
-    figure = Figure(figsize=(width, height), layout="constrained")
-    return figure, figure.subplots()
-
-
-def _save(figure: Figure, picture: Path) -> None:
-    figure.savefig(picture, dpi=130)
-
-
-def plot_gradient_flow(curves: Mapping[str, np.ndarray], picture: Path) -> None:
-    """Draws the norm of the loss's gradient with respect to the state, by its age, on a logarithmic scale.
+def plot_gradient_flow(curves: Sequence[FlowCurve], picture: Path) -> None:
+    """Draws the norm of the gradient of the loss with respect to the state, by the age of the state, on a log scale.
 
     Args:
-        curves: norms by lag, from `gradient_flow`, for each model; one that ends in "untrained" is dashed, in the colour
-            of the one before it.
-        picture: the `.png` to write.
+        curves: the curves, from `run_flow`. An untrained model is drawn dashed, in the color of its trained one.
+        picture: the `.png` file to write.
     """
     figure, axes = _figure(8, 5)
-    for name, norms in curves.items():
-        untrained = name.endswith("untrained")
-        color = axes.lines[-1].get_color() if untrained and axes.lines else None
-        axes.plot(np.maximum(norms, 1e-30), label=name, color=color, linestyle="--" if untrained else "-")
+    runs = list(dict.fromkeys(curve.run for curve in curves))
+    for curve in curves:
+        norms = np.maximum(curve.norms, _SMALLEST_NORM)
+        color, linestyle = f"C{runs.index(curve.run)}", "-" if curve.trained else "--"
+        axes.plot(norms, label=curve.label, color=color, linestyle=linestyle)
     axes.set(
         xlabel="k: age of the state, in steps",
         ylabel="norm of the gradient of the loss at T\nwith respect to the state entering step T - k",
@@ -101,3 +96,38 @@ def plot_gradient_flow(curves: Mapping[str, np.ndarray], picture: Path) -> None:
     axes.grid(alpha=0.3)
     axes.legend()
     _save(figure, picture)
+
+
+def plot_explosions(runs: Sequence[Explosion], picture: Path) -> None:
+    """Draws the norm of the gradient by step, without and with clipping, on a log scale.
+
+    Args:
+        runs: the training runs, from `explosions`. A cross marks the last finite norm of a run that diverged.
+        picture: the `.png` file to write.
+    """
+    figure, axes = _figure(8, 5)
+    for run in runs:
+        label = f"{run.activation}, {run.clipping.kind if run.clipping else 'no clipping'}"
+        (line,) = axes.plot(run.norms, label=label, linestyle="-" if run.clipping else "--")
+        if run.error:
+            last = np.flatnonzero(np.isfinite(run.norms))[-1]
+            axes.plot(last, run.norms[last], marker="x", markersize=10, color=line.get_color())
+    axes.set(
+        xlabel="step",
+        ylabel="norm of the gradient, before clipping",
+        yscale="log",
+        title="SimpleRNN: gradients explode (x: no longer finite) unless they are clipped",
+    )
+    axes.grid(alpha=0.3)
+    axes.legend()
+    _save(figure, picture)
+
+
+def _figure(width: float, height: float) -> tuple[Figure, Axes]:
+    """Returns an empty figure with one plot. The size is in inches."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.subplots()
+
+
+def _save(figure: Figure, picture: Path) -> None:
+    figure.savefig(picture, dpi=_DPI)

@@ -1,1 +1,1 @@
-"""Measurements beside the peers; `keras-seq benchmark` runs them."""
+"""What `keras-seq benchmark` measures on this machine, beside other libraries."""

@@ -1,8 +1,8 @@
-"""`keras-seq benchmark layer`: one training pass of the GRU layer beside its peers', in turn, on this machine.
+"""`keras-seq benchmark layer`: one training pass of the GRU layer beside other libraries' layers, on this machine.
 
-Each contender has a process of its own, since the threads of PyTorch and TensorFlow fight where both are loaded, and so
-that each one's memory can be told. The processes take turns (A B C A B C ...), so that what else the machine does hits
-all of them alike; the ratios of the medians are what to read.
+Each contender has a process of its own, because the threads of PyTorch and TensorFlow compete when both are loaded, and
+because its memory can then be measured. The contenders take turns (A B C A B C ...), so that a disturbance of the machine
+affects all of them alike. Compare the ratios of the medians.
 """
 
 import importlib
@@ -16,14 +16,17 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from keras_seq import require
+from keras_seq.errors import ArgumentError, ProcessEndedError
+
 PRODUCT = "matrix product"
 PRODUCT_SIZE = 2048
-PASSES_A_TURN = 3
+PASSES_PER_TURN = 3
 OURS, KERAS, TORCH = "keras_seq.GRU", "keras.layers.GRU", "torch.nn.GRU"
 
 
 class Size(NamedTuple):
-    """What goes through the layer: `(batch, length, features)`, and the layer's units."""
+    """The shape of the layer's input, `(batch, length, features)`, and its units."""
 
     batch: int
     length: int
@@ -31,26 +34,26 @@ class Size(NamedTuple):
     units: int
 
     def __str__(self) -> str:
-        """Returns it as `32x64x64x128`."""
+        """Returns the size in the form `32x64x64x128`."""
         return "x".join(map(str, self))
 
     @classmethod
     def parse(cls, text: str) -> "Size":
-        """Reads `32x64x64x128`.
+        """Parses a size in the form `32x64x64x128`.
 
         Raises:
-            ValueError: it is not four positive whole numbers.
+            ArgumentError: `text` is not four positive integers.
         """
         parts = text.split("x")
         if len(parts) != 4 or not all(part.isdecimal() and int(part) > 0 for part in parts):
-            raise ValueError(f"a size is BATCHxLENGTHxFEATURESxUNITS, such as 32x64x64x128. Received: {text!r}")
+            raise ArgumentError("sizes", "of the form BATCHxLENGTHxFEATURESxUNITS, such as 32x64x64x128", text)
         return cls(*map(int, parts))
 
     def operations(self) -> int:
-        """Returns the multiplications and additions of the matrix products, forward and backward.
+        """Returns the number of multiplications and additions in the matrix products, forward and backward.
 
-        Forward there are two products a step, of the input and of the memory, by all three gates' kernels; backward
-        there are two for each of them, for its left and for its right factor's gradient.
+        The forward pass has two products per step: input and memory times the kernels of all three gates. The backward pass
+        has two for each of them, one for the gradient of either factor.
         """
         return 3 * 2 * self.batch * self.length * (self.features + self.units) * 3 * self.units
 
@@ -58,61 +61,83 @@ class Size(NamedTuple):
 SIZES = tuple(map(Size.parse, ("32x64x64x128", "64x100x128x256", "64x100x256x512", "32x35x128x256", "1x1000x64x256")))
 
 
-def benchmark_layer(sizes: Iterable[Size] = SIZES, rounds: int = 15) -> Iterator[dict[str, Any]]:
-    """Times forward and backward pass of each contender at each size.
+class LayerTime(NamedTuple):
+    """The time and memory of one contender at one size.
+
+    Attributes:
+        size: the size, in the form `32x64x64x128`.
+        contender: the layer.
+        milliseconds: median time of a forward and backward pass.
+        gflops: rate of the matrix products, in GFLOP/s.
+        share: this rate as a share of the rate of a large matrix product on this machine.
+        speedup: speed relative to `keras.layers.GRU`.
+        peak_mib: largest memory of the process, less that of the imported library, in MiB; compilation is included.
+            None if there is no `/proc`.
+    """
+
+    size: str
+    contender: str
+    milliseconds: float
+    gflops: float
+    share: float
+    speedup: float
+    peak_mib: float | None
+
+
+def benchmark_layer(sizes: Iterable[Size] = SIZES, rounds: int = 15) -> Iterator[LayerTime]:
+    """Times the forward and backward pass of each contender at each size.
 
     Args:
-        sizes: what to time.
-        rounds: how often each contender has its turn.
+        sizes: the sizes.
+        rounds: number of turns of each contender.
 
     Yields:
-        For each size and contender a row: `size`, `contender`, `milliseconds` (median), `gflops` (of the matrix
-        products), `share` (of this machine's own large matrix product), `speedup` (over `keras.layers.GRU`),
-        `peak_mib` (the process's largest memory beyond the imported library's, compilation included; None where there
-        is no /proc).
+        A row for each size and contender.
 
     Raises:
-        ValueError: `rounds` is not positive.
+        ArgumentError: `rounds` is not a positive integer.
+        ProcessEndedError: the process of a contender ended.
     """
-    if rounds < 1:
-        raise ValueError(f"`rounds` must be positive. Received: rounds={rounds!r}")
+    require.positive_integer("rounds", rounds)
     contenders = [OURS, KERAS, *([TORCH] if importlib.util.find_spec("torch") else [])]
     for size in sizes:
         times, peaks = _take_turns([*contenders, PRODUCT], size, rounds)
         medians = {name: statistics.median(values) for name, values in times.items()}
         rate = 2 * PRODUCT_SIZE**3 / medians.pop(PRODUCT)
         for name, seconds in medians.items():
-            yield {
-                "size": str(size),
-                "contender": name,
-                "milliseconds": seconds * 1e3,
-                "gflops": size.operations() / seconds / 1e9,
-                "share": size.operations() / seconds / rate,
-                "speedup": medians[KERAS] / seconds,
-                "peak_mib": peaks[name],
-            }
+            yield LayerTime(
+                size=str(size),
+                contender=name,
+                milliseconds=seconds * 1e3,
+                gflops=size.operations() / seconds / 1e9,
+                share=size.operations() / seconds / rate,
+                speedup=medians[KERAS] / seconds,
+                peak_mib=peaks[name],
+            )
 
 
-def table(rows: Iterable[dict[str, Any]]) -> Iterator[str]:
-    """Gives the rows of `benchmark_layer` as the lines of a table, each as soon as there is one."""
+def table(rows: Iterable[LayerTime]) -> Iterator[str]:
+    """Yields the lines of a table of the rows, each as soon as its row is there."""
     layout = "{:<33}{:<18}{:>9}{:>10}{:>9}{:>7}{:>7}"
     yield layout.format("batch x length x features x units", "", "ms", "speed-up", "GFLOP/s", "share", "MiB")
     previous = None
     for row in rows:
         yield layout.format(
-            row["size"] if row["size"] != previous else "",
-            row["contender"],
-            f"{row['milliseconds']:.1f}",
-            f"{row['speedup']:.2f}x",
-            f"{row['gflops']:.0f}",
-            f"{row['share']:.0%}",
-            "" if row["peak_mib"] is None else f"{row['peak_mib']:.0f}",
+            row.size if row.size != previous else "",
+            row.contender,
+            f"{row.milliseconds:.1f}",
+            f"{row.speedup:.2f}x",
+            f"{row.gflops:.0f}",
+            f"{row.share:.0%}",
+            "" if row.peak_mib is None else f"{row.peak_mib:.0f}",
         )
-        previous = row["size"]
+        previous = row.size
 
 
-def _take_turns(contenders: list[str], size: Size, rounds: int) -> tuple[dict[str, list[float]], dict[str, Any]]:
-    """Returns each contender's seconds a round, and its peak memory in MiB."""
+def _take_turns(
+    contenders: list[str], size: Size, rounds: int
+) -> tuple[dict[str, list[float]], dict[str, float | None]]:
+    """Returns the seconds of each contender in each round, and its peak memory in MiB."""
     spawn = multiprocessing.get_context("spawn")
     workers, ends = [], {}
     try:
@@ -122,7 +147,7 @@ def _take_turns(contenders: list[str], size: Size, rounds: int) -> tuple[dict[st
             worker.start()
             end_of_worker.close()
             workers.append(worker)
-            ends[name].recv()  # It is warm.
+            ends[name].recv()  # The process has warmed up.
         times: dict[str, list[float]] = {name: [] for name in contenders}
         for _ in range(rounds):
             for name in contenders:
@@ -132,7 +157,7 @@ def _take_turns(contenders: list[str], size: Size, rounds: int) -> tuple[dict[st
             end.send("stop")
         return times, {name: end.recv() for name, end in ends.items()}
     except (EOFError, ConnectionError):
-        raise ChildProcessError(f"the benchmark's process for {name} ended before its time") from None
+        raise ProcessEndedError(f"the process of {name} ended during the benchmark") from None
     finally:
         for worker in workers:
             worker.terminate()
@@ -140,7 +165,10 @@ def _take_turns(contenders: list[str], size: Size, rounds: int) -> tuple[dict[st
 
 
 def _work(contender: str, size: Size, end: Connection) -> None:
-    """A contender's process: takes a turn for each "run" it is sent, answers with the seconds, at last with the memory."""
+    """What the process of a contender runs.
+
+    For each "run" that it receives, it takes a turn and sends the seconds of a pass. Then it sends its peak memory.
+    """
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     library, make_pass = CONTENDERS[contender]
     importlib.import_module(library)
@@ -150,11 +178,11 @@ def _work(contender: str, size: Size, end: Connection) -> None:
         training_pass()
     end.send("warm")
     while end.recv() == "run":
-        training_pass()  # The others have emptied the caches.
+        training_pass()  # Fills the caches again, after the turns of the others.
         start = time.perf_counter()
-        for _ in range(PASSES_A_TURN):
+        for _ in range(PASSES_PER_TURN):
             training_pass()
-        end.send((time.perf_counter() - start) / PASSES_A_TURN)
+        end.send((time.perf_counter() - start) / PASSES_PER_TURN)
     peak = _mib("VmHWM")
     end.send(None if peak is None or imported is None else peak - imported)
 
@@ -220,7 +248,7 @@ CONTENDERS: dict[str, tuple[str, Callable[[Size], Callable[[], Any]]]] = {
 
 
 def _mib(entry: str) -> float | None:
-    """Returns this process's `VmRSS` (now) or `VmHWM` (largest) in MiB; None where there is no /proc."""
+    """Returns `VmRSS` (current) or `VmHWM` (peak) of this process in MiB; None if there is no `/proc`."""
     try:
         status = Path("/proc/self/status").read_text()
     except OSError:

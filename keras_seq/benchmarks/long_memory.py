@@ -1,8 +1,8 @@
-"""`keras-seq benchmark memory`: over how many steps a new GRU learns to remember, by how its bias starts.
+"""`keras-seq benchmark memory`: over how many steps a new GRU learns to remember, by the initial value of its bias.
 
-The task: read one of 8 symbols, then noise, and name the symbol at the end. With the stock bias of zeros every gate starts
-half open, so that about 2^-k of the memory, and of the gradient, is left after k steps, and there is nothing to learn
-from. `ChronoInitializer` starts with units that last.
+The task: read one of 8 symbols, then noise, and name the symbol at the end. With the default bias of zeros, every gate
+starts half open. After k steps about 2^-k of the memory, and of the gradient, is left, which is too little to learn from.
+`ChronoInitializer` gives some units a long memory from the start.
 """
 
 from collections.abc import Iterator, Sequence
@@ -10,37 +10,36 @@ from collections.abc import Iterator, Sequence
 import keras
 import numpy as np
 
+from keras_seq import require
 from keras_seq.layers.chrono_initializer import ChronoInitializer
 from keras_seq.layers.gru import GRU
 
 SYMBOLS = 8
-CHANCE = 1 / SYMBOLS
+CHANCE = 1 / SYMBOLS  # accuracy of a random guess
 DISTANCES = (10, 25, 50, 100, 200)
-STARTS = ("zeros", "chrono")
+INITIAL_BIASES = ("zeros", "chrono")
 
 
-def recall_accuracy(distance: int, start: str, units: int = 64, batches: int = 200, seed: int = 0) -> float:
-    """Trains a GRU to name the first of `distance` + 1 symbols after the last, and returns how often it does.
+def recall_accuracy(distance: int, initial_bias: str, units: int = 64, batches: int = 200, seed: int = 0) -> float:
+    """Trains a GRU to name the first of `distance` + 1 symbols after the last one, and returns its accuracy.
 
     Args:
-        distance: how many symbols of noise follow, 1 or more.
-        start: `"zeros"`, or `"chrono"` for `ChronoInitializer(longest=distance + 1)`.
-        units: length of the GRU's memory.
-        batches: how many batches of 64 sequences it learns from.
-        seed: of the weights and of the sequences.
+        distance: number of noise symbols after the first symbol.
+        initial_bias: `"zeros"`, or `"chrono"` for `ChronoInitializer(longest=distance + 1)`.
+        units: state size of the GRU.
+        batches: number of training batches of 64 sequences.
+        seed: seed of the weights and of the sequences.
 
     Returns:
-        The share of right answers to 1,000 new sequences; chance is `CHANCE`.
+        Accuracy on 1,000 new sequences; a random guess has `CHANCE`.
 
     Raises:
-        ValueError: `distance` is not positive, or `start` is neither.
+        ArgumentError: `distance` is not a positive integer, or `initial_bias` is unknown.
     """
-    if distance < 1:
-        raise ValueError(f"a distance must be 1 step or more. Received: {distance!r}")
-    if start not in STARTS:
-        raise ValueError(f"`start` must be one of {', '.join(STARTS)}. Received: start={start!r}")
+    require.positive_integer("distance", distance)
+    require.one_of("initial_bias", initial_bias, INITIAL_BIASES)
     keras.utils.set_random_seed(seed)
-    bias = "zeros" if start == "zeros" else ChronoInitializer(longest=distance + 1, seed=seed)
+    bias = "zeros" if initial_bias == "zeros" else ChronoInitializer(longest=distance + 1, seed=seed)
     model = keras.Sequential(
         [
             keras.Input((distance + 1,), dtype="int32"),
@@ -58,16 +57,25 @@ def recall_accuracy(distance: int, start: str, units: int = 64, batches: int = 2
 
 
 def recall_table(distances: Sequence[int] = DISTANCES, seed: int = 0) -> Iterator[str]:
-    """Gives the accuracy of both starts at each distance as the lines of a table, each as soon as it is known."""
-    yield "distance" + "".join(f"{start:>9}" for start in STARTS)
+    """Yields the lines of a table of accuracies by distance and initial bias, each as soon as it is known.
+
+    Raises:
+        ArgumentError: a distance is not a positive integer.
+    """
+    are_positive = all(require.is_integer(distance) and distance >= 1 for distance in distances)
+    require.that(are_positive, "distances", "positive integers", list(distances))
+    yield "distance" + "".join(f"{initial_bias:>9}" for initial_bias in INITIAL_BIASES)
     for distance in distances:
-        shares = (recall_accuracy(distance, start, seed=seed) for start in STARTS)
-        yield f"{distance:>8}" + "".join(f"{share:>9.1%}" for share in shares)
-    yield f"chance is {CHANCE:.1%}"
+        accuracies = (recall_accuracy(distance, initial_bias, seed=seed) for initial_bias in INITIAL_BIASES)
+        yield f"{distance:>8}" + "".join(f"{accuracy:>9.1%}" for accuracy in accuracies)
+    yield f"a random guess has {CHANCE:.1%}"
 
 
 def _sequences(count: int, distance: int, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Returns sequences `(count, distance + 1)` of token ids, noise from other symbols, and their first ids `(count,)`."""
+    """Returns sequences of symbol ids and the first symbol of each: int32 `(count, distance + 1)` and `(count,)`.
+
+    The noise consists of 8 other symbols.
+    """
     sequences = generator.integers(SYMBOLS, 2 * SYMBOLS, (count, distance + 1), dtype=np.int32)
     sequences[:, 0] = generator.integers(0, SYMBOLS, count)
     return sequences, sequences[:, 0]

@@ -1,9 +1,13 @@
-"""ONNX Runtime's one-token step of a GRU language model, in its fastest forms: batch 1, one thread.
+"""ONNX Runtime's one-token step of a GRU language model, in its fastest forms: batch size 1, one thread.
 
-Tried besides, two cores, microseconds at 65 and 10,000 tokens (kept: float32 72 and 640, int8 30.5 and 104, int8 in blocks 31 and
-96, int4 in blocks 27.5 and 93): the GRU operator in float32, 73 and 685; `quantize_dynamic`, which comes to the int8 graph
-that is kept, or with a scale a column, or unsigned, 36-47 and 135-173; blocks of 16 to 128, 29-39 and 98-165; plain `run` in place
-of bound arrays, 4 to 6 more; arena, prepacking, denormals and other session options, no gain.
+These forms take, on two cores and at 65 and 10,000 tokens: float32 72 and 640 us, int8 30.5 and 104, int8 in blocks 31 and 96,
+int4 in blocks 27.5 and 93. The alternatives that were tried are slower or equal:
+
+* the GRU operator in float32: 73 and 685 us;
+* `quantize_dynamic`: the same int8 graph as here; with one scale per column, or unsigned, 36-47 and 135-173;
+* blocks of 16 to 128: 29-39 and 98-165;
+* plain `run` instead of bound arrays: 4 to 6 us more;
+* arena, prepacking, denormals and other session options: no gain.
 """
 
 import functools
@@ -14,22 +18,22 @@ import numpy as np
 
 Product = Callable[[str, str, np.ndarray, np.ndarray], tuple[Any, list[Any]]]
 
-BLOCK = 256  # the longest that MatMulNBits knows, and the fastest
-OPSET, IR_VERSION = 17, 9  # old enough for each ONNX Runtime of these days
+BLOCK = 256  # the largest block that MatMulNBits supports, and the fastest
+OPSET, IR_VERSION = 17, 9  # old enough for all current versions of ONNX Runtime
 
 
 def onnxruntime_steps(weights: dict[str, np.ndarray], token: int) -> dict[str, Callable[[], np.ndarray]]:
-    """Prepares the contenders; needs `onnx` and `onnxruntime`.
+    """Returns the step with each kind of weights. It needs `onnx` and `onnxruntime`.
 
     Args:
-        weights: in Keras's layout, float32: embeddings `(vocabulary, features)`, kernel `(features, 3 * units)`,
+        weights: float32, in Keras's layout: embeddings `(vocabulary, features)`, kernel `(features, 3 * units)`,
             recurrent_kernel `(units, 3 * units)`, bias `(2, 3 * units)`, logits_kernel `(units, vocabulary)`, logits_bias
             `(vocabulary,)`; gates in the order z, r, h.
-        token: that is read, after the zero state.
+        token: the token to read, from the zero state.
 
     Returns:
-        By contender's name a call that returns the logits `(1, vocabulary)`, in an array that the next call writes again.
-        There are two int8 forms, since one is the faster with few tokens and the other with many.
+        For each kind of weights a call that returns the logits `(1, vocabulary)`. The next call overwrites the array. There
+        are two int8 forms: one is faster for small vocabularies, the other for large ones.
     """
     products: dict[str, Product] = {
         "float32": float_product,
@@ -37,22 +41,19 @@ def onnxruntime_steps(weights: dict[str, np.ndarray], token: int) -> dict[str, C
         "int8 in blocks": functools.partial(blocks_product, bits=8),
         "int4 in blocks": functools.partial(blocks_product, bits=4),
     }
-    return {
-        f"ONNX Runtime, {name}": onnxruntime_step(onnx_model(weights, product), token)
-        for name, product in products.items()
-    }
+    return {kind: onnxruntime_step(onnx_model(weights, product), token) for kind, product in products.items()}
 
 
 def onnx_model(weights: dict[str, np.ndarray], product: Product) -> bytes:
-    """Writes the step as an ONNX model: inputs `token`, `state`, outputs `logits`, `new_state`.
+    """Returns the step as an ONNX model with the inputs `token` and `state` and the outputs `logits` and `new_state`.
 
-    Update and reset gate are one product of the input and the memory side by side. That is as fast as the GRU
-    operator in float32, which has no quantized form.
+    The update and reset gates are one product of the concatenated input and memory. This is as fast as the GRU operator in
+    float32, which has no quantized form.
 
     Args:
-        weights: as of `onnxruntime_steps`.
-        product: makes the node of a Dense layer, and its constants, from the names of its input and its output,
-            its matrix and its bias.
+        weights: as for `onnxruntime_steps`.
+        product: makes the node of a Dense layer and its constants, from the names of its input and output, its matrix and
+            its bias.
 
     Returns:
         The serialized model.
@@ -101,14 +102,14 @@ def onnx_model(weights: dict[str, np.ndarray], product: Product) -> bytes:
 
 
 def float_product(inputs: str, output: str, matrix: np.ndarray, bias: np.ndarray) -> tuple[Any, list[Any]]:
-    """Makes a Dense layer of float32."""
+    """Makes a Dense layer with float32 weights."""
     return _node_and_constants("Gemm", inputs, output, {"matrix": matrix, "bias": bias})
 
 
 def int8_product(inputs: str, output: str, matrix: np.ndarray, bias: np.ndarray) -> tuple[Any, list[Any]]:
-    """Makes a Dense layer of int8 weights with one scale; it quantizes its inputs itself, to uint8.
+    """Makes a Dense layer with int8 weights and one scale. It quantizes its inputs to uint8 at run time.
 
-    It is what `quantize_dynamic` and the graph optimizer together come to. A scale for each column is slower.
+    `quantize_dynamic` followed by the graph optimizer gives the same node. One scale per column is slower.
     """
     scale = np.abs(matrix).max() / 127 or 1.0
     constants: dict[str, np.ndarray | None] = {
@@ -121,7 +122,7 @@ def int8_product(inputs: str, output: str, matrix: np.ndarray, bias: np.ndarray)
 
 
 def blocks_product(inputs: str, output: str, matrix: np.ndarray, bias: np.ndarray, bits: int) -> tuple[Any, list[Any]]:
-    """Makes a Dense layer of 8- or 4-bit weights, with a scale for each block of a column."""
+    """Makes a Dense layer with 8-bit or 4-bit weights and one scale for each block of a column."""
     quantized, scales = quantize_blocks(matrix, bits)
     rows, columns = matrix.shape
     constants: dict[str, np.ndarray | None] = {
@@ -137,15 +138,15 @@ def blocks_product(inputs: str, output: str, matrix: np.ndarray, bias: np.ndarra
 
 
 def quantize_blocks(matrix: np.ndarray, bits: int) -> tuple[np.ndarray, np.ndarray]:
-    """Rounds a matrix to `bits` bits, in blocks down its columns, as MatMulNBits wants it.
+    """Quantizes a matrix in blocks along its columns, in the format of MatMulNBits.
 
     Args:
         matrix: `(rows, columns)`.
-        bits: 8, or 4: two of them a byte, the earlier in the lower half.
+        bits: 8 or 4. With 4 bits, a byte holds two numbers, the first in its lower half.
 
     Returns:
-        Whole numbers above 0 whose middle, 128 or 8, stands for 0: `(columns, blocks, bytes of a block)`, uint8;
-        and the blocks' scales `(columns, blocks)`, float32.
+        The quantized weights, uint8 `(columns, blocks, bytes of a block)`, in which 128 (or 8 with 4 bits) stands for 0; and
+        the scale of each block, float32 `(columns, blocks)`.
     """
     rows, columns = matrix.shape
     blocks = np.pad(matrix.T, ((0, 0), (0, -rows % BLOCK))).reshape(columns, -1, BLOCK)
@@ -161,7 +162,7 @@ def quantize_blocks(matrix: np.ndarray, bits: int) -> tuple[np.ndarray, np.ndarr
 def _node_and_constants(
     operator: str, inputs: str, output: str, constants: dict[str, np.ndarray | None], **attributes: Any
 ) -> tuple[Any, list[Any]]:
-    """Makes a node whose further inputs are constants; None leaves an input out."""
+    """Makes a node whose first input is a tensor and whose other inputs are constants; None omits an input."""
     from onnx import helper, numpy_helper
 
     names = ["" if array is None else f"{output}/{name}" for name, array in constants.items()]
@@ -174,14 +175,14 @@ def _node_and_constants(
 
 
 def onnxruntime_step(model: bytes, token: int) -> Callable[[], np.ndarray]:
-    """Loads a model of `onnx_model`, and binds it to arrays that each step reads and writes in place.
+    """Loads a model from `onnx_model` and binds its inputs and outputs to arrays.
 
     Args:
         model: the serialized model.
-        token: that is read.
+        token: the token to read.
 
     Returns:
-        The call of `onnxruntime_steps`.
+        A call that returns the logits; see `onnxruntime_steps`.
     """
     import onnxruntime
 
@@ -204,6 +205,6 @@ def onnxruntime_step(model: bytes, token: int) -> Callable[[], np.ndarray]:
 
     def step() -> np.ndarray:
         session.run_with_iobinding(binding)
-        return arrays["logits"]  # `step` so keeps all the arrays alive.
+        return arrays["logits"]  # This reference keeps all bound arrays alive.
 
     return step

@@ -1,8 +1,7 @@
-"""`keras-seq benchmark serve`: the SavedModel in TensorFlow's C++ session, as a server runs it.
+"""`keras-seq benchmark serve`: the speed of a SavedModel in TensorFlow's C++ session, as a server runs it.
 
-What is timed runs in a process of its own that never imports `tensorflow`: texts of 256 tokens by `serving_default` at
-several batch sizes, beside as many bare calls of `decode`; and many clients at once, whose answers must be those that each
-gets alone.
+The measured process never imports `tensorflow`. It times texts of 256 tokens by `serving_default` at several batch sizes,
+beside as many bare calls of `decode`. Then many clients send requests at once; each must get the answer that it gets alone.
 """
 
 import json
@@ -19,6 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from keras_seq import require
 from keras_seq.generation.sampling import SamplingSettings
 from keras_seq_export.requests import GenerateRequest, generate_inputs
 from keras_seq_export.saved_model.cpp_session import CppSession, child_environment, signature_tensors
@@ -28,15 +28,34 @@ BATCHES = (1, 4, 16, 32, 64)
 TOKENS = 256
 CLIENTS, REQUESTS = 24, 50
 _CLIENT_TOKENS = 20
+_TOKEN = 5  # the token that `decode` reads
+
+
+class ServeTime(NamedTuple):
+    """The times of one batch size.
+
+    Attributes:
+        batch: number of texts in a batch.
+        generate: median milliseconds of `serving_default` for 256 tokens per text.
+        decode: median milliseconds of as many calls of `decode`.
+        ratio: `generate` divided by `decode`.
+        tokens_per_second: tokens per second of `serving_default`.
+    """
+
+    batch: int
+    generate: float
+    decode: float
+    ratio: float
+    tokens_per_second: float
 
 
 class Concurrency(NamedTuple):
-    """Many clients at once.
+    """The result of many clients at once.
 
     Attributes:
-        equal: how many answers were those that a client gets alone.
-        serial_seconds: for all requests one after another.
-        seconds: for all at once.
+        equal: number of answers that are equal to those that a client gets alone.
+        serial_seconds: duration of all requests one after another.
+        seconds: duration of all requests at once.
     """
 
     equal: int
@@ -44,96 +63,83 @@ class Concurrency(NamedTuple):
     seconds: float
 
     def __str__(self) -> str:
-        """Tells it in a line."""
+        """Describes the result in one line."""
         total = CLIENTS * REQUESTS
         return (
-            f"{CLIENTS} clients x {REQUESTS} requests of {_CLIENT_TOKENS} tokens: {self.equal} of {total} answers as each gets alone; "
-            f"{total / self.seconds:,.0f} requests/s, one after another {total / self.serial_seconds:,.0f}"
+            f"{CLIENTS} clients x {REQUESTS} requests of {_CLIENT_TOKENS} tokens: {self.equal} of {total} answers as for a single "
+            f"client; {total / self.seconds:,.0f} requests/s, one after another {total / self.serial_seconds:,.0f}"
         )
 
 
 def benchmark_serve(
     directory: Path | None = None, rounds: int = 5, batches: Sequence[int] = BATCHES
-) -> tuple[list[dict[str, float]], Concurrency]:
-    """Times a SavedModel; that of an untrained GRU of 512 units with 65 tokens where `directory` is None.
+) -> tuple[list[ServeTime], Concurrency]:
+    """Times a SavedModel.
 
     Args:
-        directory: of the version, such as `serving/shakespeare/1`.
-        rounds: how often each batch has its turn.
-        batches: how many rows are written at once.
+        directory: directory of a version, such as `serving/shakespeare/1`; None for an untrained GRU of 512 units with 65
+            tokens.
+        rounds: number of turns of each batch size.
+        batches: the batch sizes.
 
     Returns:
-        Rows with `batch`, `generate` and `decode` (milliseconds for 256 tokens a row, medians), `ratio`, `tokens_per_second`;
-        and what came of many clients.
+        A row for each batch size, and the result of many clients.
 
     Raises:
-        ValueError: `rounds` is not positive.
+        ArgumentError: `rounds` is not a positive integer.
     """
-    if rounds < 1:
-        raise ValueError(f"`rounds` must be positive. Received: rounds={rounds!r}")
+    require.positive_integer("rounds", rounds)
     with tempfile.TemporaryDirectory() as folder:
         if directory is None:
-            from keras_seq.benchmarks.timing import untrained_model
+            from keras_seq.benchmarks.timing import benchmark_model
             from keras_seq_export.saved_model.export import export_saved_model
 
-            directory = Path(export_saved_model(*untrained_model(65, 2.0), Path(folder, "model"))["path"])
+            directory = Path(folder, "model", "1")
+            export_saved_model(*benchmark_model(65, 2.0), directory)
         work = pickle.dumps((str(directory), signature_tensors(directory), rounds, tuple(batches)))
-        command = [sys.executable, "-m", "keras_seq.benchmarks.serving"]
+        command = [sys.executable, "-m", __name__]
         child = subprocess.run(command, input=work, stdout=subprocess.PIPE, env=child_environment(), check=True)
     rows, concurrency = json.loads(child.stdout)
-    return rows, Concurrency(*concurrency)
+    return [ServeTime(*row) for row in rows], Concurrency(*concurrency)
 
 
-def table(rows: Iterable[dict[str, float]]) -> Iterator[str]:
-    """Gives the rows of `benchmark_serve` as the lines of a table."""
+def table(rows: Iterable[ServeTime]) -> Iterator[str]:
+    """Yields the lines of a table of the rows."""
     yield f"{'batch':>5}{'generate, ms':>15}{f'{TOKENS} x decode, ms':>19}{'ratio':>8}{'tokens/s':>12}"
     for row in rows:
         yield (
-            f"{row['batch']:>5}{row['generate']:>15,.1f}{row['decode']:>19,.1f}{row['ratio']:>7.2f}x"
-            f"{row['tokens_per_second']:>12,.0f}"
+            f"{row.batch:>5}{row.generate:>15,.1f}{row.decode:>19,.1f}{row.ratio:>7.2f}x{row.tokens_per_second:>12,.0f}"
         )
 
 
 Run = Callable[[str, dict[str, Any]], dict[str, np.ndarray]]
 
 
-def _measure(run: Run, rounds: int, batches: Sequence[int]) -> list[dict[str, float]]:
-    rows = []
-    for batch in batches:
-        wanted = generate_inputs([GenerateRequest("", TOKENS, seed, SamplingSettings()) for seed in range(batch)])
-        token = np.full(batch, 5, np.int32)
-        states = {name: value for name, value in run(START, {TOKEN: token}).items() if is_state(name)}
-        times: dict[str, list[float]] = {GENERATE: [], DECODE: []}
-        steps = TOKENS
-        for turn in range(rounds + 1):  # The first warms up.
-            start = time.perf_counter()
-            steps = int(run(GENERATE, wanted)[LENGTH].max())
-            middle = time.perf_counter()
-            for _ in range(steps):
-                run(DECODE, {TOKEN: token, **states})
-            if turn:
-                times[GENERATE].append(middle - start)
-                times[DECODE].append(time.perf_counter() - middle)
-        generate, decode = (statistics.median(values) for values in times.values())
-        rows.append(
-            {
-                "batch": batch,
-                "generate": generate * 1e3,
-                "decode": decode * 1e3,
-                "ratio": generate / decode,
-                "tokens_per_second": batch * steps / generate,
-            }
-        )
-    return rows
+def _measure(run: Run, batch: int, rounds: int) -> ServeTime:
+    requests = generate_inputs([GenerateRequest("", TOKENS, seed, SamplingSettings()) for seed in range(batch)])
+    token = np.full(batch, _TOKEN, np.int32)
+    states = {name: value for name, value in run(START, {TOKEN: token}).items() if is_state(name)}
+    generate_times, decode_times, steps = list[float](), list[float](), TOKENS
+    for turn in range(rounds + 1):  # The first turn warms up.
+        start = time.perf_counter()
+        steps = int(run(GENERATE, requests)[LENGTH].max())
+        middle = time.perf_counter()
+        for _ in range(steps):
+            run(DECODE, {TOKEN: token, **states})
+        if turn:
+            generate_times.append(middle - start)
+            decode_times.append(time.perf_counter() - middle)
+    generate, decode = statistics.median(generate_times), statistics.median(decode_times)
+    return ServeTime(batch, generate * 1e3, decode * 1e3, generate / decode, batch * steps / generate)
 
 
 def _many_clients(run: Run) -> Concurrency:
     def ask(number: int) -> tuple[bytes, ...]:
-        wanted = [
+        requests = [
             GenerateRequest("", _CLIENT_TOKENS, number, SamplingSettings()),
             GenerateRequest("", 1 + number % 7, number % 13, SamplingSettings()),
         ]
-        return tuple(run(GENERATE, generate_inputs(wanted))[TEXT].tolist())
+        return tuple(run(GENERATE, generate_inputs(requests))[TEXT].tolist())
 
     numbers = range(CLIENTS * REQUESTS)
     start = time.perf_counter()
@@ -146,14 +152,14 @@ def _many_clients(run: Run) -> Concurrency:
 
 
 def _main() -> None:
-    """The child process: the work on standard input, rows and concurrency as JSON on standard output."""
+    """What the measured process runs: reads its work from standard input, prints rows and concurrency as JSON."""
     directory, signatures, rounds, batches = pickle.load(sys.stdin.buffer)
     session = CppSession(directory)
 
     def run(signature: str, inputs: dict[str, Any]) -> dict[str, np.ndarray]:
         return session.run_signature(signatures[signature], inputs)
 
-    print(json.dumps([_measure(run, rounds, batches), _many_clients(run)]), flush=True)
+    print(json.dumps([[_measure(run, batch, rounds) for batch in batches], _many_clients(run)]), flush=True)
 
 
 if __name__ == "__main__":

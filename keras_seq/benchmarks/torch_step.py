@@ -1,8 +1,11 @@
-"""PyTorch's one-token step of a GRU language model: batch 1, one thread.
+"""PyTorch's one-token step of a GRU language model, in its fastest forms: batch size 1, one thread.
 
-Tried besides, two cores, microseconds at 65 and 10,000 tokens (kept: float32 124 and 900, int8 52-57 and 121-137): `GRUCell` and
-`nn.GRU` as they are, 166-183 and 2,830; scripted, frozen or optimized for inference, 139-178 and 1,320-2,900; compiled, 100-119 and
-670-1,000 after some seconds with a C++ compiler.
+These forms take, on two cores and at 65 and 10,000 tokens: float32 124 and 900 us, int8 52-57 and 121-137. The alternatives that
+were tried:
+
+* `GRUCell` and `nn.GRU` unchanged: 166-183 and 2,830 us;
+* scripted, frozen or optimized for inference: 139-178 and 1,320-2,900;
+* compiled: 100-119 and 670-1,000, after some seconds, with a C++ compiler.
 """
 
 import warnings
@@ -13,32 +16,34 @@ import numpy as np
 
 
 def torch_steps(weights: dict[str, np.ndarray], token: int) -> dict[str, Callable[[], np.ndarray]]:
-    """Prepares the contenders; needs `torch`, and sets it to one thread. int8 takes part where PyTorch still has it.
+    """Returns the step with each kind of weights: float32, and int8 if this version of PyTorch has it.
+
+    It needs `torch`, and limits it to one thread.
 
     Args:
-        weights: as of `keras_seq.benchmarks.onnxruntime_step.onnxruntime_steps`.
-        token: that is read, after the zero state.
+        weights: as for `keras_seq.benchmarks.onnxruntime_step.onnxruntime_steps`.
+        token: the token to read, from the zero state.
 
     Returns:
-        By contender's name a call that returns the logits `(1, vocabulary)`.
+        For each kind of weights a call that returns the logits `(1, vocabulary)`.
     """
     import torch
 
     torch.set_num_threads(1)
     inputs = torch.tensor([token]), torch.zeros(1, len(weights["recurrent_kernel"]))
-    steps = {"PyTorch, float32": _traced(_torch_step(weights), inputs)}
+    steps = {"float32": _traced(_torch_step(weights), inputs)}
     try:
         from torch.ao.quantization import quantize_dynamic
     except ImportError:
         return steps
-    steps["PyTorch, int8"] = _traced(_torch_int8_module(weights, quantize_dynamic), inputs)
+    steps["int8"] = _traced(_torch_int8_module(weights, quantize_dynamic), inputs)
     return steps
 
 
 def _torch_step(weights: dict[str, np.ndarray]) -> Callable[..., Any]:
-    """Returns the step of float32: token `(1,)`, state `(1, units)` -> logits `(1, vocabulary)`, state.
+    """Returns the step with float32 weights: token `(1,)`, state `(1, units)` -> logits `(1, vocabulary)`, state.
 
-    Its products read their matrices by rows: without a compiler 3 times as fast as `Linear` where they are large.
+    Its products read the matrices row by row, which without a compiler is 3 times as fast as `Linear` for large matrices.
     """
     import torch
 
@@ -59,7 +64,7 @@ def _torch_step(weights: dict[str, np.ndarray]) -> Callable[..., Any]:
 
 
 def _torch_int8_module(weights: dict[str, np.ndarray], quantize_dynamic: Callable[..., Any]) -> Any:
-    """Returns the step of int8 weights, one scale a matrix; the inputs of each product are quantized at run time."""
+    """Returns the step with int8 weights, one scale per matrix. The inputs of a product are quantized at run time."""
     import torch
 
     class Module(torch.nn.Module):
@@ -86,7 +91,7 @@ def _torch_int8_module(weights: dict[str, np.ndarray], quantize_dynamic: Callabl
         "dense.bias": weights["logits_bias"],
     }
     module.load_state_dict({name: torch.from_numpy(np.array(array)) for name, array in arrays.items()})
-    with warnings.catch_warnings(action="ignore"):  # It is deprecated, in favour of a package that has no GRU.
+    with warnings.catch_warnings(action="ignore"):  # Deprecated in favour of a package that has no GRU.
         quantized = quantize_dynamic(module, {torch.nn.GRUCell, torch.nn.Linear})
     return quantized.requires_grad_(False)
 
@@ -98,7 +103,7 @@ def _reset_first(array: np.ndarray) -> np.ndarray:
 
 
 def _traced(step: Callable[..., Any], inputs: tuple[Any, Any]) -> Callable[[], np.ndarray]:
-    """Frees a PyTorch step of Python: its graph runs in TorchScript's interpreter."""
+    """Traces a PyTorch step, so that it runs in TorchScript's interpreter without Python."""
     import torch
 
     with warnings.catch_warnings(action="ignore"), torch.no_grad():  # TorchScript is deprecated.
@@ -109,5 +114,5 @@ def _traced(step: Callable[..., Any], inputs: tuple[Any, Any]) -> Callable[[], n
 
 
 def _fixed(step: Callable[..., Any], inputs: tuple[Any, Any]) -> Callable[[], np.ndarray]:
-    """Fixes the inputs. Nothing in a step has a gradient, so it needs no `inference_mode`, which costs time to enter."""
+    """Fixes the inputs of a step. No tensor needs a gradient, so `inference_mode`, which takes time to enter, is not used."""
     return lambda: step(*inputs)[0].numpy()

@@ -68,7 +68,7 @@ def end_with_launcher() -> None:
 def _start(arguments: list[str], config: dict[str, str], count: int, log: Path | None) -> subprocess.Popen[bytes]:
     # Each has its share of the cores, unless the user says otherwise.
     own = {"TF_NUM_INTRAOP_THREADS": str(max(1, cores() // count)), **os.environ, **config, _WORKER: "1"}
-    program = [sys.executable, "-m", "keras_seq.cli.main", *arguments]
+    program = [sys.executable, "-m", "keras_seq.cli", *arguments]
     # In a session of its own, it gets Ctrl-C from here alone.
     if log is None:
         # Not file descriptor 2, which the command line has closed to TensorFlow's notices.

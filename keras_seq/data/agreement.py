@@ -1,20 +1,21 @@
 """Sentences whose verb agrees with a noun far behind it: "the cats, which already ate the apple, were full".
 
-Only the subject's noun shows whether the verb must be `was` or `were`: `the` serves both numbers, the verbs between
-are in the past tense, and most nouns between are of the *other* number (attractors), so that a model which looks back
-a few words only is led astray. The distance from the noun to the verb is under control, which makes accuracy by
-distance a measure of memory. After Linzen, Dupoux and Goldberg, "Assessing the Ability of LSTMs to Learn
-Syntax-Sensitive Dependencies", 2016 (arXiv 1611.01368).
+Only the noun of the subject shows whether the verb must be `was` or `were`: `the` is the same in singular and plural,
+the verbs in between are in the past tense, and most nouns in between have the *other* number (attractors), which
+misleads a model that looks back only a few words. The distance from the noun to the verb is a parameter, so accuracy by
+distance measures memory. After Linzen, Dupoux and Goldberg, "Assessing the Ability of LSTMs to Learn Syntax-Sensitive
+Dependencies", 2016 (arXiv 1611.01368).
 """
 
 import dataclasses
 import hashlib
 import itertools
-import numbers
 import random
 from collections.abc import Sequence
 
-from keras_seq.data.corpus import Corpus, require_shares
+from keras_seq import require
+from keras_seq.data.corpus import Corpus, require_fractions
+from keras_seq.errors import ArgumentError
 
 ANIMALS = {"cat": "cats", "dog": "dogs", "bird": "birds", "horse": "horses", "duck": "ducks", "boy": "boys"}
 FOODS = {"apple": "apples", "cake": "cakes", "nut": "nuts"}
@@ -33,20 +34,21 @@ PREDICATES = ("full", "happy", "tired", "hungry", "late", "cold")
 _PLURAL_OF = ANIMALS | FOODS | PLACES
 _SINGULAR = frozenset(_PLURAL_OF)
 _PLURAL = frozenset(_PLURAL_OF.values())
-_ATTRACTION = 0.8  # share of the nouns in between that are of the other number than the subject
-_TRIES = 20_000  # draws of one held-out sentence; a share of 0.05 needs 20 on average
-_MODIFIER_SIZES = (3, 4, 5)  # tokens of one modifier of a noun; their sums are 0 and every number from 3 up
+_ATTRACTION = 0.8  # fraction of the nouns in between that have the other number than the subject
+_TRIES = 20_000  # draws per held-out sentence; a fraction of 0.05 needs 20 on average
+_MODIFIER_SIZES = (3, 4, 5)  # tokens per modifier of a noun; sums of these are 0 and every number from 3 on
 
 
 @dataclasses.dataclass(frozen=True)
 class AgreementSentence:
-    """A sentence of the grammar and what is to be known about its verb.
+    """A sentence of the grammar, with the properties of its verb.
 
     Attributes:
-        text: The sentence, without a line break.
-        subject_is_plural: Whether the right verb is `were`.
-        distance: Word tokens from the subject's noun to the verb (commas count); 1 where the verb follows at once.
-        attractors: Nouns between the two that are of the other number than the subject.
+        text: the sentence, without a line break.
+        subject_is_plural: whether the correct verb is `were`.
+        distance: word tokens from the noun of the subject to the verb, including commas; 1 if the verb follows
+            directly.
+        attractors: number of nouns in between that have the other number than the subject.
     """
 
     text: str
@@ -56,7 +58,7 @@ class AgreementSentence:
 
     @property
     def prefix(self) -> str:
-        """The sentence up to but without its verb and the space before it."""
+        """The sentence up to its verb, without the space before the verb."""
         return _opening(self.text)
 
     @property
@@ -73,19 +75,20 @@ class AgreementSentence:
 def sentence(rng: random.Random, distance: int, plural: bool | None = None) -> AgreementSentence:
     """Draws one sentence.
 
-    >>> made = sentence(random.Random(0), distance=12)
-    >>> made.text.startswith(made.prefix + made.verb), made.distance
-    (True, 12)
-
     Args:
-        rng: Source of every choice.
-        distance: Word tokens from the subject's noun to its verb, 1 or more.
-        plural: Number of the subject; None draws it.
+        rng: random number generator.
+        distance: word tokens from the noun of the subject to its verb, 1 or more.
+        plural: whether the subject is plural; None draws it.
 
     Raises:
-        ValueError: `distance` is not a positive integer.
+        ArgumentError: `distance` is not a positive integer.
+
+    Example:
+        >>> drawn = sentence(random.Random(0), distance=12)
+        >>> drawn.text.startswith(drawn.prefix + drawn.verb), drawn.distance
+        (True, 12)
     """
-    _require_positive("distance", distance)
+    require.positive_integer("distance", distance)
     is_plural = rng.random() < 0.5 if plural is None else plural
     grammar = _Grammar(rng, is_plural)
     between = grammar.between(distance - 1)
@@ -109,29 +112,31 @@ def sentence(rng: random.Random, distance: int, plural: bool | None = None) -> A
 def agreement_corpus(
     sentences: int = 20000, seed: int = 0, max_distance: int = 40, validation: float = 0.05, test: float = 0.05
 ) -> Corpus:
-    """Draws a corpus of agreement sentences, one a line.
+    """Draws a corpus of agreement sentences, one per line.
 
-    Half of the distances are uniform from 1 to `max_distance`, half are short ones (geometric, about 4 on average).
-    Which part a sentence goes to is a pure function of its words before the verb (a hash of them), so that no part
-    holds an opening that another part holds too, whatever the seeds.
+    Half of the distances are uniform from 1 to `max_distance`; the other half are short (geometric, about 4 on
+    average). A hash of the words before the verb decides which part a sentence belongs to, so no two parts share the
+    words before a verb, not even with different seeds.
 
     Args:
-        sentences: Number of sentences in all three parts together.
-        seed: Seed of every choice: the same corpus in any process.
-        max_distance: Largest distance between noun and verb, in word tokens.
-        validation: Share of the openings that go to the validation part, about; at least 0.
-        test: Share of the openings that go to the test part, about; at least 0, and below 1 with `validation`.
+        sentences: number of sentences in all three parts together.
+        seed: random seed; the same seed gives the same corpus in any process.
+        max_distance: largest distance between noun and verb, in word tokens.
+        validation: approximate fraction of the sentences in the validation part; at least 0.
+        test: approximate fraction of the sentences in the test part; at least 0, and below 1 together with
+            `validation`.
 
     Returns:
         A `Corpus` with `by_line=True`.
 
     Raises:
-        ValueError: An argument is out of range.
+        ArgumentError: an argument is out of range.
+        ConfigError: the fractions add up to 1 or more.
     """
-    _require_positive("sentences", sentences)
-    _require_positive("max_distance", max_distance)
-    _require_integer("seed", seed)
-    require_shares(validation, test)
+    require.positive_integer("sentences", sentences)
+    require.positive_integer("max_distance", max_distance)
+    _require_seed(seed)
+    require_fractions(validation, test)
     rng = random.Random(int(seed))
     parts: dict[str, list[str]] = {"train": [], "validation": [], "test": []}
     for _ in range(sentences):
@@ -149,31 +154,29 @@ def agreement_corpus(
 def agreement_probes(
     count_per_distance: int, distances: Sequence[int], seed: int = 0, test: float = 0.05
 ) -> list[AgreementSentence]:
-    """Draws sentences to measure accuracy on: all of the test part, as many singular as plural (to one) a distance.
+    """Draws test sentences to measure accuracy on, half with singular and half with plural subjects per distance.
 
-    No corpus of `agreement_corpus` with the same `test` share, whatever its seed, has a probe's opening in its training
-    or validation part. Short distances have few openings, so that probes recur there.
+    The words before the verb of a probe never occur in the training or validation part of an `agreement_corpus` with
+    the same `test`, whatever its seed. Few sentences have a short distance, so their probes repeat.
 
     Args:
-        count_per_distance: Probes for each distance.
-        distances: Word tokens from noun to verb, each 1 or more.
-        seed: Seed of every choice.
-        test: The share of openings held out for testing, as given to `agreement_corpus`; above 0 and at most 1.
+        count_per_distance: number of probes for each distance.
+        distances: word tokens from noun to verb, each 1 or more.
+        seed: random seed.
+        test: fraction of the test part of the `agreement_corpus`; above 0 and at most 1.
 
     Returns:
-        The probes, distance after distance in the order given.
+        The probes, one distance after another in the given order.
 
     Raises:
-        ValueError: An argument is out of range.
+        ArgumentError: an argument is out of range.
     """
-    _require_positive("count_per_distance", count_per_distance)
-    _require_integer("seed", seed)
-    if not len(distances):
-        raise ValueError("`distances` must hold at least one distance. Received: distances=[]")
+    require.positive_integer("count_per_distance", count_per_distance)
+    _require_seed(seed)
+    require.that(len(distances) > 0, "distances", "a sequence of at least one distance", distances)
     for distance in distances:
-        _require_positive("distances", distance)
-    if isinstance(test, bool) or not isinstance(test, int | float) or not 0 < test <= 1:
-        raise ValueError(f"`test` must be above 0 and at most 1. Received: test={test!r}")
+        require.positive_integer("distances", distance)
+    require.that(require.is_number(test) and 0 < test <= 1, "test", "above 0 and at most 1", test)
     rng = random.Random(int(seed))
     return [
         _held_out(rng, distance, plural=bool(number % 2), test=test)
@@ -183,14 +186,14 @@ def agreement_probes(
 
 
 class _Grammar:
-    """The phrases of one sentence, each in an exact number of word tokens."""
+    """Draws the phrases of one sentence, each with an exact number of word tokens."""
 
     def __init__(self, rng: random.Random, subject_is_plural: bool):
         self.rng = rng
         self.subject_is_plural = subject_is_plural
 
     def between(self, size: int) -> list[str]:
-        """What stands between the subject's noun and its verb, `size` tokens."""
+        """Draws the words between the noun of the subject and its verb, `size` tokens."""
         if size == 0:
             return []
         if size == 1:
@@ -202,7 +205,7 @@ class _Grammar:
         return [",", "which", *self.coordination(size - 3), ","]
 
     def coordination(self, size: int) -> list[str]:
-        """Verb phrases in a row, `size` tokens: `ate ..., saw ... and slept`."""
+        """Draws coordinated verb phrases, `size` tokens: `ate ..., saw ... and slept`."""
         phrases = [self.verb_phrase(part) for part in self.split(size)]
         words = phrases[0]
         for number, phrase in enumerate(phrases[1:], start=2):
@@ -210,10 +213,10 @@ class _Grammar:
         return words
 
     def split(self, size: int) -> list[int]:
-        """Sizes of verb phrases that fill `size` tokens with one token between each two."""
+        """Draws sizes of verb phrases that fill `size` tokens, with one token between neighbours."""
         sizes = []
         while size > 0:
-            # A rest of one token would be a lone comma or `and`.
+            # A remainder of one token would be a comma or `and` without a phrase.
             fitting = [part for part in range(1, min(size, 10) + 1) if part == size or size - part >= 2]
             part = self.rng.choices(fitting, [3 if part > 2 else 1 for part in fitting])[0]
             sizes.append(part)
@@ -221,17 +224,17 @@ class _Grammar:
         return sizes
 
     def verb_phrase(self, size: int) -> list[str]:
-        """`slept`, `slowly ate the red apple near the dogs`, ...: `size` tokens."""
+        """Draws a verb phrase of `size` tokens, such as `slept` or `slowly ate the red apple near the dogs`."""
         if size == 1:
             return [self.rng.choice(VERBS_ALONE)]
-        # The tokens left for modifiers must be none or at least the shortest modifier's.
+        # The tokens that remain for modifiers must be 0 or at least the size of the shortest modifier.
         openings = [
             (adverbs, objects)
             for adverbs in (0, 1)
             for objects in (0, 2, 3)  # none, `the dog`, `the old dog`
             if (rest := size - adverbs - 1 - objects) == 0 or rest >= _MODIFIER_SIZES[0]
         ]
-        # Objects are favoured: the more nouns, the more attractors.
+        # Objects are more likely than none, because more nouns are more attractors.
         adverbs, objects = self.rng.choices(openings, [3 if objects else 1 for _, objects in openings])[0]
         words = [self.rng.choice(VERB_ADVERBS) for _ in range(adverbs)]
         of_animal = False
@@ -244,7 +247,7 @@ class _Grammar:
         return words + self.modifiers(size - len(words), of_animal)
 
     def modifiers(self, size: int, of_animal: bool) -> list[str]:
-        """`near the old dog`, `that saw the birds`, ...: `size` tokens, none or at least three."""
+        """Draws modifiers of `size` tokens (0 or at least 3), such as `near the old dog` or `that saw the birds`."""
         words: list[str] = []
         while size:
             part = self.rng.choice([part for part in _MODIFIER_SIZES if size == part or size - part >= 3])
@@ -257,7 +260,7 @@ class _Grammar:
         return words
 
     def noun_phrase(self, size: int, nouns: dict[str, str]) -> list[str]:
-        """`the dogs`, `the old red dogs`, ...: `size` tokens, mostly of the other number than the subject."""
+        """Draws a noun phrase of `size` tokens (`the old dogs`), mostly with the other number than the subject."""
         noun = self.rng.choice(tuple(nouns))
         is_plural = self.subject_is_plural != (self.rng.random() < _ATTRACTION)
         return [*self.noun_phrase_opening(size - 2), nouns[noun] if is_plural else noun]
@@ -266,42 +269,41 @@ class _Grammar:
         return ["the", *self.rng.sample(ADJECTIVES, adjectives)]
 
     def predicate(self) -> list[str]:
-        """`full`, `full and tired`."""
+        """Draws what follows the verb: `full`, or `full and tired`."""
         first, second = self.rng.sample(PREDICATES, 2)
         return [first, "and", second] if self.rng.random() < 0.2 else [first]
 
 
 def _opening(text: str) -> str:
-    """The sentence before its only `was` or `were`."""
+    """Returns the words of a sentence before its only `was` or `were`."""
     for verb in (" was ", " were "):
         opening, found, _ = text.partition(verb)
         if found:
             return opening
-    raise ValueError(f"`text` must be a sentence of the grammar. Received: text={text!r}")
+    raise ArgumentError("text", "a sentence of the grammar", text)
 
 
 def _part(text: str, validation: float, test: float) -> str:
-    """The part of a corpus that a sentence belongs to: "train", "validation" or "test"."""
+    """Returns the part of a corpus that a sentence belongs to: "train", "validation" or "test"."""
     digest = hashlib.sha256(_opening(text).encode("utf-8")).digest()
-    place = int.from_bytes(digest[:8], "big") / 2**64  # evenly spread over [0, 1]
-    if place < test:
+    uniform = int.from_bytes(digest[:8], "big") / 2**64  # from 0 to 1
+    if uniform < test:
         return "test"
-    return "validation" if place < test + validation else "train"
+    return "validation" if uniform < test + validation else "train"
 
 
 def _held_out(rng: random.Random, distance: int, plural: bool, test: float) -> AgreementSentence:
-    """A sentence of the test part, drawn again until it is one."""
+    """Draws sentences until one belongs to the test part; returns it."""
     for _ in range(_TRIES):
         drawn = sentence(rng, distance, plural)
         if _part(drawn.text, validation=0.0, test=test) == "test":
             return drawn
-    raise ValueError(
-        f"`test` must be large enough to hold out a sentence of distance {distance}: none came in {_TRIES} draws. "
-        f"Received: test={test!r}"
-    )
+    expected = f"large enough that one of {_TRIES:,} sentences with distance {distance} belongs to the test part"
+    raise ArgumentError("test", expected, test)
 
 
 def _distance(rng: random.Random, max_distance: int) -> int:
+    """Draws a distance: half of the time uniformly, else a short one."""
     if rng.random() < 0.5:
         return rng.randint(1, max_distance)
     distance = 1
@@ -310,11 +312,5 @@ def _distance(rng: random.Random, max_distance: int) -> int:
     return distance
 
 
-def _require_integer(name: str, value: object) -> None:
-    if not isinstance(value, numbers.Integral) or isinstance(value, bool):
-        raise ValueError(f"`{name}` must be an integer. Received: {name}={value!r}")
-
-
-def _require_positive(name: str, value: object) -> None:
-    if not isinstance(value, numbers.Integral) or isinstance(value, bool) or int(value) < 1:
-        raise ValueError(f"`{name}` must be a positive integer. Received: {name}={value!r}")
+def _require_seed(seed: object) -> None:
+    require.that(require.is_integer(seed), "seed", "an integer", seed)

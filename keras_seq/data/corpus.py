@@ -1,11 +1,11 @@
-"""A corpus: a text in a training, a validation and a test part."""
+"""`Corpus`: a text in a training, a validation and a test part."""
 
 import dataclasses
+from collections.abc import Mapping
 
+from keras_seq import require
 from keras_seq.data.encoded_text import EncodedText
-from keras_seq.errors import CorpusError
-
-TFDS = "tfds:"  # before the name of a dataset of TensorFlow Datasets
+from keras_seq.errors import ConfigError, CorpusError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -13,11 +13,11 @@ class Corpus:
     """A text in three parts.
 
     Attributes:
-        train: What the model learns from: a text, or one encoded on disk (`keras_seq.encode_corpus`).
-        validation: What the training is watched with.
-        test: What the finished model is measured on.
-        name: What to call the text in reports.
-        by_line: Whether every line is a sequence of its own, rather than the text one long stream.
+        train: the part that the model is trained on: a text, or one encoded on disk (`keras_seq.encode_corpus`).
+        validation: the part that is evaluated during training.
+        test: the part that the trained model is evaluated on.
+        name: name of the text in reports.
+        by_line: whether every line is a sequence of its own; if not, the text is one long stream.
     """
 
     train: str | EncodedText
@@ -27,10 +27,13 @@ class Corpus:
     by_line: bool = False
 
     def text(self, part: str) -> str:
-        """Returns a part's text.
+        """Returns the text of a part.
+
+        Args:
+            part: "train", "validation" or "test".
 
         Raises:
-            CorpusError: it is encoded on disk.
+            CorpusError: the part is encoded on disk.
 
         Example:
             >>> Corpus("to be, ", "or not", "", name="hamlet").text("train")
@@ -39,30 +42,60 @@ class Corpus:
         text = getattr(self, part)
         if isinstance(text, EncodedText):
             raise CorpusError(
-                f"The text of {self.name} must be at hand, but its part {part} is encoded on disk; name the files it is of."
+                f"the text of {self.name} is needed, but its part {part} is encoded on disk; "
+                "pass the original files instead"
             )
         return text
 
 
-def part_begin(text: str, place: int, by_line: bool) -> int:
-    """Returns where a part of a text begins that is to begin at a place: there, or `by_line` with the first line from there on."""
-    if not by_line or place in (0, len(text)) or text[place - 1] == "\n":
-        return place
-    end = text.find("\n", place)
+def part_begin(text: str, position: int, by_line: bool) -> int:
+    r"""Returns where a part of a text begins: at `position`, or, by line, at the first line that begins there or later.
+
+    Example:
+        >>> part_begin("to be\nor not\n", 3, by_line=False), part_begin("to be\nor not\n", 3, by_line=True)
+        (3, 6)
+    """
+    if not by_line or position in (0, len(text)) or text[position - 1] == "\n":
+        return position
+    end = text.find("\n", position)
     return len(text) if end < 0 else end + 1
 
 
-def require_shares(validation: float, test: float) -> None:
-    """Refuses shares of a corpus that are negative or leave nothing for training.
+def cut_off_end(text: str, sizes: Mapping[str, int], by_line: bool) -> tuple[str, dict[str, str]]:
+    """Cuts parts off the end of a text.
+
+    Args:
+        text: the text.
+        sizes: number of characters of each part, the last part first; at most, if `by_line`.
+        by_line: whether each part begins with a line.
+
+    Returns:
+        The rest of the text, and the parts.
+
+    Example:
+        >>> cut_off_end("to be, or not", {"test": 4, "validation": 2}, by_line=False)
+        ('to be, ', {'test': ' not', 'validation': 'or'})
+    """
+    end, parts = len(text), {}
+    for part, size in sizes.items():
+        begin = part_begin(text, end - size, by_line)
+        end, parts[part] = begin, text[begin:end]
+    return text[:end], parts
+
+
+def require_fractions(validation: float, test: float) -> None:
+    """Requires that two fractions of a corpus are at least 0 and leave something for training.
 
     Raises:
-        ValueError: The message names the argument and the value received.
+        ArgumentError: a fraction is out of range.
+        ConfigError: their sum is 1 or more.
     """
-    for name, share in (("validation", validation), ("test", test)):
-        if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share < 1:
-            raise ValueError(f"`{name}` must be a number of at least 0 and below 1. Received: {name}={share!r}")
+    require.fraction("validation", validation)
+    require.fraction("test", test)
     if validation + test >= 1:
-        raise ValueError(
-            "`validation` and `test` must be below 1 together, to leave a share for training. "
-            f"Received: validation={validation!r}, test={test!r}"
+        raise ConfigError(
+            "{} and {} must add up to less than 1, because the rest is the training part. "
+            f"Received: {validation} + {test}",
+            "validation",
+            "test",
         )

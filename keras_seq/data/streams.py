@@ -4,32 +4,34 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from keras_seq.data.batches import Batches, encoded_for
-from keras_seq.data.encoded_text import EncodedText
+from keras_seq import require
+from keras_seq.data.batches import Batches
+from keras_seq.data.encoded_text import EncodedText, token_ids
 from keras_seq.data.vocabulary import Vocabulary
+from keras_seq.errors import CorpusError
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
 
 def streams(text: str | EncodedText, vocabulary: Vocabulary, batch_size: int, length: int) -> "tf.data.Dataset":
-    """Cuts a text into `batch_size` contiguous streams and reads them side by side, `length` tokens at a time.
+    """Cuts a text into `batch_size` contiguous streams and reads them in parallel, `length` tokens at a time.
 
-    Row `b` of each batch goes on where row `b` of the batch before it ended, so that a stateful layer can carry its
-    state from batch to batch. Every stream begins with `<s>`. The last part of a stream that does not fill a batch is
-    left out.
+    Row `b` of each batch continues row `b` of the previous batch, so that a stateful layer can carry its state from
+    batch to batch. Every stream begins with `<s>`. Tokens at the end of a stream that do not fill a batch are left out.
 
     Args:
         text: the corpus, as a text or encoded on disk (`keras_seq.encode_corpus`).
         vocabulary: its vocabulary.
         batch_size: number of streams.
-        length: tokens in each row of a batch.
+        length: tokens per row of a batch.
 
     Returns:
-        A dataset of `(inputs, targets)`, both `(batch_size, length)` int32; `targets` is `inputs` one token later.
+        A dataset of `(inputs, targets)`, both `(batch_size, length)` int32; `targets` is `inputs` shifted by one token.
 
     Raises:
-        ValueError: the text is shorter than one batch.
+        ArgumentError: `batch_size` or `length` is not a positive integer.
+        CorpusError: the text is shorter than one batch, or it was encoded with another vocabulary or by line.
 
     Example:
         >>> vocabulary = Vocabulary.from_text("abcdef")
@@ -37,29 +39,28 @@ def streams(text: str | EncodedText, vocabulary: Vocabulary, batch_size: int, le
         >>> vocabulary.decode(inputs[1].numpy()), vocabulary.decode(targets[1].numpy())
         ('de', 'def')
     """
-    return Streams(text, vocabulary, batch_size, length).once()
+    return Streams(text, vocabulary, batch_size, length).first_epoch()
 
 
 class Streams(Batches):
-    """The batches of `streams`, over and over.
+    """The batches of `streams` in all epochs.
 
-    The first pass begins where the text does. With a seed every later one begins at another place, and reads from the
-    text's end on at its beginning, so that streams and batches are cut elsewhere.
+    The first epoch begins at the start of the text. With a seed, every later epoch begins at a random position and
+    wraps around at the end of the text, so that streams and batches are cut at other positions.
     """
 
     def __init__(
         self, text: str | EncodedText, vocabulary: Vocabulary, batch_size: int, length: int, seed: int | None = None
     ):
-        for name, value in (("batch_size", batch_size), ("length", length)):
-            if value < 1:
-                raise ValueError(f"`{name}` must be a positive integer. Received: {name}={value!r}")
-        self._ids = vocabulary.encode(text) if isinstance(text, str) else encoded_for(text, vocabulary, by_line=False)
+        require.positive_integer("batch_size", batch_size)
+        require.positive_integer("length", length)
+        self._ids = token_ids(text, vocabulary, by_line=False)
         self._start_id, self._seed = vocabulary.start_id, seed
         self._batch_size, self._length = batch_size, length
         if not len(self):
-            raise ValueError(
+            raise CorpusError(
                 f"the corpus must have at least batch_size * length = {batch_size} * {length} = {batch_size * length} "
-                f"tokens; this one has {len(self._ids)}: use a longer text, or a smaller `batch_size` or `length`"
+                f"tokens, but it has {len(self._ids)}; use a longer text, or a smaller batch_size or length"
             )
 
     def __len__(self) -> int:
@@ -69,27 +70,27 @@ class Streams(Batches):
     def _shapes(self) -> tuple[tuple[int | None, int | None], ...]:
         return ((self._batch_size, self._length),) * 2
 
-    def once(self) -> "tf.data.Dataset":
-        """Returns the first pass."""
+    def first_epoch(self) -> "tf.data.Dataset":
+        """Returns a dataset of the first epoch."""
         import tensorflow as tf
 
         return self._dataset(tf.data.Dataset.range(len(self)))
 
     def batch(self, number: int) -> tuple[np.ndarray, ...]:
         """Returns inputs and targets, `(batch_size, length)`."""
-        passed, index = divmod(int(number), len(self))
+        epoch, index = divmod(int(number), len(self))
         begin = index * self._length
-        if passed and self._seed is not None:
-            begin += int(np.random.default_rng([self._seed % 2**63, passed]).integers(len(self._ids)))
+        if epoch and self._seed is not None:
+            begin += int(np.random.default_rng([self._seed % 2**63, epoch]).integers(len(self._ids)))
         stream = len(self) * self._length
         rows = np.stack([self._read(begin + row * stream) for row in range(self._batch_size)])
         if not index:
             rows[:, 0] = self._start_id
         return rows[:, :-1], rows[:, 1:]
 
-    def _read(self, place: int) -> np.ndarray:
-        """Returns the token before a place and those from it on, `(length + 1,)`; after the text's end comes its beginning."""
-        begin = (place - 1) % len(self._ids)
+    def _read(self, position: int) -> np.ndarray:
+        """Returns the token before a position and the `length` tokens from it on, wrapping around, `(length + 1,)`."""
+        begin = (position - 1) % len(self._ids)
         ids = self._ids[begin : begin + self._length + 1]
         while (missing := self._length + 1 - len(ids)) > 0:
             ids = np.concatenate([ids, self._ids[:missing]])

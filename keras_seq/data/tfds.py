@@ -1,4 +1,4 @@
-"""A text of TensorFlow Datasets: `tfds:NAME`, `tfds:NAME/CONFIG`, and with `:FEATURE` one of its texts."""
+"""Texts of TensorFlow Datasets, named `tfds:NAME`, `tfds:NAME/CONFIG` or `tfds:NAME:FEATURE`."""
 
 import difflib
 import functools
@@ -8,45 +8,65 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from keras_seq.data.corpus import TFDS, Corpus, part_begin
-from keras_seq.data.text_files import in_lines
+from keras_seq.data.corpus import Corpus, cut_off_end
+from keras_seq.data.text_files import Path, in_lines
 from keras_seq.errors import CorpusError
 
 if TYPE_CHECKING:
     import tensorflow_datasets as tfds
 
 
-def load_tfds(source: str, validation: float, test: float, by_line: bool = False) -> Corpus:
-    """Reads a dataset's texts, an example after the other, each ended by a line feed where there are several.
+TFDS = "tfds:"  # before the name of a dataset
 
-    The splits `train`, `validation` and `test` are kept; one that the dataset lacks is cut off the end of `train`.
+
+def is_tfds(path: Path) -> bool:
+    """Returns whether this names a dataset of TensorFlow Datasets.
+
+    Example:
+        >>> is_tfds("tfds:tiny_shakespeare"), is_tfds("shakespeare.txt")
+        (True, False)
+    """
+    return isinstance(path, str) and path.startswith(TFDS)
+
+
+def load_tfds(source: str, validation: float, test: float, by_line: bool = False) -> Corpus:
+    """Reads the texts of a dataset. If a split has several examples, each is ended by a line feed.
+
+    The splits `train`, `validation` and `test` are kept. If the dataset lacks one of the last two, that part is cut off
+    the end of `train`.
 
     Args:
-        source: such as `tfds:tiny_shakespeare`, `tfds:wiki40b/de`, `tfds:ag_news_subset:description`. Without a feature
-            that of the name `text` is taken, or the only one that is text.
-        validation: the share of a validation part that the dataset lacks.
-        test: the share of a test part that the dataset lacks.
-        by_line: whether such a part begins with a line.
+        source: the dataset, such as `tfds:tiny_shakespeare`, `tfds:wiki40b/de` or `tfds:ag_news_subset:description`.
+            Without a feature, the feature `text` is read, or the only text feature.
+        validation: fraction of the validation part, if the dataset has none.
+        test: fraction of the test part, if the dataset has none.
+        by_line: whether a part that is cut off begins with a line.
 
     Raises:
-        CorpusError: TensorFlow Datasets is not installed, has no such dataset or feature, or cannot download it; or a split
-            is empty.
+        CorpusError: TensorFlow Datasets is not installed; it has no such dataset or feature; the dataset cannot be
+            downloaded; or a split is empty.
     """
     name, splits = open_tfds(source)
     parts = {split: _text(source, split, texts()) for split, texts in splits.items()}
-    train = parts["train"]
-    for split, share in (("test", test), ("validation", validation)):
-        if split not in parts:
-            kept = part_begin(train, len(train) - int(len(parts["train"]) * share), by_line)
-            train, parts[split] = train[:kept], train[kept:]
-    return Corpus(train=train, validation=parts["validation"], test=parts["test"], name=name, by_line=by_line)
+    whole = parts.pop("train")
+    fractions = {"test": test, "validation": validation}
+    sizes = {split: int(len(whole) * fraction) for split, fraction in fractions.items() if split not in parts}
+    train, cut = cut_off_end(whole, sizes, by_line)
+    return Corpus(train=train, **parts, **cut, name=name, by_line=by_line)
 
 
 def open_tfds(source: str) -> tuple[str, dict[str, Callable[[], Iterator[str]]]]:
-    """Returns a dataset's name and, for each of the splits `train`, `validation` and `test` that it has, what reads its texts.
+    """Opens a dataset.
+
+    Args:
+        source: see `load_tfds`.
+
+    Returns:
+        The name of the dataset, and a function for each of its splits `train`, `validation` and `test` that yields the
+        texts.
 
     Raises:
-        CorpusError: as of `load_tfds`.
+        CorpusError: see `load_tfds`.
     """
     name, _, feature = source.removeprefix(TFDS).partition(":")
     builder = _builder(name)
@@ -54,7 +74,9 @@ def open_tfds(source: str) -> tuple[str, dict[str, Callable[[], Iterator[str]]]]
     _prepare(builder, name)
     splits = builder.info.splits
     if "train" not in splits:
-        raise CorpusError(f"The corpus must have a split train, but {TFDS}{name} has {', '.join(splits) or 'none'}.")
+        raise CorpusError(
+            f"the dataset must have the split train, but {TFDS}{name} has {', '.join(splits) or 'none'}; choose another"
+        )
     found = [split for split in ("train", "validation", "test") if split in splits]
     return builder.name, {split: functools.partial(_texts, builder, split, feature) for split in found}
 
@@ -64,22 +86,20 @@ def _builder(name: str) -> "tfds.core.DatasetBuilder":
         import tensorflow_datasets as tfds
     except ImportError as error:
         raise CorpusError(
-            f"{TFDS}{name} needs TensorFlow Datasets: pip install tensorflow-datasets importlib_resources ({error})"
+            f"{TFDS}{name} requires TensorFlow Datasets: pip install tensorflow-datasets importlib_resources ({error})"
         ) from error
-    # Asked before TensorFlow Datasets is, which would look for the name in the network for a minute.
+    # Checked here because `tfds.builder` would search the network for an unknown name for a minute.
     known = tfds.list_builders(with_community_datasets=False)
     dataset = name.partition("/")[0]
     if dataset not in known:
         near = difflib.get_close_matches(dataset, known, n=3, cutoff=0.5)
-        hint = f"; near are {', '.join(near)}" if near else ""
-        raise CorpusError(f"The corpus must be a dataset of TensorFlow Datasets, but it has no {dataset}{hint}.")
+        hint = f"; similar names: {', '.join(near)}" if near else ""
+        raise CorpusError(f"TensorFlow Datasets has no dataset {dataset}{hint}")
     try:
         return tfds.builder(name)
-    except (ValueError, AssertionError) as error:  # a configuration, or a version
+    except (ValueError, AssertionError) as error:  # an unknown configuration or version
         reason = str(error).partition("\n")[0][:300]
-        raise CorpusError(
-            f"The corpus must be a dataset of TensorFlow Datasets, but {name} is none: {reason}"
-        ) from None
+        raise CorpusError(f"TensorFlow Datasets has no dataset {name}: {reason}") from None
 
 
 def _feature(builder: Any, name: str, feature: str) -> str:
@@ -93,32 +113,33 @@ def _feature(builder: Any, name: str, feature: str) -> str:
     if not feature:
         feature = "text" if "text" in texts else texts[0] if len(texts) == 1 else ""
     if feature not in texts:
-        what = f"has no text {feature}" if feature else "has several texts" if texts else "has no text"
-        example = f"; name one, such as {TFDS}{name}:{texts[0]}" if texts else ""
+        if not texts:
+            raise CorpusError(f"the dataset must have a text feature, but {TFDS}{name} has none; choose another")
+        problem = f"has no text feature {feature}" if feature else "has several text features"
         raise CorpusError(
-            f"The corpus must be a text, but {TFDS}{name} {what}: its texts are {', '.join(texts) or 'none'}{example}."
+            f"{TFDS}{name} {problem}; name one of {', '.join(texts)}, for example {TFDS}{name}:{texts[0]}"
         )
     return feature
 
 
 def _prepare(builder: Any, name: str) -> None:
-    """Downloads the dataset where it is not there yet; TensorFlow Datasets shows how far it is."""
+    """Downloads and prepares the dataset unless that is done; TensorFlow Datasets shows the progress."""
     if builder.data_path.exists():
         return
     downloads = pathlib.Path(builder._data_dir_root) / "downloads"
     if not any(file.is_file() for file in downloads.rglob("*")):
-        # Else ten retries would pass, several minutes, before it says so.
+        # Without this check, ten retries would take several minutes before an error.
         for host in {urlsplit(url).hostname for url in builder.url_infos or ()}:
             try:
                 socket.getaddrinfo(host, 443)
             except OSError as error:
                 raise CorpusError(
-                    f"{TFDS}{name} must be downloaded from {host}, which cannot be found: {error.strerror}; go on-line, or put the "
-                    f"file into {downloads / 'manual'}."
+                    f"{TFDS}{name} must be downloaded from {host}, but the host cannot be found: {error.strerror}; "
+                    f"connect to the network, or put the file into {downloads / 'manual'}"
                 ) from None
     try:
         builder.download_and_prepare()
-    except Exception as error:  # Of any class: the builder's own code runs here.
+    except Exception as error:  # The builder runs code of its own, which can raise any error.
         reason = str(error).strip().partition("\n")[0][:300]
         raise CorpusError(f"{TFDS}{name} cannot be prepared: {type(error).__name__}: {reason}") from error
 
@@ -132,5 +153,7 @@ def _text(source: str, split: str, texts: Iterator[str]) -> str:
     examples = list(texts)
     text = examples[0] if len(examples) == 1 else "".join(in_lines(examples))
     if not text.strip():
-        raise CorpusError(f"The corpus must hold text, but the split {split} of {source} has none.")
+        raise CorpusError(
+            f"the corpus must hold text, but the split {split} of {source} has none; choose another feature"
+        )
     return text

@@ -1,8 +1,8 @@
-"""Training on several GPUs, or in several processes and machines: `tf.distribute` for models that carry their state.
+"""Training on several GPUs, processes or machines: `tf.distribute` for models that carry their state between batches.
 
-Each replica has a contiguous part of the rows of every batch, the same part in each, so that it carries the state of its own
-streams; gradients are added up before they are clipped. So a run on N replicas is the run on one, to rounding: the same
-global batch, the same streams, the same thresholds.
+Each replica trains on a contiguous part of the rows of every batch, always the same part, so it carries the state of its
+own streams. The gradients of all replicas are summed before they are clipped. A run on N replicas therefore equals a run on
+one replica, up to rounding: the global batch, the streams and the clipping thresholds are the same.
 
     strategy = distribution.strategy("mirrored")
     with distribution.scope(strategy):

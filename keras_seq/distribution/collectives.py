@@ -1,4 +1,4 @@
-"""What the workers of a strategy tell each other."""
+"""Values that the workers of a strategy exchange."""
 
 import contextlib
 import functools
@@ -11,61 +11,62 @@ import tensorflow as tf
 
 from keras_seq.errors import DistributionError, TrainingError
 
+_LOST_WORKER = (
+    tf.errors.UnavailableError,
+    tf.errors.AbortedError,
+    tf.errors.CancelledError,
+    tf.errors.DeadlineExceededError,
+    tf.errors.InternalError,
+)
+
 
 @contextlib.contextmanager
 def others_lost() -> Iterator[None]:
-    """Says what became of a run one of whose workers ended.
+    """Turns TensorFlow's errors about a lost worker into one that says how to resume.
 
     Raises:
-        TrainingError: so it is.
+        TrainingError: another worker ended or cannot be reached.
     """
-    lost = (
-        tf.errors.UnavailableError,
-        tf.errors.AbortedError,
-        tf.errors.CancelledError,
-        tf.errors.DeadlineExceededError,
-    )
     try:
         yield
-    except (*lost, tf.errors.InternalError) as error:
+    except _LOST_WORKER as error:
         raise TrainingError(
-            "another worker ended, or cannot be reached: all finished epochs are saved; start the workers again, as many as you like, "
-            "with --resume"
+            "another worker ended or cannot be reached. All finished epochs are saved: start any number of workers again with --resume"
         ) from error
 
 
 def require_same(strategy: tf.distribute.Strategy, parts: Mapping[str, str]) -> None:
-    """Refuses workers that differ in what they must have alike; waits for all of them.
+    """Checks that all workers have equal values. Every worker must call this; it waits for all of them.
 
     Args:
-        strategy: of all workers, each of which calls this.
-        parts: hashes by the name of what they are of, such as the vocabulary's.
+        strategy: the strategy of the workers.
+        parts: values that must be equal, such as hashes, by what they describe, such as "vocabulary".
 
     Raises:
-        DistributionError: a worker has another.
+        DistributionError: a value differs between workers.
     """
     own = [int(hashlib.sha256(value.encode()).hexdigest()[:15], 16) for value in parts.values()]
-    rows = _gathered(strategy, own)
+    rows = _gather(strategy, own)
     different = [name for name, column in zip(parts, rows.T, strict=True) if len(set(column.tolist())) > 1]
     if different:
         raise DistributionError(
-            f"all workers must have the same {' and '.join(different)}, but they do not; start them from the same files, with the "
-            "same command and version of keras_seq"
+            f"all workers must have the same {' and '.join(different)}, but they do not. Start them with the same files, command "
+            "and version of keras_seq"
         )
 
 
 def wait_for_all(strategy: tf.distribute.Strategy) -> None:
-    """Returns when every worker has called this."""
-    _gathered(strategy, [0])
+    """Returns once every worker has called this."""
+    _gather(strategy, [0])
 
 
-def any_worker(strategy: tf.distribute.Strategy, says: bool) -> bool:
-    """Returns whether any worker says so; all call it."""
-    return bool(_gathered(strategy, [int(says)]).any())
+def any_worker(strategy: tf.distribute.Strategy, flag: bool) -> bool:
+    """Returns whether `flag` is True on any worker. Every worker must call this."""
+    return bool(_gather(strategy, [int(flag)]).any())
 
 
-def _gathered(strategy: tf.distribute.Strategy, numbers: Sequence[int]) -> np.ndarray:
-    """Returns the numbers of every replica, int64 `(replicas, numbers)`."""
+def _gather(strategy: tf.distribute.Strategy, numbers: Sequence[int]) -> np.ndarray:
+    """Returns the numbers of all replicas, int64 `(replicas, numbers)`."""
 
     def gather() -> tf.Tensor:
         return tf.distribute.get_replica_context().all_gather(tf.constant([numbers], tf.int64), axis=0)
@@ -77,7 +78,7 @@ def _gathered(strategy: tf.distribute.Strategy, numbers: Sequence[int]) -> np.nd
 
 @functools.cache
 def code_sha256() -> str:
-    """Returns the hash of this package's code."""
+    """Returns the SHA-256 of the source code of keras_seq."""
     found = hashlib.sha256()
     for path in sorted(Path(__file__).parents[1].rglob("*.py")):
         found.update(path.read_bytes())

@@ -1,4 +1,7 @@
-"""How workers find each other before TensorFlow connects them: its own waiting cannot be interrupted, and says nothing."""
+"""The workers wait for each other here before TensorFlow connects them.
+
+TensorFlow's own wait cannot be interrupted and prints nothing.
+"""
 
 import socket
 import time
@@ -6,53 +9,59 @@ from collections.abc import Sequence
 
 from keras_seq.errors import RendezvousError
 
-_WORD = b"all are here"
+_ALL_PRESENT = b"all present"  # the message of the first worker to the others
+_NUMBER_BYTES = 4  # the message of another worker: its number
+_RETRY_SECONDS = 0.2
 
 
 def meet(addresses: Sequence[str], number: int) -> None:
-    """Returns when all workers have come: each tells the first one, at its address, which then tells them.
+    """Returns once every worker has called this function.
+
+    Each worker connects to the first one and sends its number. The first worker answers when all have connected.
 
     Args:
-        addresses: `host:port` of each.
-        number: of this one.
+        addresses: `host:port` of each worker.
+        number: index of this worker in `addresses`.
 
     Raises:
-        RendezvousError: the first one's host is unknown, or a worker ended while the others waited.
+        RendezvousError: the host of the first worker is unknown, or a worker ended while the others waited.
     """
     host, _, port = addresses[0].rpartition(":")
     if number == 0:
-        _receive(int(port), len(addresses) - 1)
+        _wait_for_workers(int(port), len(addresses) - 1)
     else:
-        _come(host, int(port), number)
+        _report_to_first_worker(host, int(port), number)
 
 
-def _receive(port: int, others: int) -> None:
-    came: dict[int, socket.socket] = {}
+def _wait_for_workers(port: int, others: int) -> None:
+    connections: dict[int, socket.socket] = {}
     with socket.create_server(("", port)) as server:
-        while len(came) < others:
+        while len(connections) < others:
             connection, _ = server.accept()
-            who = connection.recv(4)
-            if len(who) == 4:
-                came[int.from_bytes(who, "big")] = connection
-    for who_came, connection in came.items():
+            number = connection.recv(_NUMBER_BYTES)
+            if len(number) == _NUMBER_BYTES:
+                connections[int.from_bytes(number, "big")] = connection
+    for worker, connection in connections.items():
         with connection:
             try:
-                connection.sendall(_WORD)
+                connection.sendall(_ALL_PRESENT)
             except OSError as error:
-                raise RendezvousError(f"worker {who_came} ended while the others waited; start all again") from error
+                raise RendezvousError(
+                    f"worker {worker} ended while the others were waiting. Start all workers again"
+                ) from error
 
 
-def _come(host: str, port: int, number: int) -> None:
+def _report_to_first_worker(host: str, port: int, number: int) -> None:
     while True:
         try:
             connection = socket.create_connection((host, port), timeout=10)
             break
         except socket.gaierror as error:
             raise RendezvousError(f"the host of the first worker, {host}, is unknown: {error.strerror}") from None
-        except OSError:  # It is not there yet.
-            time.sleep(0.2)
+        except OSError:  # The first worker has not started yet.
+            time.sleep(_RETRY_SECONDS)
     with connection:
         connection.settimeout(None)
-        connection.sendall(number.to_bytes(4, "big"))
-        if connection.recv(len(_WORD), socket.MSG_WAITALL) != _WORD:
-            raise RendezvousError("the first worker ended while the others waited; start all again")
+        connection.sendall(number.to_bytes(_NUMBER_BYTES, "big"))
+        if connection.recv(len(_ALL_PRESENT), socket.MSG_WAITALL) != _ALL_PRESENT:
+            raise RendezvousError("the first worker ended while the others were waiting. Start all workers again")

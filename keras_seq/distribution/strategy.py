@@ -1,4 +1,4 @@
-"""How to train on several devices: a strategy of `tf.distribute`, and the scope in which models for it are made."""
+"""`tf.distribute` strategies for several devices, and the scope in which models for them are created."""
 
 import contextlib
 import os
@@ -8,70 +8,73 @@ from typing import Any
 
 import tensorflow as tf
 
+from keras_seq import require
 from keras_seq.distribution.rendezvous import meet
 from keras_seq.distribution.tf_config import TF_CONFIG, read_tf_config
 from keras_seq.errors import DistributionError
 
 KINDS = ("mirrored", "multi_worker")
+_CARRIED_STATE = "rnn_state"  # Keras's name for the variables of a stateful layer
 
 
 def strategy(kind: str, devices: Sequence[str] | None = None) -> tf.distribute.Strategy:
-    """Returns how to train on several devices. To be called before TensorFlow has run anything else.
+    """Creates a strategy for training on several devices. Call it before TensorFlow has run anything else.
 
     Args:
-        kind: `"mirrored"`, on the devices of this process, or `"multi_worker"`, in several processes, this one being the one
-            that the environment variable `TF_CONFIG` names; they wait for each other.
-        devices: of `"mirrored"`; None for all GPUs, or the CPU where there is none.
+        kind: `"mirrored"` trains on the devices of this process. `"multi_worker"` trains in several processes; the
+            environment variable `TF_CONFIG` lists them and says which one this is. The processes wait for each other.
+        devices: devices of `"mirrored"`; None for all GPUs, or the CPU if there is no GPU.
 
     Raises:
-        DistributionError: `TF_CONFIG` is missing or malformed, or its port is in use.
-        RendezvousError: the workers do not find each other.
+        ArgumentError: `kind` is neither of the two.
+        DistributionError: `TF_CONFIG` is missing or malformed, or the port of this worker is in use.
+        RendezvousError: the workers cannot find each other.
 
     Example:
         >>> strategy("mirrored", ["CPU:0"]).num_replicas_in_sync
         1
     """
-    if kind not in KINDS:
-        raise DistributionError(f"`kind` must be one of {', '.join(KINDS)}. Received: kind={kind!r}")
+    require.one_of("kind", kind, KINDS)
     if kind == "multi_worker":
         workers, number = read_tf_config(os.environ.get(TF_CONFIG))
-        _require_free(workers[number])
+        _require_free_port(workers[number])
         meet(workers, number)
         return tf.distribute.MultiWorkerMirroredStrategy()
     if devices is None:
         devices = [f"GPU:{number}" for number in range(len(tf.config.list_logical_devices("GPU")))] or ["CPU:0"]
-    # Collectives between devices of one CPU are not always put in one order, and then fail.
+    # Collectives between several devices of one CPU can run in different orders on each device, and then fail.
     on_cpu = all("CPU" in device for device in devices)
     reduction = tf.distribute.ReductionToOneDevice() if on_cpu else None
     return tf.distribute.MirroredStrategy(list(devices), cross_device_ops=reduction)
 
 
 def worker_number(strategy: tf.distribute.Strategy | None) -> int:
-    """Returns the number of this worker; 0 of the only one."""
+    """Returns the index of this worker; 0 if there is only one."""
     resolver = None if strategy is None else strategy.cluster_resolver
     return 0 if resolver is None or not resolver.cluster_spec().as_dict() else int(resolver.task_id)
 
 
 def is_chief(strategy: tf.distribute.Strategy | None) -> bool:
-    """Returns whether this is the process that writes: the first worker, or the only one."""
+    """Returns whether this process writes the files of the run: the first worker does, or the only one."""
     return worker_number(strategy) == 0
 
 
 @contextlib.contextmanager
 def scope(strategy: tf.distribute.Strategy) -> Iterator[None]:
-    """Is where models for this strategy are made: each replica gets carried states of its own."""
-    with strategy.scope(), tf.variable_creator_scope(_own_states):
+    """Enters the scope in which to create models for a strategy. Each replica gets carried states of its own."""
+    with strategy.scope(), tf.variable_creator_scope(_create_variable):
         yield
 
 
-def _own_states(make: Any, **options: Any) -> tf.Variable:
-    if str(options.get("name")).startswith("rnn_state"):  # Keras's name of what a stateful layer carries
+def _create_variable(create: Any, **options: Any) -> tf.Variable:
+    """Creates a variable. One that holds a carried state is never synchronized between replicas."""
+    if str(options.get("name")).startswith(_CARRIED_STATE):
         options["synchronization"] = tf.VariableSynchronization.ON_READ
         options["aggregation"] = tf.VariableAggregation.ONLY_FIRST_REPLICA
-    return make(**options)
+    return create(**options)
 
 
-def _require_free(address: str) -> None:
+def _require_free_port(address: str) -> None:
     port = int(address.rpartition(":")[2])
     with socket.socket(socket.AF_INET6 if socket.has_dualstack_ipv6() else socket.AF_INET) as own:
         own.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -79,5 +82,5 @@ def _require_free(address: str) -> None:
             own.bind(("", port))
         except OSError as error:
             raise DistributionError(
-                f"the port of this worker, {address}, must be free, but it is in use ({error.strerror}); name another in {TF_CONFIG}"
+                f"the port of this worker, {address}, is in use ({error.strerror}). Name a free port in {TF_CONFIG}"
             ) from None

@@ -1,1 +1,1 @@
-"""Tokens from a model: the random stream, the draw, the token loop, scores."""
+"""Generation and scoring of text: the random stream, sampling, beam search, the token loop of all runtimes."""

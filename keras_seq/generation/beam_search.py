@@ -1,4 +1,4 @@
-"""Beam search: the most likely text that a few parallel guesses find."""
+"""Beam search: looks for the most likely text by extending the few most likely beginnings in parallel."""
 
 import dataclasses
 from collections.abc import Callable, Iterator
@@ -10,14 +10,14 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Beam:
-    """A text in the making, or made.
+    """A text, complete or not.
 
     Attributes:
-        tokens: its tokens, `<eos>` too.
-        log_probabilities: of each token, in nats, as `scores` gives them.
-        logits: after its last token, `(vocabulary,)`.
-        states: likewise.
-        finish_reason: "eos", "stop", "length", or "" while it goes on.
+        tokens: ids of its tokens, `<eos>` included.
+        log_probabilities: log-probability of each token, in nats, from `scores` of `beam_search`.
+        logits: logits after the last token that the model has read, `(vocabulary,)`.
+        states: states after that token.
+        finish_reason: "eos", "stop" or "length"; "" while the text is not complete.
     """
 
     tokens: list[int]
@@ -26,9 +26,14 @@ class Beam:
     states: list[Any]
     finish_reason: str = ""
 
+    @property
+    def log_probability(self) -> float:
+        """Log-probability of the text, in nats."""
+        return sum(self.log_probabilities)
+
     def score(self, length_penalty: float) -> float:
-        """Returns the log-probability of the text, divided by its number of tokens to the power of `length_penalty`."""
-        return sum(self.log_probabilities) / len(self.tokens) ** length_penalty
+        """Returns the log-probability divided by the number of tokens to the power of `length_penalty`."""
+        return self.log_probability / len(self.tokens) ** length_penalty
 
 
 def beam_search(
@@ -43,49 +48,55 @@ def beam_search(
     num_beams: int,
     length_penalty: float,
 ) -> list[Beam]:
-    """Returns the best texts that were found, the best first, at most `num_beams`.
+    """Returns the best texts found, at most `num_beams`, best first.
 
-    At each step every beam is tried with every token. The `num_beams` most likely that do not end go on; those among the
-    `num_beams` most likely that do are finished. The search ends when no beam can become better than the finished ones.
+    Each step extends every open beam by every token and ranks the results by log-probability. The best `num_beams` that
+    are not complete stay open. A complete text is a finished beam if it is among the best `num_beams`. The search ends
+    when no open beam can become better than the finished ones.
 
     Args:
-        step: one step of the model, as `keras_seq.generation.decoder_step.Step`.
-        logits: after the prompt.
-        states: after the prompt.
-        scores: log-probabilities `(vocabulary,)` from logits and the tokens so far.
-        has_stop: whether tokens hold a stop string.
-        eos_id: the token that ends a text.
-        max_tokens: tokens of a text at most.
-        num_beams: how many texts are pursued at once.
+        step: one step of the model, such as a `keras_seq.generation.decoder_step.Step`.
+        logits: logits after the prompt, `(vocabulary,)`.
+        states: states after the prompt.
+        scores: function from logits and the tokens so far to log-probabilities `(vocabulary,)`, in nats.
+        has_stop: function that tells whether tokens contain a stop string.
+        eos_id: id of the token that ends a text.
+        max_tokens: maximum number of tokens of a text.
+        num_beams: maximum number of open beams, and of finished beams.
         length_penalty: see `Beam.score`.
     """
-    going, finished = [Beam([], [], logits, states)], list[Beam]()
+    open_beams, finished = [Beam([], [], logits, states)], list[Beam]()
     for length in range(1, max_tokens + 1):
-        ranked = _continued(going, [scores(beam.logits, beam.tokens) for beam in going])
-        going = []
-        for rank, beam in enumerate(ranked):
-            if len(going) == num_beams or (length == max_tokens and rank == num_beams):
+        candidates = _extensions(open_beams, [scores(beam.logits, beam.tokens) for beam in open_beams])
+        open_beams = []
+        for rank, beam in enumerate(candidates):
+            if len(open_beams) == num_beams or (length == max_tokens and rank == num_beams):
                 break
             reason = "eos" if beam.tokens[-1] == eos_id else "stop" if has_stop(beam.tokens) else ""
             if not reason and length < max_tokens:
-                after_token = step(beam.tokens[-1], beam.states)
-                going.append(Beam(beam.tokens, beam.log_probabilities, *after_token))
+                logits_and_states = step(beam.tokens[-1], beam.states)
+                open_beams.append(Beam(beam.tokens, beam.log_probabilities, *logits_and_states))
             elif rank < num_beams:
                 finished.append(dataclasses.replace(beam, finish_reason=reason or "length"))
         finished = sorted(finished, key=lambda beam: -beam.score(length_penalty))[:num_beams]
-        # No token makes a text more likely; its penalty is the least at its greatest length.
-        attainable = max((sum(beam.log_probabilities) for beam in going), default=-np.inf) / max_tokens**length_penalty
+        # More tokens never make a text more likely, and its divisor is largest at the maximum length.
+        attainable = max((beam.log_probability for beam in open_beams), default=-np.inf) / max_tokens**length_penalty
         if len(finished) == num_beams and attainable <= finished[-1].score(length_penalty):
             break
     return finished
 
 
-def _continued(beams: list[Beam], scores: list[np.ndarray]) -> Iterator[Beam]:
-    """Yields each beam with each token after it, the likeliest first; the model is not yet asked what comes then."""
-    totals = np.stack([sum(beam.log_probabilities) + own for beam, own in zip(beams, scores, strict=True)])
-    for place in np.argsort(-totals, axis=None, kind="stable"):
-        index, token = divmod(int(place), totals.shape[1])
-        beam, chance = beams[index], float(scores[index][token])
-        if chance == -np.inf:
+def _extensions(beams: list[Beam], scores: list[np.ndarray]) -> Iterator[Beam]:
+    """Yields each beam extended by each possible token, most likely first. Logits and states are still those before it.
+
+    Args:
+        beams: the beams.
+        scores: for each beam, the log-probabilities of the next token, `(vocabulary,)`.
+    """
+    totals = np.stack([beam.log_probability + own for beam, own in zip(beams, scores, strict=True)])
+    for position in np.argsort(-totals, axis=None, kind="stable"):
+        index, token = divmod(int(position), totals.shape[1])
+        beam, log_probability = beams[index], float(scores[index][token])
+        if log_probability == -np.inf:
             return
-        yield Beam([*beam.tokens, token], [*beam.log_probabilities, chance], beam.logits, beam.states)
+        yield Beam([*beam.tokens, token], [*beam.log_probabilities, log_probability], beam.logits, beam.states)

@@ -1,4 +1,4 @@
-"""One step of a recurrent language model, in whatever runtime, and what is made of it."""
+"""The interface of a one-step decoder, which every runtime implements."""
 
 import collections
 from abc import ABC, abstractmethod
@@ -7,15 +7,19 @@ from typing import Any
 
 import numpy as np
 
+from keras_seq import require
 from keras_seq.data.vocabulary import Vocabulary
 from keras_seq.generation.sampling import SamplingSettings, log_softmax, next_token
 
 
 class Step(ABC):
-    """One step of a recurrent language model, in whatever runtime.
+    """One step of a recurrent language model: a token and the states in, logits and new states out.
+
+    Keras, LiteRT and TensorFlow Serving each have a subclass. The type of the states is the subclass's own. Batch size
+    is 1.
 
     Attributes:
-        vocabulary_size: how many logits it gives.
+        vocabulary_size: number of logits.
     """
 
     vocabulary_size: int
@@ -26,10 +30,10 @@ class Step(ABC):
 
     @abstractmethod
     def __call__(self, token: int, states: Any) -> tuple[np.ndarray, Any]:
-        """Returns the logits `(vocabulary,)` after `token`, and the new states; those given stay as they are."""
+        """Returns the logits `(vocabulary,)` after `token`, and the new states. `states` is not modified."""
 
     def prefill(self, tokens: Sequence[int], states: Any) -> tuple[np.ndarray, Any]:
-        """Returns the logits `(vocabulary,)` and the states after the last of the tokens, at least one."""
+        """Returns the logits `(vocabulary,)` and the states after the last of `tokens`, which must not be empty."""
         return collections.deque(self.read(tokens, states), maxlen=1).pop()
 
     def draw(
@@ -46,34 +50,35 @@ class Step(ABC):
         return next_token(logits, uniform, settings, logit_bias, history), states
 
     def log_probabilities(self, tokens: Sequence[int]) -> Iterator[float]:
-        """Yields the log-probability, in nats, of each token but the first, which is given, from the zero state.
+        """Yields the log-probability, in nats, of each token except the first, which is the first input.
+
+        The model starts from the zero state.
 
         Raises:
-            ValueError: the model's logits are not numbers; the token is named.
+            ValueError: a logit is NaN; the message has the position of the token in the text.
         """
-        read = self.read(tokens[:-1], self.initial_states())
-        for position, ((logits, _), target) in enumerate(zip(read, tokens[1:], strict=True)):
-            chance = float(log_softmax(logits)[target])
-            if np.isnan(chance):
-                raise ValueError(
-                    f"token {position} of the text cannot be scored: the model's logits are not numbers there"
-                )
-            yield chance
+        steps = self.read(tokens[:-1], self.initial_states())
+        for position, ((logits, _), target) in enumerate(zip(steps, tokens[1:], strict=True)):
+            log_probability = float(log_softmax(logits)[target])
+            if np.isnan(log_probability):
+                raise ValueError(f"token {position} of the text cannot be scored: the model's logits there are NaN")
+            yield log_probability
 
     def read(self, tokens: Iterable[int], states: Any) -> Iterator[tuple[np.ndarray, Any]]:
-        """Yields the logits `(vocabulary,)` and the states after each of the tokens."""
+        """Yields the logits `(vocabulary,)` and the states after each token."""
         for token in tokens:
             logits, states = self(token, states)
             yield logits, states
 
 
-def check_vocabulary(vocabulary: Vocabulary, size: int) -> None:
-    """Refuses what is no vocabulary, or has another number of tokens than a model that gives `size` logits.
+def require_vocabulary(vocabulary: Vocabulary, logits: int) -> None:
+    """Requires a vocabulary with as many tokens as the model has logits.
 
     Raises:
-        ValueError: so it is.
+        ValueError: `vocabulary` is not a Vocabulary, or the numbers differ.
     """
-    if not isinstance(vocabulary, Vocabulary):
-        raise ValueError(f"`vocabulary` must be a Vocabulary. Received: {vocabulary!r}")
-    if size != len(vocabulary):
-        raise ValueError(f"`model` must give one logit a token of the vocabulary, {len(vocabulary)}. Received: {size}")
+    require.that(isinstance(vocabulary, Vocabulary), "vocabulary", "a Vocabulary", vocabulary)
+    if logits != len(vocabulary):
+        raise ValueError(
+            f"`model` must give one logit per token of the vocabulary, {len(vocabulary)}. Received: {logits} logits"
+        )

@@ -1,52 +1,54 @@
-"""The one token loop of every Python runtime: feed a token, draw the next from the logits, feed it back."""
+"""The token loop of every Python runtime: feed a token to the model, draw the next one, feed it back."""
 
 import dataclasses
 import secrets
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from keras_seq import require
 from keras_seq.data.vocabulary import Vocabulary
-from keras_seq.generation.beam_search import beam_search
-from keras_seq.generation.decoder_step import Step, check_vocabulary
+from keras_seq.errors import ConfigError
+from keras_seq.generation.beam_search import Beam, beam_search
+from keras_seq.generation.decoder_step import Step, require_vocabulary
 from keras_seq.generation.sampling import (
-    DRAWING,
+    DRAW_SETTINGS,
     SamplingSettings,
-    adjust,
+    adjust_logits,
     log_softmax,
     logit_bias,
     next_token,
 )
-from keras_seq.generation.stop_strings import checked_stops, find_stop, unfinished_stop
+from keras_seq.generation.stop_strings import checked_stops, find_stop, first_characters, until_stop
 from keras_seq.generation.text import Options, Piece, Text
 from keras_seq.generation.threefry import seed_words, uniform
 
-_BLOCK = 256  # uniforms at a time: one by one they cost more than a small model's step
+_BLOCK = 256  # Uniforms are computed in blocks: one at a time, they would cost more than a step of a small model.
 
 
 class Generation(Iterator[Piece]):
-    """Writes continuations of a prompt, a piece at a time; what was asked is checked at once.
+    """An iterator over the pieces of one or several continuations of a prompt.
 
-    The model reads `<s>` and the prompt; token `i` of the continuation is drawn with `uniform(seed, i)`. `<eos>` ends the
-    text and is not given out. What may be the beginning of a stop string is held back until it is decided.
+    The model reads `<s>` and the prompt. Token `i` of the continuation is drawn with `uniform(seed, i)`. `<eos>` ends
+    the text and is not yielded. A piece that may belong to a stop string is held back until that is decided. Arguments
+    are checked when the object is created, not when the first piece is drawn.
 
     Args:
         step: the model.
-        vocabulary: its vocabulary.
-        prompt: the text to go on from, which is not given out; empty starts from `<s>` and the zero state.
-        **options: see `Options`.
+        vocabulary: the vocabulary of the model.
+        prompt: the text to continue; it is not yielded. An empty prompt starts from `<s>` and the zero state.
+        **options: see `keras_seq.generation.text.Options`.
 
     Attributes:
-        settings: how the next token is drawn; another may be put here between two tokens.
-        seed: the seed of the first row.
-        finish_reasons: why each row ended that has: "eos", "stop" or "length".
+        settings: the `SamplingSettings` of the next token. They may be replaced between two tokens.
+        seed: the seed of the first text.
+        finish_reasons: "eos", "stop" or "length" for each text that has ended.
 
     Raises:
-        TypeError: an option has another name.
-        ValueError: an argument is out of range, or the prompt has characters that the vocabulary lacks. While drawing: a
-            logit is not a number; the step is named.
+        TypeError: an option does not exist.
+        ValueError: an argument is out of range, or the prompt has characters outside the vocabulary. During iteration:
+            a logit is NaN; the message has the position of the token.
     """
 
     def __init__(
@@ -64,44 +66,46 @@ class Generation(Iterator[Piece]):
         length_penalty: float = 1.0,
         **settings: Any,
     ):
-        check_vocabulary(vocabulary, step.vocabulary_size)
+        require_vocabulary(vocabulary, step.vocabulary_size)
         self.vocabulary = vocabulary
-        _refuse_unknown(settings, Options.__annotations__, "no option")
+        _require_known(settings, Options.__annotations__, "is not an option. The options are")
         self._use(SamplingSettings(**settings))
         rows = 1 if num_samples is None else num_samples
         for name, value in (("max_tokens", max_tokens), ("num_samples", rows), ("num_beams", num_beams)):
             require.positive_integer(name, value)
-        penalty_in_range = require.is_number(length_penalty) and 0 <= length_penalty <= 10
-        require.that(penalty_in_range, "length_penalty", "from 0 to 10", length_penalty)
+        in_range = require.is_number(length_penalty) and 0 <= length_penalty <= 10
+        require.that(in_range, "length_penalty", "from 0 to 10", length_penalty)
         require.boolean("logprobs", logprobs)
         self.seed = secrets.randbits(63) if seed is None else seed
         seed_words(self.seed)
         self.finish_reasons: list[str] = []
         self._step, self._max_tokens, self._logprobs = step, max_tokens, logprobs
         self._stops = checked_stops(stop)
-        self._history = encode_prompt(vocabulary, prompt)
+        self._prompt = vocabulary.encode(prompt, name="prompt").tolist()
         self._searches = num_beams > 1
         if self._searches:
-            self._check_beams(num_beams, rows)
-            self._pieces = self._best_beams(num_beams, rows, length_penalty)
+            _require_beam_options(self.settings, rows, num_beams)
+            self._pieces = self._search(rows, num_beams, length_penalty)
         else:
-            self._pieces = self._drawn(rows)
+            self._pieces = self._draw(rows)
 
     def __next__(self) -> Piece:
         return next(self._pieces)
 
     @property
     def settings(self) -> SamplingSettings:
-        """How the next token is drawn."""
+        """The settings with which the next token is drawn."""
         return self._settings
 
     @settings.setter
     def settings(self, settings: SamplingSettings) -> None:
         if not isinstance(settings, SamplingSettings):
-            raise ValueError(f"`settings` must be SamplingSettings; or call `change`. Received: {settings!r}")
+            raise ValueError(
+                f"`settings` must be SamplingSettings; `change` takes single options. Received: {settings!r}"
+            )
         if self._searches:
             raise ValueError(
-                "`num_beams` above 1 finds a text as a whole, so its settings cannot change while it is written"
+                "`num_beams` above 1 searches for the text as a whole, so its settings cannot be changed between tokens"
             )
         self._use(settings)
 
@@ -109,157 +113,127 @@ class Generation(Iterator[Piece]):
         self._settings, self._logit_bias = settings, logit_bias(self.vocabulary, settings)
 
     def change(self, **settings: Any) -> None:
-        """Changes some of the settings from the next token on, such as `temperature=0.5`, in the rows to come too.
+        """Changes settings from the next token on, such as `temperature=0.5`, in all following texts too.
 
-        A bias takes the place of the one before it, whole.
+        A new `bias` replaces the previous one completely.
 
         Raises:
-            TypeError: one of them is not among those that can change; they are named.
-            ValueError: one is out of range, or the text is searched for with beams.
+            TypeError: a setting does not exist or cannot be changed during generation.
+            ValueError: a setting is out of range, or the text comes from beam search.
         """
-        can_change = [field.name for field in dataclasses.fields(SamplingSettings)]
-        _refuse_unknown(settings, can_change, "nothing that can change from token to token")
+        names = [field.name for field in dataclasses.fields(SamplingSettings)]
+        _require_known(settings, names, "cannot be changed during generation. The options that can are")
         self.settings = dataclasses.replace(self.settings, **settings)
 
     def texts(self) -> list[Text]:
-        """Writes all rows to their ends, and returns what had not been given out of each."""
+        """Generates all texts to their ends and returns them, without the pieces that were already yielded."""
         pieces = list(self)
-        texts = []
-        for row, reason in enumerate(self.finish_reasons):
-            own = [piece for piece in pieces if piece.row == row]
-            chances = [piece.log_probability for piece in own if piece.log_probability is not None]
-            texts.append(
-                Text("".join(own), [piece.token_id for piece in own], chances if self._logprobs else None, reason)
-            )
-        return texts
+        rows = [[piece for piece in pieces if piece.row == row] for row in range(len(self.finish_reasons))]
+        return [self._text(row, reason) for row, reason in zip(rows, self.finish_reasons, strict=True)]
+
+    def _text(self, pieces: list[Piece], finish_reason: str) -> Text:
+        log_probabilities = [piece.log_probability for piece in pieces if piece.log_probability is not None]
+        token_ids = [piece.token_id for piece in pieces]
+        return Text("".join(pieces), token_ids, log_probabilities if self._logprobs else None, finish_reason)
 
     def _context(self, tokens: Sequence[int] = ()) -> list[int]:
-        return [self.vocabulary.start_id, *self._history, *tokens]
+        """Returns `<s>`, the prompt and `tokens`."""
+        return [self.vocabulary.start_id, *self._prompt, *tokens]
 
-    def _drawn(self, rows: int) -> Iterator[Piece]:
-        *before, last = self._context()
+    def _draw(self, rows: int) -> Iterator[Piece]:
+        """Yields the pieces of texts that are drawn token by token."""
+        *context, last = self._context()
         states = self._step.initial_states()
-        if before:
-            _, states = self._step.prefill(before, states)
+        if context:
+            _, states = self._step.prefill(context, states)
         for row in range(rows):
-            seed = (int(self.seed) + row) % 2**64
-            pieces = self._draw_row(last, states, seed, row)
-            yield from self._until_stop(pieces) if self._stops else pieces
+            pieces = self._draw_row(last, states, row)
+            reason = yield from (until_stop(pieces, self._stops) if self._stops else pieces)
+            self.finish_reasons.append(reason)
 
-    def _draw_row(self, token: int, states: Any, seed: int, row: int) -> Iterator[Piece]:
-        """Yields the pieces of one text after `token`, up to `<eos>` or the greatest length."""
-        history, written = list(self._history), self.vocabulary.pieces
+    def _draw_row(self, token: int, states: Any, row: int) -> Generator[Piece, None, str]:
+        """Yields the pieces of one text after `token`, and returns its finish reason."""
+        seed = (int(self.seed) + row) % 2**64
+        history, written = list(self._prompt), self.vocabulary.pieces
         for position in range(self._max_tokens):
             if position % _BLOCK == 0:
                 uniforms = uniform(seed, position + np.arange(_BLOCK))
             try:
-                token, states, log_probability = self._draw(token, states, uniforms[position % _BLOCK], history)
+                token, states, log_probability = self._draw_token(token, states, uniforms[position % _BLOCK], history)
             except ValueError as error:
                 raise ValueError(f"token {position} of the continuation cannot be drawn: {error}") from error
             if token == self.vocabulary.eos_id:
-                self.finish_reasons.append("eos")
-                return
+                return "eos"
             yield Piece(written[token], token, log_probability, row)
             history.append(token)
-        self.finish_reasons.append("length")
+        return "length"
 
-    def _draw(self, token: int, states: Any, uniform: float, history: Sequence[int]) -> tuple[int, Any, float | None]:
+    def _draw_token(
+        self, token: int, states: Any, uniform: float, history: Sequence[int]
+    ) -> tuple[int, Any, float | None]:
+        """Returns the token drawn after `token`, the new states, and the log-probability if it is to be reported."""
         if not self._logprobs:
             return *self._step.draw(token, states, uniform, self._settings, self._logit_bias, history), None
         logits, states = self._step(token, states)
         drawn = next_token(logits, uniform, self._settings, self._logit_bias, history)
         return drawn, states, float(log_softmax(logits)[drawn])
 
-    def _until_stop(self, pieces: Iterator[Piece]) -> Iterator[Piece]:
-        """Passes pieces on, up to a stop string."""
-        held: list[Piece] = []
-        for piece in pieces:
-            held.append(piece)
-            text = "".join(held)
-            place = find_stop(text, self._stops)
-            if place >= 0:
-                self.finish_reasons.append("stop")
-                yield from _cut(held, place)
-                return
-            safe = len(text) - unfinished_stop(text, self._stops)
-            while held and len(held[0]) <= safe:
-                safe -= len(held[0])
-                yield held.pop(0)
-        yield from held
-
-    def _check_beams(self, num_beams: int, rows: int) -> None:
-        for name in DRAWING:
-            if (value := getattr(self.settings, name)) != getattr(SamplingSettings(), name):
-                raise ValueError(
-                    f"`num_beams` above 1 draws nothing, so `{name}` must be left out. Received: {value!r}"
-                )
-        if rows > num_beams:
-            raise ValueError(f"`num_samples` must be at most `num_beams`, {num_beams}. Received: num_samples={rows}")
-
-    def _best_beams(self, num_beams: int, rows: int, length_penalty: float) -> Iterator[Piece]:
-        def scores(logits: np.ndarray, tokens: list[int]) -> np.ndarray:
-            history = [*self._history, *tokens]
-            try:
-                return log_softmax(adjust(logits, self.settings, self._logit_bias, history))
-            except ValueError as error:
-                raise ValueError(f"token {len(tokens)} of the continuation cannot be ranked: {error}") from error
-
-        def has_stop(tokens: list[int]) -> bool:
-            return find_stop(self.vocabulary.decode(tokens), self._stops) >= 0
-
+    def _search(self, rows: int, num_beams: int, length_penalty: float) -> Iterator[Piece]:
+        """Yields the pieces of the best texts that beam search finds."""
         beams = beam_search(
             self._step,
             *self._step.prefill(self._context(), self._step.initial_states()),
-            scores=scores,
-            has_stop=has_stop,
+            scores=self._log_probabilities_after,
+            has_stop=lambda tokens: find_stop(self.vocabulary.decode(tokens), self._stops) >= 0,
             eos_id=self.vocabulary.eos_id,
             max_tokens=self._max_tokens,
             num_beams=num_beams,
             length_penalty=length_penalty,
         )
         for row, beam in enumerate(beams[:rows]):
-            tokens = [token for token in beam.tokens if token != self.vocabulary.eos_id]
-            told: Sequence[float | None] = [None] * len(tokens)
-            if self._logprobs:
-                told = list(self._step.log_probabilities(self._context(tokens)))[len(self._history) :]
-            pieces = [
-                Piece(self.vocabulary.pieces[token], token, chance, row)
-                for token, chance in zip(tokens, told, strict=True)
-            ]
+            pieces = self._pieces_of(beam, row)
             self.finish_reasons.append(beam.finish_reason)
             if beam.finish_reason == "stop":
-                pieces = list(_cut(pieces, find_stop("".join(pieces), self._stops)))
-            yield from pieces
+                yield from first_characters(pieces, find_stop("".join(pieces), self._stops))
+            else:
+                yield from pieces
+
+    def _log_probabilities_after(self, logits: np.ndarray, tokens: list[int]) -> np.ndarray:
+        """Returns the log-probabilities `(vocabulary,)` of the token after `tokens`, by which beams are ranked."""
+        try:
+            return log_softmax(adjust_logits(logits, self.settings, self._logit_bias, [*self._prompt, *tokens]))
+        except ValueError as error:
+            raise ValueError(f"token {len(tokens)} of the continuation cannot be ranked: {error}") from error
+
+    def _pieces_of(self, beam: Beam, row: int) -> list[Piece]:
+        tokens = [token for token in beam.tokens if token != self.vocabulary.eos_id]
+        reported: Sequence[float | None] = [None] * len(tokens)
+        if self._logprobs:
+            reported = list(self._step.log_probabilities(self._context(tokens)))[len(self._prompt) :]
+        return [
+            Piece(self.vocabulary.pieces[token], token, log_probability, row)
+            for token, log_probability in zip(tokens, reported, strict=True)
+        ]
 
 
-def encode_prompt(vocabulary: Vocabulary, prompt: str) -> list[int]:
-    """Returns the tokens of a prompt; an error speaks of `prompt`.
-
-    Raises:
-        ValueError: the prompt is no text, or has characters that the vocabulary lacks.
-    """
-    try:
-        return vocabulary.encode(prompt).tolist()
-    except ValueError as error:
-        raise ValueError(str(error).replace("`text`", "`prompt`").replace("text=", "prompt=")) from error
-
-
-def _cut(pieces: Sequence[Piece], place: int) -> Iterator[Piece]:
-    """Yields the pieces of the first `place` characters, the last of them cut."""
-    for piece in pieces:
-        if place <= 0:
-            return
-        yield Piece(piece[:place], piece.token_id, piece.log_probability, piece.row)
-        place -= len(piece)
-
-
-def _refuse_unknown(given: Iterable[str], known: Iterable[str], what: str) -> None:
+def _require_known(given: Iterable[str], known: Iterable[str], message: str) -> None:
     for name in given:
         if name not in known:
-            raise TypeError(f"`{name}` is {what}; these are: {', '.join(known)}")
+            raise TypeError(f"`{name}` {message}: {', '.join(known)}")
+
+
+def _require_beam_options(settings: SamplingSettings, num_samples: int, num_beams: int) -> None:
+    """Requires that nothing is set that only a draw uses, and enough beams for the texts to return."""
+    for name in DRAW_SETTINGS:
+        if (value := getattr(settings, name)) != getattr(SamplingSettings(), name):
+            message = f"{{}} must be left out when {{}} is above 1: beam search draws nothing. Received: {{}}={value!r}"
+            raise ConfigError(message, name, "num_beams", name)
+    if num_samples > num_beams:
+        message = f"{{}} must be at most {{}}, {num_beams}. Received: {{}}={num_samples}"
+        raise ConfigError(message, "num_samples", "num_beams", "num_samples")
 
 
 def sample(step: Step, vocabulary: Vocabulary, prompt: str = "", **options: Any) -> Any:
-    """Returns what `Generation` writes, whole: a `Text`, or with `num_samples` a list of them."""
+    """Returns all that `Generation` generates: a `Text`, or a list of them with `num_samples`."""
     texts = Generation(step, vocabulary, prompt, **options).texts()
     return texts[0] if options.get("num_samples") is None else texts

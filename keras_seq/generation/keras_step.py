@@ -1,9 +1,13 @@
-"""Text from a Keras model, and how likely a text is to it: its one-step decoder in the loop that all runtimes share."""
+"""Generates and scores text with a Keras model: `ks.generate`, `ks.sample` and `ks.score`.
+
+They use the same token loop as every other runtime, with the one-step decoder of the model.
+"""
 
 from typing import Any, Unpack
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from keras_seq.data.vocabulary import Vocabulary
 from keras_seq.generation import generation
@@ -14,15 +18,17 @@ from keras_seq.models.step_model import step_model
 
 
 class KerasStep(Step):
-    """A Keras model as a step: one token and the states in, logits and new states out.
+    """The one-step decoder of a Keras model.
 
     Args:
-        model: a causal recurrent model over sequences, as `step_model` takes it.
+        model: a causal recurrent model: token ids `(batch, time)` -> logits `(batch, time, vocabulary)`. It must meet
+            the conditions of `step_model`.
+
+    Raises:
+        ValueError: the model cannot be run one step at a time, or does not end in logits.
     """
 
     def __init__(self, model: keras.Model):
-        import tensorflow as tf
-
         require_logits(model)
         decoder = step_model(model)
         self.vocabulary_size: int = decoder.outputs[0].shape[-1]
@@ -34,7 +40,7 @@ class KerasStep(Step):
         return [np.zeros((1, units), dtype) for units, dtype in self._states]
 
     def __call__(self, token: int, states: list[Any]) -> tuple[np.ndarray, list[Any]]:
-        """Returns the logits `(vocabulary,)` float32 after `token`, and the new states."""
+        """Returns the logits after `token`, float32 `(vocabulary,)`, and the new states, each `(1, units)`."""
         logits, *states = self._decode(np.array([token], np.int32), *states)
         return logits.numpy()[0].astype(np.float32), states
 
@@ -42,17 +48,17 @@ class KerasStep(Step):
 def generate(
     model: keras.Model, vocabulary: Vocabulary, prompt: str = "", **options: Unpack[generation.Options]
 ) -> generation.Generation:
-    """Returns an iterator over the pieces of a text that goes on after `prompt`; the prompt itself is not among them.
+    """Returns an iterator over the pieces of a continuation of `prompt`, one per token. The prompt is not included.
 
     Args:
         model: a causal recurrent model: token ids `(batch, time)` -> logits `(batch, time, vocabulary)`.
-        vocabulary: its vocabulary.
-        prompt: the text to go on from; empty starts from `<s>` and the zero state.
-        **options: `max_tokens`, `seed`, `temperature`, `stop` and others: see `keras_seq.generation.text.Options`.
+        vocabulary: the vocabulary of the model.
+        prompt: the text to continue. An empty prompt starts from `<s>` and the zero state.
+        **options: `max_tokens`, `seed`, `temperature`, `stop` and others; see `keras_seq.generation.text.Options`.
 
     Raises:
-        TypeError: an option has another name; the names are given.
-        ValueError: an argument is out of range, or the prompt has characters that the vocabulary lacks.
+        TypeError: an option does not exist; the message lists the options.
+        ValueError: an argument is out of range, or the prompt has characters outside the vocabulary.
 
     Example:
         >>> from keras_seq import language_model
@@ -65,7 +71,17 @@ def generate(
 
 
 def sample(model: keras.Model, vocabulary: Vocabulary, prompt: str = "", **options: Unpack[generation.Options]) -> Any:
-    """Returns the text that `generate` gives, whole: a `Text`, which is a `str`; with `num_samples` a list of them.
+    """Returns a continuation of `prompt` as a `Text`, which is a `str`, or a list of them with `num_samples`.
+
+    Args:
+        model: a causal recurrent model: token ids `(batch, time)` -> logits `(batch, time, vocabulary)`.
+        vocabulary: the vocabulary of the model.
+        prompt: the text to continue. An empty prompt starts from `<s>` and the zero state.
+        **options: `max_tokens`, `seed`, `temperature`, `stop` and others; see `keras_seq.generation.text.Options`.
+
+    Raises:
+        TypeError: an option does not exist; the message lists the options.
+        ValueError: an argument is out of range, or the prompt has characters outside the vocabulary.
 
     Example:
         >>> from keras_seq import language_model
@@ -86,12 +102,12 @@ def score(model: keras.Model, vocabulary: Vocabulary, text: str, by_line: bool =
 
     Args:
         model: a causal recurrent model: token ids `(batch, time)` -> logits `(batch, time, vocabulary)`.
-        vocabulary: its vocabulary.
-        text: what to score.
-        by_line: whether each line is a text of its own, ended by `<eos>`.
+        vocabulary: the vocabulary of the model.
+        text: the text to score; it may be empty.
+        by_line: whether to score each line as a text of its own that ends with `<eos>`.
 
     Raises:
-        ValueError: the text has characters that the vocabulary lacks.
+        ValueError: the text has characters outside the vocabulary, or a logit is NaN.
 
     Example:
         >>> from keras_seq import language_model

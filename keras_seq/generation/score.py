@@ -1,19 +1,20 @@
-"""How likely a text is, token by token, through the one-step decoder of any runtime."""
+"""The log-probability of each token of a text, computed with the one-step decoder of any runtime."""
 
 from typing import NamedTuple
 
 import numpy as np
 
+from keras_seq import require
 from keras_seq.data.vocabulary import Vocabulary
-from keras_seq.generation.decoder_step import Step, check_vocabulary
+from keras_seq.generation.decoder_step import Step, require_vocabulary
 
 
 class Score(NamedTuple):
-    """A text's tokens and how likely the model found each, after those before it.
+    """The tokens of a text and the log-probability of each, given the tokens before it.
 
     Attributes:
-        token_ids: int32 `(tokens,)`; where the text was read line by line, `<eos>` after each line.
-        log_probabilities: in nats, float64 `(tokens,)`.
+        token_ids: int32 `(tokens,)`. With `by_line`, each line ends with `<eos>`.
+        log_probabilities: float64 `(tokens,)`, in nats.
     """
 
     token_ids: np.ndarray
@@ -21,7 +22,7 @@ class Score(NamedTuple):
 
     @property
     def log_probability(self) -> float:
-        """Of the whole text, in nats."""
+        """Log-probability of the whole text, in nats."""
         return float(self.log_probabilities.sum())
 
 
@@ -30,25 +31,46 @@ def score(step: Step, vocabulary: Vocabulary, text: str, *, by_line: bool = Fals
 
     Args:
         step: the model.
-        vocabulary: its vocabulary.
-        text: what to score; it may be empty.
-        by_line: whether each line is a text of its own, ended by `<eos>`.
+        vocabulary: the vocabulary of the model.
+        text: the text to score; it may be empty.
+        by_line: whether to score each line as a text of its own that ends with `<eos>`.
 
     Raises:
-        ValueError: the text has characters that the vocabulary lacks, or the model is of another vocabulary.
+        ValueError: `text` has characters outside the vocabulary, the vocabulary is not that of the model, or a logit is
+            NaN.
     """
-    check_vocabulary(vocabulary, step.vocabulary_size)
-    if not isinstance(by_line, bool):
-        raise ValueError(f"`by_line` must be True or False. Received: by_line={by_line!r}")
+    require_vocabulary(vocabulary, step.vocabulary_size)
+    require.boolean("by_line", by_line)
     parts = segments(text, vocabulary, by_line=by_line)
-    chances = [chance for part in parts for chance in step.log_probabilities([vocabulary.start_id, *part.tolist()])]
-    ids = np.concatenate([np.zeros(0, np.int32), *parts])
-    return Score(ids, np.array(chances, np.float64))
+    log_probabilities = [
+        log_probability
+        for part in parts
+        for log_probability in step.log_probabilities([vocabulary.start_id, *part.tolist()])
+    ]
+    token_ids = np.concatenate([np.zeros(0, np.int32), *parts])
+    return Score(token_ids, np.array(log_probabilities, np.float64))
 
 
-def segments(text: str, vocabulary: Vocabulary, *, by_line: bool) -> list[np.ndarray]:
-    """Returns token ids of the whole text as one segment; or, `by_line`, of each line that is not empty, with its `<eos>`."""
+def segments(text: str, vocabulary: Vocabulary, *, by_line: bool, name: str = "text") -> list[np.ndarray]:
+    r"""Returns the token ids of each segment of a text that the model reads from the zero state, int32 `(tokens,)`.
+
+    The whole text is one segment. With `by_line`, each line that is not empty is a segment that ends with `<eos>`.
+
+    Args:
+        text: the text.
+        vocabulary: the vocabulary.
+        by_line: whether each line is a segment.
+        name: name of the caller's argument, for error messages.
+
+    Raises:
+        ValueError: `text` has characters outside the vocabulary.
+
+    Example:
+        >>> vocabulary = Vocabulary.from_text("ab")
+        >>> [part.tolist() for part in segments("ab\nb", vocabulary, by_line=True)]
+        [[3, 4, 2], [4, 2]]
+    """
     if not by_line:
-        return [vocabulary.encode(text)]
-    ids = vocabulary.encode_lines(text)
+        return [vocabulary.encode(text, name=name)]
+    ids = vocabulary.encode_lines(text, name=name)
     return np.split(ids, np.flatnonzero(ids == vocabulary.eos_id) + 1)[:-1]

@@ -1,34 +1,35 @@
-"""Where a text stops: at the first of some strings, found as soon as it is written, however the tokens cut it."""
+"""Stop strings: the text ends before the first of them, wherever the tokens begin and end."""
 
-from collections.abc import Sequence
+from collections.abc import Generator, Iterator, Sequence
+
+from keras_seq import require
+from keras_seq.generation.text import Piece
 
 
 def checked_stops(stop: str | Sequence[str]) -> tuple[str, ...]:
-    """Returns the stop strings as a tuple; one string alone is allowed.
+    """Returns the stop strings as a tuple. `stop` may be one string.
 
     Raises:
-        ValueError: one of them is empty, or not a string.
+        ValueError: `stop` is not a string or a sequence of strings, or a string is empty.
     """
     stops = (stop,) if isinstance(stop, str) else stop
-    if not isinstance(stops, Sequence) or not all(isinstance(one, str) and one for one in stops):
-        raise ValueError(
-            f"`stop` must be a string or a list of strings, each of at least one character. Received: stop={stop!r}"
-        )
+    are_strings = isinstance(stops, Sequence) and all(isinstance(one, str) and one for one in stops)
+    require.that(are_strings, "stop", "a string or a list of strings, each of at least one character", stop)
     return tuple(stops)
 
 
 def find_stop(text: str, stops: Sequence[str]) -> int:
-    """Returns where the first stop string in `text` begins, or -1.
+    """Returns the position at which the first stop string in `text` begins, or -1.
 
     Example:
         >>> find_stop("to be. Or", [" Or", "."])
         5
     """
-    return min((place for stop in stops if (place := text.find(stop)) >= 0), default=-1)
+    return min((position for stop in stops if (position := text.find(stop)) >= 0), default=-1)
 
 
 def unfinished_stop(text: str, stops: Sequence[str]) -> int:
-    """Returns how many characters at the end of `text` may be the beginning of a stop string.
+    """Returns the number of characters at the end of `text` that may be the beginning of a stop string.
 
     Example:
         >>> unfinished_stop("to be", ["because"])
@@ -36,3 +37,42 @@ def unfinished_stop(text: str, stops: Sequence[str]) -> int:
     """
     lengths = (length for stop in stops for length in range(1, len(stop)) if text.endswith(stop[:length]))
     return max(lengths, default=0)
+
+
+def until_stop(pieces: Generator[Piece, None, str], stops: Sequence[str]) -> Generator[Piece, None, str]:
+    """Yields pieces up to the first stop string, and returns the finish reason.
+
+    A piece that may belong to a stop string is held back until the following pieces show whether it does.
+
+    Args:
+        pieces: the pieces of a text; the generator returns its finish reason.
+        stops: the stop strings.
+
+    Returns:
+        "stop" if a stop string was found, else the finish reason of `pieces`.
+    """
+    held: list[Piece] = []
+    while True:
+        try:
+            held.append(next(pieces))
+        except StopIteration as end:
+            yield from held
+            return end.value
+        text = "".join(held)
+        position = find_stop(text, stops)
+        if position >= 0:
+            yield from first_characters(held, position)
+            return "stop"
+        safe = len(text) - unfinished_stop(text, stops)
+        while held and len(held[0]) <= safe:
+            safe -= len(held[0])
+            yield held.pop(0)
+
+
+def first_characters(pieces: Sequence[Piece], count: int) -> Iterator[Piece]:
+    """Yields the pieces of the first `count` characters. The last piece is cut if necessary."""
+    for piece in pieces:
+        if count <= 0:
+            return
+        yield Piece(piece[:count], piece.token_id, piece.log_probability, piece.row)
+        count -= len(piece)

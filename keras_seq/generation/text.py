@@ -1,36 +1,49 @@
-"""What a text is asked for with (`Options`), and what comes of it (`Piece`, `Text`)."""
+"""The options of text generation (`Options`) and its results (`Piece` and `Text`)."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict
 
 
 class Options(TypedDict, total=False):
-    """What a text is asked for with, in every runtime; each may be left out.
+    """The options of text generation. They have the same names, defaults and effect in every runtime.
+
+    Each token is drawn in these steps, in this order: forbid tokens and add `bias`, `repetition_penalty`,
+    `temperature`, `top_k`, `top_p`, `min_p`, softmax, inverse CDF. A filter (`top_k`, `top_p`, `min_p`) keeps all
+    tokens that tie with the last one it keeps, and never removes the most likely token. `temperature` and the options
+    below it can be changed between two tokens with `Generation.change`.
 
     Attributes:
-        max_tokens: how many tokens to draw at most; 200.
-        stop: a string, or a list of them, at the first of which the text ends; it is not given out; none, `()`. `<eos>` always
-            ends a text.
-        seed: seed of the draws, a whole number of 64 bits; the same seed gives the same text in every runtime. None
-            takes a new one.
-        num_samples: how many texts to write; None, one. That of row i is the one that `seed + i` gives alone. With
-            `num_beams`, how many of the best beams, or all that were found.
-        logprobs: whether to tell each token's log-probability, in nats, by the model's own softmax before any filter;
-            False.
-        num_beams: above 1, search for the most likely text with so many beams, instead of drawing; 1.
-        length_penalty: a beam's log-probability is divided by its tokens, those of a stop string too, to this power, 0 to
-            10: 0 favours short texts, 1 (the default) compares means.
-        temperature: logits are divided by it, 1, up to 1e6; 0 (or below 1.2e-38) takes the most likely token,
-            the lowest id on a tie.
-        top_k: keep the k most likely tokens; 0, off.
-        top_p: keep the smallest set of most likely tokens that has this probability, above 0; 1, off. Holtzman et al.
-            2020, arXiv 1904.09751.
-        min_p: keep tokens with at least this share of the highest probability, to 1; 0, off.
-        repetition_penalty: above 1 makes tokens of the text so far, its prompt too, less likely, 1e-6 to 1e6; 1, off.
-            Keskar et al. 2019, arXiv 1909.05858.
-        allow_unk: let `<unk>` be drawn; False.
-        bias: what is added to the logits of some tokens, `{"e": -2.5}`; none, `{}`; -inf forbids a token. Most word tokens begin with
-            their space: `{" be": 1.0}`.
+        max_tokens: Maximum number of tokens to generate. Positive integer. Default: 200.
+        stop: String, or sequence of strings, that ends the text. The text ends before the first of them, even if it
+            begins or ends inside a token. `<eos>` always ends a text. Non-empty strings. Default: ().
+        seed: Seed of the random stream. Token `i` uses `keras_seq.generation.threefry.uniform(seed, i)`, so the same
+            seed gives the same text in every runtime. Integer from -2**63 to 2**64 - 1. None takes a new random seed.
+            Default: None. Salmon et al. 2011, "Parallel Random Numbers: As Easy as 1, 2, 3".
+        num_samples: Number of texts to generate. Text `i` is the one that seed `seed + i` gives alone. With beam
+            search, the number of beams to return, best first, at most `num_beams`. Positive integer; None returns one
+            text instead of a list. Default: None.
+        logprobs: Whether to report the log-probability of each token, in nats: that of the model's softmax before
+            `bias`, the penalty, the temperature and the filters. Default: False.
+        num_beams: Number of beams. Above 1, beam search looks for the most likely text and nothing is drawn, so
+            `temperature`, `top_k`, `top_p` and `min_p` must keep their defaults. Positive integer. Default: 1.
+        length_penalty: Exponent of the length in the score of a beam, `log_probability / tokens ** length_penalty`. The
+            tokens include `<eos>` and those of a stop string. 0 favours short texts; 1 compares mean log-probabilities.
+            Number from 0 to 10. Default: 1.0.
+        temperature: Divisor of the logits. Below 1 favours likely tokens; above 1 flattens the distribution. 0, and
+            any value below 1.2e-38 (the smallest normal float32), is greedy: it takes the most likely token, and the
+            lowest id on a tie. Number from 0 to 1e6. Default: 1.0.
+        top_k: Keep the `top_k` most likely tokens. Integer of at least 0; 0 is off. Default: 0. Fan et al. 2018,
+            arXiv 1805.04833.
+        top_p: Keep the smallest set of most likely tokens whose probabilities add up to at least `top_p` (nucleus
+            sampling). Number above 0 and at most 1; 1 is off. Default: 1.0. Holtzman et al. 2020, arXiv 1904.09751.
+        min_p: Keep the tokens whose probability is at least `min_p` times that of the most likely token. Number from 0
+            to 1; 0 is off. Default: 0.0. Nguyen et al. 2024, arXiv 2407.01082.
+        repetition_penalty: Divisor of the positive logits, and factor of the negative logits, of tokens that the prompt
+            or the text already contains. Above 1 discourages repetition. Number from 1e-6 to 1e6; 1 is off.
+            Default: 1.0. Keskar et al. 2019, arXiv 1909.05858.
+        allow_unk: Whether `<unk>` may be drawn. Only a word vocabulary has it. Default: False.
+        bias: Numbers to add to the logits of some tokens, such as `{"e": -2.5}`. Most tokens of a word vocabulary begin
+            with a space: `{" be": 1.0}`. Numbers from -1e30 to 1e30, or -inf to forbid the token. Default: {}.
     """
 
     max_tokens: int
@@ -50,12 +63,12 @@ class Options(TypedDict, total=False):
 
 
 class Piece(str):
-    """A token's text as it is written.
+    """The text of one generated token. It is a `str` with attributes.
 
     Attributes:
-        token_id: the token.
-        log_probability: its log-probability in nats, by the model's own softmax before any filter; None unless asked for.
-        row: which of `num_samples` texts it belongs to.
+        token_id: Id of the token.
+        log_probability: Log-probability of the token, in nats, as defined in `Options`; None without `logprobs`.
+        row: Index of the text among the `num_samples` texts.
     """
 
     token_id: int
@@ -63,23 +76,23 @@ class Piece(str):
     row: int
 
     def __new__(cls, text: str, token_id: int, log_probability: float | None, row: int) -> "Piece":
-        """Makes a piece; all else is that of a `str`."""
+        """Creates a piece from its text and its attributes."""
         piece = super().__new__(cls, text)
         piece.token_id, piece.log_probability, piece.row = token_id, log_probability, row
         return piece
 
     def __getnewargs__(self) -> tuple[Any, ...]:
-        """Returns what a copy is made of."""
+        """Returns the arguments of `__new__`, for `copy` and `pickle`."""
         return str(self), self.token_id, self.log_probability, self.row
 
 
 class Text(str):
-    """A continuation, whole.
+    """A complete continuation of a prompt. It is a `str` with attributes.
 
     Attributes:
-        token_ids: its tokens. Where a stop string begins within a token, that token is the last.
-        log_probabilities: of each token, in nats; None unless asked for.
-        finish_reason: "eos", "stop" or "length".
+        token_ids: Ids of the tokens, without `<eos>`. If a stop string begins inside a token, that token is the last.
+        log_probabilities: Log-probability of each token, in nats, as defined in `Options`; None without `logprobs`.
+        finish_reason: "eos" after `<eos>`, "stop" at a stop string, "length" after `max_tokens` tokens.
     """
 
     token_ids: list[int]
@@ -89,11 +102,11 @@ class Text(str):
     def __new__(
         cls, text: str, token_ids: list[int], log_probabilities: list[float] | None, finish_reason: str
     ) -> "Text":
-        """Makes a text; all else is that of a `str`."""
+        """Creates a text from its characters and its attributes."""
         whole = super().__new__(cls, text)
         whole.token_ids, whole.log_probabilities, whole.finish_reason = token_ids, log_probabilities, finish_reason
         return whole
 
     def __getnewargs__(self) -> tuple[Any, ...]:
-        """Returns what a copy is made of."""
+        """Returns the arguments of `__new__`, for `copy` and `pickle`."""
         return str(self), self.token_ids, self.log_probabilities, self.finish_reason

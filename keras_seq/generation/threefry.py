@@ -1,13 +1,15 @@
-"""The portable random stream: Threefry-2x32-20, one uniform number a token, the same in every runtime.
+"""Threefry-2x32-20, the random stream of every runtime: one uniform number per token.
 
-Salmon, Moraes, Dror and Shaw, "Parallel Random Numbers: As Easy as 1, 2, 3", 2011. It is counter-based: a number follows
-from the seed and its position alone, so that no state has to travel.
+Salmon, Moraes, Dror and Shaw, "Parallel Random Numbers: As Easy as 1, 2, 3", 2011. The generator is counter-based: a
+number depends only on the seed and its position, so there is no generator state to carry from token to token.
 """
 
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+
+from keras_seq import require
 
 ROTATIONS = (13, 15, 26, 6, 17, 29, 16, 24)
 ROUNDS = 20
@@ -26,7 +28,7 @@ def threefry_2x32(key: Sequence[int], counter: tuple[Any, Any]) -> tuple[np.ndar
         ['6b200159', '99ba4efe']
     """
     words = np.array([*key, key[0] ^ key[1] ^ PARITY], np.uint32)
-    # Arrays, not single numbers, of which NumPy warns that they overflow, as they are meant to.
+    # Arrays of one dimension at least: for scalars, NumPy warns about the overflow that is intended here.
     x0 = np.asarray(counter[0], np.uint32)[None] + words[0]
     x1 = np.asarray(counter[1], np.uint32)[None] + words[1]
     for number in range(ROUNDS):
@@ -41,13 +43,17 @@ def threefry_2x32(key: Sequence[int], counter: tuple[Any, Any]) -> tuple[np.ndar
 
 
 def seed_words(seed: int) -> tuple[int, int]:
-    """Returns a seed of up to 64 bits, two's complement if negative, as its low and its high uint32 word.
+    """Returns the low and the high uint32 word of a 64-bit seed. Negative seeds are read as two's complement.
 
     Raises:
-        ValueError: the seed is not a whole number of 64 bits.
+        ValueError: `seed` is not an integer from -2**63 to 2**64 - 1.
+
+    Example:
+        >>> seed_words(-1)
+        (4294967295, 4294967295)
     """
-    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not -(2**63) <= seed < 2**64:
-        raise ValueError(f"`seed` must be a whole number of 64 bits. Received: seed={seed!r}")
+    in_range = require.is_integer(seed) and -(2**63) <= seed < 2**64
+    require.that(in_range, "seed", "a 64-bit integer", seed)
     bits = int(seed) % 2**64
     return bits % 2**32, bits >> 32
 
@@ -56,8 +62,15 @@ def uniform(seed: int, position: Any) -> Any:
     """Returns uniform float32 numbers in [0, 1), of the shape of `position`: `(x0 >> 8) * 2^-24`.
 
     Args:
-        seed: a whole number of 64 bits.
-        position: the index of the token in its text, or an array of them.
+        seed: a 64-bit integer.
+        position: index of the token in its text, or an array of indices.
+
+    Raises:
+        ValueError: `seed` is not an integer from -2**63 to 2**64 - 1.
+
+    Example:
+        >>> uniform(7, [0, 1]).dtype, uniform(7, [0, 1]).shape
+        (dtype('float32'), (2,))
     """
     position = np.asarray(position, np.uint32)
     x0, _ = threefry_2x32(seed_words(seed), (position, np.zeros_like(position)))

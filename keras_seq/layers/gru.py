@@ -1,41 +1,34 @@
-"""The gated recurrent unit: its equations once (`GRUCell`), and the layer that runs them over a sequence (`GRU`).
+"""The gated recurrent unit: one step (`GRUCell`), and the layer that runs it over a sequence (`GRU`).
 
-In the notation of the course notes, with memory `c`, input `x` and element-wise `*`:
-
-    Γu = σ(Wu [c, x] + bu)                  update gate
-    Γr = σ(Wr [c, x] + br)                  relevance (reset) gate
-    c~ = tanh(Wc [Γr * c, x] + bc)          candidate
-    c' = Γu * c~ + (1 - Γu) * c             new memory
-
-The simplified GRU of the notes has no Γr: `reset_gate=False`.
-
-Keras stores the same cell with `z = 1 - Γu` and its weights in the order z, r, h. The weights here follow Keras, so
-that they go into `keras.layers.GRU` and back; what a person looks at (`gates`) follows the notes.
-
-References: Cho et al. 2014 (arXiv 1406.1078, 1409.1259), Chung et al. 2014 (arXiv 1412.3555), Tallec & Ollivier 2018
-(arXiv 1804.11188).
+`keras_seq.layers.gru_step` has the equations and explains the names in the code.
 """
 
 import inspect
-import numbers
 from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
 from keras import ops
-from tensorflow.python.eager import record  # the only way to ask whether there is a tape
 
-from keras_seq.layers import gru_fast_path as gru_sequence
+from keras_seq import keras_internals, require
+from keras_seq.layers import gru_fast_path
 from keras_seq.layers.chrono_initializer import ChronoInitializer
+from keras_seq.layers.gru_step import (
+    Step,
+    project,
+    step_with_reset_after,
+    step_with_reset_before,
+    step_without_reset,
+)
 
 
 class Gates(NamedTuple):
-    """What a GRU decides at a step; each `(..., units)`.
+    """The gates and the candidate of a step, each `(..., units)`.
 
     Attributes:
-        update: Γu in (0, 1); 0 keeps the memory, 1 replaces it by the candidate.
-        relevance: Γr in (0, 1); how much of the memory the candidate looks at. All 1 with `reset_gate=False`.
-        candidate: c~ in (-1, 1) with the default tanh.
+        update: Γu in (0, 1). 0 keeps the memory; 1 replaces it by the candidate.
+        relevance: Γr in (0, 1), the share of the memory that enters the candidate; all 1 with `reset_gate=False`.
+        candidate: c~, in (-1, 1) with the default tanh.
     """
 
     update: Any
@@ -47,16 +40,16 @@ class Gates(NamedTuple):
 class GRUCell(keras.layers.GRUCell):
     """One step of a GRU.
 
-    Constructor, weights and configuration are those of `keras.layers.GRUCell`, whose place it takes.
+    It is a drop-in replacement for `keras.layers.GRUCell`, with the same constructor, weights and configuration.
 
     Args:
         units: length of the memory.
         *positional: the other arguments of `keras.layers.GRUCell`, in its order.
-        reset_gate: False leaves Γr out, the simplified GRU of the notes. The weights then have two blocks, z and h,
-            the bias is `(2 * units,)`, and `reset_after` means nothing.
-        weight_dropout: share of the recurrent kernel's weights that are dropped in training, the same ones at every
-            step and in every row of a batch: DropConnect (Wan et al. 2013) as Merity et al. 2017 (arXiv 1708.02182) use
-            it. It keeps a large memory from learning a small text by heart, for one mask a batch.
+        reset_gate: False removes Γr, which gives the simplified GRU. The weights then have the two blocks keep and
+            candidate, the bias is `(2 * units,)`, and `reset_after` has no effect.
+        weight_dropout: fraction of the recurrent kernel's weights to drop in training. The same weights are dropped at
+            every step and in every row of a batch (DropConnect, Wan et al. 2013, as used by Merity et al. 2017, arXiv
+            1708.02182). This regularizes the memory at the cost of one mask per batch.
         **named: the other arguments of `keras.layers.GRUCell`, by name.
 
     Call arguments:
@@ -67,7 +60,8 @@ class GRUCell(keras.layers.GRUCell):
         The new memory `(batch, units)`, and a list with it as the new state.
 
     Raises:
-        ValueError: `units` is not a positive integer, `weight_dropout` not in [0, 1), or `reset_gate` no bool.
+        ArgumentError: `units` is not a positive integer, `weight_dropout` is not in [0, 1), `reset_gate` is not a
+            bool, or a `ChronoInitializer` is for another number of blocks.
 
     Example:
         >>> import numpy as np
@@ -84,48 +78,73 @@ class GRUCell(keras.layers.GRUCell):
     def __init__(
         self, units: int, *positional: Any, reset_gate: bool = True, weight_dropout: float = 0.0, **named: Any
     ):
-        if isinstance(units, bool) or not isinstance(units, numbers.Integral) or units <= 0:
-            raise ValueError(f"`units` must be a positive integer. Received: units={units!r}")
-        if not isinstance(reset_gate, bool):
-            raise ValueError(f"`reset_gate` must be True or False. Received: reset_gate={reset_gate!r}")
-        if not isinstance(weight_dropout, numbers.Real) or not 0 <= weight_dropout < 1:
-            raise ValueError(f"`weight_dropout` must be in [0, 1). Received: weight_dropout={weight_dropout!r}")
+        require.positive_integer("units", units)
+        require.boolean("reset_gate", reset_gate)
+        require.fraction("weight_dropout", weight_dropout)
         super().__init__(int(units), *positional, **named)
         self.reset_gate = reset_gate
         self.weight_dropout = weight_dropout
         self._dropped_kernel: Any = None
         blocks = 3 if reset_gate else 2
-        if isinstance(self.bias_initializer, ChronoInitializer) and self.bias_initializer.gates != blocks:
-            raise ValueError(
-                f"`gates` of the ChronoInitializer must be those of the layer: give it gates={blocks}. "
-                f"Received: gates={self.bias_initializer.gates}"
-            )
+        if isinstance(self.bias_initializer, ChronoInitializer):
+            gates = self.bias_initializer.gates
+            require.that(gates == blocks, "gates", f"{blocks} in the ChronoInitializer of this layer", gates)
         if self.implementation == 1:
             self.dropout_mask_count = blocks
 
     def build(self, input_shape: Any) -> None:
-        """Makes the weights for inputs `(batch, features)`."""
+        """Creates the weights for inputs `(batch, features)`."""
         if self.reset_gate:
             super().build(input_shape)
             return
         keras.layers.Layer.build(self, input_shape)
         columns = 2 * self.units
-        self.kernel = self._weight("kernel", "kernel", (input_shape[-1], columns))
-        self.recurrent_kernel = self._weight("recurrent_kernel", "recurrent", (self.units, columns))
-        self.bias = self._weight("bias", "bias", (columns,)) if self.use_bias else None
+        self.kernel = self._add_weight("kernel", "kernel", (input_shape[-1], columns))
+        self.recurrent_kernel = self._add_weight("recurrent_kernel", "recurrent", (self.units, columns))
+        self.bias = self._add_weight("bias", "bias", (columns,)) if self.use_bias else None
 
-    def get_recurrent_dropout_mask(self, step_input: Any) -> Any:
-        """Makes what is dropped in a batch, before the loop over its steps; Keras's layers call it there."""
-        self.recurrent_kernel_of(training=True)
-        return super().get_recurrent_dropout_mask(step_input)
+    def _add_weight(self, name: str, prefix: str, shape: tuple[int, ...]) -> Any:
+        """Adds a weight with the initializer, regularizer and constraint whose attributes start with `prefix`."""
+        settings = {kind: getattr(self, f"{prefix}_{kind}") for kind in ("initializer", "regularizer", "constraint")}
+        return self.add_weight(name=name, shape=shape, **settings)
 
-    def reset_recurrent_dropout_mask(self) -> None:
-        """Forgets what was dropped, after a batch; Keras's layers call it there."""
-        super().reset_recurrent_dropout_mask()
-        self._dropped_kernel = None
+    def call(self, inputs: Any, states: Any, training: bool = False) -> tuple[Any, Any]:
+        """Computes `c' = Γu * c~ + (1 - Γu) * c`."""
+        memory = states[0] if isinstance(states, list | tuple) else states
+        keep, _, candidate = self._step(inputs, memory, training)
+        # In the order of operations of `keras.layers.GRUCell`, so that both round alike.
+        memory = keep * memory + (1 - keep) * candidate
+        return memory, [memory] if isinstance(states, list | tuple) else memory
 
-    def recurrent_kernel_of(self, training: bool) -> Any:
-        """Returns the recurrent kernel; in training with `weight_dropout`, without what is dropped in this batch."""
+    def gates(self, inputs: Any, memory: Any) -> Gates:
+        """Returns Γu, Γr, c~, each `(batch, units)`, for `inputs` `(batch, features)` and `memory` `(batch, units)`."""
+        keep, relevance, candidate = self._step(inputs, memory, training=False)
+        return Gates(1 - keep, relevance, candidate)
+
+    def _step(self, inputs: Any, memory: Any, training: bool) -> Step:
+        """Runs the form of the step that the arguments of the constructor select."""
+        input_masks = self.get_dropout_mask(inputs) if training and 0 < self.dropout < 1 else None
+        masks = self.get_recurrent_dropout_mask(memory) if training and 0 < self.recurrent_dropout < 1 else None
+        input_bias, memory_bias = self.input_and_memory_bias()
+        kernel, activations = self.recurrent_kernel_in(training), (self.recurrent_activation, self.activation)
+        x = project(inputs, self.kernel, input_bias, input_masks)
+        if not self.reset_gate:
+            return step_without_reset(x, memory, kernel, masks, *activations)
+        if self.reset_after:
+            return step_with_reset_after(x, memory, kernel, memory_bias, masks, *activations)
+        return step_with_reset_before(x, memory, kernel, masks, *activations)
+
+    def input_and_memory_bias(self) -> tuple[Any, Any]:
+        """Returns the biases of the input's and of the memory's product; None for a product without a bias.
+
+        Only `reset_after` needs two biases, since Γr scales the second one.
+        """
+        if not self.use_bias:
+            return None, None
+        return (self.bias[0], self.bias[1]) if self.reset_gate and self.reset_after else (self.bias, None)
+
+    def recurrent_kernel_in(self, training: bool) -> Any:
+        """Returns the recurrent kernel; in training with `weight_dropout`, without the weights dropped in this batch."""
         if not (training and self.weight_dropout):
             return self.recurrent_kernel
         if self._dropped_kernel is None:
@@ -134,118 +153,64 @@ class GRUCell(keras.layers.GRUCell):
             )
         return self._dropped_kernel
 
-    def _weight(self, name: str, kind: str, shape: tuple[int, ...]) -> Any:
-        settings = {what: getattr(self, f"{kind}_{what}") for what in ("initializer", "regularizer", "constraint")}
-        return self.add_weight(name=name, shape=shape, **settings)
+    def get_recurrent_dropout_mask(self, step_input: Any) -> Any:
+        """Draws what is dropped in a batch. Recurrent layers of Keras call it before their loop over time."""
+        self.recurrent_kernel_in(training=True)
+        return super().get_recurrent_dropout_mask(step_input)
 
-    def call(self, inputs: Any, states: Any, training: bool = False) -> tuple[Any, Any]:
-        """Computes `c' = Γu * c~ + (1 - Γu) * c`."""
-        memory = states[0] if isinstance(states, list | tuple) else states
-        keep, _, candidate = self._keep_relevance_candidate(inputs, memory, training)
-        # Mixed in Keras's own order of operations, so that both layers round alike.
-        memory = keep * memory + (1 - keep) * candidate
-        return memory, [memory] if isinstance(states, list | tuple) else memory
-
-    def gates(self, inputs: Any, memory: Any) -> Gates:
-        """Returns Γu, Γr, c~, each `(batch, units)`, for `inputs` `(batch, features)` and `memory` `(batch, units)`."""
-        keep, relevance, candidate = self._keep_relevance_candidate(inputs, memory, training=False)
-        return Gates(1 - keep, relevance, candidate)
-
-    def _keep_relevance_candidate(self, inputs: Any, memory: Any, training: bool) -> tuple[Any, Any, Any]:
-        dropped = training and 0 < self.dropout < 1
-        recurrently_dropped = training and 0 < self.recurrent_dropout < 1
-        input_mask = self.get_dropout_mask(inputs) if dropped else None
-        memory_mask = self.get_recurrent_dropout_mask(memory) if recurrently_dropped else None
-        input_bias, recurrent_bias = self._biases()
-        recurrent_kernel = self.recurrent_kernel_of(training)
-
-        of_input = _project(inputs, self.kernel, input_mask, input_bias)
-        if not self.reset_gate:
-            x_keep, x_candidate = ops.split(of_input, 2, axis=-1)
-            m_keep, m_candidate = ops.split(_project(memory, recurrent_kernel, memory_mask, None), 2, axis=-1)
-            keep = self.recurrent_activation(x_keep + m_keep)
-            return keep, ops.ones_like(keep), self.activation(x_candidate + m_candidate)
-        x_keep, x_relevance, x_candidate = ops.split(of_input, 3, axis=-1)
-        if self.reset_after:
-            projected = _project(memory, recurrent_kernel, memory_mask, recurrent_bias)
-            m_keep, m_relevance, m_candidate = ops.split(projected, 3, axis=-1)
-            relevance = self.recurrent_activation(x_relevance + m_relevance)
-            m_candidate = relevance * m_candidate
-        else:
-            gate_kernel, candidate_kernel = ops.split(recurrent_kernel, [2 * self.units], axis=1)
-            gate_masks = memory_mask[:2] if isinstance(memory_mask, list) else memory_mask
-            projected = _project(memory, gate_kernel, gate_masks, None)
-            m_keep, m_relevance = ops.split(projected, 2, axis=-1)
-            relevance = self.recurrent_activation(x_relevance + m_relevance)
-            if memory_mask is not None:
-                memory = memory * memory_mask[2]
-            m_candidate = ops.matmul(relevance * memory, candidate_kernel)
-        keep = self.recurrent_activation(x_keep + m_keep)
-        return keep, relevance, self.activation(x_candidate + m_candidate)
-
-    def _biases(self) -> tuple[Any, Any]:
-        """The bias of the input's and of the memory's projection: two with `reset_after`, else one."""
-        if not self.use_bias:
-            return None, None
-        return (self.bias[0], self.bias[1]) if self.reset_gate and self.reset_after else (self.bias, None)
+    def reset_recurrent_dropout_mask(self) -> None:
+        """Discards what was dropped in a batch. Recurrent layers of Keras call it after their loop over time."""
+        super().reset_recurrent_dropout_mask()
+        self._dropped_kernel = None
 
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""
         return {**super().get_config(), "reset_gate": self.reset_gate, "weight_dropout": self.weight_dropout}
 
 
-def _project(values: Any, kernel: Any, mask: Any, bias: Any) -> Any:
-    """Multiplies by all gates' kernels at once; gate by gate where each gate has a dropout mask of its own."""
-    if isinstance(mask, list):
-        kernels = ops.split(kernel, len(mask), axis=1)
-        projected = ops.concatenate([ops.matmul(values * m, k) for m, k in zip(mask, kernels, strict=True)], axis=-1)
-    else:
-        projected = ops.matmul(values if mask is None else values * mask, kernel)
-    return projected if bias is None else projected + bias
-
-
-# The constructor's parameters after `self`.
 _LAYER_SIGNATURE = inspect.signature(keras.layers.GRU.__init__)
 _CELL_ARGUMENTS = {*inspect.signature(keras.layers.GRUCell.__init__).parameters, "implementation"} - {"self", "kwargs"}
 
 
 @keras.saving.register_keras_serializable(package="keras_seq")
 class GRU(keras.layers.GRU):
-    """A GRU over a sequence: `keras.layers.GRU`, but that it trains faster on a CPU and shows its gates.
+    """A GRU over a sequence: `keras.layers.GRU` with faster training on a CPU, and with access to its gates.
 
-    Constructor, weights, attributes and behaviour are those of `keras.layers.GRU`, whose place it takes; weights go
-    from one into the other.
+    It is a drop-in replacement for `keras.layers.GRU`, with the same constructor, weights, attributes and behavior.
+    Weights can be exchanged between the two.
 
-    **The fast path.** While a graph with a gradient is traced on a machine without a GPU, as in `model.fit`, the sequence
-    runs by a backward pass of our own, compiled by XLA (`gru_sequence`): 1.5 to 2.3 times as fast as `keras.layers.GRU`
-    in batches of 32 or 64, 8 to 10 times one by one (BUILD.md has the table). It knows both forms of `reset_after`, masks,
+    **The fast path.** Training in a graph on a machine without a GPU, as in `model.fit`, uses a hand-written backward
+    pass compiled by XLA (`gru_fast_path`). It is 1.5 to 2.3 times as fast as `keras.layers.GRU` at batch sizes of 32
+    and 64, and 8 to 10 times at batch size 1 (BUILD.md has the table). It supports both values of `reset_after`, masks,
     `initial_state`, `go_backwards`, `stateful`, `dropout` and `weight_dropout`. Keras's loop runs instead:
 
-    * without a gradient tape, so that nothing exported holds compiled code, for inference, and in eager mode;
-    * with `recurrent_dropout`, other activations, `unroll=True`, `reset_gate=False`, `implementation=1` with dropout;
-    * in half precision, and where the length of the sequences is not known when the graph is traced, since each length
-      is compiled by itself, in a second or two;
-    * on a GPU, where it reaches cuDNN under the same conditions as `keras.layers.GRU`.
+    * for inference, in eager mode, and without a gradient tape, so that no exported graph contains compiled code;
+    * with `recurrent_dropout`, other activations, `unroll=True`, `reset_gate=False`, or `implementation=1` with dropout;
+    * in half precision;
+    * if the length of the sequences is unknown when the graph is traced, because each length is compiled separately,
+      which takes one or two seconds;
+    * on a GPU, where cuDNN runs under the same conditions as for `keras.layers.GRU`.
 
-    Each size of the batch is compiled by itself too. A model with this layer is never compiled by XLA as a whole:
-    `jit_compile=True` in `compile` is turned off with a warning, with `use_cudnn=False` too.
+    Each batch size is compiled separately too. XLA never compiles a model with this layer as a whole: Keras turns off
+    `jit_compile=True` with a warning, even with `use_cudnn=False`.
 
     Args:
         units: length of the memory.
         *positional: the other arguments of `keras.layers.GRU`, in its order.
-        reset_gate: False leaves Γr out, the simplified GRU of the notes; see `GRUCell`.
-        weight_dropout: share of the recurrent kernel's weights dropped in training; see `GRUCell`.
+        reset_gate: False removes Γr; see `GRUCell`.
+        weight_dropout: fraction of the recurrent kernel's weights to drop in training; see `GRUCell`.
         **named: the other arguments of `keras.layers.GRU`, by name.
 
     Call arguments:
         sequences: `(batch, time, features)`.
-        initial_state: a list with the memory to start from, `(batch, units)`; zeros where absent.
+        initial_state: a list with the initial memory, `(batch, units)`; zeros if absent.
         mask: `(batch, time)`, False at steps to skip.
         training: whether dropout is on.
 
     Raises:
-        ValueError: an argument is out of range, or `use_cudnn=True` cannot be had.
-        NotImplementedError: a second derivative of the fast path is asked for; `unroll=True` has it.
+        ArgumentError: an argument is out of range.
+        ValueError: `use_cudnn=True` is not possible with the other arguments.
+        NotImplementedError: a second derivative of the fast path is requested; use `unroll=True` for it.
 
     Example:
         >>> import numpy as np
@@ -261,66 +226,51 @@ class GRU(keras.layers.GRU):
         arguments.update(arguments.pop("kwargs", {}))
         del arguments["self"]
         use_cudnn = arguments.pop("use_cudnn", "auto")
-        if use_cudnn not in ("auto", True, False):
-            raise ValueError(f"`use_cudnn` must be 'auto', True or False. Received: use_cudnn={use_cudnn!r}")
+        require.that(use_cudnn in ("auto", True, False), "use_cudnn", "'auto', True or False", use_cudnn)
         if use_cudnn is True and not reset_gate:
             raise ValueError("`use_cudnn=True` needs the reset gate: cuDNN has no GRU without it")
         if use_cudnn is True and weight_dropout:
-            raise ValueError("`use_cudnn=True` cannot drop weights: leave out `weight_dropout`")
-        of_cell = {name: arguments.pop(name) for name in _CELL_ARGUMENTS & set(arguments)}
+            raise ValueError("`use_cudnn=True` cannot drop weights: remove `weight_dropout`")
+        cell_arguments = {name: arguments.pop(name) for name in _CELL_ARGUMENTS & set(arguments)}
         shared = {name: arguments[name] for name in ("dtype", "trainable") if name in arguments}
-        cell = GRUCell(reset_gate=reset_gate, weight_dropout=weight_dropout, name="gru_cell", **of_cell, **shared)
-        # Past the constructor of `keras.layers.GRU`, which would make a cell of its own.
+        cell = GRUCell(
+            reset_gate=reset_gate, weight_dropout=weight_dropout, name="gru_cell", **cell_arguments, **shared
+        )
+        # `keras.layers.GRU.__init__` would create a cell of its own.
         keras.layers.RNN.__init__(self, cell, **arguments)
         self.input_spec = keras.layers.InputSpec(ndim=3)
         self.use_cudnn = use_cudnn
-        # XLA over the whole model would take the large products too, at which it is slower; cuDNN it cannot compile.
-        self.supports_jit = False
+        # XLA cannot compile cuDNN, and it multiplies large matrices more slowly than TensorFlow.
+        keras_internals.refuse_jit_compile(self)
+        self.supports_masking = True
 
     @property
     def reset_gate(self) -> bool:
-        """Whether there is a relevance gate Γr."""
+        """Whether the layer has a relevance gate Γr."""
         return self.cell.reset_gate
 
     @property
     def weight_dropout(self) -> float:
-        """Share of the recurrent kernel's weights that are dropped in training."""
+        """Fraction of the recurrent kernel's weights that is dropped in training."""
         return self.cell.weight_dropout
 
     def inner_loop(self, sequences: Any, initial_state: Any, mask: Any, training: bool = False) -> tuple[Any, Any, Any]:
-        """Runs over the sequence; `keras.layers.RNN.call` does the rest."""
-        if not self._takes_fast_path(sequences, training):
-            own_kernel = training and self.weight_dropout
-            own_masks = training and self.dropout and self.cell.implementation == 1 and not self.recurrent_dropout
-            if not self.reset_gate or own_kernel or (own_masks and self.use_cudnn is not True):
-                # Past what `keras.layers.GRU` does for cuDNN, which knows the full cell and one dropout mask only.
-                return keras.layers.RNN.inner_loop(self, sequences, initial_state, mask=mask, training=training)
-            return super().inner_loop(sequences, initial_state, mask=mask, training=training)
-        memory = initial_state[0] if isinstance(initial_state, list | tuple) else initial_state
-        memory = tf.ensure_shape(memory, (None, self.units))
-        mask = mask[0] if isinstance(mask, list | tuple) else mask
-        if mask is not None:
-            mask = ops.reshape(ops.cast(mask, "bool"), ops.shape(sequences)[:2])
-        if 0 < self.dropout < 1:
-            sequences *= self.cell.get_dropout_mask(sequences[:, 0])[:, None]
-        if self.go_backwards:
-            sequences, mask = sequences[:, ::-1], None if mask is None else mask[:, ::-1]
-        memories = gru_sequence.gru_sequence(sequences, memory, *self._kernels_and_bias(), mask, self.reset_after)
-        outputs = memories
-        if mask is not None:
-            # As in Keras: a masked step gives the output before it, and zeros where there is none.
-            mask = ops.cast(mask, "int32")
-            seen = mask if self.zero_output_for_mask else ops.cumsum(mask, axis=1)
-            outputs = ops.where(seen[:, :, None] > 0, memories, ops.zeros_like(memories))
-        last = outputs[:, -1]
-        return last, outputs if self.return_sequences else last[:, None], [memories[:, -1]]
+        """Runs over the sequence; see `keras_internals.rnn_loop` for the arguments and results."""
+        if self._takes_fast_path(sequences, training):
+            return self._fast_loop(sequences, initial_state, mask)
+        drops_weights = training and self.weight_dropout
+        drops_by_block = training and self.dropout and self.cell.implementation == 1 and not self.recurrent_dropout
+        if not self.reset_gate or drops_weights or (drops_by_block and self.use_cudnn is not True):
+            # What `keras.layers.GRU` prepares for cuDNN needs the full cell, its own kernel and a single dropout mask.
+            return keras_internals.rnn_loop(self, sequences, initial_state, mask, training)
+        return keras_internals.gru_loop(self, sequences, initial_state, mask, training)
 
     def _takes_fast_path(self, sequences: Any, training: bool) -> bool:
-        """Whether `gru_sequence` runs; the class's docstring says when."""
+        """Returns whether `gru_fast_path` runs; the docstring of the class lists the conditions."""
         cell = self.cell
         return (
             bool(training)
-            and record.could_possibly_record()
+            and keras_internals.tape_may_record()
             and not tf.executing_eagerly()
             and self.use_cudnn is not True
             and not self.unroll
@@ -331,16 +281,39 @@ class GRU(keras.layers.GRU):
             and cell.recurrent_activation in (keras.activations.sigmoid, ops.sigmoid, tf.sigmoid)
             and self.compute_dtype in ("float32", "float64")
             and sequences.shape[1] is not None
-            and gru_sequence.runs_here()
+            and gru_fast_path.is_available()
         )
 
-    def _kernels_and_bias(self) -> tuple[Any, Any, Any]:
-        """Returns the kernel, the recurrent kernel and both biases, `(2, 3 * units)`, as tensors."""
+    def _fast_loop(self, sequences: Any, initial_state: Any, mask: Any) -> tuple[Any, Any, Any]:
+        """Is `inner_loop` with the hand-written backward pass."""
+        memory = initial_state[0] if isinstance(initial_state, list | tuple) else initial_state
+        memory = tf.ensure_shape(memory, (None, self.units))
+        mask = mask[0] if isinstance(mask, list | tuple) else mask
+        if mask is not None:
+            mask = ops.reshape(ops.cast(mask, "bool"), ops.shape(sequences)[:2])
+        if 0 < self.dropout < 1:
+            sequences *= self.cell.get_dropout_mask(sequences[:, 0])[:, None]
+        if self.go_backwards:
+            sequences, mask = sequences[:, ::-1], None if mask is None else mask[:, ::-1]
+        memories = gru_fast_path.run(sequences, memory, *self._weights_as_tensors(), mask, self.reset_after)
+        outputs = memories
+        if mask is not None:
+            # As in Keras, a masked step repeats the output before it, or gives zeros if there is none.
+            mask = ops.cast(mask, "int32")
+            has_output = mask if self.zero_output_for_mask else ops.cumsum(mask, axis=1)
+            outputs = ops.where(has_output[:, :, None] > 0, memories, ops.zeros_like(memories))
+        last = outputs[:, -1]
+        return last, outputs if self.return_sequences else last[:, None], [memories[:, -1]]
+
+    def _weights_as_tensors(self) -> tuple[Any, Any, Any]:
+        """Returns the kernel, the recurrent kernel and both biases `(2, 3 * units)`.
+
+        They are tensors because `tf.custom_gradient` treats variables differently.
+        """
         cell = self.cell
-        # Tensors: to a custom gradient, variables are arguments of another kind.
-        kernels = [tf.convert_to_tensor(one) for one in (cell.kernel, cell.recurrent_kernel_of(training=True))]
+        kernels = [tf.convert_to_tensor(one) for one in (cell.kernel, cell.recurrent_kernel_in(training=True))]
         zeros = tf.zeros_like(kernels[0][0])
-        biases = [zeros if one is None else tf.convert_to_tensor(one) for one in cell._biases()]
+        biases = [zeros if one is None else tf.convert_to_tensor(one) for one in cell.input_and_memory_bias()]
         return *kernels, tf.stack(biases)
 
     def gates(self, sequences: Any, initial_state: Any = None) -> Gates:
@@ -348,13 +321,13 @@ class GRU(keras.layers.GRU):
 
         Args:
             sequences: `(batch, time, features)`; no step is masked.
-            initial_state: the memory to start from, `(batch, units)`, or a list with it; zeros where absent.
+            initial_state: the initial memory, `(batch, units)`, or a list with it; zeros if absent.
 
         Raises:
-            ValueError: a shape is another, or `sequences` are not data but an input of a model.
+            ValueError: an argument has another shape, or `sequences` is a symbolic input of a model.
         """
         if isinstance(sequences, keras.KerasTensor):
-            raise ValueError(f"`sequences` must be data, whose gates there are. Received: {sequences}")
+            raise ValueError(f"`sequences` must be data, not a symbolic tensor. Received: {sequences}")
         sequences = ops.convert_to_tensor(sequences, dtype=self.compute_dtype)
         if len(sequences.shape) != 3 or not sequences.shape[1]:
             raise ValueError(f"`sequences` must be (batch, time, features). Received: shape={tuple(sequences.shape)}")

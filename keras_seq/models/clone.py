@@ -1,4 +1,4 @@
-"""Copies of a model whose layers are configured in another way, weights included."""
+"""Copies of a model, weights included, whose layers have other configurations."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,34 +6,39 @@ from typing import Any
 import keras
 from keras import tree
 
+from keras_seq.keras_internals import all_layers
 
-def rebuilt(
+
+def clone_with_configs(
     model: keras.Model,
-    configure: Callable[[keras.layers.Layer], dict[str, Any]],
+    config_of: Callable[[keras.layers.Layer], dict[str, Any]],
     batch_size: int | None = None,
 ) -> keras.Model:
-    """Returns a copy of `model` whose layers have the configurations that `configure` gives.
+    """Returns a copy of `model`, weights included, whose layers are created from other configurations.
 
     Args:
-        model: a built Sequential or Functional model; models inside it are copied likewise.
-        configure: a layer -> the configuration of its copy.
-        batch_size: of the copy's inputs; None leaves it as it is.
+        model: a built Sequential or Functional model. Nested models are copied in the same way.
+        config_of: maps a layer of `model` to the configuration of its copy.
+        batch_size: batch size of the inputs of the copy; None keeps that of `model`.
+
+    Raises:
+        ValueError: a layer cannot be created from its configuration; the message names it.
     """
 
-    def layer_copy(layer: keras.layers.Layer) -> keras.layers.Layer:
+    def clone_layer(layer: keras.layers.Layer) -> keras.layers.Layer:
         if isinstance(layer, keras.Model) and getattr(layer, "inputs", None):
-            return model_copy(layer)
-        # Classes that the user has not registered with Keras are those of the layers that are there.
-        own = {type(part).__name__: type(part) for part in layer._flatten_layers()}
+            return clone_model(layer)
+        # The user need not have registered the classes with Keras: the layer and the layers inside it have them.
+        classes = {type(part).__name__: type(part) for part in all_layers(layer)}
         try:
-            with keras.saving.custom_object_scope(own):
-                return type(layer).from_config(configure(layer))
+            with keras.saving.custom_object_scope(classes):
+                return type(layer).from_config(config_of(layer))
         except (TypeError, ValueError) as error:
             raise ValueError(
                 f"layer {layer.name!r} ({type(layer).__name__}) cannot be copied: {str(error).partition(chr(10))[0]}"
             ) from error
 
-    def model_copy(part: keras.Model) -> keras.Model:
+    def clone_model(part: keras.Model) -> keras.Model:
         inputs = [
             keras.Input(
                 batch_shape=(batch_size or tensor.shape[0], *tensor.shape[1:]), dtype=tensor.dtype, name=tensor.name
@@ -41,9 +46,9 @@ def rebuilt(
             for tensor in part.inputs
         ]
         structure = inputs if isinstance(part, keras.Sequential) else tree.pack_sequence_as(part.input, inputs)
-        return keras.models.clone_model(part, input_tensors=structure, clone_function=layer_copy)
+        return keras.models.clone_model(part, input_tensors=structure, clone_function=clone_layer)
 
-    copy = model_copy(model)
+    copy = clone_model(model)
     copy.set_weights(model.get_weights())
     return copy
 
@@ -52,7 +57,7 @@ def float32_copy(model: keras.Model) -> keras.Model:
     """Returns a copy of a model in half, mixed or double precision that computes in float32.
 
     Raises:
-        ValueError: a layer cannot be made again from its configuration; named.
+        ValueError: a layer cannot be created from its configuration; the message names it.
 
     Example:
         >>> import keras_seq as ks
@@ -62,24 +67,24 @@ def float32_copy(model: keras.Model) -> keras.Model:
         >>> half.get_layer("gru_0").compute_dtype, float32_copy(half).get_layer("gru_0").compute_dtype
         ('float16', 'float32')
     """
-    return rebuilt(model, lambda layer: _in_float32(layer.get_config()))
+    return clone_with_configs(model, lambda layer: _in_float32(layer.get_config()))
 
 
 def _in_float32(config: Any) -> Any:
-    """Returns a configuration, cells and wrapped layers in it too, with half and mixed precision made float32."""
+    """Returns a configuration in which every other floating-point dtype, also of cells and wrapped layers, is float32."""
     if isinstance(config, dict):
         if config.get("class_name") == "DTypePolicy":
             return "float32" if _is_other_float(config["config"]["name"]) else config
-        named = {"dtype": "float32"} if _is_other_float(config.get("dtype")) else {}
-        return {key: _in_float32(value) for key, value in config.items()} | named
+        dtype = {"dtype": "float32"} if _is_other_float(config.get("dtype")) else {}
+        return {key: _in_float32(value) for key, value in config.items()} | dtype
     if isinstance(config, list | tuple):
         return type(config)(map(_in_float32, config))
     return config
 
 
-def other_floats(model: keras.Model) -> list[str]:
-    """Returns the floating-point dtypes other than float32 in which layers of a model compute."""
-    return sorted({layer.compute_dtype for layer in model._flatten_layers() if _is_other_float(layer.compute_dtype)})
+def dtypes_other_than_float32(model: keras.Model) -> list[str]:
+    """Returns the names of the other floating-point dtypes in which layers of a model compute."""
+    return sorted({layer.compute_dtype for layer in all_layers(model) if _is_other_float(layer.compute_dtype)})
 
 
 def _is_other_float(dtype: object) -> bool:

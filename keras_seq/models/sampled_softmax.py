@@ -1,11 +1,11 @@
-"""Training over a large vocabulary with a softmax over the target and a few other tokens in place of all (Jean et al. 2015).
+"""Training over a large vocabulary with a sampled softmax (Jean et al. 2015, arXiv 1412.2007).
 
-Of a word model the logits are most of the work: at 10,000 words and 256 units, four fifths of a training step. Here tokens are
-drawn for each batch, the same for all its places, and the loss at a place is the cross-entropy of its target among them, each
-logit less the logarithm of how often its token is expected there. Evaluation stays exact.
+The logits are most of the work of a word model: at 10,000 words and 256 units, four fifths of a training step. A sampled
+softmax computes the logits of only a few tokens. They are sampled for each batch and shared by all of its positions. The
+loss at a position is the cross-entropy of the target among these tokens and itself, where the logarithm of each token's
+expected count is subtracted from its logit. Evaluation stays exact.
 """
 
-import numbers
 from collections.abc import Callable
 from typing import Any
 
@@ -13,24 +13,31 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_seq import require
+from keras_seq.keras_internals import additional_loss, call_that_made
+
 
 class SampledSoftmax(keras.Model):
-    """A language model that is trained with a sampled softmax; it has the layers of `model`, which learns with it.
+    """A language model that trains with a sampled softmax. It shares all layers with `model`, which learns with it.
 
-    `fit` minimizes an estimate of the cross-entropy, whatever the loss of `compile` is, and shows it as `loss`. Metrics
-    are exact: in training those of the last token of each row, in `evaluate` and validation those of all. Save `model`.
+    `fit` minimizes an estimate of the cross-entropy, regardless of the loss given to `compile`, and reports it as `loss`.
+    Metrics are exact. In training they cover the last token of each row; in `evaluate` and validation, all tokens. Save
+    `model` instead of this model.
 
-    Jean et al. 2015, arXiv 1412.2007, section 3; the tokens are drawn with the log-uniform distribution of TensorFlow's
-    `log_uniform_candidate_sampler`, which fits vocabularies by falling frequency, as `Vocabulary.from_text` makes them.
+    Tokens are sampled from the log-uniform distribution of TensorFlow's `log_uniform_candidate_sampler`. It suits
+    vocabularies in order of falling frequency, such as those of `Vocabulary.from_text`.
 
     Args:
-        model: as `keras_seq.language_model(..., tie_embeddings=True)` makes it. With a kernel of its own for the logits the
-            training was slower, and diverged at learning rates that tied embeddings take (BUILD.md).
-        samples: tokens drawn for each batch.
-        seed: of the draws. The state is a variable of the model, so that a resumed run draws what it would have drawn.
+        model: a model with tied embeddings, as `keras_seq.language_model(..., tie_embeddings=True)` returns it. With a
+            separate kernel for the logits, training was slower and diverged at learning rates that tied embeddings
+            tolerate (BUILD.md).
+        samples: number of tokens to sample for each batch.
+        seed: seed of the samples. The state of the generator is a variable of the model, so that a resumed run samples
+            the same tokens.
 
     Raises:
-        ValueError: `samples` is out of range, or the model has no such layer.
+        ArgumentError: `samples` is not between 0 and the number of tokens.
+        ValueError: the embeddings of `model` are not tied.
 
     Example:
         >>> import keras_seq as ks
@@ -52,24 +59,24 @@ class SampledSoftmax(keras.Model):
     def __init__(self, model: keras.Model, samples: int, seed: int = 0):
         super().__init__(inputs=model.input, outputs=model.output, name=f"{model.name}_sampled")
         tokens = model.output_shape[-1]
-        if isinstance(samples, bool) or not isinstance(samples, numbers.Integral) or not 0 < samples < tokens:
-            raise ValueError(
-                f"`samples` must be an integer above 0 and below the {tokens} tokens of the vocabulary. Received: {samples!r}"
-            )
+        expected = f"an integer above 0 and below the {tokens} tokens of the vocabulary"
+        require.that(require.is_integer(samples) and 0 < samples < tokens, "samples", expected, samples)
         self._samples, self._tokens = samples, tokens
         self._seeds = keras.random.SeedGenerator(seed % 2**31)
-        before, embedding = _before_logits(model)
-        below = keras.Model(model.input, before)
-        # In functions, Keras does not see the layers a second time.
-        self._memories = lambda inputs: below(inputs, training=True)
+        memories, embedding = _tied_embedding(model)
+        memory_model = keras.Model(model.input, memories)
+        # Stored in functions, because Keras would track layers in attributes a second time.
+        self._memories = lambda inputs: memory_model(inputs, training=True)
         self._kernel = lambda: embedding.embeddings.value
 
     def get_config(self) -> dict[str, Any]:
         """Refuses to be saved."""
-        raise ValueError("a SampledSoftmax is not saved: save the model that it was made of, which learns with it")
+        raise ValueError(
+            "a SampledSoftmax cannot be saved: save the model that it was created from, which learns with it"
+        )
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
-        """Returns the logits `(batch, time, tokens)`; in training of what they would be made, `{"memories": (batch, time, units)}`."""
+        """Returns the logits `(batch, time, tokens)`; in training `{"memories": (batch, time, units)}` in their place."""
         if training:
             return {"memories": self._memories(inputs)}
         return super().call(inputs, training=training, mask=mask)
@@ -77,65 +84,76 @@ class SampledSoftmax(keras.Model):
     def compute_loss(
         self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
     ) -> Any:
-        """Returns the sampled softmax's loss in training, the exact one otherwise."""
+        """Returns the loss of the sampled softmax in training, and the exact loss otherwise."""
         if not isinstance(y_pred, dict):
             return super().compute_loss(x, y, y_pred, sample_weight, training)
         kernel = tf.convert_to_tensor(self._kernel())
         memories = tf.cast(y_pred["memories"], kernel.dtype)
-        # For the metrics, which are computed when the kernel has changed.
-        y_pred["last"] = tf.matmul(_last(memories, sample_weight), tf.stop_gradient(kernel), transpose_b=True)
-        memories = tf.reshape(memories, (-1, memories.shape[-1]))
-        targets = tf.cast(tf.reshape(y, (-1,)), tf.int64)
-        drawn = self._drawn()
-        of_targets = tf.reduce_sum(memories * tf.gather(self._kernel(), targets), axis=-1)
-        of_drawn = tf.matmul(memories, tf.gather(self._kernel(), drawn), transpose_b=True)
-        of_targets -= tf.math.log(self._expected(targets, kernel.dtype))
-        of_drawn -= tf.math.log(self._expected(drawn, kernel.dtype))
-        # A target that is among those drawn counts once.
-        of_drawn = tf.where(targets[:, None] == drawn[None], of_drawn.dtype.min, of_drawn)
-        losses = tf.reduce_logsumexp(tf.concat([of_targets[:, None], of_drawn], axis=1), axis=1) - of_targets
-        weights = (
-            tf.ones_like(losses) if sample_weight is None else tf.cast(tf.reshape(sample_weight, (-1,)), losses.dtype)
-        )
+        # The metrics need the logits of the kernel as it is now; they are computed after it has been updated.
+        last_memories = _at_last_token(memories, sample_weight)
+        y_pred["last_logits"] = tf.matmul(last_memories, tf.stop_gradient(kernel), transpose_b=True)
+        losses = self._sampled_losses(tf.reshape(memories, (-1, memories.shape[-1])), tf.reshape(y, (-1,)))
+        weights = tf.ones_like(losses)
+        if sample_weight is not None:
+            weights = tf.cast(tf.reshape(sample_weight, (-1,)), losses.dtype)
         loss = tf.reduce_sum(losses * weights) / tf.maximum(tf.reduce_sum(weights), 1)
-        return loss + sum(self._aggregate_additional_loss(own) for own in self.losses)
+        return loss + additional_loss(self)
+
+    def _sampled_losses(self, memories: Any, targets: Any) -> Any:
+        """Returns the cross-entropy of each target among the sampled tokens, `(positions,)`.
+
+        Args:
+            memories: `(positions, units)`.
+            targets: token ids, `(positions,)`.
+        """
+        targets, sampled = tf.cast(targets, tf.int64), self._sample()
+        target_logits = tf.reduce_sum(memories * tf.gather(self._kernel(), targets), axis=-1)
+        sampled_logits = tf.matmul(memories, tf.gather(self._kernel(), sampled), transpose_b=True)
+        target_logits -= tf.math.log(self._expected_count(targets, memories.dtype))
+        sampled_logits -= tf.math.log(self._expected_count(sampled, memories.dtype))
+        # A target that is also among the sampled tokens counts once.
+        sampled_logits = tf.where(targets[:, None] == sampled[None], sampled_logits.dtype.min, sampled_logits)
+        return tf.reduce_logsumexp(tf.concat([target_logits[:, None], sampled_logits], axis=1), axis=1) - target_logits
 
     def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> dict[str, Any]:
-        """Returns the metrics, in training of the last token of each row."""
+        """Returns the metrics; in training, of the last token of each row."""
         if not isinstance(y_pred, dict):
             return super().compute_metrics(x, y, y_pred, sample_weight)
-        weights = None if sample_weight is None else _last(sample_weight, sample_weight)
-        return super().compute_metrics(x, _last(y, sample_weight), y_pred["last"], weights)
+        weights = None if sample_weight is None else _at_last_token(sample_weight, sample_weight)
+        return super().compute_metrics(x, _at_last_token(y, sample_weight), y_pred["last_logits"], weights)
 
-    def _drawn(self) -> Any:
-        """Returns the tokens drawn, `(samples,)`; one may be drawn more than once."""
+    def _sample(self) -> Any:
+        """Returns token ids `(samples,)`; a token may be sampled more than once."""
         uniform = tf.random.stateless_uniform((self._samples,), self._seeds.next(), dtype=tf.float32)
-        drawn = tf.cast(tf.exp(uniform * np.log(self._tokens + 1)), tf.int64) - 1
-        return tf.clip_by_value(drawn, 0, self._tokens - 1)
+        sampled = tf.cast(tf.exp(uniform * np.log(self._tokens + 1)), tf.int64) - 1
+        return tf.clip_by_value(sampled, 0, self._tokens - 1)
 
-    def _expected(self, tokens: Any, dtype: Any) -> Any:
-        """Returns how often each of some tokens is expected among those drawn."""
-        places = tf.cast(tokens, tf.float64)
-        return tf.cast(self._samples * tf.math.log1p(1 / (places + 1)) / np.log(self._tokens + 1), dtype)
+    def _expected_count(self, tokens: Any, dtype: Any) -> Any:
+        """Returns how often each of some tokens is expected among the sampled ones."""
+        ids = tf.cast(tokens, tf.float64)
+        return tf.cast(self._samples * tf.math.log1p(1 / (ids + 1)) / np.log(self._tokens + 1), dtype)
 
 
-def _last(values: Any, sample_weight: Any) -> Any:
-    """Returns what belongs to the last token of each row that counts, `(batch, 1, ...)`, of `(batch, time, ...)`."""
+def _at_last_token(values: Any, sample_weight: Any) -> Any:
+    """Returns `(batch, 1, ...)`, the values `(batch, time, ...)` at the last position of each row with a weight."""
     if sample_weight is None:
         return values[:, -1:]
-    place = tf.maximum(tf.math.count_nonzero(sample_weight, axis=1, keepdims=True) - 1, 0)
-    return tf.gather(values, place, axis=1, batch_dims=1)
+    position = tf.maximum(tf.math.count_nonzero(sample_weight, axis=1, keepdims=True) - 1, 0)
+    return tf.gather(values, position, axis=1, batch_dims=1)
 
 
-def _before_logits(model: keras.Model) -> tuple[Any, keras.layers.Layer]:
-    """Returns the tensor of which tied embeddings make the logits, and the layer that has them."""
-    made_by = model.output._keras_history
-    if isinstance(made_by.operation, keras.layers.Activation):
-        made_by = made_by.operation.input._keras_history
-    if not isinstance(made_by.operation, keras.layers.ReversibleEmbedding):
+def _tied_embedding(model: keras.Model) -> tuple[Any, keras.layers.Layer]:
+    """Returns the symbolic tensor that tied embeddings turn into logits, and the embedding layer.
+
+    Raises:
+        ValueError: another layer makes the logits.
+    """
+    call = call_that_made(model.output)
+    if isinstance(call.operation, keras.layers.Activation):
+        call = call_that_made(call.inputs[0])
+    if not isinstance(call.operation, keras.layers.ReversibleEmbedding):
         raise ValueError(
-            "a sampled softmax needs a model whose embeddings are the kernel of its logits too: make it with tie_embeddings=True. "
-            f"Received: logits made by {made_by.operation.name!r} ({type(made_by.operation).__name__})"
+            "a sampled softmax needs a model whose embeddings are also the kernel of its logits: create it with "
+            f"tie_embeddings=True. Received: logits made by {call.operation.name!r} ({type(call.operation).__name__})"
         )
-    node = made_by.operation._inbound_nodes[made_by.node_index]
-    return node.input_tensors[0], made_by.operation
+    return call.inputs[0], call.operation

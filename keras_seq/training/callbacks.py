@@ -1,4 +1,4 @@
-"""Training in `model.fit`: the optimizer with its clipping, and callbacks that a user's own `fit` can take too."""
+"""Callbacks of `model.fit` for recurrent language models. Each can be used in your own `fit`."""
 
 import math
 import time
@@ -8,18 +8,20 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_seq import require
 from keras_seq.errors import DivergedError
 from keras_seq.files import replacing
 from keras_seq.models.stateful import read_states, reset_states, write_states
 from keras_seq.training.checkpoint import Checkpoint
-from keras_seq.training.gradient_norms import CLIPPINGS, GRADIENT_NORM
+from keras_seq.training.config import CLIPPING_KINDS, Clipping
+from keras_seq.training.gradient_norms import GRADIENT_NORM
 
 
 class CarriedState(keras.callbacks.Callback):
-    """Starts stateful layers from zero where the streams begin anew, and around every evaluation.
+    """Sets the carried states to zero where the streams start again, and keeps them apart from those of each evaluation.
 
     Args:
-        batches: batches of one pass through the text; None where an epoch of `fit` is one pass.
+        batches: batches of one pass through the text; None if an epoch of `fit` is one pass.
     """
 
     def __init__(self, batches: int | None = None):
@@ -27,57 +29,57 @@ class CarriedState(keras.callbacks.Callback):
         self._batches, self._done, self._kept = batches, 0, list[Any]()
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        """Starts the streams anew, if an epoch is a pass."""
+        """Resets the states if each epoch is a pass through the text."""
         if self._batches is None:
             reset_states(self.model)
         else:
             self._done = epoch * self.params["steps"]
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
-        """Starts the streams anew at the first batch of a pass."""
+        """Resets the states at the first batch of a pass."""
         if self._batches is not None and (self._done + batch) % self._batches == 0:
             reset_states(self.model)
 
     def on_test_begin(self, logs: Any = None) -> None:
-        """The validation text does not go on from the training text."""
+        """Saves the states of the training text and resets them for the validation text."""
         self._kept = read_states(self.model)
         reset_states(self.model)
 
     def on_test_end(self, logs: Any = None) -> None:
-        """The training text goes on where it was."""
+        """Restores the states of the training text."""
         write_states(self.model, self._kept)
 
 
 class CosineSchedule(keras.callbacks.Callback):
-    """Raises the learning rate to that of `compile`, then lowers it along a half cosine to zero; ends the run with its minutes.
+    """Raises the learning rate to that of `compile`, then lowers it to zero along half a cosine (arXiv 1608.03983).
 
-    Loshchilov & Hutter 2017, arXiv 1608.03983.
+    A run given in minutes also ends when they are over.
 
     Args:
         epochs: length of the run in epochs.
-        minutes: length of the run in minutes of training. Exactly one of the two is given.
-        warmup: share of the run over which the rate rises, from zero along a line.
+        minutes: length of the run in minutes of training. Exactly one of `epochs` and `minutes` is given.
+        warmup: share of the run over which the rate rises linearly from zero, in [0, 1).
 
     Attributes:
-        scale: what the rate is multiplied by; lowered where a run has to go back.
+        scale: factor of the rate; `RollBack` lowers it.
     """
 
     def __init__(self, epochs: int | None = None, minutes: float | None = None, warmup: float = 0.0):
         super().__init__()
         if (epochs is None) == (minutes is None):
-            raise ValueError(f"exactly one of `epochs` and `minutes` is needed. Received: {epochs=}, {minutes=}")
-        length = epochs if minutes is None else minutes
-        if not (length and math.isfinite(length) and length > 0):
-            raise ValueError(f"the length of the run must be positive. Received: {epochs=}, {minutes=}")
-        if not 0 <= warmup < 1:
-            raise ValueError(f"`warmup` must be a share of the run, from 0 to below 1. Received: warmup={warmup!r}")
+            raise ValueError(f"exactly one of `epochs` and `minutes` must be given. Received: {epochs=}, {minutes=}")
+        if minutes is None:
+            require.positive_number("epochs", epochs)
+        else:
+            require.positive_number("minutes", minutes)
+        require.fraction("warmup", warmup)
         self._epochs, self._minutes, self._warmup = epochs, minutes, warmup
         self._batches = 0
         self.scale = 1.0
 
     @property
     def state(self) -> dict[str, float]:
-        """What a run that goes on must know."""
+        """What a checkpoint stores of the callback."""
         return {"scale": self.scale, "seconds": time.monotonic() - self._start}
 
     @state.setter
@@ -88,13 +90,13 @@ class CosineSchedule(keras.callbacks.Callback):
         """Starts the clock."""
         if self._epochs is not None and self.params["steps"] is None:
             raise ValueError(
-                "`epochs` needs data with a known number of batches: set `steps_per_epoch`, or use `minutes`"
+                "`epochs` needs data with a known number of batches: set `steps_per_epoch`, or give `minutes`"
             )
         self.scale, self._start = 1.0, time.monotonic()
         self._peak = float(ops.convert_to_numpy(self.model.optimizer.learning_rate))
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        """Finds its place: a run that goes on does not begin with epoch 0."""
+        """Sets the position in the run; a resumed run does not start with epoch 0."""
         self._batches = epoch * (self.params["steps"] or 0)
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
@@ -105,13 +107,13 @@ class CosineSchedule(keras.callbacks.Callback):
         self.model.optimizer.learning_rate.assign(self._peak * self.scale * rise * fall)
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        """Ends the run when its minutes are over."""
+        """Ends the run if its minutes are over."""
         self._batches += 1
         if self._minutes is not None and self._progress() >= 1:
             self.model.stop_training = True
 
     def on_train_end(self, logs: Any = None) -> None:
-        """Gives the learning rate back, for a second `fit`."""
+        """Restores the learning rate of `compile`, for another `fit`."""
         self.model.optimizer.learning_rate.assign(self._peak)
 
     def _progress(self) -> float:
@@ -122,9 +124,9 @@ class CosineSchedule(keras.callbacks.Callback):
 
 
 class StopWhenNotFinite(keras.callbacks.Callback):
-    """Ends the run with an error, `DivergedError`, when the loss or the gradient's norm is no longer a finite number.
+    """Raises `DivergedError` when the loss or the norm of the gradients is no longer finite.
 
-    After `GradientNorms` in the list it sees the gradient too, a step sooner.
+    Placed after `GradientNorms` in the list, it checks the gradients too, which overflow one step earlier.
     """
 
     def __init__(self) -> None:
@@ -132,46 +134,48 @@ class StopWhenNotFinite(keras.callbacks.Callback):
         self._norm = math.nan
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        """Knows the epoch."""
+        """Remembers the epoch for the error message."""
         self._epoch = epoch
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        """Raises DivergedError naming the batch."""
+        """Raises DivergedError if the run diverged; the message names the batch, the norm and the likely cause."""
         reason = self.divergence(batch, logs)
         if reason is not None:
             raise DivergedError(reason)
 
     def divergence(self, batch: int, logs: dict[str, float] | None) -> str | None:
-        """Returns what became of the run at this batch, and why; None while it is well."""
+        """Returns why the run diverged at this batch, or None if it did not."""
         for name, what in ((GRADIENT_NORM, "the gradient's norm"), ("loss", "the loss")):
             value = (logs or {}).get(name, 0.0)
             if not math.isfinite(value):
                 before = "" if math.isnan(self._norm) else f" (the gradient's norm was {self._norm:.3g} before)"
-                place = f"batch {batch + 1} of epoch {self._epoch + 1}"
-                return f"{what} became {value} at {place}{before}: {self._cause()}"
+                position = f"batch {batch + 1} of epoch {self._epoch + 1}"
+                return f"{what} became {value} at {position}{before}: {self._cause()}"
         self._norm = (logs or {}).get(GRADIENT_NORM, math.nan)
         return None
 
     def _cause(self) -> str:
         optimizer = getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)  # of a LossScaleOptimizer
         rate = float(ops.convert_to_numpy(optimizer.learning_rate))
-        clipped = [f"{name}={value:g}" for name in CLIPPINGS if (value := getattr(optimizer, name)) is not None]
+        clipped = [
+            Clipping(kind, threshold) for kind in CLIPPING_KINDS if (threshold := getattr(optimizer, kind)) is not None
+        ]
         if not clipped:
-            return f"the gradients exploded, and nothing clips them; set a `clipnorm` (learning rate {rate:.3g})"
+            return f"the gradients exploded and are not clipped; set `clipnorm` (learning rate {rate:.3g})"
         return (
             f"the steps are too long (learning rate {rate:.3g}, {clipped[0]}); lower the learning rate or the threshold"
         )
 
 
 class RollBack(StopWhenNotFinite):
-    """Goes back to the last checkpoint when the loss or the gradient is not finite, and on at half the learning rate.
+    """Returns to the last checkpoint when the loss or the gradient is not finite, and continues at half the learning rate.
 
-    The text goes on; the batches since the checkpoint are not read again.
+    The batches since the checkpoint are not read again.
 
     Args:
-        checkpoint: where to go back to.
-        schedule: whose rate is halved.
-        attempts: how often in one epoch; then the run ends with an error.
+        checkpoint: the checkpoint to return to.
+        schedule: the schedule whose rate is halved.
+        attempts: how often to return in one epoch before the run ends with `DivergedError`.
     """
 
     def __init__(self, checkpoint: Checkpoint, schedule: CosineSchedule, attempts: int = 5):
@@ -179,35 +183,35 @@ class RollBack(StopWhenNotFinite):
         self._checkpoint, self._schedule, self._attempts = checkpoint, schedule, attempts
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        """Counts anew."""
+        """Resets the count of attempts."""
         super().on_epoch_begin(epoch, logs)
         self._tried = 0
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        """Goes back; raises DivergedError after too many attempts."""
+        """Returns to the checkpoint; raises DivergedError after too many attempts."""
         reason = self.divergence(batch, logs)
         if reason is None:
             return
         self._tried += 1
         if self._tried > self._attempts:
-            raise DivergedError(f"{reason}; {self._attempts} times at half the rate of before did not help")
+            raise DivergedError(f"{reason}; halving the learning rate {self._attempts} times did not help")
         scale, seconds = self._schedule.scale, self._schedule.state["seconds"]
         self._checkpoint.restore()
         self._schedule.state = {"scale": scale / 2, "seconds": seconds}
         self.model.reset_metrics()
-        place = f"the checkpoint after epoch {self._checkpoint.epoch}" if self._checkpoint.epoch else "the beginning"
-        print(f"\n{reason}; back to {place}, at half the learning rate")
+        position = f"the checkpoint after epoch {self._checkpoint.epoch}" if self._checkpoint.epoch else "the start"
+        print(f"\n{reason}; returning to {position}, at half the learning rate")
 
 
 class KeepBest(keras.callbacks.Callback):
-    """Keeps the model with the fewest nats a token on the validation text, in a file that is always whole.
+    """Keeps the weights with the fewest nats per token on the validation text, and saves them to a file.
 
-    The model in training must be compiled with `NatsPerToken`, as `compile_model` does. Before
-    `keras.callbacks.SwapEMAWeights` in the list it keeps the averaged weights that were evaluated.
+    The model in training must be compiled with `NatsPerToken`, as `compile_model` does. Place this callback before
+    `keras.callbacks.SwapEMAWeights` in the list: it then keeps the averaged weights, which were evaluated.
 
     Args:
-        model: gets the best weights; the model in training can be its `stateful_copy`.
-        path: the `.keras` file it is saved to; None saves none.
+        model: receives the best weights; the model in training can be its `stateful_copy`.
+        path: the `.keras` file to write; None writes none.
     """
 
     def __init__(self, model: keras.Model, path: Path | None):
@@ -217,7 +221,7 @@ class KeepBest(keras.callbacks.Callback):
 
     @property
     def state(self) -> dict[str, float]:
-        """What a run that goes on must know."""
+        """What a checkpoint stores of the callback."""
         return {"best": self.best}
 
     @state.setter
@@ -225,7 +229,7 @@ class KeepBest(keras.callbacks.Callback):
         self.best = state["best"]
 
     def on_test_end(self, logs: Any = None) -> None:
-        """Saves the model if no evaluation was better."""
+        """Saves the model if this evaluation is the best so far."""
         nats = (logs or {}).get("nats", math.inf)
         if nats < self.best:
             self.best = nats
@@ -235,6 +239,6 @@ class KeepBest(keras.callbacks.Callback):
 
 
 def save_model(model: keras.Model, path: Path) -> None:
-    """Saves a model to a `.keras` file that is always whole."""
+    """Saves a model to a `.keras` file; an existing file is replaced only when the new one is complete."""
     with replacing(path) as partial:
         model.save(partial)

@@ -1,73 +1,55 @@
-"""`compile_model`: optimizer, clipping, loss and metric of a language model."""
-
-import math
+"""`compile_model`: the optimizer, the loss and the metric of a language model."""
 
 import keras
 
-from keras_seq.training.gradient_norms import CLIPPINGS
+from keras_seq.errors import ArgumentError
+from keras_seq.training.config import TrainConfig
 from keras_seq.training.losses import NatsPerToken, SmoothedCrossentropy
 
 
-def compile_model(
-    model: keras.Model,
-    learning_rate: float = 6e-3,
-    clipnorm: float | None = None,
-    global_clipnorm: float | None = None,
-    clipvalue: float | None = None,
-    *,
-    optimizer: str = "adam",
-    weight_decay: float | None = None,
-    ema_momentum: float | None = None,
-    label_smoothing: float = 0.0,
-) -> None:
-    """Compiles a language model with a stock optimizer, a clipped gradient and the mean cross-entropy in nats a token.
+def compile_model(model: keras.Model, config: TrainConfig) -> None:
+    """Compiles a language model with a stock optimizer, clipped gradients and the mean cross-entropy in nats per token.
+
+    Keras computes the norm of an embedding's gradient over the rows as they were looked up, before it adds those of one
+    token; so do `clipnorm` and `clipvalue` (BUILD.md, Embeddings). The metric `nats` has no label smoothing.
 
     Args:
-        model: token ids -> logits.
-        learning_rate: the optimizer's step size.
-        clipnorm: rescales each weight's own gradient when its norm passes this. Of an embedding Keras takes the norm of the
-            rows as they were looked up, those of one token not added; with `clipvalue` likewise (BUILD.md, Embeddings).
-        global_clipnorm: rescales all gradients together when their common norm passes this (Pascanu et al. 2013,
-            arXiv 1211.5063).
-        clipvalue: cuts every element of the gradients at plus and minus this.
-        optimizer: Keras's name of it: `adam`, `adamw`, `sgd`, `rmsprop`, ...
-        weight_decay: share of each weight, biases apart, that a step at learning rate 1 takes away.
-        ema_momentum: in (0, 1): the optimizer averages the weights over its steps, `keras.callbacks.SwapEMAWeights` puts
-            the average in for validation (Polyak & Juditsky 1992).
-        label_smoothing: share of the target that is spread over all tokens (Szegedy et al. 2016, arXiv 1512.00567); the
-            metric `nats` is without it.
+        model: token ids `(batch, time)` -> logits `(batch, time, vocabulary)`.
+        config: `optimizer`, `learning_rate`, `clipping`, `weight_decay`, `ema_momentum` and `label_smoothing` are used.
+            With `ema_momentum`, `keras.callbacks.SwapEMAWeights` puts the averaged weights in for validation.
 
     Raises:
-        ValueError: a number out of range, two ways to clip at once, or an optimizer that Keras does not have.
+        ArgumentError: Keras has no such optimizer, or one that takes no learning rate.
+
+    Example:
+        >>> import keras_seq as ks
+        >>> from keras_seq.training.config import Clipping
+        >>> model = ks.language_model(10, units=[4])
+        >>> compile_model(model, TrainConfig(clipping=Clipping("global_clipnorm", 0.5)))
+        >>> model.optimizer.global_clipnorm
+        0.5
     """
-    clipping = {
-        name: threshold
-        for name, threshold in zip(CLIPPINGS, (clipnorm, global_clipnorm, clipvalue), strict=True)
-        if threshold is not None
-    }
-    if len(clipping) > 1:
-        raise ValueError(f"only one of {', '.join(CLIPPINGS)} can be set. Received: {', '.join(clipping)}")
-    decay = {} if weight_decay is None else {"weight_decay": weight_decay}
-    for name, value in {"learning_rate": learning_rate, **clipping, **decay}.items():
-        if not (math.isfinite(value) and value > 0):
-            raise ValueError(f"`{name}` must be positive and finite. Received: {name}={value!r}")
-    average = {} if ema_momentum is None else {"use_ema": True, "ema_momentum": ema_momentum}
-    if ema_momentum is not None and not 0 < ema_momentum < 1:
-        raise ValueError(f"`ema_momentum` must be between 0 and 1. Received: ema_momentum={ema_momentum!r}")
-    settings = {"learning_rate": learning_rate, **clipping, **decay, **average}
-    try:
-        made = keras.optimizers.get({"class_name": optimizer, "config": settings})
-    except (ValueError, TypeError, KeyError) as error:
-        raise ValueError(
-            f"`optimizer` must be one of Keras's that take a learning rate, such as adam. Received: {optimizer!r}"
-        ) from error
-    made.exclude_from_weight_decay(var_names=["bias"])
-    # The mask of padded lines comes as sample weights: the mean is over real tokens.
+    # With this reduction the loss of padded lines, whose mask comes as sample weights, is the mean over real tokens.
     reduction = "mean_with_sample_weight"
     loss: keras.losses.Loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction=reduction)
-    if not 0 <= label_smoothing < 1:
-        raise ValueError(f"`label_smoothing` must be in [0, 1). Received: label_smoothing={label_smoothing!r}")
-    if label_smoothing:
-        loss = SmoothedCrossentropy(label_smoothing, reduction=reduction)
-    # XLA was slower here: 114 ms a step against 85 at 256 units, batch 64, 64 steps; 44 against 28 at 128 units.
-    model.compile(made, loss, weighted_metrics=[NatsPerToken()], jit_compile=False)
+    if config.label_smoothing:
+        loss = SmoothedCrossentropy(config.label_smoothing, reduction=reduction)
+    # XLA was slower here: 114 ms per step against 85 at 256 units, batch 64, 64 steps; 44 against 28 at 128 units.
+    model.compile(_optimizer(config), loss, weighted_metrics=[NatsPerToken()], jit_compile=False)
+
+
+def _optimizer(config: TrainConfig) -> keras.optimizers.Optimizer:
+    settings = {"learning_rate": config.learning_rate}
+    if config.clipping is not None:
+        settings |= config.clipping.optimizer_arguments
+    if config.weight_decay is not None:
+        settings["weight_decay"] = config.weight_decay
+    if config.ema_momentum is not None:
+        settings |= {"use_ema": True, "ema_momentum": config.ema_momentum}
+    try:
+        optimizer = keras.optimizers.get({"class_name": config.optimizer, "config": settings})
+    except (ValueError, TypeError, KeyError) as error:
+        expected = "an optimizer of Keras that takes a learning rate, such as adam"
+        raise ArgumentError("optimizer", expected, config.optimizer) from error
+    optimizer.exclude_from_weight_decay(var_names=["bias"])
+    return optimizer

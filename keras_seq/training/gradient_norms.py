@@ -1,8 +1,8 @@
-"""The norms of gradients while a model trains: what clipping does, and how long a memory can learn."""
+"""The norms of the gradients during training, before and after clipping."""
 
 import csv
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,8 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
-CLIPPINGS = ("clipnorm", "global_clipnorm", "clipvalue")
+from keras_seq.keras_internals import call_before_apply, clipped_gradients
+
 GRADIENT_NORM, CLIPPED_NORM, PARAMETER_NORM = "gradient_norm", "clipped_norm", "parameter_norm"
 LEARNING_RATE = "learning_rate"
 
@@ -19,16 +20,16 @@ LEARNING_RATE = "learning_rate"
 class GradientNorms(keras.callbacks.Callback):
     """Adds the norms of each step to the logs of `fit`, for the callbacks after it in the list.
 
-    After a batch `gradient_norm` is that of all gradients together, `clipped_norm` the same after clipping,
-    `parameter_norm` that of the trainable weights, `learning_rate` the rate of the step. After an epoch the first two are
-    means of the steps with a finite one, `largest_gradient_norm` is what its name says, and `clipped` the share of the
-    steps that clipping changed.
+    Logs after each batch: `gradient_norm`, the common norm of all gradients; `clipped_norm`, the same after clipping;
+    `parameter_norm`, the norm of the trainable weights; `learning_rate`. Logs after each epoch: the means of the first two
+    over the steps with a finite norm; `largest_gradient_norm`; `clipped`, the share of the steps that clipping changed;
+    `parameter_norm` and `learning_rate` of the last step.
 
     Args:
-        path: a `.csv` file that gets the norms of each step, one a line; None writes none.
+        path: a `.csv` file for the norms of each step, one row per step; None writes none.
 
     Attributes:
-        norms: `gradient_norm` of all steps so far.
+        norms: `gradient_norm` of each step so far.
 
     Example:
         >>> import keras_seq as ks
@@ -49,12 +50,11 @@ class GradientNorms(keras.callbacks.Callback):
         self._norms: Any = None
 
     def on_train_begin(self, logs: Any = None) -> None:
-        """Measures what the optimizer is given, from the next step on."""
+        """Starts measuring the gradients that the optimizer receives."""
         self._optimizer = self.model.optimizer
         self._inner = getattr(self._optimizer, "inner_optimizer", self._optimizer)  # of a LossScaleOptimizer
         self._norms = keras.Variable(np.zeros(3, "float32"), trainable=False, name="norms")
-        self._apply = self._inner.apply
-        self._inner.apply = self._measure_and_apply
+        self._restore_optimizer = call_before_apply(self._inner, self._measure)
         self.model.make_train_function(force=True)
         if self._path is not None:
             with self._path.open("a", newline="", encoding="utf-8") as file:
@@ -62,16 +62,16 @@ class GradientNorms(keras.callbacks.Callback):
                     csv.writer(file).writerow(["epoch", "step", *STEP_COLUMNS])
 
     def on_train_end(self, logs: Any = None) -> None:
-        """Leaves the optimizer as it was."""
-        del self._inner.apply
+        """Restores the optimizer."""
+        self._restore_optimizer()
         self.model.train_function = None
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        """Begins a new epoch."""
+        """Starts the table of a new epoch."""
         self._epoch, self._steps, self._written = epoch, list[list[float]](), 0
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        """Adds the norms of the step."""
+        """Adds the norms of the step to the logs."""
         step = [
             *np.asarray(self._norms.value, np.float64).tolist(),
             float(ops.convert_to_numpy(self._optimizer.learning_rate)),
@@ -80,11 +80,11 @@ class GradientNorms(keras.callbacks.Callback):
         self.norms.append(step[0])
         if logs is not None:
             logs.update(zip(STEP_COLUMNS, step, strict=True))
-        if not np.isfinite(step[0]):  # It may be the last.
+        if not np.isfinite(step[0]):  # The run may end here.
             self._write()
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        """Adds what the epoch came to."""
+        """Adds the means over the epoch to the logs."""
         self._write()
         steps = np.array([step for step in self._steps if np.isfinite(step[0])])
         if logs is not None and len(steps):
@@ -100,7 +100,7 @@ class GradientNorms(keras.callbacks.Callback):
             )
 
     def _write(self) -> None:
-        """Appends the steps that are not in the file yet."""
+        """Appends the new steps to the file."""
         if self._path is None:
             return
         with self._path.open("a", newline="", encoding="utf-8") as file:
@@ -108,33 +108,30 @@ class GradientNorms(keras.callbacks.Callback):
                 csv.writer(file).writerow([self._epoch, number, *map("{:.6g}".format, step)])
         self._written = len(self._steps)
 
-    def _measure_and_apply(self, grads: Any, trainable_variables: Any = None) -> None:
-        # The optimizer's own rule: for an embedding it takes the norm of the rows as they were looked up, before those
-        # of one token are added. What is private here is computed once with what `apply` computes.
-        clipped = self._inner._clip_gradients(list(grads))
-        self._norms.assign(ops.stack([_norm(grads), _norm(clipped), _norm(self.model.trainable_variables)]))
-        self._apply(grads, trainable_variables)
+    def _measure(self, gradients: Sequence[Any]) -> None:
+        clipped = clipped_gradients(self._inner, gradients)
+        self._norms.assign(ops.stack([_norm(gradients), _norm(clipped), _norm(self.model.trainable_variables)]))
 
 
 STEP_COLUMNS = (GRADIENT_NORM, CLIPPED_NORM, PARAMETER_NORM, LEARNING_RATE)
 
 
 def _norm(arrays: Iterable[Any]) -> tf.Tensor:
-    """Returns the common norm; of an embedding's gradient after the rows of one token are added."""
+    """Returns the common norm of arrays; the rows of an embedding's gradient that belong to one token are added first."""
     wide = (tf.cast(tf.convert_to_tensor(array), tf.float32) for array in arrays if array is not None)
     return tf.sqrt(tf.add_n([tf.reduce_sum(tf.square(array)) for array in wide]))
 
 
 def threshold_range(norms: Iterable[float]) -> tuple[float, float]:
-    """Returns the thresholds of `global_clipnorm` worth trying: half to ten times the mean norm of a run's gradients.
+    """Returns the range of `global_clipnorm` worth trying: half to ten times the mean norm of a run's gradients.
 
     Pascanu et al. 2013, arXiv 1211.5063, section 3.2.
 
     Args:
-        norms: `gradient_norm` of each step; what is not finite is left out.
+        norms: `gradient_norm` of each step; norms that are not finite are ignored.
 
     Raises:
-        ValueError: there is none.
+        ValueError: no norm is finite.
 
     Example:
         >>> threshold_range([0.5, 1.5])
@@ -142,6 +139,6 @@ def threshold_range(norms: Iterable[float]) -> tuple[float, float]:
     """
     finite = [norm for norm in norms if np.isfinite(norm)]
     if not finite:
-        raise ValueError("`norms` must hold at least one finite norm; it has none")
+        raise ValueError("`norms` must have at least one finite norm. Received: none")
     mean = float(np.mean(finite))
     return 0.5 * mean, 10 * mean

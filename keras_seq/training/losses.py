@@ -1,4 +1,4 @@
-"""The loss and the metric of a language model, in nats."""
+"""The loss with label smoothing, and the metric in nats per token."""
 
 from typing import Any
 
@@ -8,13 +8,14 @@ from keras import ops
 
 @keras.saving.register_keras_serializable(package="keras_seq")
 class SmoothedCrossentropy(keras.losses.Loss):
-    """Cross-entropy of logits where a share of each target is spread over all tokens alike.
+    """Cross-entropy of logits with label smoothing (Szegedy et al. 2016, arXiv 1512.00567).
 
-    Keras smooths only targets in one-hot form, `(batch, time, vocabulary)`.
+    A share of each target is spread over all tokens equally. Keras smooths only one-hot targets,
+    `(batch, time, vocabulary)`.
 
     Args:
         smoothing: the share, in [0, 1).
-        **options: as of every Keras loss.
+        **options: the arguments of every Keras loss.
     """
 
     def __init__(self, smoothing: float, **options: Any):
@@ -28,15 +29,15 @@ class SmoothedCrossentropy(keras.losses.Loss):
         return (1 - self._smoothing) * exact + self._smoothing * uniform
 
     def get_config(self) -> dict[str, Any]:
-        """Returns the constructor's arguments."""
+        """Returns the arguments of the constructor."""
         return {**super().get_config(), "smoothing": self._smoothing}
 
 
 @keras.saving.register_keras_serializable(package="keras_seq")
 class NatsPerToken(keras.metrics.Metric):
-    """The mean cross-entropy of all tokens of an epoch, in nats; masked tokens do not count.
+    """Mean cross-entropy over all tokens of an epoch, in nats; masked tokens do not count.
 
-    Keras's own loss is a mean of the batches' means, whatever number of tokens each has.
+    Keras's own loss is the mean of the means of the batches, whatever the number of tokens in each batch.
     """
 
     def __init__(self, name: str = "nats", **options: Any):
@@ -46,12 +47,12 @@ class NatsPerToken(keras.metrics.Metric):
 
     def update_state(self, targets: Any, logits: Any, sample_weight: Any = None) -> None:
         """Adds a batch: targets `(batch, time)`, logits `(batch, time, vocabulary)`, mask `(batch, time)` or None."""
-        # The loss's own class: its graph is then the same as that of the training loss, and is computed once.
+        # The class of the training loss: both then have the same graph, which TensorFlow computes once.
         nats = keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction=None)(targets, logits)
         mask = ops.ones_like(nats) if sample_weight is None else ops.cast(sample_weight, nats.dtype)
         self._nats.assign_add(ops.sum(nats * mask))
         self._tokens.assign_add(ops.sum(mask))
 
     def result(self) -> Any:
-        """Returns the mean."""
+        """Returns the mean in nats per token."""
         return self._nats / self._tokens

@@ -10,19 +10,19 @@ from keras_seq.files import read_columns
 
 
 def plot_history(history: Path, steps: Path, picture: Path) -> None:
-    """Draws a run: training and validation loss by epoch, in nats a token; below, by step, norms and learning rate.
+    """Draws a run: training and validation loss in nats per token by epoch, then norms and learning rate by step.
 
     Args:
-        history: the `history.csv`.
-        steps: the `steps.csv`.
-        picture: the `.png` to write.
+        history: the file `history.csv`.
+        steps: the file `steps.csv`.
+        picture: the `.png` file to write.
     """
     figure = Figure(figsize=(7, 9), layout="constrained")
     panels: list[Axes] = list(figure.subplots(3))
     by_epoch, by_step = read_columns(history), read_columns(steps)
     for column, label in (("nats", "training"), ("val_nats", "validation")):
         panels[0].plot(by_epoch["epoch"] + 1, by_epoch[column], marker="o", markersize=3, label=label)
-    panels[0].set(xlabel="epoch", ylabel="nats a token")
+    panels[0].set(xlabel="epoch", ylabel="nats per token")
     panels[0].xaxis.set_major_locator(MaxNLocator(integer=True))
     for column, label in (("gradient_norm", "gradient"), ("clipped_norm", "after clipping")):
         panels[1].plot(by_step[column], linewidth=0.6, label=label)

@@ -1,13 +1,13 @@
-"""A run directory: everything one training run leaves behind.
+"""A run directory: the files of one training run.
 
-model.keras     the model with the fewest nats a token on the validation text
+model.keras     the model with the fewest nats per token on the validation text
 vocab.txt       its vocabulary
-config.json     what was trained on what, and how
-history.csv     by epoch: `nats` and `val_nats`, in nats a token, beside Keras's own `loss` and `val_loss`; the norms of the
-                gradients, the share of clipped steps, the learning rate (see `GradientNorms`)
-steps.csv       by step: norms and learning rate
+config.json     the configuration, `keras_seq.training.config.TrainConfig`
+history.csv     one row per epoch: `nats` and `val_nats` in nats per token, Keras's own `loss` and `val_loss`, the norms of
+                the gradients, the share of clipped steps and the learning rate (see `GradientNorms`)
+steps.csv       one row per step: norms and learning rate
 history.png     both as a picture
-checkpoint.npz  what an unfinished run goes on from
+checkpoint.npz  the state from which an unfinished run resumes
 """
 
 import json
@@ -15,11 +15,14 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from keras_seq.data.corpus import Corpus
+from keras_seq.data.load import load_corpus
 from keras_seq.data.vocabulary import Vocabulary
-from keras_seq.errors import RunError
+from keras_seq.errors import CorpusError, KerasSeqError, RunError
 from keras_seq.files import replacing
+from keras_seq.training.config import TrainConfig, read_config
 
 if TYPE_CHECKING:
     import keras
@@ -30,32 +33,40 @@ STEPS, CHECKPOINT = "steps.csv", "checkpoint.npz"
 
 @dataclass
 class Run:
-    """A finished run, as loaded from its directory."""
+    """A finished run, as loaded from its directory.
+
+    Attributes:
+        directory: the run directory.
+        model: the trained model.
+        vocabulary: its vocabulary.
+        config: how it was trained.
+    """
 
     directory: Path
     model: "keras.Model"
     vocabulary: Vocabulary
-    config: dict[str, Any]
+    config: TrainConfig
 
 
-def create_run(directory: Path, vocabulary: Vocabulary, config: dict[str, Any]) -> None:
-    """Makes the directory with its vocabulary and configuration; training adds the rest.
+def create_run(directory: Path, vocabulary: Vocabulary, config: TrainConfig) -> None:
+    """Makes the directory with its vocabulary and configuration; training adds the other files.
 
     Raises:
-        RunError: the directory exists and is not empty, or cannot be made.
+        RunError: the directory exists and is not empty, or cannot be written.
     """
     refuse_existing(directory)
     try:
         directory.mkdir(parents=True, exist_ok=True)
         vocabulary.save(directory / VOCABULARY)
         with replacing(directory / CONFIG) as partial:
-            partial.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+            content = json.dumps(config.to_dict(), indent=2, ensure_ascii=False)
+            partial.write_text(content + "\n", encoding="utf-8")
     except OSError as error:
         raise RunError(f"the run directory {directory} cannot be written: {error.strerror}") from error
 
 
 def refuse_existing(directory: Path) -> None:
-    """Raises RunError where a run would be written over something."""
+    """Raises RunError if the directory exists and is not empty."""
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         raise RunError(f"{directory} exists and is not empty: choose another --run, or remove it")
 
@@ -67,7 +78,8 @@ def load_run(directory: str | os.PathLike[str]) -> Run:
         directory: the run directory, as `keras-seq train` made it.
 
     Raises:
-        RunError: it is not a run directory, a file in it is missing or damaged, or its parts do not fit together.
+        RunError: it is not a run directory, a file in it is missing or damaged, or the model and the vocabulary have
+            different sizes.
     """
     directory = Path(directory)
     vocabulary, config = load_settings(directory, also=(MODEL,))
@@ -77,23 +89,23 @@ def load_run(directory: str | os.PathLike[str]) -> Run:
 
     try:
         model = keras.saving.load_model(directory / MODEL, compile=False)
-    except Exception as error:  # From a damaged archive come errors of zip, zlib, JSON, HDF5 and Keras.
+    except Exception as error:  # A damaged archive raises errors of zip, zlib, JSON, HDF5 and Keras.
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise RunError(f"{directory / MODEL} is damaged: {reason}") from error
     if model.output_shape[-1] != len(vocabulary):
         raise RunError(
-            f"{directory}: the model has {model.output_shape[-1]} logits but {VOCABULARY} has {len(vocabulary)} "
-            "tokens; the two are not of one run"
+            f"{directory}: the model has {model.output_shape[-1]} logits but {VOCABULARY} has {len(vocabulary)} tokens; "
+            "they belong to different runs"
         )
     return Run(directory, model, vocabulary, config)
 
 
-def load_settings(directory: Path, also: Sequence[str] = ()) -> tuple[Vocabulary, dict[str, Any]]:
+def load_settings(directory: Path, also: Sequence[str] = ()) -> tuple[Vocabulary, TrainConfig]:
     """Returns the vocabulary and the configuration of a run, finished or not.
 
     Args:
         directory: the run directory.
-        also: other files that must be there.
+        also: other files that must exist.
 
     Raises:
         RunError: as for `load_run`.
@@ -101,7 +113,8 @@ def load_settings(directory: Path, also: Sequence[str] = ()) -> tuple[Vocabulary
     missing = [name for name in (*also, VOCABULARY, CONFIG) if not (directory / name).is_file()]
     if missing == [MODEL] and (directory / CHECKPOINT).is_file():
         raise RunError(
-            f"{directory} has no {MODEL} yet, as its first epoch was cut off; go on with keras-seq train --run={directory} --resume"
+            f"{directory} has no {MODEL} yet, because its first epoch was interrupted; resume it with keras-seq train "
+            f"--run={directory} --resume"
         )
     if missing:
         raise RunError(
@@ -112,9 +125,23 @@ def load_settings(directory: Path, also: Sequence[str] = ()) -> tuple[Vocabulary
     except ValueError as error:
         raise RunError(f"the vocabulary is damaged: {error}") from error
     try:
-        config = json.loads((directory / CONFIG).read_text(encoding="utf-8"))
-    except ValueError as error:
+        values = read_config(directory / CONFIG)
+        if not {"corpus", "by_line"} <= values.keys():
+            raise RunError("it must have the keys corpus and by_line")
+        config = TrainConfig.from_dict(values)
+    except (KerasSeqError, ValueError) as error:
         raise RunError(f"{directory / CONFIG} is damaged: {error}") from error
-    if not isinstance(config, dict) or not {"corpus", "by_line"} <= config.keys():
-        raise RunError(f"{directory / CONFIG} is damaged: it must hold a JSON object with `corpus` and `by_line`")
     return vocabulary, config
+
+
+def corpus_of(config: TrainConfig) -> Corpus:
+    """Returns the corpus of a run.
+
+    Raises:
+        CorpusError: the corpus cannot be read any more.
+    """
+    source = config.corpus if isinstance(config.corpus, str) else list(config.corpus)
+    try:
+        return load_corpus(source, by_line=config.by_line)
+    except CorpusError as error:
+        raise CorpusError(f"{error}; the run was trained on this corpus") from error

@@ -1,4 +1,4 @@
-"""One training run from a corpus to a run directory: what `keras-seq train` and the demo do."""
+"""One training run, from a corpus to a run directory: `prepare`, then `fit`, then `finish`."""
 
 import contextlib
 import csv
@@ -7,6 +7,7 @@ import importlib.util
 import json
 import math
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,107 +21,274 @@ from keras_seq.data.vocabulary import Vocabulary
 from keras_seq.distribution.collectives import code_sha256, others_lost, require_same, wait_for_all
 from keras_seq.distribution.distributed_fit import distributed
 from keras_seq.distribution.strategy import is_chief, scope, worker_number
-from keras_seq.errors import DivergedError
+from keras_seq.errors import ConfigError, DivergedError
 from keras_seq.files import PARTIAL, read_columns, replacing
-from keras_seq.models.clone import rebuilt
+from keras_seq.models.clone import clone_with_configs
 from keras_seq.models.language_model import language_model
 from keras_seq.models.sampled_softmax import SampledSoftmax
 from keras_seq.models.stateful import stateful_copy
 from keras_seq.training.callbacks import CarriedState, CosineSchedule, KeepBest, RollBack, StopWhenNotFinite
 from keras_seq.training.checkpoint import Checkpoint
 from keras_seq.training.compile import compile_model
+from keras_seq.training.config import TrainConfig
 from keras_seq.training.gradient_norms import GRADIENT_NORM, GradientNorms, threshold_range
 from keras_seq.training.plot_history import plot_history
-from keras_seq.training.progress import Progress, _EndWithTheEpoch, _TensorBoard
+from keras_seq.training.progress import EndWithEpoch, Progress, ResumedTensorBoard
 from keras_seq.training.run_directory import CHECKPOINT, HISTORY, MODEL, STEPS, Run, create_run, load_run
 
-_ENDLESS = 1_000_000  # epochs of a run that its minutes end
-# A pass through a long text is several epochs of `fit`, so that it is evaluated, and saved, every few minutes.
+_ENDLESS = 1_000_000  # epochs of a run that ends after its minutes
+# A pass through a long text is several epochs of `fit`, so that it is evaluated and saved every few minutes.
 LONGEST_EPOCH = 1000  # batches
-REQUIRED = {
-    *("cell", "units", "embedding_dim", "dropout", "batch_size", "length", "learning_rate", "clipping"),
-    *("by_line", "seed", "epochs", "minutes"),
-}
-DEFAULTS: dict[str, Any] = {
-    "embedding_dropout": 0.0,
-    "weight_dropout": 0.0,
-    "warmup": 0.0,
-    "optimizer": "adam",
-    "weight_decay": None,
-    "ema_momentum": None,
-    "label_smoothing": 0.0,
-    "tie_embeddings": False,
-    "sampled_softmax": 0,
-    "on_divergence": "stop",
-    "tensorboard": False,
-}
 
 
 def train(
     directory: Path,
     corpus: Corpus,
     vocabulary: Vocabulary,
-    config: dict[str, Any],
+    config: TrainConfig,
     *,
     resume: bool = False,
     strategy: tf.distribute.Strategy | None = None,
 ) -> Run:
-    """Trains a language model and keeps the one with the fewest nats a token on the validation text.
+    """Trains a language model and keeps the weights with the fewest nats per token on the validation text.
 
-    A run that is cut off at any moment goes on from its last finished epoch, and ends as if it had not been.
+    A run that is interrupted at any moment resumes from its last saved epoch with identical results.
 
     Args:
         directory: the run directory to make.
-        corpus: what to learn from, and what to watch the training with.
-        vocabulary: of the corpus.
-        config: `cell`, `units`, `embedding_dim`, `dropout`, `batch_size`, `length`, `learning_rate`, `clipping`, `by_line`, `seed`,
-            either `epochs` (passes through the text) or `minutes`, and what of `DEFAULTS` is to be otherwise.
-        resume: goes on with the run in the directory; the other arguments are its own.
-        strategy: how to train on several devices, or in several workers of which each calls this
-            (`keras_seq.distribution.strategy`); a run can go on with another. Workers that are not the chief only write their
-            logs, into `<directory>/worker-<number>`.
+        corpus: the text to learn from, and the text to validate with.
+        vocabulary: vocabulary of the corpus.
+        config: the model and the training.
+        resume: continues the run in the directory; the other arguments must be those of that run.
+        strategy: how to train on several devices, or in several workers that each call this function
+            (`keras_seq.distribution.strategy`). A run can resume with another strategy. Workers other than the chief
+            write only their logs, into `<directory>/worker-<number>`.
 
     Returns:
         The run, as loaded from the directory.
 
     Raises:
-        ValueError: a number is out of range, the corpus is too short, or the directory is taken; nothing is made.
-        TrainingError: the training diverged (unless an epoch was of use, only the norms of its steps are left, in
-            `<directory>.diverged.csv`); a checkpoint cannot be written, or read, or is of another corpus.
+        RunError: the directory exists and is not empty. Nothing is written.
+        ValueError: the corpus is too short for a batch. Nothing is written.
+        TrainingError: the training diverged; or the checkpoint cannot be written, cannot be read, or belongs to another
+            corpus. If no epoch was useful, only the norms of the steps are kept, in `<directory>.diverged.csv`.
     """
-    if missing := REQUIRED - config.keys():
-        raise ValueError(f"the configuration of a run must have {', '.join(sorted(missing))}; it lacks them")
-    settings = {**DEFAULTS, **config}
-    batch_size, length = settings["batch_size"], settings["length"]
+    training = prepare(directory, corpus, vocabulary, config, resume=resume, strategy=strategy)
+    fit(training)
+    return finish(training)
+
+
+@dataclass
+class Training:
+    """Everything that `fit` needs.
+
+    Attributes:
+        directory: the run directory.
+        config: the configuration of the run.
+        model: receives the best weights and is saved.
+        trained_model: the form of the model that is trained: it carries its states, or samples its softmax.
+        batches: the training batches.
+        validation: the validation batches.
+        steps: batches in one epoch of `fit`.
+        epochs: epochs of `fit`; None ends after the minutes of the configuration.
+        schedule: the schedule of the learning rate.
+        keep_best: keeps the best weights.
+        checkpoint: saves after each epoch.
+        logs: directory of this worker's logs.
+        resume: whether the run continues.
+        strategy: how the run is distributed; None for one device.
+    """
+
+    directory: Path
+    config: TrainConfig
+    model: keras.Model
+    trained_model: keras.Model
+    batches: Lines | Streams
+    validation: tf.data.Dataset
+    steps: int
+    epochs: int | None
+    schedule: CosineSchedule
+    keep_best: KeepBest
+    checkpoint: Checkpoint
+    logs: Path
+    resume: bool
+    strategy: tf.distribute.Strategy | None
+
+    @property
+    def nats_of_uniform_guess(self) -> float:
+        """Nats per token of a model that knows nothing."""
+        return math.log(self.model.output_shape[-1])
+
+
+def prepare(
+    directory: Path,
+    corpus: Corpus,
+    vocabulary: Vocabulary,
+    config: TrainConfig,
+    *,
+    resume: bool,
+    strategy: tf.distribute.Strategy | None,
+) -> Training:
+    """Builds the model, the batches and the callbacks, and makes the run directory; see `train`."""
+    if config.tensorboard and importlib.util.find_spec("tensorboard") is None:
+        raise ConfigError("{} needs TensorBoard: pip install tensorboard", "tensorboard")
     belongs_to = {"vocabulary": vocabulary.sha256, "corpus": _sha256(corpus)}
     if strategy is not None:
-        _require_fitting(strategy, settings)
-        # The corpus can lie elsewhere on each machine.
-        alike = {name: value for name, value in settings.items() if name != "corpus"}
+        _require_distributable(config, strategy)
+        # The corpus may have another path on each machine.
+        alike = {name: value for name, value in config.to_dict().items() if name != "corpus"}
         require_same(strategy, {**belongs_to, "settings": json.dumps(alike), "code": code_sha256()})
-    model = untrained_model(len(vocabulary), settings)
-    if settings["by_line"]:
-        batches: Lines | Streams = Lines(corpus.train, vocabulary, batch_size, settings["seed"])
-        validation = lines(corpus.validation, vocabulary, batch_size, seed=None)
-    else:
-        batches = Streams(corpus.train, vocabulary, batch_size, length, settings["seed"])
-        validation = _validation_streams(corpus.validation, vocabulary, batch_size, length)
+    model = untrained_model(len(vocabulary), config)
+    batches, validation = _batches(corpus, vocabulary, config)
     with contextlib.nullcontext() if strategy is None else scope(strategy):
-        trained = _trained(model, settings, strategy)
-        compile_model(
-            trained,
-            settings["learning_rate"],
-            **settings["clipping"],
-            optimizer=settings["optimizer"],
-            weight_decay=settings["weight_decay"],
-            ema_momentum=settings["ema_momentum"],
-            label_smoothing=settings["label_smoothing"],
-        )
+        trained_model = _trained_model(model, config, strategy)
+        compile_model(trained_model, config)
     steps = math.ceil(len(batches) / math.ceil(len(batches) / LONGEST_EPOCH))
-    epochs = None if settings["epochs"] is None else math.ceil(settings["epochs"] * len(batches) / steps)
-    schedule = CosineSchedule(epochs=epochs, minutes=settings["minutes"], warmup=settings["warmup"])
-    if settings["tensorboard"] and importlib.util.find_spec("tensorboard") is None:
-        raise ValueError("logging to TensorBoard needs it installed: pip install tensorboard")
+    epochs = None if config.epochs is None else math.ceil(config.epochs * len(batches) / steps)
+    schedule = CosineSchedule(epochs=epochs, minutes=config.minutes, warmup=config.warmup)
+    logs = _make_directories(directory, vocabulary, config, resume, strategy)
+    chief = is_chief(strategy)
+    keep_best = KeepBest(model, directory / MODEL if chief else None)
+    checkpoint = Checkpoint(directory / CHECKPOINT, {"schedule": schedule, "best": keep_best}, belongs_to, writes=chief)
+    if resume:
+        _load_progress(directory, checkpoint, logs)
+    return Training(
+        directory,
+        config,
+        model,
+        trained_model,
+        batches,
+        validation,
+        steps,
+        epochs,
+        schedule,
+        keep_best,
+        checkpoint,
+        logs,
+        resume,
+        strategy,
+    )
+
+
+def fit(training: Training) -> None:
+    """Trains until the epochs or minutes are over; see `train`."""
+    try:
+        with EndWithEpoch(training.strategy) as ending, others_lost():
+            training.trained_model.fit(
+                training.batches.from_batch(training.checkpoint.epoch * training.steps),
+                validation_data=training.validation,
+                initial_epoch=training.checkpoint.epoch,
+                epochs=training.epochs or _ENDLESS,
+                steps_per_epoch=training.steps,
+                shuffle=False,  # The batches have an order of their own.
+                callbacks=[*_callbacks(training), ending],
+                verbose=0,
+            )
+        if not _is_useful(training):
+            raise DivergedError(
+                f"the training diverged: {training.keep_best.best:.4g} nats per token on the validation text, where a "
+                f"uniform guess has {training.nats_of_uniform_guess:.4g}; clip the gradients lower, or lower the "
+                "learning rate"
+            )
+    except DivergedError as diverged:
+        if training.strategy is not None:
+            wait_for_all(training.strategy)  # Then no other worker still writes its logs.
+        if _is_useful(training) or not is_chief(training.strategy):
+            raise
+        raise DivergedError(f"{diverged}. {_remove_run(training.directory)}") from diverged
+
+
+def finish(training: Training) -> Run:
+    """Draws the history, removes the checkpoint and loads the run; see `train`."""
+    if training.strategy is not None:
+        wait_for_all(training.strategy)
+    directory = training.directory
+    if is_chief(training.strategy):
+        least, most = threshold_range(read_columns(directory / STEPS)[GRADIENT_NORM])
+        print(
+            f"thresholds of --global_clipnorm worth trying, from the gradients of this run: {least:.2g} to {most:.2g}"
+        )
+        plot_history(directory / HISTORY, directory / STEPS, directory / "history.png")
+        (directory / CHECKPOINT).unlink()
+    return load_run(directory)
+
+
+def untrained_model(vocabulary_size: int, config: TrainConfig) -> keras.Model:
+    """Returns the model of a run before its first step; sets the random seed of everything after it."""
+    keras.utils.set_random_seed(config.seed % 2**32)
+    return language_model(
+        vocabulary_size,
+        config.cell,
+        config.units,
+        config.embedding_dim,
+        dropout=config.dropout,
+        embedding_dropout=config.embedding_dropout,
+        weight_dropout=config.weight_dropout,
+        tie_embeddings=config.tie_embeddings,
+    )
+
+
+def _require_distributable(config: TrainConfig, strategy: tf.distribute.Strategy) -> None:
+    """Refuses a configuration that several replicas cannot train."""
+    replicas = strategy.num_replicas_in_sync
+    if config.batch_size % replicas:
+        raise ConfigError(
+            f"{{}} must be a multiple of {replicas}, the number of replicas. Received: {config.batch_size}",
+            "batch_size",
+        )
+    if config.minutes is not None and strategy.cluster_resolver is not None:
+        raise ConfigError(
+            "several workers must end after the same step, and their clocks differ: give {} instead of {}",
+            "epochs",
+            "minutes",
+        )
+    if config.sampled_softmax:
+        raise ConfigError(
+            "{} trains on one device: leave it out, or leave out {} and {}", "sampled_softmax", "distribute", "workers"
+        )
+
+
+def _batches(corpus: Corpus, vocabulary: Vocabulary, config: TrainConfig) -> tuple[Lines | Streams, tf.data.Dataset]:
+    """Returns the training batches and the validation batches."""
+    if config.by_line:
+        training = Lines(corpus.train, vocabulary, config.batch_size, config.seed)
+        return training, lines(corpus.validation, vocabulary, config.batch_size, seed=None)
+    return (
+        Streams(corpus.train, vocabulary, config.batch_size, config.length, config.seed),
+        _validation_streams(corpus.validation, vocabulary, config),
+    )
+
+
+def _validation_streams(text: str, vocabulary: Vocabulary, config: TrainConfig) -> tf.data.Dataset:
+    """Returns the validation text as streams, shorter ones where the text is short."""
+    count = len(vocabulary.encode(text))
+    if count < config.batch_size:
+        raise ConfigError(
+            f"the validation part of the corpus must have at least {config.batch_size} tokens, one per stream. Received: "
+            f"{count}; use a longer text or a smaller {{}}",
+            "batch_size",
+        )
+    return streams(text, vocabulary, config.batch_size, min(config.length, count // config.batch_size))
+
+
+def _trained_model(model: keras.Model, config: TrainConfig, strategy: tf.distribute.Strategy | None) -> keras.Model:
+    """Returns the form of a model that `fit` trains; it has the model's weights, or a copy of them."""
+    if strategy is not None:
+        if config.by_line:
+            return distributed(clone_with_configs(model, lambda layer: layer.get_config()))
+        return distributed(stateful_copy(model, config.batch_size // strategy.num_replicas_in_sync))
+    trained = model if config.by_line else stateful_copy(model, config.batch_size)
+    return SampledSoftmax(trained, config.sampled_softmax, config.seed) if config.sampled_softmax else trained
+
+
+def _make_directories(
+    directory: Path,
+    vocabulary: Vocabulary,
+    config: TrainConfig,
+    resume: bool,
+    strategy: tf.distribute.Strategy | None,
+) -> Path:
+    """Makes the run directory, once for all workers; returns the directory of this worker's logs."""
     chief = is_chief(strategy)
     if chief and not resume:
         create_run(directory, vocabulary, config)
@@ -128,118 +296,22 @@ def train(
         wait_for_all(strategy)
     logs = directory if chief else directory / f"worker-{worker_number(strategy)}"
     logs.mkdir(exist_ok=True)
-    keep_best = KeepBest(model, directory / MODEL if chief else None)
-    checkpoint = Checkpoint(directory / CHECKPOINT, {"schedule": schedule, "best": keep_best}, belongs_to, writes=chief)
-    if resume:
-        # Without both it was killed before it had saved its beginning.
-        if (directory / CHECKPOINT).exists() or (directory / MODEL).exists():
-            checkpoint.load()
-        for half_written in logs.glob(f"{PARTIAL}*"):
-            shutil.rmtree(half_written)
-        for name in (HISTORY, STEPS):
-            _forget_epochs(logs / name, checkpoint.epoch)
-    goes_back = settings["on_divergence"] == "rollback"
-    callbacks: list[keras.callbacks.Callback] = [
-        CarriedState(len(batches)),
-        schedule,
-        GradientNorms(logs / STEPS),
-        RollBack(checkpoint, schedule) if goes_back else StopWhenNotFinite(),
-        keep_best,
-    ]
-    if settings["ema_momentum"] is not None:
-        callbacks.append(keras.callbacks.SwapEMAWeights())
-    if settings["tensorboard"]:
-        callbacks.append(_TensorBoard(logs / "tensorboard", checkpoint.epoch * steps))
-    log = keras.callbacks.CSVLogger(str(logs / HISTORY), append=resume)
-    worst = 2 * math.log(len(vocabulary))  # nats a token: twice those of a uniform guess
-    try:
-        with _EndWithTheEpoch(strategy) as ending, others_lost():
-            trained.fit(
-                batches.from_batch(checkpoint.epoch * steps),
-                validation_data=validation,
-                initial_epoch=checkpoint.epoch,
-                epochs=epochs or _ENDLESS,
-                steps_per_epoch=steps,
-                shuffle=False,  # The data has its own order.
-                callbacks=[*callbacks, log, Progress(epochs), checkpoint, ending],
-                verbose=0,
-            )
-        if keep_best.best > worst:
-            raise DivergedError(
-                f"the training diverged: {keep_best.best:.4g} nats a token on the validation text, where knowing nothing "
-                f"costs {math.log(len(vocabulary)):.4g}; clip the gradients lower, or lower the learning rate"
-            )
-    except DivergedError as diverged:
-        if strategy is not None:
-            wait_for_all(strategy)  # Then no other still writes its logs.
-        if keep_best.best <= worst or not chief:
-            raise
-        # Without a model it is no run, and would stand in the way of the next.
-        steps_before = directory.with_name(f"{directory.name}.diverged.csv")
-        (directory / STEPS).replace(steps_before)
-        shutil.rmtree(directory)
-        raise DivergedError(f"{diverged}. The run is removed; {steps_before} has the norms of its steps") from diverged
-    if strategy is not None:
-        wait_for_all(strategy)
-    if not chief:
-        return load_run(directory)
-    least, most = threshold_range(read_columns(directory / STEPS)[GRADIENT_NORM])
-    print(f"thresholds of --global_clipnorm worth trying, by this run's gradients: {least:.2g} to {most:.2g}")
-    plot_history(directory / HISTORY, directory / STEPS, directory / "history.png")
-    (directory / CHECKPOINT).unlink()
-    return load_run(directory)
+    return logs
 
 
-def _require_fitting(strategy: tf.distribute.Strategy, settings: dict[str, Any]) -> None:
-    """Refuses settings that several replicas cannot have."""
-    replicas = strategy.num_replicas_in_sync
-    if settings["batch_size"] % replicas:
-        raise ValueError(
-            f"the batch must divide evenly among the {replicas} replicas, but --batch_size={settings['batch_size']} does not; "
-            f"choose a multiple of {replicas}"
-        )
-    if settings["minutes"] is not None and strategy.cluster_resolver is not None:
-        raise ValueError(
-            "several workers must end together, and their clocks do not: give --epochs in place of --minutes"
-        )
-    if settings["sampled_softmax"]:
-        raise ValueError("--sampled_softmax is for training on one device: leave it out, or --distribute and --workers")
+def _load_progress(directory: Path, checkpoint: Checkpoint, logs: Path) -> None:
+    """Loads the checkpoint of an interrupted run, and removes from its logs what comes after the checkpoint."""
+    # A run with neither file was killed before its first checkpoint: it starts again.
+    if (directory / CHECKPOINT).exists() or (directory / MODEL).exists():
+        checkpoint.load()
+    for unfinished in logs.glob(f"{PARTIAL}*"):
+        shutil.rmtree(unfinished)
+    for name in (HISTORY, STEPS):
+        _remove_epochs(logs / name, checkpoint.epoch)
 
 
-def _trained(model: keras.Model, settings: dict[str, Any], strategy: tf.distribute.Strategy | None) -> keras.Model:
-    """Returns the form of a model that `fit` is called on; it has its weights, or a copy of them."""
-    if strategy is not None:
-        batch_size = settings["batch_size"] // strategy.num_replicas_in_sync
-        by_line = settings["by_line"]
-        return distributed(
-            rebuilt(model, lambda layer: layer.get_config()) if by_line else stateful_copy(model, batch_size)
-        )
-    trained = model if settings["by_line"] else stateful_copy(model, settings["batch_size"])
-    if settings["sampled_softmax"]:
-        if settings["label_smoothing"]:
-            raise ValueError("--sampled_softmax and --label_smoothing cannot be set together: leave one of them out")
-        trained = SampledSoftmax(trained, settings["sampled_softmax"], settings["seed"])
-    return trained
-
-
-def untrained_model(vocabulary_size: int, config: dict[str, Any]) -> keras.Model:
-    """Returns the model of a run as it was before its first step; sets the random seed of all that follows."""
-    keras.utils.set_random_seed(config["seed"] % 2**32)
-    config = {**DEFAULTS, **config}
-    return language_model(
-        vocabulary_size,
-        config["cell"],
-        config["units"],
-        config["embedding_dim"],
-        dropout=config["dropout"],
-        embedding_dropout=config["embedding_dropout"],
-        weight_dropout=config["weight_dropout"],
-        tie_embeddings=config["tie_embeddings"],
-    )
-
-
-def _forget_epochs(log: Path, first: int) -> None:
-    """Drops the rows of epochs that are trained again, from `first` on; a log that is empty altogether."""
+def _remove_epochs(log: Path, first: int) -> None:
+    """Removes the rows of epoch `first` and later from a `.csv` log; removes a log that is empty."""
     if not log.exists():
         return
     if not log.stat().st_size:
@@ -247,25 +319,45 @@ def _forget_epochs(log: Path, first: int) -> None:
         return
     with log.open(newline="", encoding="utf-8") as file:
         header, *rows = csv.reader(file)
-    place = header.index("epoch")
-    # A row that was cut off is shorter, and belongs to an epoch that was not finished.
-    kept = [row for row in rows if len(row) == len(header) and int(row[place]) < first]
+    column = header.index("epoch")
+    # A shorter row was being written when the run was killed; its epoch was not finished.
+    kept = [row for row in rows if len(row) == len(header) and int(row[column]) < first]
     with replacing(log) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([header, *kept])
 
 
+def _callbacks(training: Training) -> list[keras.callbacks.Callback]:
+    """Returns the callbacks of `fit`, in the order in which they must run."""
+    config, checkpoint, logs = training.config, training.checkpoint, training.logs
+    rolls_back = config.on_divergence == "rollback"
+    callbacks: list[keras.callbacks.Callback] = [
+        CarriedState(len(training.batches)),
+        training.schedule,
+        GradientNorms(logs / STEPS),
+        RollBack(checkpoint, training.schedule) if rolls_back else StopWhenNotFinite(),
+        training.keep_best,
+    ]
+    if config.ema_momentum is not None:
+        callbacks.append(keras.callbacks.SwapEMAWeights())
+    if config.tensorboard:
+        callbacks.append(ResumedTensorBoard(logs / "tensorboard", checkpoint.epoch * training.steps))
+    log = keras.callbacks.CSVLogger(str(logs / HISTORY), append=training.resume)
+    return [*callbacks, log, Progress(training.epochs), checkpoint]
+
+
+def _is_useful(training: Training) -> bool:
+    """Returns whether any epoch predicted the validation text better than twice the nats of a uniform guess."""
+    return training.keep_best.best <= 2 * training.nats_of_uniform_guess
+
+
+def _remove_run(directory: Path) -> str:
+    """Removes a run without a useful model, which would block the next one; returns a sentence about what is left."""
+    steps = directory.with_name(f"{directory.name}.diverged.csv")
+    (directory / STEPS).replace(steps)
+    shutil.rmtree(directory)
+    return f"The run is removed; {steps} has the norms of its steps"
+
+
 def _sha256(corpus: Corpus) -> str:
-    train = corpus.train if isinstance(corpus.train, str) else corpus.train.sha256
-    return hashlib.sha256("\0".join([train, corpus.validation, corpus.test]).encode()).hexdigest()
-
-
-def _validation_streams(text: str, vocabulary: Vocabulary, batch_size: int, length: int) -> Any:
-    """The validation text as streams; in shorter pieces where it is short."""
-    ids = vocabulary.encode(text)
-    if len(ids) < batch_size:
-        raise ValueError(
-            f"the validation part of the corpus must have at least one token a stream, {batch_size}; it has {len(ids)}: "
-            "use a longer text or a smaller --batch_size"
-        )
-    length = min(length, len(ids) // batch_size)
-    return streams(text, vocabulary, batch_size, length)
+    train_text: Any = corpus.train if isinstance(corpus.train, str) else corpus.train.sha256
+    return hashlib.sha256("\0".join([train_text, corpus.validation, corpus.test]).encode()).hexdigest()

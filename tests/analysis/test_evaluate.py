@@ -1,4 +1,4 @@
-"""`evaluate` against a scorer that has none of its parts: `model.predict` over the whole text, summed in float64."""
+"""`evaluate` against an independent scorer: `model.predict` over the whole text, summed in float64."""
 
 import math
 
@@ -12,10 +12,10 @@ from keras_seq.analysis.evaluate import Evaluation, evaluate, evaluate_step
 from keras_seq.generation.keras_step import KerasStep
 
 ALPHABET = "abcdefgh ,.\n"
-# Longer than two of the pieces that `evaluate` reads, and no multiple of one.
+# Longer than two pieces of 1,024 tokens, which `evaluate` reads at a time, and not a multiple of a piece.
 TEXT = "".join(np.random.default_rng(0).choice(list(ALPHABET), 2500))
 SHORT = TEXT[:150]
-# Sums of hundreds of float32 losses: each is good to 1e-6.
+# Sums of hundreds of float32 losses, each with a relative error of 1e-6.
 CLOSE = 2e-6
 
 
@@ -36,7 +36,7 @@ def model(vocabulary):
 
 
 def brute_force(model, vocabulary, parts):
-    """Sum of -log p(token | all before it) over the parts, each read from `<s>` in one go."""
+    """Returns the sum of -log p(token | all tokens before it) over the parts, each read from `<s>` in one call."""
     nats = 0.0
     for ids in parts:
         inputs = np.array([[vocabulary.start_id, *ids[:-1]]])
@@ -50,14 +50,14 @@ def lines_of(text, vocabulary):
     return [[*vocabulary.encode(line), vocabulary.eos_id] for line in text.split("\n") if line]
 
 
-def test_a_stream_equals_the_brute_force_scorer(model, vocabulary):
+def test_a_stream_is_scored_as_by_brute_force(model, vocabulary):
     result = evaluate(model, vocabulary, TEXT)
     assert result.nats == pytest.approx(brute_force(model, vocabulary, [vocabulary.encode(TEXT)]), rel=CLOSE)
     assert result.tokens == result.characters == len(TEXT)
 
 
 @pytest.mark.parametrize("length", [1, 2, 1023, 1024, 1025, 2048])
-def test_no_token_is_lost_where_pieces_meet(vocabulary, length):
+def test_no_token_is_lost_between_pieces(vocabulary, length):
     """With all-zero weights every token costs log(vocabulary), so that the sum counts the tokens."""
     model = ks.language_model(len(vocabulary), units=[3], embedding_dim=2)
     model.set_weights([np.zeros_like(weight) for weight in model.get_weights()])
@@ -66,7 +66,7 @@ def test_no_token_is_lost_where_pieces_meet(vocabulary, length):
     assert result.tokens == length
 
 
-def test_lines_equal_the_brute_force_scorer(model, vocabulary):
+def test_lines_are_scored_as_by_brute_force(model, vocabulary):
     text = TEXT[:300]
     parts = lines_of(text, vocabulary)
     result = evaluate(model, vocabulary, text, by_line=True)
@@ -77,14 +77,14 @@ def test_lines_equal_the_brute_force_scorer(model, vocabulary):
 
 
 @pytest.mark.parametrize("by_line", [False, True])
-def test_the_one_step_decoder_gives_the_same(model, vocabulary, by_line):
+def test_the_one_step_decoder_gives_the_same_result(model, vocabulary, by_line):
     whole = evaluate(model, vocabulary, SHORT, by_line=by_line)
     stepped = evaluate_step(KerasStep(model), vocabulary, SHORT, by_line=by_line)
     assert stepped.nats == pytest.approx(whole.nats, rel=CLOSE)
     assert (stepped.tokens, stepped.characters) == (whole.tokens, whole.characters)
 
 
-def test_recurrent_layers_inside_a_nested_model_carry_their_state(vocabulary):
+def test_recurrent_layers_in_a_nested_model_carry_their_state(vocabulary):
     tokens = keras.Input((None,), dtype="int32")
     block = keras.Sequential([keras.Input((None, 5)), layers.LSTM(6, return_sequences=True)])
     x = block(layers.Embedding(len(vocabulary), 5)(tokens))
@@ -95,14 +95,14 @@ def test_recurrent_layers_inside_a_nested_model_carry_their_state(vocabulary):
     )
 
 
-def test_evaluating_leaves_the_model_as_it_was_and_gives_the_same_again(model, vocabulary):
+def test_evaluating_does_not_change_the_model_and_is_repeatable(model, vocabulary):
     before = model.get_weights()
     assert evaluate(model, vocabulary, SHORT) == evaluate(model, vocabulary, SHORT)
     for mine, other in zip(before, model.get_weights(), strict=True):
         np.testing.assert_array_equal(mine, other)
 
 
-def test_word_level_counts_words_and_characters_apart():
+def test_word_level_counts_both_words_and_characters():
     text = "the cats were full\nthe cat was full\n"
     vocabulary = ks.Vocabulary.from_text(text, level="word")
     model = randomized(ks.language_model(len(vocabulary), units=[4], embedding_dim=3))
@@ -112,7 +112,7 @@ def test_word_level_counts_words_and_characters_apart():
     assert result.nats == pytest.approx(brute_force(model, vocabulary, [vocabulary.encode(text)]), rel=CLOSE)
 
 
-def test_the_first_word_of_windows_is_given_whole():
+def test_windows_do_not_count_the_first_word():
     vocabulary = ks.Vocabulary.from_text("international cats", level="word")
     model = ks.language_model(len(vocabulary), units=[4], embedding_dim=3)
     for scored in (
@@ -133,16 +133,16 @@ def test_unknown_words_are_counted():
     assert str(evaluate(model, vocabulary, text)).endswith("over 7 tokens, 42.9% of them <unk>")
 
 
-def test_measures():
+def test_nats_bits_and_perplexity():
     result = Evaluation(nats=8 * math.log(2), tokens=4, characters=16)
     assert result.nats_per_token == pytest.approx(2 * math.log(2))
     assert result.bits_per_character == pytest.approx(0.5)
     assert result.perplexity == pytest.approx(4)
-    assert "0.5000 bits a character, perplexity 4.000 over 4 tokens" in str(result)
+    assert "0.5000 bits per character, perplexity 4.000 over 4 tokens" in str(result)
 
 
 @pytest.mark.parametrize(("text", "by_line"), [("", False), ("", True), ("\n\n", True)])
-def test_an_empty_text_is_refused(model, vocabulary, text, by_line):
+def test_an_empty_text_is_rejected(model, vocabulary, text, by_line):
     with pytest.raises(ValueError, match="the text to evaluate must not be empty"):
         evaluate(model, vocabulary, text, by_line=by_line)
     with pytest.raises(ValueError, match="the text to evaluate must not be empty"):
@@ -150,8 +150,8 @@ def test_an_empty_text_is_refused(model, vocabulary, text, by_line):
 
 
 @pytest.mark.parametrize("window", [1, 7, 64, 149, 150, 400])
-def test_windows_are_each_read_from_the_zero_state(model, vocabulary, window):
-    """A token for a token: each is predicted from those of its window alone, the one before it first."""
+def test_each_window_is_read_from_the_zero_state(model, vocabulary, window):
+    """Each token is predicted from the tokens of its own window only, and from the one before the window."""
     ids = vocabulary.encode(SHORT)
     nats = 0.0
     for start in range(0, len(ids) - 1, window):
@@ -165,7 +165,14 @@ def test_windows_are_each_read_from_the_zero_state(model, vocabulary, window):
     assert evaluate_step(KerasStep(model), vocabulary, SHORT, window=window).nats == pytest.approx(nats, rel=CLOSE)
 
 
-@pytest.mark.parametrize("options", [{"window": 0}, {"window": 2.5}, {"window": 4, "by_line": True}])
-def test_windows_that_cannot_be_are_refused(model, vocabulary, options):
-    with pytest.raises(ValueError, match="`window` must be a positive integer, and `by_line` False"):
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"window": 0}, "`window` must be a positive integer"),
+        ({"window": 2.5}, "`window` must be a positive integer"),
+        ({"window": 4, "by_line": True}, "`window` and `by_line` cannot be combined"),
+    ],
+)
+def test_bad_windows_are_rejected(model, vocabulary, options, message):
+    with pytest.raises(ValueError, match=message):
         evaluate(model, vocabulary, SHORT, **options)

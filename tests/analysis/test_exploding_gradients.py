@@ -1,17 +1,17 @@
-"""Explosion without clipping, and the cure."""
+"""Gradients explode without clipping and do not explode with it."""
 
 import math
 
-from keras_seq.analysis import exploding_gradients as explosion
+from keras_seq.analysis.exploding_gradients import explosions
 
 
-def test_what_is_not_clipped_explodes_and_what_is_goes_on():
-    runs = {(run.activation, bool(run.clipping)): run for run in explosion.explosions()}
+def test_only_runs_without_clipping_explode():
+    runs = {(run.activation, bool(run.clipping)): run for run in explosions()}
     assert max(runs["relu", False].norms, key=lambda norm: norm if math.isfinite(norm) else 0) > 1000
-    assert "nothing clips them" in runs["relu", False].end
+    assert "the gradients exploded and are not clipped" in runs["relu", False].error
     assert "the gradient's norm became" in str(runs["relu", False])
-    assert runs["tanh", False].nats > 3 * runs["tanh", True].nats
+    assert runs["tanh", False].nats_per_token > 3 * runs["tanh", True].nats_per_token
     for activation in ("tanh", "relu"):
         clipped = runs[activation, True]
-        assert clipped.end == ""
-        assert clipped.nats < math.log(64)  # better than a guess among the grammar's words
+        assert clipped.error == ""
+        assert clipped.nats_per_token < math.log(64)  # better than a guess among the grammar's words

@@ -3,20 +3,20 @@ import pytest
 from keras_seq.benchmarks.distribution import benchmark_distribute, bytes_of_a_step, communication
 
 
-def test_both_steps_are_measured_and_the_table_is_whole():
+def test_both_steps_are_measured_and_the_table_is_complete():
     measured, *rest = "\n".join(benchmark_distribute(steps=2)).split("\n\n")
     assert "ms alone" in measured
     assert "ms with a second worker" in measured
     assert [line.split()[0] for line in rest[0].splitlines()] == ["workers", "8", "64"]
-    assert "2.17 MB are added up, 1.08 MB gathered" in measured
+    assert "2.17 MB are reduced and 1.08 MB gathered" in measured
 
 
-def test_the_model_by_hand():
+def test_the_model_of_communication_equals_a_calculation_by_hand():
     reduced, gathered = bytes_of_a_step()
-    # Two workers at 1 MB/s: each sends all of its gradients and its rows once, in three messages.
+    # Two workers at 1 MB/s: each sends all of its gradients and embedding rows once, in three messages.
     assert communication(2, 1e6) == pytest.approx((reduced + gathered) / 1e6 + 3 * 20e-6)
 
 
-def test_no_steps_are_refused():
-    with pytest.raises(ValueError, match="`steps` must be positive"):
+def test_steps_must_be_positive():
+    with pytest.raises(ValueError, match="`steps` must be a positive integer"):
         next(benchmark_distribute(0))

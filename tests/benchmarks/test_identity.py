@@ -20,7 +20,7 @@ def model():
     return model
 
 
-def test_one_seed_gives_one_text_everywhere(model):
+def test_one_seed_gives_the_same_text_in_every_runtime(model):
     comparison = identity.compare_runtimes(model, VOCABULARY, TEXT, texts=12, max_tokens=20)
     assert comparison.texts == 12
     assert comparison.runtimes == ["SavedModel", "LiteRT sample", "LiteRT decode"]
@@ -29,7 +29,7 @@ def test_one_seed_gives_one_text_everywhere(model):
     assert "other differences: 0" in str(comparison)
 
 
-def test_a_runtime_that_draws_otherwise_is_found(model, monkeypatch):
+def test_a_runtime_that_samples_other_tokens_is_detected(model, monkeypatch):
     right = identity._by_saved_model
 
     def wrong(*arguments):
@@ -40,49 +40,49 @@ def test_a_runtime_that_draws_otherwise_is_found(model, monkeypatch):
 
     monkeypatch.setattr(identity, "_by_saved_model", wrong)
     comparison = identity.compare_runtimes(model, VOCABULARY, TEXT, texts=3, max_tokens=8)
-    faults = [difference for difference in comparison.differences if not difference.is_near_tie]
-    assert [(fault.runtime, fault.drawn, fault.distance) for fault in faults] == [
+    errors = [difference for difference in comparison.differences if not difference.is_near_tie]
+    assert [(error.runtime, error.sampled, error.distance) for error in errors] == [
         ("SavedModel", "<s>", np.inf),
         ("SavedModel", "(end)", np.inf),
     ]
-    assert faults[0].position == 3
+    assert errors[0].position == 3
     assert "identical everywhere: 1; near-ties: 0; other differences: 2" in str(comparison)
 
 
 @pytest.mark.parametrize(("number", "token", "distance"), [(0.2, 0, 0), (0.3, 0, 0.05), (0.3, 2, 0.45), (0.9, 1, 0.15)])
-def test_the_distance_is_the_probability_up_to_the_tokens_interval(number, token, distance):
+def test_the_distance_is_the_probability_between_the_uniform_and_the_tokens_interval(number, token, distance):
     logits = np.log(np.array([0.25, 0.5, 0.25], np.float32))
     found = identity._distance(logits, number, SamplingSettings(), np.zeros(3, np.float32), token)
     assert found == pytest.approx(distance, abs=1e-6)
 
 
-def test_a_token_that_a_filter_leaves_out_is_infinitely_far():
+def test_a_token_that_a_filter_removes_is_infinitely_far():
     logits, added = np.array([0, 9.0], np.float32), np.zeros(2, np.float32)
     assert identity._distance(logits, 0.5, SamplingSettings(top_k=1), added, 0) == np.inf
 
 
 @pytest.mark.parametrize("arguments", [{"texts": 0}, {"max_tokens": 0}])
-def test_bad_arguments(model, arguments):
-    with pytest.raises(ValueError, match="positive"):
+def test_texts_and_max_tokens_must_be_positive(model, arguments):
+    with pytest.raises(ValueError, match="must be a positive integer"):
         identity.compare_runtimes(model, VOCABULARY, TEXT, **arguments)
 
 
 @pytest.mark.parametrize("settings", [SamplingSettings(temperature=0), SamplingSettings(top_k=1)])
-def test_a_greedy_choice_between_equals_is_a_near_tie(model, settings):
-    """Two tokens whose logits rounding may put in either order, far above the others."""
+def test_a_greedy_choice_between_equal_logits_is_a_near_tie(model, settings):
+    """Two logits are far above the others, and equal up to rounding."""
     logits = np.full(len(VOCABULARY), -9, np.float32)
     first, second = VOCABULARY.encode("ct").tolist()
     logits[[first, second]] = 1.0, 1.0000001
 
-    class Equals(Step):
+    class EqualLogits(Step):
         def initial_states(self):
             return []
 
         def __call__(self, token, states):
             return logits, states
 
-    wanted = identity.GenerateRequest("", 1, 0, settings)
-    found = identity._difference(Equals(), VOCABULARY, wanted, "elsewhere", [second], [first])
-    assert found.is_near_tie
+    request = identity.GenerateRequest("", 1, 0, settings)
+    difference = identity._difference(EqualLogits(), VOCABULARY, request, "elsewhere", [second], [first])
+    assert difference.is_near_tie
     other = VOCABULARY.encode("f").item()
-    assert not identity._difference(Equals(), VOCABULARY, wanted, "elsewhere", [second], [other]).is_near_tie
+    assert not identity._difference(EqualLogits(), VOCABULARY, request, "elsewhere", [second], [other]).is_near_tie

@@ -1,34 +1,48 @@
+import importlib.util
+
+import numpy as np
 import pytest
 
-from keras_seq.benchmarks import litert_decode as decode_speed
+from keras_seq.benchmarks import litert_decode
+from keras_seq.benchmarks.litert_decode import ONNX_RUNTIME, OURS, PYTORCH, Contender
+from keras_seq.benchmarks.timing import benchmark_model
+
+# PyTorch is optional: without it this column of the benchmark is absent, and so is its test.
+PEERS = [ONNX_RUNTIME, *([PYTORCH] if importlib.util.find_spec("torch") else [])]
+WEIGHTS = ("float32", "float16", "int8", "int4")
+TOLERANCES = {"float32": 1e-5, "int8": 0.02, "int8 in blocks": 0.02, "int4 in blocks": 0.2}
 
 
 def test_every_contender_is_timed(monkeypatch):
-    monkeypatch.setattr(decode_speed, "SIZES", {65: 2.0})
-    rows = list(decode_speed.benchmark_decode(rounds=1))
-    by_name = {row["what"]: row for row in rows}
-    ours = [f"keras_seq .tflite, {kind}" for kind in ("float32", "float16", "int8", "int4")]
+    monkeypatch.setattr(litert_decode, "SIZES", {65: 2.0})
+    rows = list(litert_decode.benchmark_decode(rounds=1))
+    by_name = {row.what: row for row in rows}
+    ours = [str(Contender(OURS, weights)) for weights in WEIGHTS]
+    assert ours == [f"keras_seq .tflite, {weights}" for weights in WEIGHTS]
     assert {*ours, "tf.function, float32", "Model.predict, float32"} <= set(by_name)
-    assert all(row["microseconds"] > 0 for row in rows)
-    assert [by_name[name]["floor"] is not None for name in ours] == [True] * 4
-    assert by_name[ours[2]]["of_int8"] == 1
-    assert len(list(decode_speed.table(rows))) == len(rows) + 1
+    assert all(row.microseconds > 0 for row in rows)
+    assert [row.what for row in rows if row.floor is not None] == ours
+    assert by_name[ours[2]].of_int8 == 1
+    assert len(list(litert_decode.table(rows))) == len(rows) + 1
 
 
-@pytest.mark.parametrize("peer", ["onnxruntime", "torch"])
+@pytest.mark.parametrize("peer", PEERS)
 def test_the_peers_compute_the_same_step(peer):
-    """Against the Keras model; the quantized ones as closely as 8 and 4 bits allow."""
-    for needed in (peer, "onnx") if peer == "onnxruntime" else (peer,):
-        pytest.importorskip(needed)
-    model, _ = decode_speed.untrained_model(65, 2.0)
-    expected = model.predict(decode_speed.np.array([[decode_speed._TOKEN]]), verbose=0)[0, 0]
-    steps = {name: step for name, step in decode_speed._peers(model).items() if name.startswith(("ONNX", "PyTorch"))}
-    assert steps
-    for name, step in steps.items():
-        tolerance = 1e-5 if "float32" in name else 0.02 if "int8" in name else 0.2
-        assert abs(step()[0] - expected).max() < tolerance, name
+    """Compares with the Keras model; quantized weights as closely as 8 and 4 bits allow."""
+    if peer == ONNX_RUNTIME and not all(map(importlib.util.find_spec, ("onnx", "onnxruntime"))):
+        pytest.skip("install ONNX Runtime: pip install onnx onnxruntime")
+    model, _ = benchmark_model(65, 2.0)
+    expected = model.predict(np.array([[litert_decode._TOKEN]]), verbose=0)[0, 0]
+    steps = {
+        contender.weights: step
+        for contender, step in litert_decode._peer_calls(model).items()
+        if contender.runtime == peer
+    }
+    assert "float32" in steps
+    for weights, step in steps.items():
+        assert abs(step()[0] - expected).max() < TOLERANCES[weights], weights
 
 
-def test_no_rounds_are_refused():
-    with pytest.raises(ValueError, match="`rounds` must be positive"):
-        next(decode_speed.benchmark_decode(rounds=0))
+def test_rounds_must_be_positive():
+    with pytest.raises(ValueError, match="`rounds` must be a positive integer"):
+        next(litert_decode.benchmark_decode(rounds=0))

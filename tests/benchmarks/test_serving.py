@@ -5,18 +5,18 @@ from keras_seq.benchmarks.serving import CLIENTS, REQUESTS, benchmark_serve, tab
 from keras_seq_export import export_saved_model
 
 
-def test_many_clients_get_what_each_gets_alone(tmp_path):
+def test_many_clients_get_the_answers_that_each_gets_alone(tmp_path):
     vocabulary = ks.Vocabulary.from_text("to be, or not to be")
     report = export_saved_model(ks.language_model(len(vocabulary), units=[8]), vocabulary, tmp_path / "hamlet")
     rows, concurrency = benchmark_serve(report["path"], rounds=1, batches=(1, 3))
     assert (CLIENTS, REQUESTS) == (24, 50)
     assert concurrency.equal == CLIENTS * REQUESTS
-    assert [row["batch"] for row in rows] == [1, 3]
-    assert all(row["generate"] > 0 and row["decode"] > 0 for row in rows)
+    assert [row.batch for row in rows] == [1, 3]
+    assert all(row.generate > 0 and row.decode > 0 for row in rows)
     assert len(list(table(rows))) == 3
     assert "1200 of 1200" in str(concurrency)
 
 
-def test_no_rounds_are_refused():
-    with pytest.raises(ValueError, match="`rounds` must be positive"):
+def test_rounds_must_be_positive():
+    with pytest.raises(ValueError, match="`rounds` must be a positive integer"):
         benchmark_serve(rounds=0)

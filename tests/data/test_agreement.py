@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from keras_seq.data.agreement import AgreementSentence, agreement_corpus, agreement_probes, sentence
 from keras_seq.data.vocabulary import Vocabulary
 
-# Written again rather than imported: an independent reading of the sentences.
+# Not imported, so that the sentences are read independently of the module.
 NOUNS = ["cat", "dog", "bird", "horse", "duck", "boy", "apple", "cake", "nut", "tree", "river", "house", "table"]
 PLURALS = [noun + "s" for noun in NOUNS]
 
@@ -28,7 +28,7 @@ def words_of(text):
 
 
 def read(text):
-    """(subject is plural, distance, attractors), by str.split alone."""
+    """Returns (subject is plural, distance, attractors), found with str.split only."""
     words = words_of(text)
     subject = next(i for i, word in enumerate(words) if word in NOUNS or word in PLURALS)
     verb = next(i for i, word in enumerate(words) if word in ("was", "were"))
@@ -37,7 +37,7 @@ def read(text):
 
 
 @given(DRAWN)
-def test_sentence_is_what_it_says(drawn):
+def test_the_attributes_describe_the_sentence(drawn):
     assert (drawn.subject_is_plural, drawn.distance, drawn.attractors) == read(drawn.text)
     words = words_of(drawn.text)
     assert words.count("was") + words.count("were") == 1
@@ -51,7 +51,7 @@ def test_sentence_is_what_it_says(drawn):
 
 
 @given(DRAWN)
-def test_distance_counts_word_tokens(drawn):
+def test_the_distance_counts_word_tokens(drawn):
     vocabulary = Vocabulary.from_text(drawn.text, "word")
     pieces = [vocabulary.decode([i]).strip() for i in vocabulary.encode(drawn.text)]
     subject = next(i for i, piece in enumerate(pieces) if piece in NOUNS or piece in PLURALS)
@@ -60,17 +60,17 @@ def test_distance_counts_word_tokens(drawn):
 
 
 @given(st.integers(0, 2**32), st.integers(1, 60))
-def test_number_shows_on_nouns_and_verb_only(seed, distance):
+def test_only_nouns_and_the_verb_depend_on_the_number(seed, distance):
     one = sentence(random.Random(seed), distance, plural=False)
     many = sentence(random.Random(seed), distance, plural=True)
     assert (one.subject_is_plural, many.subject_is_plural) == (False, True)
-    # From the same draws come the same words, all nouns turned to the other number.
+    # The same draws give the same words, with all nouns in the other number.
     bare = [[word.removesuffix("s") if word in PLURALS else word for word in words_of(s.text)] for s in (one, many)]
     assert ["were" if word == "was" else word for word in bare[0]] == bare[1]
     assert one.attractors == many.attractors
 
 
-def test_nouns_between_are_mostly_of_the_other_number():
+def test_nouns_in_between_mostly_have_the_other_number():
     rng = random.Random(0)
     drawn = [sentence(rng, 40) for _ in range(300)]
     between = [word for s in drawn for word in words_of(s.prefix)[-39:]]
@@ -80,12 +80,12 @@ def test_nouns_between_are_mostly_of_the_other_number():
     assert attractors / len(drawn) > 3
 
 
-def test_short_distances_may_hold_an_attractor_too():
+def test_short_distances_can_have_an_attractor():
     rng = random.Random(0)
     assert all(any(sentence(rng, distance).attractors for _ in range(100)) for distance in range(4, 41))
 
 
-def test_predicate_does_not_betray_the_number(corpus):
+def test_the_predicate_does_not_depend_on_the_number(corpus):
     lines = (corpus.train + corpus.validation + corpus.test).splitlines()
     after = {verb: {line.split(verb)[1] for line in lines if verb in line} for verb in (" was ", " were ")}
     singles = {verb: {rest for rest in after[verb] if "and" not in rest} for verb in after}
@@ -93,7 +93,7 @@ def test_predicate_does_not_betray_the_number(corpus):
     assert len(singles[" was "]) == 6
 
 
-def test_vocabulary_is_small_and_the_training_part_holds_it_all(corpus):
+def test_the_vocabulary_is_small_and_complete_in_the_training_part(corpus):
     vocabulary = Vocabulary.from_text(corpus.train, "word")
     assert 60 <= len(vocabulary) <= 90
     assert vocabulary.encode(corpus.validation + corpus.test).min() >= vocabulary.reserved
@@ -101,7 +101,7 @@ def test_vocabulary_is_small_and_the_training_part_holds_it_all(corpus):
     assert {token for token in words if not token.startswith(" ")} == {",", "\n", ".", "the"}
 
 
-def test_parts_are_lines_and_share_no_opening(corpus):
+def test_the_parts_are_lines_and_share_no_words_before_the_verb(corpus):
     assert corpus.by_line
     assert corpus.name == "agreement"
     parts = [part.splitlines() for part in (corpus.train, corpus.validation, corpus.test)]
@@ -115,7 +115,7 @@ def test_parts_are_lines_and_share_no_opening(corpus):
     assert 120 < len(parts[2]) < 280
 
 
-def test_distances_and_numbers_are_spread(corpus):
+def test_distances_and_numbers_are_distributed_as_documented(corpus):
     found = [read(line) for line in corpus.train.splitlines()]
     distances = [distance for _, distance, _ in found]
     assert set(distances) == set(range(1, 41))
@@ -124,12 +124,12 @@ def test_distances_and_numbers_are_spread(corpus):
     assert 0.47 < sum(plural for plural, _, _ in found) / len(found) < 0.53
 
 
-def test_max_distance_bounds():
+def test_max_distance_is_the_largest_distance():
     lines = agreement_corpus(200, max_distance=1).train.splitlines()
     assert {read(line)[1] for line in lines} == {1}
 
 
-def test_probes_are_balanced_and_of_the_test_part_of_every_corpus(corpus):
+def test_probes_are_balanced_and_belong_to_the_test_part_of_every_corpus(corpus):
     probes = agreement_probes(20, range(1, 41), seed=9)
     assert [probe.distance for probe in probes] == [distance for distance in range(1, 41) for _ in range(20)]
     for distance in range(1, 41):
@@ -143,7 +143,7 @@ def test_probes_are_balanced_and_of_the_test_part_of_every_corpus(corpus):
     assert agreement_probes(20, range(1, 41), seed=10) != probes
 
 
-def test_same_corpus_in_any_process():
+def test_the_seed_gives_the_same_corpus_in_any_process():
     script = (
         "import hashlib, keras_seq.data.agreement as a;"
         "drawn = repr((a.agreement_corpus(300, seed=5), a.agreement_probes(3, [1, 20])));"
@@ -164,7 +164,7 @@ def test_same_corpus_in_any_process():
     assert agreement_corpus(300, seed=6) != agreement_corpus(300, seed=5)
 
 
-def test_global_random_state_is_left_alone():
+def test_the_global_random_state_is_unchanged():
     random.seed(1)
     expected = random.random()
     random.seed(1)
@@ -186,7 +186,7 @@ def test_global_random_state_is_left_alone():
         ({"validation": 0.5, "test": 0.5}, "validation"),
     ],
 )
-def test_corpus_refuses(arguments, name):
+def test_agreement_corpus_rejects(arguments, name):
     with pytest.raises(ValueError, match=f"^`{name}` .*Received"):
         agreement_corpus(**{"sentences": 10, **arguments})
 
@@ -202,12 +202,12 @@ def test_corpus_refuses(arguments, name):
         ({"test": 1e-9, "distances": [1]}, "test"),
     ],
 )
-def test_probes_refuse(arguments, name):
+def test_agreement_probes_rejects(arguments, name):
     with pytest.raises(ValueError, match=f"^`{name}` .*Received"):
         agreement_probes(**{"count_per_distance": 2, "distances": [1], **arguments})
 
 
-def test_sentence_refuses():
+def test_sentence_rejects():
     with pytest.raises(ValueError, match=r"^`distance` must be a positive integer\. Received: distance=0"):
         sentence(random.Random(0), 0)
     with pytest.raises(ValueError, match=r"^`text` must be a sentence of the grammar"):

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import keras_seq as ks
-from keras_seq.data.encoded_text import RECORD, EncodedText, places, token_type, tokens_in
+from keras_seq.data.encoded_text import RECORD, EncodedText, positions_of, token_type, tokens_of_size, write_tokens
 from keras_seq.data.lines import Lines
 from keras_seq.data.streams import Streams
 from keras_seq.errors import CorpusError
@@ -17,7 +17,7 @@ LENGTHS = (2 * RECORD + 5, RECORD, 7, 1, RECORD - 1)
 
 
 def write(folder, ids, lengths, vocabulary=VOCABULARY):
-    """Writes ids as TensorFlow's own writer does."""
+    """Writes ids with TensorFlow, one file for each length."""
     files = []
     for number, part in enumerate(np.split(ids.astype(token_type(vocabulary)), np.cumsum(lengths)[:-1])):
         path = folder / f"{number}.tfrecord"
@@ -35,7 +35,7 @@ def ids():
     ids = rng.integers(VOCABULARY.reserved, len(VOCABULARY), sum(LENGTHS), np.int32)
     ids[rng.random(len(ids)) < 0.05] = VOCABULARY.eos_id
     ids[-1] = VOCABULARY.eos_id
-    keep = np.append(ids[:-1] != ids[1:], True) | (ids != VOCABULARY.eos_id)  # no empty line
+    keep = np.append(ids[:-1] != ids[1:], True) | (ids != VOCABULARY.eos_id)  # There is no empty line.
     ids[~keep] = VOCABULARY.reserved
     return ids
 
@@ -46,34 +46,42 @@ def files(ids, tmp_path_factory):
 
 
 @given(st.data())
-def test_every_part_is_that_of_the_array(ids, files, data):
+def test_every_slice_equals_that_of_the_array(ids, files, data):
     encoded = EncodedText(files, VOCABULARY)
     assert len(encoded) == len(ids)
     edges = st.sampled_from([0, *np.cumsum(LENGTHS).tolist(), RECORD, 2 * RECORD])
-    place = st.builds(lambda edge, by: edge + by, edges, st.integers(-3, 3)) | st.integers(-10, len(ids) + 10)
-    begin, end = data.draw(place), data.draw(place)
+    position = st.builds(lambda edge, by: edge + by, edges, st.integers(-3, 3)) | st.integers(-10, len(ids) + 10)
+    begin, end = data.draw(position), data.draw(position)
     found = encoded[begin:end]
     assert found.dtype == np.int32
     np.testing.assert_array_equal(found, ids[begin:end])
 
 
 @pytest.mark.parametrize(("characters", "name"), [(250, "uint8"), (300, "uint16"), (70_000, "uint32")])
-def test_tokens_take_no_more_than_they_need(tmp_path, characters, name):
+def test_tokens_have_the_smallest_type(tmp_path, characters, name):
     vocabulary = ks.Vocabulary.from_text("".join(map(chr, range(0x1F000, 0x1F000 + characters))))
     ids = np.arange(len(vocabulary), dtype=np.int32)
     assert token_type(vocabulary).name == name
     ((path, tokens),) = write(tmp_path, ids, [len(ids)], vocabulary)
-    assert tokens_in(path.stat().st_size, token_type(vocabulary)) == tokens == len(ids)
-    assert tokens_in(path.stat().st_size - 1, token_type(vocabulary)) is None or characters == 250
+    assert tokens_of_size(path.stat().st_size, token_type(vocabulary)) == tokens == len(ids)
+    assert tokens_of_size(path.stat().st_size - 1, token_type(vocabulary)) is None or characters == 250
     np.testing.assert_array_equal(EncodedText([(path, tokens)], vocabulary)[0:tokens], ids)
 
 
-def test_places_are_those_of_the_array(ids, files):
+def test_positions_are_those_of_the_array(ids, files):
     expected = np.flatnonzero(ids == VOCABULARY.eos_id)
-    np.testing.assert_array_equal(places(EncodedText(files, VOCABULARY), VOCABULARY.eos_id, at_once=1000), expected)
+    found = positions_of(EncodedText(files, VOCABULARY), VOCABULARY.eos_id, block=1000)
+    np.testing.assert_array_equal(found, expected)
 
 
-def test_batches_are_those_of_the_text(ids, files):
+def test_files_are_those_that_tensorflow_writes(ids, files, tmp_path):
+    dtype = token_type(VOCABULARY)
+    blocks = np.split(ids[: LENGTHS[0]].astype(dtype), [3, 3, 40_000, 65_000])
+    write_tokens(tmp_path / "0.tfrecord", blocks, dtype)
+    assert (tmp_path / "0.tfrecord").read_bytes() == files[0][0].read_bytes()
+
+
+def test_batches_equal_those_of_the_text(ids, files):
     text = VOCABULARY.decode(ids[ids != VOCABULARY.eos_id])
     assert "\n" in text
     lines = "\n".join(
@@ -96,26 +104,24 @@ def test_batches_are_those_of_the_text(ids, files):
                 np.testing.assert_array_equal(one, other)
 
 
-def test_a_text_of_another_vocabulary_or_kind_is_refused(files):
+def test_another_vocabulary_or_by_line_is_rejected(files):
     encoded = EncodedText(files, VOCABULARY)
     with pytest.raises(ValueError, match="`vocabulary` must be that of the encoded text"):
         ks.streams(encoded, ks.Vocabulary.from_text("xyz"), 2, 3)
-    with pytest.raises(
-        ValueError, match=r"must be lines, to be read as such. Received: one encoded with by_line=False"
-    ):
+    with pytest.raises(ValueError, match="must be encoded with by_line=True, but it was encoded with by_line=False"):
         ks.lines(encoded, VOCABULARY, 2)
-    with pytest.raises(ValueError, match="must be one stream"):
+    with pytest.raises(ValueError, match="must be encoded with by_line=False"):
         ks.streams(EncodedText(files, VOCABULARY, by_line=True), VOCABULARY, 2, 3)
 
 
-def test_files_that_are_missing_or_cut_are_refused(tmp_path, ids):
+def test_missing_or_truncated_files_are_rejected(tmp_path, ids):
     ((path, tokens),) = write(tmp_path, ids[:100], [100])
     with pytest.raises(
-        CorpusError, match=r"0\.tfrecord has 116 bytes instead of 117; encode the text again to mend it"
+        CorpusError, match=r"0\.tfrecord has 116 bytes instead of 117; encode the text again to repair it"
     ):
         EncodedText([(path, tokens + 1)], VOCABULARY)
     path.unlink()
-    with pytest.raises(CorpusError, match=r"0\.tfrecord is missing; encode the text again to mend it"):
+    with pytest.raises(CorpusError, match=r"0\.tfrecord is missing; encode the text again to repair it"):
         EncodedText([(path, tokens)], VOCABULARY)
 
 

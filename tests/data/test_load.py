@@ -1,5 +1,3 @@
-import dataclasses
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,7 +14,7 @@ def write(folder, name, data):
     return path
 
 
-def test_split_is_contiguous_and_in_order(tmp_path):
+def test_the_parts_are_contiguous_and_in_order(tmp_path):
     text = "".join(chr(0x4E00 + i) for i in range(1000))
     corpus = load_corpus(write(tmp_path, "hanzi.txt", text), validation=0.1, test=0.25)
     assert corpus == Corpus(train=text[:650], validation=text[650:750], test=text[750:], name="hanzi", by_line=False)
@@ -36,7 +34,7 @@ def test_parts_concatenate_to_the_text(tmp_path_factory, text, data):
 
 
 @given(st.text("ab\n\r", min_size=1), st.data())
-def test_by_line_no_line_is_cut(tmp_path_factory, text, data):
+def test_no_line_is_cut_by_line(tmp_path_factory, text, data):
     text = "x" + text
     validation = data.draw(st.floats(0, 0.99))
     test = data.draw(st.floats(0, 0.999 - validation))
@@ -49,12 +47,12 @@ def test_by_line_no_line_is_cut(tmp_path_factory, text, data):
     assert corpus.by_line
 
 
-def test_byte_order_mark_goes_and_line_ends_stay(tmp_path):
+def test_the_byte_order_mark_is_dropped_and_line_ends_stay(tmp_path):
     path = write(tmp_path, "windows.txt", b"\xef\xbb\xbfone\r\ntwo\rthree\n")
     assert load_corpus(str(path), 0, 0).train == "one\r\ntwo\rthree\n"
 
 
-def test_files_of_all_kinds_are_joined(tmp_path):
+def test_folders_and_fields_of_tables_are_joined(tmp_path):
     (tmp_path / "poems").mkdir()
     write(tmp_path, "poems/b.txt", "two\n")
     write(tmp_path, "poems/a.txt", "one")
@@ -72,31 +70,26 @@ def test_several_files_are_joined_in_order(tmp_path):
     assert load_corpus(tuple(map(str, paths)), 0, 0) == corpus
 
 
-def test_corpus_is_immutable():
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        Corpus("a", "b", "c", "name").train = "d"
-
-
 def test_agreement_is_a_corpus_of_lines():
     corpus = load_corpus("agreement", validation=0.2, test=0)
     assert corpus.by_line
     assert corpus == keras_seq.agreement_corpus(validation=0.2, test=0)
 
 
-def test_an_empty_list_is_refused():
-    with pytest.raises(CorpusError, match="an empty list came"):
+def test_an_empty_list_is_rejected():
+    with pytest.raises(CorpusError, match="an empty list was received"):
         load_corpus([])
 
 
 @pytest.mark.parametrize(
-    ("shares", "name"),
+    ("fractions", "name"),
     [((-0.1, 0), "validation"), ((0, 1), "test"), ((float("nan"), 0), "validation"), ((True, 0), "validation")],
 )
-def test_shares_are_checked_before_the_file(shares, name):
+def test_fractions_are_checked_before_the_file(fractions, name):
     with pytest.raises(ValueError, match=f"^`{name}` must"):
-        load_corpus("absent.txt", *shares)
+        load_corpus("absent.txt", *fractions)
 
 
-def test_shares_leave_something_for_training():
-    with pytest.raises(ValueError, match="share for training"):
+def test_the_fractions_must_leave_a_training_part():
+    with pytest.raises(ValueError, match="the rest is the training part"):
         load_corpus("absent.txt", 0.5, 0.5)

@@ -1,4 +1,4 @@
-"""Real builders of TensorFlow Datasets: one whose download is at hand, and one that downloads nothing."""
+"""Real builders of TensorFlow Datasets: one whose download is a local file, and one without a download."""
 
 import builtins
 import shutil
@@ -28,17 +28,17 @@ def test_the_splits_of_tiny_shakespeare_are_kept(data_dir):
         pytest.skip(f"needs {SHAKESPEARE.name}, 1.1 MB")
     manual = data_dir / "downloads" / "manual"
     manual.mkdir(parents=True)
-    shutil.copy(SHAKESPEARE, manual / "input.txt")  # It has the checksum that the builder is registered with.
+    shutil.copy(SHAKESPEARE, manual / "input.txt")  # The builder checks its checksum.
     corpus = load_corpus("tfds:tiny_shakespeare")
     text = SHAKESPEARE.read_text(encoding="utf-8")
     assert corpus.train + corpus.validation + corpus.test == text
     assert len(corpus.train) == int(len(text) * 0.9)
     assert (corpus.name, corpus.by_line) == ("tiny_shakespeare", False)
-    assert load_corpus(["tfds:tiny_shakespeare:text"]) == corpus  # which is prepared now
+    assert load_corpus(["tfds:tiny_shakespeare:text"]) == corpus  # It is already prepared.
 
 
 class KerasSeqLetters(tfds.core.GeneratorBasedBuilder):
-    """A dataset that downloads nothing, without a validation split, with two texts and an empty split."""
+    """A dataset without a download, with two text features and no validation split; one feature is blank."""
 
     VERSION = tfds.core.Version("1.0.0")
 
@@ -64,9 +64,9 @@ def test_a_dataset_is_encoded_on_disk(data_dir, tmp_path):
         encode_corpus("tfds:keras_seq_letters:title", tmp_path / "titles", processes=1)
 
 
-def test_a_split_that_is_missing_is_cut_off_the_training_part(data_dir):
+def test_a_missing_split_is_cut_off_the_training_part(data_dir):
     corpus = load_corpus("tfds:keras_seq_letters:body", validation=0.1, test=0.5)
-    assert sorted(corpus.test.split()) == ["b00", "b01", "b02"]  # its own
+    assert sorted(corpus.test.split()) == ["b00", "b01", "b02"]  # the split of the dataset
     whole = corpus.train + corpus.validation
     assert sorted(whole.split()) == [f"a{number:02}" for number in range(40)]
     assert len(corpus.validation) == 16
@@ -77,31 +77,32 @@ def test_a_split_that_is_missing_is_cut_off_the_training_part(data_dir):
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ("tfds:tiny_shakespear", "it has no tiny_shakespear; near are tiny_shakespeare"),
-        ("tfds:ag_news_subset", r"has several texts: its texts are .*title.*; name one, such as tfds:ag_news_subset:"),
-        ("tfds:ag_news_subset:body", "has no text body: its texts are .*title"),
-        ("tfds:mnist", "has no text: its texts are none"),
-        ("tfds:wiki40b/klingon", "but wiki40b/klingon is none"),
+        ("tfds:tiny_shakespear", "has no dataset tiny_shakespear; similar names: tiny_shakespeare"),
+        ("tfds:ag_news_subset", r"has several text features; name one of .*title.*, for example tfds:ag_news_subset:"),
+        ("tfds:ag_news_subset:body", "has no text feature body; name one of .*title"),
+        ("tfds:mnist", "must have a text feature, but tfds:mnist has none"),
+        ("tfds:wiki40b/klingon", "has no dataset wiki40b/klingon: "),
     ],
 )
-def test_what_is_not_there_is_told_with_what_is(source, message, data_dir):
+def test_the_error_lists_what_is_available(source, message, data_dir):
     with pytest.raises(CorpusError, match=message) as caught:
         load_corpus(source)
     assert "\n" not in str(caught.value)
 
 
-def test_without_a_network_it_says_so_at_once(data_dir, monkeypatch):
-    def nowhere(host, *_):
+def test_without_a_network_there_is_an_error_at_once(data_dir, monkeypatch):
+    def fail(host, *_):
         raise socket.gaierror(-2, "Name or service not known")
 
-    monkeypatch.setattr(socket, "getaddrinfo", nowhere)
+    monkeypatch.setattr(socket, "getaddrinfo", fail)
     with pytest.raises(
-        CorpusError, match=r"from raw\.githubusercontent\.com, which cannot be found: .*; go on-line, or put"
+        CorpusError,
+        match=r"from raw\.githubusercontent\.com, but the host cannot be found: .*; connect to the network, or put",
     ):
         load_corpus("tfds:tiny_shakespeare")
 
 
-def test_a_download_that_is_another_file_is_refused(data_dir):
+def test_a_download_with_another_checksum_is_rejected(data_dir):
     manual = data_dir / "downloads" / "manual"
     manual.mkdir(parents=True)
     (manual / "input.txt").write_text("to be")
@@ -109,7 +110,7 @@ def test_a_download_that_is_another_file_is_refused(data_dir):
         load_corpus("tfds:tiny_shakespeare")
 
 
-def test_without_tensorflow_datasets_it_says_what_to_install(monkeypatch):
+def test_without_tensorflow_datasets_the_error_says_what_to_install(monkeypatch):
     real = builtins.__import__
 
     def without(name, *rest):
@@ -119,11 +120,11 @@ def test_without_tensorflow_datasets_it_says_what_to_install(monkeypatch):
 
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(
-        CorpusError, match="needs TensorFlow Datasets: pip install tensorflow-datasets importlib_resources"
+        CorpusError, match="requires TensorFlow Datasets: pip install tensorflow-datasets importlib_resources"
     ):
         load_corpus("tfds:tiny_shakespeare")
 
 
-def test_a_dataset_stands_alone():
-    with pytest.raises(CorpusError, match="must be files, or one dataset"):
+def test_a_dataset_must_be_the_only_source():
+    with pytest.raises(CorpusError, match="a dataset or an encoded corpus must be the only source"):
         load_corpus(["tfds:tiny_shakespeare", "a.txt"])

@@ -1,4 +1,4 @@
-"""Beam search against trying every text."""
+"""Beam search against an exhaustive search."""
 
 import itertools
 
@@ -22,7 +22,7 @@ class Bigram:
 
 
 def every_text(model, max_tokens, is_stopped, penalty):
-    """All texts that end by `<eos>`, by a stop or by length, the best first."""
+    """All texts that end with `<eos>`, a stop string or by their length, best first."""
     found = {}
     for tokens in itertools.product(range(TOKENS), repeat=max_tokens):
         logits, states = model(1, [1])
@@ -38,7 +38,7 @@ def every_text(model, max_tokens, is_stopped, penalty):
 
 @pytest.mark.parametrize("penalty", [0.0, 0.7, 1.0, 2.0])
 @pytest.mark.parametrize("seed", range(4))
-def test_enough_beams_find_the_best_texts_of_all(seed, penalty):
+def test_enough_beams_find_all_texts_in_order(seed, penalty):
     model = Bigram(seed)
 
     def is_stopped(tokens):
@@ -63,7 +63,7 @@ def test_enough_beams_find_the_best_texts_of_all(seed, penalty):
 
 
 @pytest.mark.parametrize("penalty", [0.0, 1.0])
-def test_few_beams_find_texts_at_least_as_good_as_greedy(penalty):
+def test_few_beams_find_a_text_at_least_as_likely_as_greedy(penalty):
     for seed in range(20):
         model = Bigram(seed)
         (best, *_) = beam_search(
@@ -86,8 +86,8 @@ def test_few_beams_find_texts_at_least_as_good_as_greedy(penalty):
 
 
 @pytest.mark.parametrize("beams", [1, 2, 3])
-def test_beams_that_do_not_end_go_on_however_many_do(beams):
-    """The three likeliest tokens complete a stop string; after the fourth it follows itself for certain."""
+def test_open_beams_remain_however_many_are_finished(beams):
+    """The three most likely tokens complete a stop string; the fourth always follows itself."""
     first = np.log(np.array([0.4, 0.3, 0.2, 0.1]))
     forever = np.array([-np.inf, -np.inf, -np.inf, 0.0])
     (best, *_) = beam_search(

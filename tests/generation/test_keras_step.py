@@ -1,3 +1,5 @@
+"""Generation and scores with Keras models, against the model over whole sequences."""
+
 import keras
 import numpy as np
 import pytest
@@ -27,7 +29,7 @@ def model(vocabulary):
 
 
 class WholeSequence(Step):
-    """The slow way: the sequence model over all tokens so far; its states are these tokens."""
+    """Runs the sequence model over all tokens so far, for each token; its states are these tokens."""
 
     def __init__(self, model):
         self.model, self.vocabulary_size = model, model.output_shape[-1]
@@ -106,10 +108,10 @@ def test_half_precision_model_samples(vocabulary):
         keras.config.set_dtype_policy(before)
 
 
-def test_a_vocabulary_that_is_not_the_models_is_refused(model, vocabulary):
+def test_the_vocabulary_must_have_a_token_for_each_logit(model, vocabulary):
     other = ks.Vocabulary.from_text("abc")
     with pytest.raises(
-        ValueError, match=f"one logit a token of the vocabulary, {len(other)}. Received: {len(vocabulary)}"
+        ValueError, match=f"one logit per token of the vocabulary, {len(other)}. Received: {len(vocabulary)} logits"
     ):
         ks.sample(model, other)
 
@@ -137,7 +139,7 @@ def test_a_model_that_ends_in_probabilities_is_refused(last):
         ks.sample(model, vocabulary)
 
 
-def test_a_model_that_answers_at_the_end_alone_is_refused():
+def test_a_model_with_an_output_only_at_the_end_is_refused():
     vocabulary = ks.Vocabulary.from_text("abc")
     layers = [keras.layers.Embedding(6, 4), keras.layers.GRU(6, name="lower"), keras.layers.Dense(6)]
     model = keras.Sequential([keras.Input((None,), dtype="int32"), *layers])
@@ -147,6 +149,6 @@ def test_a_model_that_answers_at_the_end_alone_is_refused():
 
 
 @pytest.mark.parametrize("model", ["model.keras", None, ks.Vocabulary.from_text("abc")])
-def test_what_is_no_model_is_refused(model, vocabulary):
+def test_the_model_must_be_a_keras_model(model, vocabulary):
     with pytest.raises(ValueError, match="`model` must be a Keras model"):
         ks.score(model, vocabulary, "a")

@@ -1,4 +1,4 @@
-"""The score of a text over a Markov chain, whose probabilities are known."""
+"""Scores by a Markov chain whose probabilities are known."""
 
 import math
 
@@ -16,21 +16,21 @@ def test_each_token_has_the_probability_of_the_chain():
     assert found.log_probability == pytest.approx(math.log(0.75 * 0.25**3), rel=1e-6)
 
 
-def test_an_empty_text_is_certain():
+def test_the_log_probability_of_an_empty_text_is_0():
     assert score(MarkovChain(), VOCABULARY, "").log_probability == 0
 
 
-def test_logits_that_are_no_numbers_are_refused_with_the_token():
+def test_an_error_about_nan_logits_has_the_position():
     class DivergedError(MarkovChain):
         def __call__(self, token, states):
             logits, states = super().__call__(token, states)
             return (logits * np.nan if token == B else logits), states
 
-    with pytest.raises(ValueError, match="token 2 of the text cannot be scored: the model's logits are not numbers"):
+    with pytest.raises(ValueError, match="token 2 of the text cannot be scored: the model's logits there are NaN"):
         score(DivergedError(), VOCABULARY, "abab")
 
 
-def test_foreign_characters_are_refused():
+def test_characters_outside_the_vocabulary_are_refused():
     with pytest.raises(ValueError, match="x"):
         score(MarkovChain(), VOCABULARY, "ax")
 

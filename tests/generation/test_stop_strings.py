@@ -1,3 +1,5 @@
+"""Stop strings against definitions by all positions of a text."""
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,13 +11,13 @@ WORDS = st.text("ab", min_size=1, max_size=4)
 
 @given(st.text("ab", max_size=12), st.lists(WORDS, max_size=3))
 def test_the_first_stop_is_found(text, stops):
-    places = [i for i in range(len(text)) if any(text.startswith(stop, i) for stop in stops)]
-    assert find_stop(text, stops) == (places[0] if places else -1)
+    positions = [i for i in range(len(text)) if any(text.startswith(stop, i) for stop in stops)]
+    assert find_stop(text, stops) == (positions[0] if positions else -1)
 
 
 @given(st.text("ab", max_size=12), st.lists(WORDS, max_size=3))
-def test_what_no_stop_can_begin_in_is_never_held_back(text, stops):
-    """Whatever comes next, a stop that is not yet whole begins within the characters held back, or after them."""
+def test_only_what_may_begin_a_stop_string_is_held_back(text, stops):
+    """Whatever follows, a stop string that is not complete yet begins within the characters held back or after them."""
     held = unfinished_stop(text, stops)
     begins = [i for i in range(len(text)) if any(stop.startswith(text[i:]) and stop != text[i:] for stop in stops)]
     assert held == (len(text) - begins[0] if begins else 0)
@@ -28,6 +30,6 @@ def test_one_string_or_several():
 
 
 @pytest.mark.parametrize("stop", ["", ["a", ""], [1], None, 5])
-def test_an_empty_stop_string_is_refused(stop):
+def test_stop_must_be_strings_that_are_not_empty(stop):
     with pytest.raises(ValueError, match="`stop` must be a string or a list of strings"):
         checked_stops(stop)

@@ -8,11 +8,11 @@ import pytest
 import tensorflow as tf
 
 import keras_seq as ks
-from keras_seq.layers import gru_fast_path as gru_sequence
+from keras_seq.layers import gru_fast_path
 
 TIME, FEATURES, UNITS = 7, 4, 6
 BATCH = 5
-BATCH_IN_HALVES = gru_sequence.SMALLEST_BATCH_TO_HALVE + 1
+BATCH_IN_HALVES = gru_fast_path.SMALLEST_BATCH_TO_HALVE + 1
 # float64 keeps 53 bits; sums of up to TIME * BATCH_IN_HALVES products of numbers near 1 lose a few of them.
 FLOAT64 = {"rtol": 0, "atol": 1e-11}
 
@@ -113,7 +113,7 @@ def test_unknown_batch(batch):
 
 
 def test_many_units_multiply_the_other_way_round(monkeypatch):
-    monkeypatch.setattr(gru_sequence, "SMALLEST_UNITS_TO_TURN", UNITS)
+    monkeypatch.setattr(gru_fast_path, "SMALLEST_UNITS_TO_TRANSPOSE", UNITS)
     assert_fast_path_is_right(layer_of(return_sequences=True), masks(BATCH_IN_HALVES)["right"], BATCH_IN_HALVES)
 
 
@@ -220,8 +220,8 @@ def encoder_and_decoder(gru):
 
 @pytest.mark.parametrize("build", [plain, masked_both_ways, stateful, encoder_and_decoder])
 def test_fit_takes_the_same_steps_as_with_the_stock_layer(build, monkeypatch):
-    losses, fast = [], Mock(wraps=gru_sequence.gru_sequence)
-    monkeypatch.setattr(gru_sequence, "gru_sequence", fast)
+    losses, fast = [], Mock(wraps=gru_fast_path.run)
+    monkeypatch.setattr(gru_fast_path, "run", fast)
     sequences = numbers(4 * BATCH_IN_HALVES, TIME, FEATURES).astype("float32")
     sequences[::3, -2:] = 0  # for Masking
     for layer in (ks.GRU, keras.layers.GRU):

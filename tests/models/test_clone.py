@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_seq.models.clone import float32_copy, other_floats
+from keras_seq.models.clone import float32_copy, dtypes_other_than_float32
 
 layers = keras.layers
 
@@ -66,9 +66,9 @@ def test_a_cell_of_the_users_own():
     values = layers.Embedding(9, 8)(tokens)
     values = layers.RNN(OwnCell(4, dtype="mixed_float16"), return_sequences=True)(values)
     model = keras.Model(tokens, values)
-    assert other_floats(model) == ["float16"]
+    assert dtypes_other_than_float32(model) == ["float16"]
     copy = float32_copy(model)
-    assert other_floats(copy) == []
+    assert dtypes_other_than_float32(copy) == []
     assert copy.layers[-1].cell.compute_dtype == "float32"
 
 

@@ -60,9 +60,9 @@ def test_tokens_are_drawn_as_often_as_is_expected():
     trained = compiled(samples=50)
     counts = np.zeros(TOKENS)
     for _ in range(400):
-        drawn = trained._drawn()
+        drawn = trained._sample()
         counts += np.bincount(drawn.numpy(), minlength=TOKENS)
-    every = trained._expected(tf.range(TOKENS, dtype=tf.int64), tf.float32).numpy() * 400
+    every = trained._expected_count(tf.range(TOKENS, dtype=tf.int64), tf.float32).numpy() * 400
     assert every.sum() == pytest.approx(50 * 400, rel=1e-5)
     assert (np.abs(counts - every) < 5 * np.sqrt(every)).all()
     assert drawn.shape == (50,)
@@ -143,7 +143,7 @@ def test_the_number_must_fit(samples):
 
 def test_logits_with_a_kernel_of_their_own_are_refused():
     with pytest.raises(
-        ValueError, match=r"make it with tie_embeddings=True. Received: logits made by 'logits' \(Dense\)"
+        ValueError, match=r"create it with tie_embeddings=True. Received: logits made by 'logits' \(Dense\)"
     ):
         SampledSoftmax(ks.language_model(TOKENS, units=[12]), 5)
 
@@ -172,5 +172,5 @@ def test_regularizers_count():
 
 
 def test_it_is_not_saved_in_place_of_its_model(tmp_path):
-    with pytest.raises(ValueError, match="save the model that it was made of"):
+    with pytest.raises(ValueError, match="save the model that it was created from"):
         SampledSoftmax(model(), 5).save(tmp_path / "model.keras")

@@ -322,7 +322,7 @@ def test_the_error_of_a_users_layer_is_kept_as_the_cause():
                 raise RuntimeError("mine")
             return inputs
 
-    with pytest.raises(SteppingError, match=r"layer 'own' \(Faulty\).*fails on one step alone") as caught:
+    with pytest.raises(SteppingError, match=r"layer 'own' \(Faulty\).*fails on a single step") as caught:
         ks.step_model(sequences(Faulty(name="own")))
     assert "mine" in str(caught.value.__cause__)
 
@@ -341,7 +341,7 @@ def test_go_backwards_is_refused():
 
 
 def test_an_initial_state_from_another_layer_is_refused():
-    with pytest.raises(SteppingError, match=r"layer 'looks_around' cannot be stepped: it is given its initial_state"):
+    with pytest.raises(SteppingError, match=r"layer 'looks_around' cannot be stepped: another layer gives its initial_state"):
         ks.step_model(initial_state_from_a_layer())
 
 

@@ -1,8 +1,9 @@
-"""Answers as TensorFlow Serving does, over REST and gRPC on loopback, for tests of the client. It is not TensorFlow Serving.
+"""A stand-in for TensorFlow Serving, over REST and gRPC on loopback, for tests of the client.
 
-What is real: the SavedModel, TensorFlow's C++ session, the public messages of tensorflow-serving-api. What is ours, after
-TensorFlow Serving's documentation and sources: how requests and answers become JSON, the errors, and what a server with
-`--enable_batching` refuses. Whatever it serves is version 1 of the model "shakespeare".
+The SavedModel, TensorFlow's C++ session and the messages of tensorflow-serving-api are real. The translation to and
+from JSON, the errors, and the rules of `--enable_batching` are written here after TensorFlow Serving's documentation
+and sources. `python loopback_server.py DIRECTORY` serves the SavedModel as version 1 of the model "shakespeare" and
+prints its ports as JSON.
 """
 
 import base64
@@ -34,15 +35,15 @@ VERSIONS = {0: "END", 1: "AVAILABLE", 2: "LOADING"}
 
 
 class NotFound(Exception):
-    """A model or a version that is not there."""
+    """The server has no such model or version."""
 
 
 class Refused(Exception):
-    """A request that never reaches the model."""
+    """The server refuses a request before it reaches the model."""
 
 
 class Batcher:
-    """Runs the requests of one signature together, as `--enable_batching` does: what fails one fails all."""
+    """Runs the requests of one signature as batches, as `--enable_batching` does; an error fails the whole batch."""
 
     def __init__(self, run):
         self.run, self.lock, self.waiting = run, threading.Lock(), []
@@ -59,10 +60,10 @@ class Batcher:
             leads = len(self.waiting) == 1
         if leads:
             time.sleep(0.003)
-            self.run_those_who_wait()
+            self.run_waiting()
         return answer.result()
 
-    def run_those_who_wait(self):
+    def run_waiting(self):
         with self.lock:
             tasks, self.waiting = self.waiting, []
         while tasks:
@@ -125,13 +126,13 @@ def to_json(name, value):
 
 
 def columns_of(body, names):
-    """The inputs by name, of a request in column form or in row form."""
+    """Returns the inputs by name from a request in column form or in row form."""
     if "inputs" in body:
         columns = body["inputs"]
     else:
         columns = {name: [row[name] for row in body["instances"] if name in row] for name in names}
     for name in names:
-        if not columns.get(name):  # It fills no defaults.
+        if not columns.get(name):  # REST has no defaults.
             raise Refused(f"Missing named input: {name} in 'inputs' object.")
     return columns
 
@@ -141,8 +142,8 @@ def rest_handler(model, dtypes):
         protocol_version = "HTTP/1.1"
         disable_nagle_algorithm = True
 
-        def place(self):
-            """The name and the version in the path."""
+        def model_and_version(self):
+            """Returns the name and the version in the path."""
             parts = self.path.partition(":")[0].strip("/").split("/")
             if parts[:2] != ["v1", "models"] or len(parts) not in (3, 5):
                 raise Refused(f"Malformed request: {self.path}")
@@ -150,7 +151,7 @@ def rest_handler(model, dtypes):
 
         def do_GET(self):
             try:
-                states = model.states(self.place()[0])
+                states = model.states(self.model_and_version()[0])
             except NotFound as error:
                 return self.answer(404, {"error": str(error)})
             states = [
@@ -163,12 +164,12 @@ def rest_handler(model, dtypes):
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             signature = body.get("signature_name", "serving_default")
             try:
-                model.find(*self.place())
+                model.find(*self.model_and_version())
                 if signature not in dtypes:
                     raise Refused(f'Serving signature name: "{signature}" not found in signature def')
                 columns = columns_of(body, dtypes[signature])
-                given = {name: from_json(value, dtypes[signature][name]) for name, value in columns.items()}
-                outputs = {name: to_json(name, value) for name, value in model.predict(signature, given).items()}
+                inputs = {name: from_json(value, dtypes[signature][name]) for name, value in columns.items()}
+                outputs = {name: to_json(name, value) for name, value in model.predict(signature, inputs).items()}
             except NotFound as error:
                 return self.answer(404, {"error": str(error)})
             except (Refused, SessionError) as error:
@@ -176,7 +177,7 @@ def rest_handler(model, dtypes):
             if "instances" in body:
                 predictions = [dict(zip(outputs, row, strict=True)) for row in zip(*outputs.values(), strict=True)]
                 return self.answer(200, {"predictions": predictions})
-            # With one output there is no name around it.
+            # TensorFlow Serving omits the name of a single output.
             return self.answer(200, {"outputs": outputs if len(outputs) > 1 else next(iter(outputs.values()))})
 
         def answer(self, code, content):
@@ -198,15 +199,15 @@ class Predictions(prediction_service_pb2_grpc.PredictionServiceServicer):
         self.model = model
 
     def Predict(self, request, context):
-        asked = request.model_spec
+        spec = request.model_spec
         inputs = {name: tf.make_ndarray(value) for name, value in request.inputs.items()}
         try:
-            self.model.find(asked.name, asked.version.value if asked.HasField("version") else None)
-            if asked.signature_name not in self.model.signatures:
+            self.model.find(spec.name, spec.version.value if spec.HasField("version") else None)
+            if spec.signature_name not in self.model.signatures:
                 context.abort(
-                    grpc.StatusCode.FAILED_PRECONDITION, f'Serving signature key "{asked.signature_name}" not found.'
+                    grpc.StatusCode.FAILED_PRECONDITION, f'Serving signature key "{spec.signature_name}" not found.'
                 )
-            outputs = self.model.predict(asked.signature_name, inputs)
+            outputs = self.model.predict(spec.signature_name, inputs)
         except NotFound as error:
             context.abort(grpc.StatusCode.NOT_FOUND, str(error))
         except (Refused, SessionError) as error:

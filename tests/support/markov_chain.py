@@ -1,4 +1,4 @@
-"""A model whose probabilities are known: a or b after `<s>`; b after a; after b: a, b or `<eos>`."""
+"""A model whose probabilities are known: a or b after `<s>`; b after a; a, b or `<eos>` after b."""
 
 import math
 
@@ -10,7 +10,7 @@ from keras_seq.generation.decoder_step import Step
 VOCABULARY = Vocabulary.from_text("ab")
 A, B = VOCABULARY.encode("ab").tolist()
 EOS = VOCABULARY.eos_id
-CHANCES = {VOCABULARY.start_id: {A: 0.75, B: 0.25}, A: {B: 1.0}, B: {A: 0.5, B: 0.25, EOS: 0.25}}
+PROBABILITIES = {VOCABULARY.start_id: {A: 0.75, B: 0.25}, A: {B: 1.0}, B: {A: 0.5, B: 0.25, EOS: 0.25}}
 
 
 class MarkovChain(Step):
@@ -18,14 +18,14 @@ class MarkovChain(Step):
 
     vocabulary_size = len(VOCABULARY)
 
-    def __init__(self, chances=CHANCES):
-        self.chances = chances
+    def __init__(self, probabilities=PROBABILITIES):
+        self.probabilities = probabilities
 
     def initial_states(self):
         return [np.zeros((1, 1), np.float32)]
 
     def __call__(self, token, states):
-        row = np.full(len(VOCABULARY), -1e9, np.float32)
-        for follower, chance in self.chances[token].items():
-            row[follower] = math.log(chance)
-        return row, [states[0] + 1]
+        logits = np.full(len(VOCABULARY), -1e9, np.float32)
+        for following, probability in self.probabilities[token].items():
+            logits[following] = math.log(probability)
+        return logits, [states[0] + 1]

@@ -1,9 +1,11 @@
 """Runs that are cut off and go on."""
 
+import dataclasses
 import errno
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,33 +22,40 @@ from keras_seq.training import checkpoint
 from keras_seq.training import train as training_run
 from keras_seq.training.checkpoint import Checkpoint
 from keras_seq.training.compile import compile_model
+from keras_seq.training.config import TrainConfig
 from keras_seq.training.run_directory import load_run
 from keras_seq.training.train import train
 
 RANDOM = np.random.default_rng(0)
 TEXT = "".join(RANDOM.choice(list("abcdefgh \n"), 4000))
 LINES = "\n".join("ab" * length for length in RANDOM.integers(1, 12, 300)) + "\n"
-CONFIG = {
-    "corpus": "memory",
-    "by_line": False,
-    "cell": "gru",
-    "units": [8, 6],
-    "embedding_dim": 6,
-    "dropout": 0.2,
-    "batch_size": 4,
-    "length": 16,
-    "learning_rate": 0.01,
-    "clipping": {"clipnorm": 1.0},
-    "epochs": 4,
-    "minutes": None,
-    "seed": 3,
-    "warmup": 0.1,
-}
+CONFIG = TrainConfig(
+    corpus="memory",
+    units=(8, 6),
+    embedding_dim=6,
+    dropout=0.2,
+    batch_size=4,
+    length=16,
+    learning_rate=0.01,
+    warmup=0.1,
+    epochs=4,
+    seed=3,
+)
 
 
 def run(directory, text=TEXT, resume=False, **changes):
     corpus = ks.Corpus(train=text, validation=text[:1000], test=text[:500], name="memory")
-    return train(directory, corpus, ks.Vocabulary.from_text(text), {**CONFIG, **changes}, resume=resume)
+    return train(
+        directory, corpus, ks.Vocabulary.from_text(text), dataclasses.replace(CONFIG, **changes), resume=resume
+    )
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A run that was not interrupted."""
+    directory = tmp_path_factory.mktemp("runs") / "whole"
+    run(directory)
+    return directory
 
 
 def what_is_left(directory):
@@ -64,10 +73,10 @@ def what_is_left(directory):
 def test_a_run_that_goes_on_ends_as_if_it_had_not_been_interrupted(tmp_path, monkeypatch, text, changes):
     monkeypatch.setattr(training_run, "LONGEST_EPOCH", 25)  # less than a pass
     run(tmp_path / "whole", text, **changes)
-    told = training_run.Progress.on_train_batch_end
+    print_progress = training_run.Progress.on_train_batch_end
 
     def interrupt(self, batch, logs=None):
-        told(self, batch, logs)
+        print_progress(self, batch, logs)
         if self._name.startswith("epoch 3") and batch == 7:
             raise KeyboardInterrupt
 
@@ -84,10 +93,11 @@ def test_a_run_that_goes_on_ends_as_if_it_had_not_been_interrupted(tmp_path, mon
 KILLS = int(os.environ.get("KERAS_SEQ_KILLS", "2"))
 
 
-def test_a_run_that_is_killed_goes_on_bit_for_bit(tmp_path):
+@pytest.mark.slow
+def test_a_run_that_is_killed_resumes_bit_for_bit(tmp_path):
     """At random moments, over and over; KERAS_SEQ_KILLS says how often."""
     (tmp_path / "text.txt").write_text(TEXT * 2)
-    command = [sys.executable, "-m", "keras_seq.cli.main", "train", f"--corpus={tmp_path / 'text.txt'}"]
+    command = [sys.executable, "-m", "keras_seq.cli", "train", f"--corpus={tmp_path / 'text.txt'}"]
     command += [
         "--units=16,8",
         "--embedding_dim=8",
@@ -101,8 +111,8 @@ def test_a_run_that_is_killed_goes_on_bit_for_bit(tmp_path):
     moments, cut = random.Random(1), tmp_path / "cut"
     epochs = []
     for number in range(KILLS):
-        going_on = [*command[:4], "--resume"] if cut.exists() else command
-        process = subprocess.Popen([*going_on, f"--run={cut}"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        resuming = [*command[:4], "--resume"] if cut.exists() else command
+        process = subprocess.Popen([*resuming, f"--run={cut}"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         # Every third time from the making of the directory on, before the first checkpoint; else in a later epoch.
         while process.poll() is None and not (number % 3 == 0 and (cut / "config.json").exists()):
             if number % 3 and b"epoch" in process.stdout.readline():
@@ -123,7 +133,7 @@ def test_a_run_that_is_killed_goes_on_bit_for_bit(tmp_path):
 
 def test_ctrl_c_ends_the_run_when_its_epoch_is_saved_and_says_how_to_go_on(tmp_path):
     (tmp_path / "text.txt").write_text(TEXT)
-    program = [sys.executable, "-m", "keras_seq.cli.main", "train"]
+    program = [sys.executable, "-m", "keras_seq.cli", "train"]
     command = [
         *program,
         "--corpus=text.txt",
@@ -137,22 +147,22 @@ def test_ctrl_c_ends_the_run_when_its_epoch_is_saved_and_says_how_to_go_on(tmp_p
     while "epoch 1" not in process.stdout.readline():
         assert process.poll() is None
     process.send_signal(signal.SIGINT)
-    _, told = process.communicate(timeout=60)
+    _, printed = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "ending when this epoch is done and saved" in told
-    assert "all finished epochs are saved; to go on: keras-seq train --run=run --resume" in told
-    about = json.loads(str(np.load(tmp_path / "run" / "checkpoint.npz")["about"]))
-    assert about["epoch"] == len(read_columns(tmp_path / "run" / "history.csv")["epoch"])
+    assert "ending when this epoch is finished and saved" in printed
+    assert "all finished epochs are saved; to resume: keras-seq train --run=run --resume" in printed
+    metadata = json.loads(str(np.load(tmp_path / "run" / "checkpoint.npz")["about"]))
+    assert metadata["epoch"] == len(read_columns(tmp_path / "run" / "history.csv")["epoch"])
     refused = subprocess.run(
         [*program, "--run=run", "--resume", "--units=9"], cwd=tmp_path, capture_output=True, text=True
     )
-    assert "--resume goes on with the run's own settings: leave out --units" in refused.stderr
+    assert "--resume uses the configuration of the run: leave out --units" in refused.stderr
 
 
 def trained(tmp_path, units=4, vocabulary=None, **options):
     vocabulary = vocabulary or ks.Vocabulary.from_text(TEXT)
     model = ks.language_model(len(vocabulary), units=[units], embedding_dim=3)
-    compile_model(model)
+    compile_model(model, TrainConfig())
     point = Checkpoint(tmp_path / "checkpoint.npz", belongs_to={"vocabulary": vocabulary.sha256})
     if options.pop("load", False):
         point.load()
@@ -178,10 +188,9 @@ def test_a_damaged_checkpoint_is_refused(tmp_path, kept):
         trained(tmp_path, load=True)
 
 
-def test_without_a_checkpoint_there_is_nothing_to_go_on_from(tmp_path):
-    run(tmp_path / "run", epochs=1)
-    with pytest.raises(TrainingError, match="no checkpoint to go on from: its run is over"):
-        run(tmp_path / "run", resume=True, epochs=1)
+def test_a_finished_run_has_nothing_to_resume(whole):
+    with pytest.raises(TrainingError, match="no checkpoint to resume from: its run is finished"):
+        run(whole, resume=True)
 
 
 def test_another_text_is_refused(tmp_path, monkeypatch):
@@ -204,7 +213,7 @@ def test_a_full_disk_keeps_the_last_checkpoint(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(checkpoint.np, "savez", full)
-    with pytest.raises(TrainingError, match=r"No space left on device.*the one before it is still there"):
+    with pytest.raises(TrainingError, match=r"No space left on device.*the previous one is unchanged"):
         point.save()
     assert [file.name for file in tmp_path.iterdir()] == ["checkpoint.npz"]
     assert (tmp_path / "checkpoint.npz").read_bytes() == whole
@@ -213,7 +222,7 @@ def test_a_full_disk_keeps_the_last_checkpoint(tmp_path, monkeypatch):
 def test_the_random_state_of_dropout_is_in_it(tmp_path):
     point = Checkpoint(tmp_path / "checkpoint.npz")
     model = ks.language_model(9, units=[4], embedding_dim=3, dropout=0.5)
-    compile_model(model)
+    compile_model(model, TrainConfig())
     point.set_model(model)
     model.optimizer.build(model.trainable_variables)
     point.save()
@@ -223,20 +232,17 @@ def test_the_random_state_of_dropout_is_in_it(tmp_path):
     np.testing.assert_array_equal(model(np.zeros((1, 5), np.int32), training=True).numpy(), first)
 
 
-def test_a_run_that_was_killed_in_its_first_epoch_begins_again(tmp_path):
-    run(tmp_path / "whole")
+def test_a_run_that_was_killed_in_its_first_epoch_begins_again(tmp_path, whole):
     cut = tmp_path / "cut"
-    run(cut)
+    shutil.copytree(whole, cut)
     for name in ("model.keras", "history.png", "steps.csv"):
         (cut / name).unlink()
     (cut / "history.csv").write_text("")  # as Keras leaves it
     run(cut, resume=True)
-    assert what_is_left(cut) == what_is_left(tmp_path / "whole")
+    assert what_is_left(cut) == what_is_left(whole)
 
 
-def test_a_run_that_was_killed_after_its_last_epoch_is_finished(tmp_path, monkeypatch):
-    run(tmp_path / "whole")
-
+def test_a_run_that_was_killed_after_its_last_epoch_is_finished(tmp_path, monkeypatch, whole):
     def killed(*_):
         raise KeyboardInterrupt
 
@@ -245,14 +251,14 @@ def test_a_run_that_was_killed_after_its_last_epoch_is_finished(tmp_path, monkey
         with pytest.raises(KeyboardInterrupt):
             run(tmp_path / "cut")
     run(tmp_path / "cut", resume=True)
-    assert what_is_left(tmp_path / "cut") == what_is_left(tmp_path / "whole")
+    assert what_is_left(tmp_path / "cut") == what_is_left(whole)
     assert (tmp_path / "cut" / "history.png").exists()
 
 
 def fitted(path, optimizer, callbacks=(), remembered=None, load=False):
     vocabulary = ks.Vocabulary.from_text(TEXT)
     model = ks.language_model(len(vocabulary), units=[4], embedding_dim=3)
-    compile_model(model, optimizer=optimizer)
+    compile_model(model, TrainConfig(optimizer=optimizer))
     point = Checkpoint(path, remembered)
     if load:
         point.load()
@@ -292,5 +298,5 @@ def test_a_checkpoint_of_another_optimizer_or_without_a_callback_is_refused(tmp_
     with pytest.raises(TrainingError, match="another model or optimizer"):
         fitted(tmp_path / "checkpoint.npz", "adamax", load=True)
     schedule = ks.CosineSchedule(epochs=2)
-    with pytest.raises(TrainingError, match="knows nothing of schedule"):
+    with pytest.raises(TrainingError, match="has no state of schedule"):
         fitted(tmp_path / "checkpoint.npz", "adam", [schedule], {"schedule": schedule}, load=True)

@@ -5,10 +5,11 @@ import pytest
 
 import keras_seq as ks
 from keras_seq.errors import RunError
+from keras_seq.training.config import TrainConfig
 from keras_seq.training.run_directory import create_run, load_run
 
 VOCABULARY = ks.Vocabulary.from_text("to be or not to be")
-CONFIG = {"corpus": "Götter ✓", "units": [4], "by_line": False}
+CONFIG = TrainConfig(corpus="Götter ✓", units=(4,))
 
 
 @pytest.fixture
@@ -43,13 +44,13 @@ def test_config_is_readable_text(run):
 
 def test_an_empty_directory_is_used(tmp_path):
     create_run(tmp_path, VOCABULARY, CONFIG)
-    assert json.loads((tmp_path / "config.json").read_text(encoding="utf-8")) == CONFIG
+    assert json.loads((tmp_path / "config.json").read_text(encoding="utf-8")) == CONFIG.to_dict()
 
 
 def test_a_run_is_not_written_over(run):
     before = {file.name: file.read_bytes() for file in run.iterdir()}
     with pytest.raises(RunError, match="exists and is not empty"):
-        create_run(run, VOCABULARY, {})
+        create_run(run, VOCABULARY, CONFIG)
     assert {file.name: file.read_bytes() for file in run.iterdir()} == before
 
 
@@ -71,7 +72,7 @@ def test_a_missing_file_is_named(run, name):
 def test_a_run_without_a_finished_epoch_can_go_on(run):
     (run / "model.keras").unlink()
     (run / "checkpoint.npz").write_bytes(b"begun")
-    refused(run, "its first epoch was cut off; go on with keras-seq train")
+    refused(run, "its first epoch was interrupted; resume it with keras-seq train")
 
 
 def test_a_directory_that_is_no_run(tmp_path):
@@ -79,7 +80,9 @@ def test_a_directory_that_is_no_run(tmp_path):
     refused(tmp_path / "absent", "is not a run directory")
 
 
-@pytest.mark.parametrize("content", [b"{", b"", b"\xff\xfe", b"[1]", b"3"])
+@pytest.mark.parametrize(
+    "content", [b"{", b"", b"\xff\xfe", b"[1]", b"3", b"{}", b'{"corpus": "a", "by_line": false, "epoch": 3}']
+)
 def test_a_damaged_configuration(run, content):
     (run / "config.json").write_bytes(content)
     refused(run, "config.json is damaged")

@@ -1,4 +1,4 @@
-"""How requests reach TensorFlow Serving: by REST, or by gRPC, which needs `pip install tensorflow-serving-api`."""
+"""The REST and gRPC interfaces of TensorFlow Serving; gRPC needs `pip install tensorflow-serving-api`."""
 
 import base64
 import importlib.util
@@ -11,20 +11,21 @@ import numpy as np
 import requests
 from urllib3.exceptions import ReadTimeoutError
 
+from keras_seq import require
 from keras_seq_export.errors import ServingError
 
 
 class Transport(Protocol):
-    """The two questions that the client has for a server. Both raise `ServingError`.
+    """The requests that a client sends to a server. Each raises `ServingError` if the server does not answer.
 
     Attributes:
-        version: of the model, which `predict` asks.
+        version: version of the model that `predict` uses.
     """
 
     version: int | None
 
     def newest_version(self) -> int:
-        """Returns the newest version of the model that is available."""
+        """Returns the newest available version of the model."""
 
     def predict(self, signature: str, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Returns the outputs of a signature by name; strings are arrays of `bytes` objects."""
@@ -34,32 +35,36 @@ class Transport(Protocol):
 
 
 def transport(address: str, model: str, timeout: float) -> Transport:
-    """Returns what reaches `model` at `address`, `http://HOST:PORT`, `https://HOST:PORT` or `grpc://HOST:PORT`.
+    """Returns the connection to `model` at `address`.
+
+    Args:
+        address: `http://HOST:PORT`, `https://HOST:PORT` or `grpc://HOST:PORT`.
+        model: name of the model on the server.
+        timeout: seconds to wait for an answer.
 
     Raises:
-        ValueError: `address` is none of these.
-        ServingError: gRPC is not installed.
+        ServingError: `address` is a grpc:// address and tensorflow-serving-api is not installed.
+        ValueError: `address` or `model` is malformed.
     """
     try:
         parts = urlsplit(address) if isinstance(address, str) else urlsplit("")
-        fits = bool(parts.hostname) and parts.port != 0 and not parts.query
-    except ValueError:  # a port that is no number, or too large
-        fits = False
+        well_formed = bool(parts.hostname) and parts.port != 0 and not parts.query
+    except ValueError:  # The port is not a number, or too large.
+        well_formed = False
     if parts.scheme == "grpc":
-        fits = fits and bool(parts.port) and not parts.path.strip("/")
-    if not fits or parts.scheme not in ("http", "https", "grpc"):
-        raise ValueError(f"`address` must be http://HOST:PORT or grpc://HOST:PORT. Received: address={address!r}")
-    if not isinstance(model, str) or not model:
-        raise ValueError(f"`model` must be the model's name on the server. Received: model={model!r}")
+        well_formed = well_formed and bool(parts.port) and not parts.path.strip("/")
+    well_formed = well_formed and parts.scheme in ("http", "https", "grpc")
+    require.that(well_formed, "address", "http://HOST:PORT or grpc://HOST:PORT", address)
+    require.that(isinstance(model, str) and bool(model), "model", "the model's name on the server", model)
     if parts.scheme != "grpc":
         return RestTransport(address.rstrip("/"), model, timeout)
     if not importlib.util.find_spec("tensorflow_serving"):
-        raise ServingError("gRPC needs pip install tensorflow-serving-api; or use REST, http://HOST:8501")
+        raise ServingError("gRPC needs pip install tensorflow-serving-api; REST, http://HOST:8501, does not")
     return GrpcTransport(parts.netloc, model, timeout)
 
 
 class RestTransport:
-    """TensorFlow Serving's REST interface, in its column form."""
+    """TensorFlow Serving's REST interface; requests are in column form, one list for each input."""
 
     def __init__(self, address: str, model: str, timeout: float):
         self.version: int | None = None
@@ -73,18 +78,18 @@ class RestTransport:
         """See `Transport`."""
         answer = self._ask("GET", self._url)
         try:
-            told = {int(one["version"]): str(one["state"]) for one in answer["model_version_status"]}
+            states = {int(status["version"]): str(status["state"]) for status in answer["model_version_status"]}
         except (KeyError, TypeError, ValueError) as error:
             raise ServingError(
-                f"{self._address} is no TensorFlow Serving: it tells no versions of {self._model}"
+                f"{self._address} is not TensorFlow Serving: it reports no versions of {self._model}"
             ) from error
-        return _newest(told, self._model, self._address)
+        return _newest(states, self._model, self._address)
 
     def predict(self, signature: str, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """See `Transport`."""
         for name, value in inputs.items():
             if value.dtype.kind == "f" and not np.isfinite(value).all():
-                raise ServingError(f"`{name}` must be finite: JSON has no other numbers. Received: {value.tolist()}")
+                raise ServingError(f"`{name}` must be finite, as all numbers in JSON. Received: {value.tolist()}")
         columns = {name: _to_json(value) for name, value in inputs.items()}
         url = f"{self._url}/versions/{self.version}:predict"
         outputs = self._ask("POST", url, {"signature_name": signature, "inputs": columns}).get("outputs")
@@ -98,25 +103,28 @@ class RestTransport:
         except requests.Timeout as error:
             raise _no_answer(self._address, self._timeout) from error
         except requests.ConnectionError as error:
-            if error.args and isinstance(error.args[0], ReadTimeoutError):  # It began to answer, and stopped.
+            if error.args and isinstance(error.args[0], ReadTimeoutError):  # The answer started and then stopped.
                 raise _no_answer(self._address, self._timeout) from error
-            cause = getattr(error.args[0], "reason", error.args[0]) if error.args else error
+            cause = str(getattr(error.args[0], "reason", error.args[0]) if error.args else error).rpartition(": ")[2]
             raise ServingError(
-                f"no answer from {self._address} ({str(cause).rpartition(': ')[2]}): is the server there, and is this its port for "
-                "REST, usually 8501?"
+                f"no answer from {self._address} ({cause}): check that the server is running and that this is its REST "
+                "port, usually 8501"
             ) from error
         except requests.RequestException as error:
-            raise ServingError(f"{self._address} gives no answer that can be read: {error}") from error
+            raise ServingError(f"the answer of {self._address} cannot be read: {error}") from error
         status = f"{response.status_code} {response.reason}"
         try:
             answer = response.json()
         except ValueError as error:
-            raise ServingError(f"{self._address} answers {status}, not with JSON as TensorFlow Serving does") from error
+            raise ServingError(
+                f"{self._address} answered {status} without JSON, which TensorFlow Serving always returns"
+            ) from error
         if not isinstance(answer, dict):
-            raise ServingError(f"{self._address} answers {status}, not with an object as TensorFlow Serving does")
+            raise ServingError(
+                f"{self._address} answered {status} without a JSON object, which TensorFlow Serving always returns"
+            )
         if not response.ok or "error" in answer:
-            told = answer.get("error", status)
-            raise ServingError(f"{self._model} at {self._address}: {_plain(str(told))}")
+            raise ServingError(f"{self._model} at {self._address}: {_plain(str(answer.get('error', status)))}")
         return answer
 
     def close(self) -> None:
@@ -161,8 +169,8 @@ class GrpcTransport:
         request.model_spec.name = self._model
         answer = self._ask(self._models.GetModelStatus, request)
         name_of = get_model_status_pb2.ModelVersionStatus.State.Name
-        told = {one.version: name_of(one.state) for one in answer.model_version_status}
-        return _newest(told, self._model, self._address)
+        states = {status.version: name_of(status.state) for status in answer.model_version_status}
+        return _newest(states, self._model, self._address)
 
     def predict(self, signature: str, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """See `Transport`."""
@@ -186,9 +194,10 @@ class GrpcTransport:
             if error.code() == grpc.StatusCode.DEADLINE_EXCEEDED:
                 raise _no_answer(self._address, self._timeout) from error
             if error.code() == grpc.StatusCode.UNAVAILABLE:
+                cause = (error.details() or "").rpartition(": ")[2]
                 raise ServingError(
-                    f"no answer from {self._address} ({(error.details() or '').rpartition(': ')[2]}): is the server there, is this "
-                    "its port for gRPC, usually 8500, and is it not too busy?"
+                    f"no answer from {self._address} ({cause}): check that the server is running, that this is its "
+                    "gRPC port, usually 8500, and that it is not overloaded"
                 ) from error
             raise ServingError(f"{self._model} at {self._address}: {_plain(error.details() or '')}") from error
 
@@ -199,25 +208,25 @@ class GrpcTransport:
 
 def _no_answer(address: str, timeout: float) -> ServingError:
     return ServingError(
-        f"no answer from {address} within {timeout:g} seconds: ask for less at once, or give a longer `timeout`"
+        f"no answer from {address} within {timeout:g} seconds: send smaller requests or increase `timeout`"
     )
 
 
 def _newest(states: Mapping[int, str], model: str, address: str) -> int:
-    """Returns the newest available version, of the states of all versions by number."""
+    """Returns the highest version whose state is AVAILABLE; `states` has the state of each version."""
     available = [version for version, state in states.items() if state == "AVAILABLE"]
     if not available:
-        told = ", ".join(f"{version} is {state}" for version, state in states.items()) or "it has none"
-        raise ServingError(f"{model} at {address} has no version that is available: {told}")
+        reported = ", ".join(f"{version} is {state}" for version, state in states.items()) or "it has no versions"
+        raise ServingError(f"{model} at {address} has no available version: {reported}")
     return max(available)
 
 
 def _plain(message: str) -> str:
-    r"""Returns an error of TensorFlow without where in the graph it came about.
+    r"""Returns an error message of TensorFlow without the graph's names.
 
     Example:
-        >>> _plain("assertion failed: [`top_k` must be an integer of at least 0. Received:] [-5]\n\t [[{{node Assert}}]]")
-        '`top_k` must be an integer of at least 0. Received: [-5]'
+        >>> _plain("assertion failed: [`top_k` must be at least 0. Received:] [-5]\n\t [[{{node Assert}}]]")
+        '`top_k` must be at least 0. Received: [-5]'
     """
     message = message.partition("\n\t [[")[0].strip()
     if found := re.fullmatch(r"(?s)assertion failed: \[(.*?:)\] (\[.*\])", message):

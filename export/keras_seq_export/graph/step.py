@@ -1,4 +1,4 @@
-"""One step of a model inside a graph, and the signatures made of it that both exporters save."""
+"""One step of a model inside a graph, and the signatures `decode`, `prefill`, `sample` and `reset` of both exports."""
 
 from collections.abc import Callable, Sequence
 
@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_seq.data.vocabulary import Vocabulary
-from keras_seq.generation.decoder_step import check_vocabulary
+from keras_seq.generation.decoder_step import require_vocabulary
 from keras_seq.models.checks import require_each_step, require_logits
 from keras_seq.models.step_model import step_model
 from keras_seq_export.errors import ExportError
@@ -29,36 +29,36 @@ from keras_seq_export.signatures import (
     state_name,
 )
 
-# A function of a signature and what it takes.
+# The function of a signature, and its input signature.
 Endpoint = tuple[Callable[..., dict[str, tf.Tensor]], list[tf.TensorSpec]]
 
 
 class GraphStep:
-    """The one-step decoder with float32 outputs and states, whatever the model's own dtype.
+    """The one-step decoder of a model, with float32 outputs and states whatever the dtype of the model.
 
     Args:
         model: a causal recurrent model: token ids `(batch, time)` or frames `(batch, time, ...)` -> outputs
             `(batch, time, ...)`; with a vocabulary, token ids -> logits `(batch, time, vocabulary)`.
-        vocabulary: its vocabulary; None for a model that is not of text.
+        vocabulary: the vocabulary of the model; None for a model of other series than text.
 
     Attributes:
-        name: of what a step reads, `TOKEN` or `FRAME`.
-        output: name of what it gives, `LOGITS` or `OUTPUT`.
-        units: the size of each state.
-        dtypes: the model's own dtype of each state.
+        name: name of the input of a step, `TOKEN` or `FRAME`.
+        output: name of the output of a step, `LOGITS` or `OUTPUT`.
+        units: size of each state.
+        dtypes: dtype of each state in the model.
 
     Raises:
-        ExportError: a weight is not finite.
-        ValueError: `model` cannot be stepped; or, with a vocabulary, ends in a softmax, does not take token ids, or is of
-            another vocabulary.
+        ExportError: a weight is NaN or infinite.
+        ValueError: `model` cannot be run one step at a time. With a vocabulary: `model` ends in a softmax, does not
+            take token ids, or has another number of logits than the vocabulary has tokens.
     """
 
     def __init__(self, model: keras.Model, vocabulary: Vocabulary | None):
         (require_each_step if vocabulary is None else require_logits)(model)
         if not all(np.isfinite(np.asarray(weight, np.float32)).all() for weight in model.weights):
             raise ExportError(
-                "the model's weights must be finite numbers, and some are not: the training diverged; train again with a "
-                "clipped gradient or a lower learning rate"
+                "the model's weights must be finite, but some are NaN or infinite, because training diverged; train "
+                "again with gradient clipping or a lower learning rate"
             )
         self._decoder = step_model(model)
         self._input, *states = self._decoder.inputs
@@ -69,22 +69,22 @@ class GraphStep:
                 raise ValueError(
                     f"`model` must take token ids. Received: {model.name}, which takes {self._input.dtype}"
                 )
-            check_vocabulary(vocabulary, self._decoder.outputs[0].shape[-1])
+            require_vocabulary(vocabulary, self._decoder.outputs[0].shape[-1])
         self.units: list[int] = [state.shape[1] for state in states]
         self.dtypes = [keras.backend.standardize_dtype(state.dtype) for state in states]
 
     def initial_states(self, batch: tf.Tensor) -> list[tf.Tensor]:
-        """Returns zeros, each `(batch, units)`."""
+        """Returns the zero states, each `(batch, units)` float32."""
         return [tf.zeros([batch, units]) for units in self.units]
 
     def __call__(self, value: tf.Tensor, states: Sequence[tf.Tensor]) -> tuple[tf.Tensor, list[tf.Tensor]]:
-        """Token `(batch,)` or frame `(batch, ...)`, and states -> outputs `(batch, ...)` and the new states."""
+        """Returns the outputs `(batch, ...)` and the new states after a token `(batch,)` or frame `(batch, ...)`."""
         states = [tf.cast(state, dtype) for state, dtype in zip(states, self.dtypes, strict=True)]
         output, *states = self._decoder([tf.cast(value, self._input.dtype), *states], training=False)
         return tf.cast(output, tf.float32), [tf.cast(state, tf.float32) for state in states]
 
     def input_spec(self, batch: int | None, steps: int | None = None) -> tf.TensorSpec:
-        """Returns the signature of what a step reads; with `steps`, of what so many read."""
+        """Returns the spec of the input of one step, or of `steps` steps; `batch` None leaves the batch size open."""
         name, dtype = (TOKEN, tf.int32) if self.name == TOKEN else (FRAME, tf.float32)
         shape = [batch, *self._input.shape[1:]]
         if steps is None:
@@ -92,13 +92,13 @@ class GraphStep:
         return tf.TensorSpec([batch, steps, *shape[1:]], dtype, TOKENS if name == TOKEN else FRAMES)
 
     def state_specs(self, batch: int | None) -> list[tf.TensorSpec]:
-        """Returns the input signature of the states."""
+        """Returns the specs of the states; `batch` None leaves the batch size open."""
         return [tf.TensorSpec([batch, units], tf.float32, state_name(index)) for index, units in enumerate(self.units)]
 
 
 def named_states(states: Sequence[tf.Tensor]) -> dict[str, tf.Tensor]:
-    """Returns the new states under their names in every signature."""
-    # The identity keeps names apart where an output is the input of another.
+    """Returns the states by their names in the signatures."""
+    # Without the identity, an output that is also an input would lose its name.
     return {state_name(index): tf.identity(state) for index, state in enumerate(states)}
 
 
@@ -113,20 +113,20 @@ def decode_endpoint(step: GraphStep, batch: int | None) -> Endpoint:
 
 
 def prefill_endpoint(step: GraphStep, batch: int | None) -> Endpoint:
-    """Returns the function and the input signature of `prefill`: several steps at once, for prompts.
+    """Returns the function and the input signature of `prefill`, which reads a prompt in one call.
 
-    It reads the first `length` of the `PREFILL_STEPS` tokens or frames of each row, at least one, and gives the output of
-    the last of these. Until then only the states are computed: the outputs, which with a large vocabulary are most of a
-    step, are left out. The loop ends with the longest row.
+    It reads the first `length` of the `PREFILL_STEPS` tokens or frames of each row, at least one, and returns the
+    output after the last of them. Before that one it computes only the states, because with a large vocabulary most of
+    the time of a step goes into the output. The loop ends with the longest row.
     """
 
     def prefill(values: tf.Tensor, length: tf.Tensor, *states: tf.Tensor) -> dict[str, tf.Tensor]:
         def advance(position: tf.Tensor, *states: tf.Tensor) -> tuple[tf.Tensor, ...]:
             _, new_states = step(tf.gather(values, position, axis=1), states)
-            goes_on = (position < length - 1)[:, None]
-            return position + 1, *(tf.where(goes_on, new, old) for new, old in zip(new_states, states, strict=True))
+            reads = (position < length - 1)[:, None]
+            return position + 1, *(tf.where(reads, new, old) for new, old in zip(new_states, states, strict=True))
 
-        # Bounded, whatever a client asks for; of no rows at all the longest would be the least of all numbers.
+        # Bounded for any `length`; for a batch of 0 rows, reduce_max returns the smallest int32.
         last = tf.clip_by_value(tf.reduce_max(length), 1, PREFILL_STEPS) - 1
         _, *states = tf.while_loop(lambda position, *_: position < last, advance, (tf.constant(0), *states))
         output, new_states = step(tf.gather(values, length - 1, axis=1, batch_dims=1), states)
@@ -136,8 +136,14 @@ def prefill_endpoint(step: GraphStep, batch: int | None) -> Endpoint:
     return prefill, [steps, tf.TensorSpec([batch], tf.int32, LENGTH), *step.state_specs(batch)]
 
 
-def sample_endpoint(step: GraphStep, added: np.ndarray, batch: int | None) -> Endpoint:
-    """Returns the function and the input signature of `sample`; `added` to the logits is what forbids tokens."""
+def sample_endpoint(step: GraphStep, logit_bias: np.ndarray, batch: int | None) -> Endpoint:
+    """Returns the function and the input signature of `sample`.
+
+    Args:
+        step: the model.
+        logit_bias: array to add to the logits, `(vocabulary,)`, from `keras_seq.generation.sampling.logit_bias`.
+        batch: the batch size; None leaves it open.
+    """
 
     def sample(
         token: tf.Tensor,
@@ -149,7 +155,7 @@ def sample_endpoint(step: GraphStep, added: np.ndarray, batch: int | None) -> En
         *states: tf.Tensor,
     ) -> dict[str, tf.Tensor]:
         logits, new_states = step(token, states)
-        drawn = graph_sampling.next_token(logits, uniform, temperature, top_k, top_p, min_p, added)
+        drawn = graph_sampling.next_token(logits, uniform, temperature, top_k, top_p, min_p, logit_bias)
         log_probability = graph_sampling.log_probability(logits, drawn)
         return {NEXT_TOKEN: drawn, LOG_PROBABILITY: log_probability, **named_states(new_states)}
 
@@ -157,12 +163,12 @@ def sample_endpoint(step: GraphStep, added: np.ndarray, batch: int | None) -> En
     return sample, [*(tf.TensorSpec([batch], dtype, name) for name, dtype in inputs.items()), *step.state_specs(batch)]
 
 
-class StatesInside:
-    """Signatures whose states are the model's own variables, in place of inputs and outputs.
+class StateVariables:
+    """The states as variables of the exported model, instead of inputs and outputs of its signatures.
 
     Args:
         step: the model.
-        batch: how many rows the variables have.
+        batch: number of rows of each variable.
     """
 
     def __init__(self, step: GraphStep, batch: int):
@@ -172,7 +178,7 @@ class StatesInside:
         ]
 
     def endpoint(self, endpoint: Endpoint) -> Endpoint:
-        """Returns the same signature without states."""
+        """Returns the signature without its states: it reads them from the variables and writes them back."""
         function, specs = endpoint
 
         def stateful(*inputs: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -184,7 +190,7 @@ class StatesInside:
         return stateful, [spec for spec in specs if not is_state(spec.name)]
 
     def reset_endpoint(self) -> Endpoint:
-        """Returns the signature that sets the states to zero; it gives their number, since LiteRT wants an output."""
+        """Returns `reset`, which sets the states to zero. It returns their number, since LiteRT requires an output."""
 
         def reset() -> dict[str, tf.Tensor]:
             for variable in self._variables:

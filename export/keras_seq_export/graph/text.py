@@ -1,6 +1,7 @@
-"""Texts in a graph: the whole token loop of `serving_default`, and the reading of `score`."""
+"""The signatures with strings: `serving_default`, which generates texts in one call, and `score`."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -8,7 +9,7 @@ import tensorflow as tf
 from keras_seq.data.vocabulary import Vocabulary
 from keras_seq.generation.sampling import SamplingSettings, logit_bias
 from keras_seq_export.graph import sampling as graph_sampling
-from keras_seq_export.graph.request_checks import Inputs, drawing_checks, for_clients, require
+from keras_seq_export.graph.request_checks import Inputs, check, checked_endpoint, sampling_checks
 from keras_seq_export.graph.step import Endpoint, GraphStep
 from keras_seq_export.graph.tokenizer import GraphTokenizer
 from keras_seq_export.requests import sampling_inputs
@@ -27,13 +28,20 @@ from keras_seq_export.signatures import (
 
 
 def default_max_tokens(max_length: int) -> int:
-    """Returns the tokens that a request without `max_tokens` gets at most: 200, or half of a limit below 400."""
+    """Returns the default of `max_tokens` in a request: 200, or half of `max_length` if that is less."""
     return min(200, (max_length + 1) // 2)
 
 
 def generate_endpoint(step: GraphStep, tokenizer: GraphTokenizer, vocabulary: Vocabulary, max_length: int) -> Endpoint:
-    """The function and the input signature of `serving_default`."""
-    added = logit_bias(vocabulary, SamplingSettings())
+    """Returns the function and the input signature of `serving_default`.
+
+    Args:
+        step: the model.
+        tokenizer: the tokenizer of the vocabulary.
+        vocabulary: the vocabulary of the model.
+        max_length: maximum number of tokens of a prompt and its continuation together.
+    """
+    bias = logit_bias(vocabulary, SamplingSettings())
 
     def generate(
         prompt: tf.Tensor,
@@ -44,82 +52,20 @@ def generate_endpoint(step: GraphStep, tokenizer: GraphTokenizer, vocabulary: Vo
         min_p: tf.Tensor,
         seed: tf.Tensor,
     ) -> dict[str, tf.Tensor]:
-        batch = tf.shape(prompt)[0]
-        prompt_ids = tokenizer.encode(prompt, PROMPT)
-        prompt_length = tf.cast(prompt_ids.row_lengths(), tf.int32)
-        fits = require(
-            max_tokens <= max_length - prompt_length,
-            f"`{PROMPT}` and `{MAX_TOKENS}` must be at most {max_length} tokens together.",
-            prompt_length + max_tokens,
-        )
-        with tf.control_dependencies([fits]):
-            inputs = tf.concat([tf.fill([batch, 1], vocabulary.start_id), prompt_ids.to_tensor()], axis=1)
-
         def draw(logits: tf.Tensor, position: tf.Tensor) -> tf.Tensor:
-            number = graph_sampling.uniform(seed, tf.maximum(position, 0))
-            return graph_sampling.next_token(logits, number, temperature, top_k, top_p, min_p, added)
+            uniform = graph_sampling.uniform(seed, tf.maximum(position, 0))
+            return graph_sampling.next_token(logits, uniform, temperature, top_k, top_p, min_p, bias)
 
-        # All rows read their prompts from the first step on; each begins to write when its own has ended, whatever its
-        # batch-mates do. After its end a row goes through the motions, and nothing of that is kept.
-        def one_step(time, token, writing, ended, length, log_probability, drawn, *states):
-            logits, new_states = step(token, states)
-            position = time - prompt_length
-            draws = writing & (position >= 0)
-            wrong = draws & ~graph_sampling.are_numbers(logits)
-            check = require(~wrong, "The model's logits must be numbers at every token.", position[wrong])
-            with tf.control_dependencies([check]):
-                logits = tf.identity(logits)
-            # While all rows are reading, the draw with its sorts is left out.
-            choice = tf.cond(tf.reduce_any(draws), lambda: draw(logits, position), lambda: tf.zeros_like(token))
-            log_probability += tf.where(draws, graph_sampling.log_probability(logits, choice), 0.0)
-            ends = draws & tf.equal(choice, vocabulary.eos_id)
-            length += tf.cast(draws & ~ends, tf.int32)
-            following = inputs[:, tf.minimum(time + 1, tf.shape(inputs)[1] - 1)]
-            return (
-                time + 1,
-                tf.where(position < 0, following, choice),
-                writing & ~ends & (length < max_tokens),
-                ended | ends,
-                length,
-                log_probability,
-                drawn.write(time, choice),
-                *new_states,
-            )
-
-        nothing = tf.zeros([batch], tf.int32)
-        _, _, _, ended, length, log_probability, drawn, *_ = tf.while_loop(
-            lambda time, token, writing, *_: tf.reduce_any(writing),
-            one_step,
-            (
-                tf.constant(0),
-                inputs[:, 0],
-                tf.ones([batch], tf.bool),
-                tf.zeros([batch], tf.bool),
-                nothing,
-                tf.zeros([batch]),
-                tf.TensorArray(tf.int32, size=0, dynamic_size=True, element_shape=[None]),
-                *step.initial_states(batch),
-            ),
-        )
-        token_ids = _of_rows(drawn.stack(), prompt_length, length, vocabulary.pad_id)
+        prompts = _read_prompts(prompt, max_tokens, tokenizer, vocabulary, max_length)
+        end = _TokenLoop(step, vocabulary, prompts, max_tokens, draw).run()
+        token_ids = _continuations(end.drawn.stack(), prompts.length, end.length, vocabulary.pad_id)
         return {
-            TEXT: tokenizer.decode(token_ids, length),
+            TEXT: tokenizer.decode(token_ids, end.length),
             TOKEN_IDS: token_ids,
-            LENGTH: length,
-            LOG_PROBABILITY: log_probability,
-            FINISH_REASON: tf.where(ended, "eos", "length"),
+            LENGTH: end.length,
+            LOG_PROBABILITY: end.log_probability,
+            FINISH_REASON: tf.where(end.has_eos, "eos", "length"),
         }
-
-    def checks(inputs: Inputs) -> Iterator[tf.Operation]:
-        rows = tf.shape(inputs[PROMPT])[0]
-        yield require(rows >= 1, f"`{PROMPT}` must have at least one row.", rows)
-        wanted = inputs[MAX_TOKENS]
-        yield require(
-            (wanted >= 1) & (wanted <= max_length),
-            f"`{MAX_TOKENS}` must be a positive integer, at most {max_length}.",
-            wanted,
-        )
-        yield from drawing_checks(inputs)
 
     specs = [tf.TensorSpec([None], dtype, name) for name, dtype in GENERATE_INPUTS.items()]
     defaults = {
@@ -127,50 +73,179 @@ def generate_endpoint(step: GraphStep, tokenizer: GraphTokenizer, vocabulary: Vo
         **sampling_inputs([SamplingSettings()]),
         SEED: np.array([0]),
     }
-    return for_clients((generate, specs), defaults, checks)
+    return checked_endpoint((generate, specs), defaults, lambda inputs: _generate_checks(inputs, max_length))
 
 
-def _of_rows(drawn: tf.Tensor, prompt_length: tf.Tensor, length: tf.Tensor, pad_id: int) -> tf.Tensor:
-    """What was drawn at each time `(time, batch)` -> the tokens of each row `(batch, longest)`, then `pad_id`.
+def _generate_checks(inputs: Inputs, max_length: int) -> Iterator[tf.Operation]:
+    rows = tf.shape(inputs[PROMPT])[0]
+    yield check(rows >= 1, f"`{PROMPT}` must have at least one row.", rows)
+    max_tokens = inputs[MAX_TOKENS]
+    in_range = (max_tokens >= 1) & (max_tokens <= max_length)
+    yield check(in_range, f"`{MAX_TOKENS}` must be a positive integer, at most {max_length}.", max_tokens)
+    yield from sampling_checks(inputs)
 
-    Token i of a row was drawn at the time `prompt_length + i`; all else that was drawn counts for nothing.
+
+class _Prompts(NamedTuple):
+    """The prompts of a request.
+
+    Attributes:
+        tokens: `<s>` and the token ids of each prompt, padded, `(batch, longest + 1)` int32.
+        length: number of tokens of each prompt, without `<s>`, `(batch,)` int32.
     """
-    places = prompt_length[:, None] + tf.range(tf.reduce_max(length))[None, :]
-    mask = tf.sequence_mask(length, tf.shape(places)[1])
-    return tf.where(mask, tf.gather(tf.transpose(drawn), tf.where(mask, places, 0), batch_dims=1), pad_id)
+
+    tokens: tf.Tensor
+    length: tf.Tensor
+
+
+def _read_prompts(
+    prompt: tf.Tensor, max_tokens: tf.Tensor, tokenizer: GraphTokenizer, vocabulary: Vocabulary, max_length: int
+) -> _Prompts:
+    """Encodes the prompts `(batch,)`, and checks that each leaves room for `max_tokens` `(batch,)`."""
+    ids = tokenizer.encode(prompt, PROMPT)
+    length = tf.cast(ids.row_lengths(), tf.int32)
+    expected = f"`{PROMPT}` and `{MAX_TOKENS}` must be at most {max_length} tokens together."
+    with tf.control_dependencies([check(max_tokens <= max_length - length, expected, length + max_tokens)]):
+        start = tf.fill([tf.shape(prompt)[0], 1], vocabulary.start_id)
+        return _Prompts(tf.concat([start, ids.to_tensor()], axis=1), length)
+
+
+class _LoopState(NamedTuple):
+    """The variables of the token loop.
+
+    Attributes:
+        time: number of tokens that each row has read, `()` int32.
+        token: token that each row reads next, `(batch,)` int32.
+        is_active: whether the row has not ended yet, `(batch,)` bool.
+        has_eos: whether the row ended with `<eos>`, `(batch,)` bool.
+        length: number of tokens in the continuation so far, `(batch,)` int32.
+        log_probability: log-probability of the continuation so far, `<eos>` included, in nats, `(batch,)` float32.
+        drawn: token that each row drew at each time, a TensorArray of `(batch,)` int32. What a row drew while it read
+            its prompt, or after its end, has no meaning.
+        states: states of the model, each `(batch, units)` float32.
+    """
+
+    time: tf.Tensor
+    token: tf.Tensor
+    is_active: tf.Tensor
+    has_eos: tf.Tensor
+    length: tf.Tensor
+    log_probability: tf.Tensor
+    drawn: tf.TensorArray
+    states: list[tf.Tensor]
+
+
+class _TokenLoop:
+    """Reads the prompts and draws the continuations of all rows in one loop.
+
+    All rows start to read at time 0. Each row starts to draw when its own prompt has ended, so a row does not depend on
+    the other rows of its batch. A row that has ended continues to compute, but its results are not used.
+
+    Args:
+        step: the model.
+        vocabulary: the vocabulary of the model.
+        prompts: the prompts.
+        max_tokens: maximum number of tokens of each continuation, `(batch,)` int32.
+        draw: function from logits `(batch, vocabulary)` and the position of the token in its continuation `(batch,)` to
+            tokens `(batch,)` int32.
+    """
+
+    def __init__(
+        self,
+        step: GraphStep,
+        vocabulary: Vocabulary,
+        prompts: _Prompts,
+        max_tokens: tf.Tensor,
+        draw: Callable[[tf.Tensor, tf.Tensor], tf.Tensor],
+    ):
+        self._step, self._eos_id = step, vocabulary.eos_id
+        self._prompts, self._max_tokens, self._draw = prompts, max_tokens, draw
+
+    def run(self) -> _LoopState:
+        """Returns the state after the last row has ended."""
+        return tf.while_loop(
+            lambda *state: tf.reduce_any(_LoopState(*state).is_active),
+            lambda *state: self._advance(_LoopState(*state)),
+            self._start(),
+        )
+
+    def _start(self) -> _LoopState:
+        batch = tf.shape(self._prompts.tokens)[0]
+        return _LoopState(
+            time=tf.constant(0),
+            token=self._prompts.tokens[:, 0],
+            is_active=tf.ones([batch], tf.bool),
+            has_eos=tf.zeros([batch], tf.bool),
+            length=tf.zeros([batch], tf.int32),
+            log_probability=tf.zeros([batch]),
+            drawn=tf.TensorArray(tf.int32, size=0, dynamic_size=True, element_shape=[None]),
+            states=self._step.initial_states(batch),
+        )
+
+    def _advance(self, state: _LoopState) -> _LoopState:
+        """Reads one token in each row, and draws the next token in the rows that have read their prompt."""
+        logits, states = self._step(state.token, state.states)
+        position = state.time - self._prompts.length
+        draws = state.is_active & (position >= 0)
+        logits = _checked_logits(logits, draws, position)
+        # While all rows read their prompts, the expensive sorting of the draw is skipped.
+        choice = tf.cond(tf.reduce_any(draws), lambda: self._draw(logits, position), lambda: tf.zeros_like(state.token))
+        log_probability = tf.where(draws, graph_sampling.log_probability(logits, choice), 0.0)
+        is_eos = draws & tf.equal(choice, self._eos_id)
+        length = state.length + tf.cast(draws & ~is_eos, tf.int32)
+        prompt_token = self._prompts.tokens[:, tf.minimum(state.time + 1, tf.shape(self._prompts.tokens)[1] - 1)]
+        return _LoopState(
+            time=state.time + 1,
+            token=tf.where(position < 0, prompt_token, choice),
+            is_active=state.is_active & ~is_eos & (length < self._max_tokens),
+            has_eos=state.has_eos | is_eos,
+            length=length,
+            log_probability=state.log_probability + log_probability,
+            drawn=state.drawn.write(state.time, choice),
+            states=states,
+        )
+
+
+def _checked_logits(logits: tf.Tensor, draws: tf.Tensor, position: tf.Tensor) -> tf.Tensor:
+    """Returns the logits, after the check that they are numbers in the rows that draw."""
+    wrong = draws & ~graph_sampling.are_numbers(logits)
+    expected = "The model's logits must be numbers at every token."
+    with tf.control_dependencies([check(~wrong, expected, position[wrong])]):
+        return tf.identity(logits)
+
+
+def _continuations(drawn: tf.Tensor, prompt_length: tf.Tensor, length: tf.Tensor, pad_id: int) -> tf.Tensor:
+    """Returns the tokens of each continuation, `(batch, longest)` int32, padded with `pad_id`.
+
+    Args:
+        drawn: token that each row drew at each time, `(time, batch)`. Token `i` of the continuation of a row was drawn
+            at time `prompt_length + i`.
+        prompt_length: `(batch,)`.
+        length: number of tokens of each continuation, `(batch,)`.
+        pad_id: id of `<pad>`.
+    """
+    times = prompt_length[:, None] + tf.range(tf.reduce_max(length))[None, :]
+    mask = tf.sequence_mask(length, tf.shape(times)[1])
+    return tf.where(mask, tf.gather(tf.transpose(drawn), tf.where(mask, times, 0), batch_dims=1), pad_id)
 
 
 def score_endpoint(step: GraphStep, tokenizer: GraphTokenizer, vocabulary: Vocabulary, max_length: int) -> Endpoint:
-    """The function and the input signature of `score`."""
+    """Returns the function and the input signature of `score`.
+
+    Args:
+        step: the model.
+        tokenizer: the tokenizer of the vocabulary.
+        vocabulary: the vocabulary of the model.
+        max_length: maximum number of tokens of a text.
+    """
 
     def score(text: tf.Tensor) -> dict[str, tf.Tensor]:
         ids = tokenizer.encode(text, TEXT)
         length = tf.cast(ids.row_lengths(), tf.int32)
-        with tf.control_dependencies(
-            [require(length <= max_length, f"`text` must be at most {max_length} tokens.", length)]
-        ):
+        expected = f"`{TEXT}` must be at most {max_length} tokens."
+        with tf.control_dependencies([check(length <= max_length, expected, length)]):
             token_ids = ids.to_tensor(vocabulary.pad_id)
-        batch, longest = tf.shape(token_ids)[0], tf.shape(token_ids)[1]
-        # Each token is read after it was scored; one step more than needed, so that there is one for an empty text too.
-        padded = tf.pad(token_ids, [[0, 0], [0, 1]], constant_values=vocabulary.pad_id)
-
-        def one_step(time, token, chances, *states):
-            logits, new_states = step(token, states)
-            target = padded[:, time]
-            return time + 1, target, chances.write(time, graph_sampling.log_probability(logits, target)), *new_states
-
-        _, _, chances, *_ = tf.while_loop(
-            lambda time, *_: time <= longest,
-            one_step,
-            (
-                tf.constant(0),
-                tf.fill([batch], vocabulary.start_id),
-                tf.TensorArray(tf.float32, size=longest + 1, element_shape=[None]),
-                *step.initial_states(batch),
-            ),
-        )
-        by_row = tf.transpose(chances.stack())[:, :longest]
-        log_probabilities = tf.where(tf.sequence_mask(length, longest), by_row, 0.0)
+        by_row = _token_log_probabilities(step, token_ids, vocabulary)
+        log_probabilities = tf.where(tf.sequence_mask(length, tf.shape(token_ids)[1]), by_row, 0.0)
         return {
             LOG_PROBABILITY: tf.reduce_sum(log_probabilities, axis=1),
             LENGTH: length,
@@ -178,4 +253,29 @@ def score_endpoint(step: GraphStep, tokenizer: GraphTokenizer, vocabulary: Vocab
             LOG_PROBABILITIES: log_probabilities,
         }
 
-    return for_clients((score, [tf.TensorSpec([None], tf.string, TEXT)]), {})
+    return checked_endpoint((score, [tf.TensorSpec([None], tf.string, TEXT)]), {})
+
+
+def _token_log_probabilities(step: GraphStep, token_ids: tf.Tensor, vocabulary: Vocabulary) -> tf.Tensor:
+    """Returns the log-probability of each of the tokens `(batch, time)` after `<s>` and those before it, in nats."""
+    batch, longest = tf.shape(token_ids)[0], tf.shape(token_ids)[1]
+    # Each token is scored and then read. The loop runs one step more than needed, so that it also runs for empty texts.
+    targets = tf.pad(token_ids, [[0, 0], [0, 1]], constant_values=vocabulary.pad_id)
+
+    def advance(time, token, log_probabilities, *states):
+        logits, new_states = step(token, states)
+        target = targets[:, time]
+        log_probabilities = log_probabilities.write(time, graph_sampling.log_probability(logits, target))
+        return time + 1, target, log_probabilities, *new_states
+
+    _, _, log_probabilities, *_ = tf.while_loop(
+        lambda time, *_: time <= longest,
+        advance,
+        (
+            tf.constant(0),
+            tf.fill([batch], vocabulary.start_id),
+            tf.TensorArray(tf.float32, size=longest + 1, element_shape=[None]),
+            *step.initial_states(batch),
+        ),
+    )
+    return tf.transpose(log_probabilities.stack())[:, :longest]

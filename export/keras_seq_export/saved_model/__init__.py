@@ -1,1 +1,1 @@
-"""The SavedModel for TensorFlow Serving: written and checked."""
+"""The export of a SavedModel for TensorFlow Serving, and its verification."""

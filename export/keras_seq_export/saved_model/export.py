@@ -1,9 +1,10 @@
-"""A trained model as a SavedModel for TensorFlow Serving: strings in, strings out, and a decoder with explicit state.
+"""Exporting a trained model as a SavedModel for TensorFlow Serving: text in, text out.
 
-`serving_default` writes texts: the whole token loop runs in the graph, each row with its own settings and its own random
-stream. `score` tells how likely texts are. `prefill`, `decode` and `sample` are steps of the model with the states as
-inputs and outputs, for clients that write token by token; `start` tells these the vocabulary and the zero states. Nothing is
-kept between two requests, since a server shares one model among all its clients.
+`serving_default` generates texts: the whole token loop runs in the graph, and each row has its own settings and its own
+random stream. `score` returns the log-probability of texts. `prefill`, `decode` and `sample` run steps of the model
+with the states as inputs and outputs, for clients that generate token by token; `start` gives these clients the
+vocabulary and the zero states. The SavedModel keeps no state between requests, because a server shares one model among
+all its clients.
 """
 
 import json
@@ -15,10 +16,11 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from keras_seq import require
 from keras_seq.data.vocabulary import Vocabulary
 from keras_seq.generation.sampling import SamplingSettings, logit_bias
 from keras_seq_export.errors import ExportError
-from keras_seq_export.graph.request_checks import for_clients, real_tokens, step_checks
+from keras_seq_export.graph.request_checks import checked_endpoint, real_tokens, step_checks
 from keras_seq_export.graph.step import (
     Endpoint,
     GraphStep,
@@ -53,67 +55,75 @@ def export_saved_model(
     *,
     max_length: int = 10_000,
 ) -> dict[str, Any]:
-    r"""Writes a SavedModel, and publishes it under `path` only after the file itself has proved equal to `model`.
+    r"""Writes a SavedModel and publishes it under `path` after the file has been verified against `model`.
 
-    Signature `serving_default`; every input has a batch dimension, and all but `prompt` may be left out over gRPC (over REST
-    TensorFlow Serving wants them all, and a server that batches wants a value a row):
+    **serving_default** generates texts. Every input has a batch dimension. Over gRPC all inputs but `prompt` may be
+    omitted. Over REST, TensorFlow Serving requires every input, and a server that batches requires one value per row.
 
     =================  =======  ======  ==========================================================
     input              dtype    shape   meaning
     =================  =======  ======  ==========================================================
-    prompt             string   [B]     text to go on from, UTF-8; empty starts a new text
-    max_tokens         int32    [B]     tokens to write at most; 200, or half of `max_length`
-    temperature        float32  [B]     1; 0 takes the likeliest token
-    top_k              int32    [B]     0, off
-    top_p              float32  [B]     1, off
-    min_p              float32  [B]     0, off
-    seed               int64    [B]     0; the same seed gives the same text as `keras_seq.sample`
+    prompt             string   [B]     text to continue, UTF-8; empty starts a new text
+    max_tokens         int32    [B]     largest number of tokens; default 200, or half of `max_length`
+    temperature        float32  [B]     default 1; 0 always takes the most likely token
+    top_k              int32    [B]     default 0 (off)
+    top_p              float32  [B]     default 1 (off)
+    min_p              float32  [B]     default 0 (off)
+    seed               int64    [B]     default 0; a seed gives the same text as in `keras_seq.sample`
     =================  =======  ======  ==========================================================
 
     =================  =======  ======  ==========================================================
     output             dtype    shape   meaning
     =================  =======  ======  ==========================================================
     text               string   [B]     the continuation, without the prompt
-    token_ids          int32    [B, T]  its tokens, filled up with `<pad>`; T is the longest row's
-    length             int32    [B]     how many of them are the row's own
-    log_probability    float32  [B]     natural logarithm, of all tokens drawn, `<eos>` too
+    token_ids          int32    [B, T]  its tokens, padded with `<pad>` to the longest row
+    length             int32    [B]     number of tokens before the padding
+    log_probability    float32  [B]     in nats, of all sampled tokens including `<eos>`
     finish_reason      string   [B]     `eos` or `length`
     =================  =======  ======  ==========================================================
 
-    A prompt's characters outside the vocabulary are an error at the character level and `<unk>` at the word level.
+    Characters of a prompt that are not in the vocabulary become `<unk>` at the word level. At the character level they
+    are an error.
 
-    Signature `score`: `text` string [B] -> `log_probability` float32 [B], in nats, of the whole text after `<s>`; `length`
-    int32 [B], its number of tokens; `token_ids` int32 [B, T] and `log_probabilities` float32 [B, T] token by token, filled
-    up with `<pad>` and 0.
+    **score** reads whole texts after `<s>`: `text` string [B] -> `log_probability` float32 [B], in nats; `length` int32
+    [B], the number of tokens; `token_ids` int32 [B, T], padded with `<pad>`; `log_probabilities` float32 [B, T], padded
+    with 0.
 
-    Signature `decode`: `token` int32 [B] and `state_0`, `state_1`, ... float32 [B, units], zeros if they are left out, as at the
-    start of a text -> `logits` float32 [B, V] and the new states. The first token of a text is `<s>`. Signature `prefill`:
-    `tokens` int32 [B, 64], `length` int32 [B], of which 1 to 64 are read, and the states -> the logits after each row's last
-    token, and the new states. Signature `sample`: `token`, `uniform` float32 [B] in [0, 1), `temperature`, `top_k`, `top_p`,
-    `min_p` (all off if they are left out) and the states -> `next_token` int32 [B], `log_probability` float32 [B], and the
-    new states. Signature `start`: `token` int32 [B], whatever it is -> `vocabulary_bytes` string [B],
-    the file `vocab.txt`, `max_tokens` int32 [B], what `serving_default` takes if it is left out, and the zero states.
+    **decode** runs one step: `token` int32 [B] and `state_0`, `state_1`, ... float32 [B, units] -> `logits` float32
+    [B, V] and the new states. Omitted states are zero, as at the start of a text. The first token of a text is `<s>`.
 
-    A server that batches runs the requests of several clients as one. Their rows do not change each other's answers, but an
-    error of one row, whichever, is an error for all of the batch, with what that row had in the message.
+    **prefill** runs 1 to 64 steps: `tokens` int32 [B, 64], `length` int32 [B] (how many of them to read) and the states
+    -> `logits` after the last token of each row, and the new states.
+
+    **sample** runs one step and samples the next token: `token`, `uniform` float32 [B] in [0, 1), `temperature`,
+    `top_k`, `top_p`, `min_p` (off if omitted) and the states -> `next_token` int32 [B], `log_probability` float32 [B]
+    and the new states.
+
+    **start** returns what a client needs before the first step: `token` int32 [B], of any value -> `vocabulary_bytes`
+    string [B], the file `vocab.txt`; `max_tokens` int32 [B], the default of `serving_default`; and the zero states.
+
+    A server that batches runs the requests of several clients together. The rows do not affect each other's answers,
+    but an invalid row fails the whole batch, and every client in it receives the error message.
+
+    The version contains warm-up requests. `model.config` and `batching_parameters.txt` are written next to it, for a
+    server that has the parent of the model's directory mounted as `/models`. Existing files are kept.
 
     Args:
         model: a causal recurrent model: token ids `(batch, time)` -> logits `(batch, time, vocabulary)`.
         vocabulary: its vocabulary.
-        path: the directory of the model, such as "serving/shakespeare", of which the next version is written; or that of a
-            version, "serving/shakespeare/1", which must not exist.
-        max_length: tokens that a prompt and its continuation, or a text to score, may have; a request for more is refused.
+        path: the model's directory, such as "serving/shakespeare", in which the next version is written; or the
+            directory of a version, such as "serving/shakespeare/1", which must not exist.
+        max_length: the largest number of tokens in a prompt and its continuation together, or in a text to score.
+            Longer requests are refused.
 
     Returns:
-        The report of what was checked, which is also in `assets.extra/report.json`, and with it the `path` written.
-
-    Beside the version are `model.config` and `batching_parameters.txt`, for a server to which the directory above the model's is
-    mounted as `/models`; they are yours to change, and not written again. In the version are warm-up requests.
+        The report of the verification, which `assets.extra/report.json` also holds, and the `path` of the version.
 
     Raises:
-        ExportError: `path` exists or cannot be written, a weight is not finite, or the file does not give what the model
-            gives; nothing is left behind. Or the files beside the version cannot be written; it is published then.
-        ValueError: `model` and `vocabulary` do not belong together, or an argument is out of range.
+        ExportError: `path` exists or cannot be written, a weight is not finite, or the outputs of the file differ from
+            the model's. Nothing is left behind, except that the version is published if only the files next to it
+            cannot be written.
+        ValueError: `vocabulary` is not the model's, the model cannot be exported, or an argument is out of range.
 
     Example:
         >>> import tempfile, keras_seq as ks
@@ -123,18 +133,16 @@ def export_saved_model(
         >>> sorted(report["signatures"])
         ['decode', 'prefill', 'sample', 'score', 'serving_default', 'start']
     """
-    if isinstance(max_length, bool) or not isinstance(max_length, int) or not 1 <= max_length < 2**31:
-        raise ValueError(f"`max_length` must be a positive 32-bit integer. Received: max_length={max_length!r}")
-    if not isinstance(vocabulary, Vocabulary):
-        raise ValueError(f"`vocabulary` must be a Vocabulary. Received: {vocabulary!r}")
+    require.integer("max_length", max_length, at_least=1, at_most=2**31 - 1)
+    require.that(isinstance(vocabulary, Vocabulary), "vocabulary", "a Vocabulary", vocabulary)
     step = GraphStep(model, vocabulary)
     version = next_version(pathlib.Path(path))
     with publishing(version) as (partial,):
-        _write(step, vocabulary, partial, max_length)
+        write_signatures(step, vocabulary, partial, max_length)
         extra = partial / "assets.extra"
         extra.mkdir()
         write_warm_up(extra, warm_up_requests(vocabulary.start_id, max_length, step.units))
-        report = verify(model, vocabulary, partial, step.units, max_length)
+        report = verify(model, vocabulary, partial, step.units, max_length).to_dict()
         (extra / "report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     try:
         write_configuration(version.absolute().parent)
@@ -145,8 +153,17 @@ def export_saved_model(
     return {**report, "path": os.fspath(version)}
 
 
-def _write(step: GraphStep, vocabulary: Vocabulary, directory: pathlib.Path, max_length: int) -> None:
-    """Saves the signatures. Only what they use is tracked, so that the weights are stored once."""
+def write_signatures(step: GraphStep, vocabulary: Vocabulary, directory: pathlib.Path, max_length: int) -> None:
+    """Writes a SavedModel with all signatures, without verifying it.
+
+    The archive tracks only what the signatures use, so the weights are stored once.
+
+    Args:
+        step: the one-step decoder.
+        vocabulary: its vocabulary, stored as an asset.
+        directory: the SavedModel to write.
+        max_length: the largest number of tokens in a text.
+    """
     with tempfile.TemporaryDirectory() as folder:
         vocabulary.save(pathlib.Path(folder, "vocab.txt"))
         tokenizer = GraphTokenizer(vocabulary, os.path.join(folder, "vocab.txt"))
@@ -155,21 +172,21 @@ def _write(step: GraphStep, vocabulary: Vocabulary, directory: pathlib.Path, max
             archive.track(table)
         archive.add_endpoint(GENERATE, *generate_endpoint(step, tokenizer, vocabulary, max_length))
         archive.add_endpoint(SCORE, *score_endpoint(step, tokenizer, vocabulary, max_length))
-        added = logit_bias(vocabulary, SamplingSettings())
+        bias = logit_bias(vocabulary, SamplingSettings())
         defaults = {**zero_states(step.units), **sampling_inputs([SamplingSettings()])}
         for name, endpoint in (
             (DECODE, decode_endpoint(step, batch=None)),
             (PREFILL, _prefill_endpoint(step)),
-            (SAMPLE, sample_endpoint(step, added, batch=None)),
+            (SAMPLE, sample_endpoint(step, bias, batch=None)),
         ):
-            checked = for_clients(endpoint, defaults, lambda inputs: step_checks(inputs, len(vocabulary)))
+            checked = checked_endpoint(endpoint, defaults, lambda inputs: step_checks(inputs, len(vocabulary)))
             archive.add_endpoint(name, *checked)
         archive.add_endpoint(START, *_start_endpoint(step, vocabulary, max_length))
         archive.write_out(os.fspath(directory), verbose=False)
 
 
 def _prefill_endpoint(step: GraphStep) -> Endpoint:
-    """Returns `prefill`, in which what follows a row's tokens is not looked up: it would fail the rows of others."""
+    """Returns `prefill` with each row's padding replaced by token 0, so that an invalid id there fails no batch."""
     function, specs = prefill_endpoint(step, batch=None)
 
     def prefill(tokens: tf.Tensor, length: tf.Tensor, *states: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -179,7 +196,7 @@ def _prefill_endpoint(step: GraphStep) -> Endpoint:
 
 
 def _start_endpoint(step: GraphStep, vocabulary: Vocabulary, max_length: int) -> Endpoint:
-    """Returns the signature that tells clients what they need before the first step; its input says how many rows."""
+    """Returns `start`; its only input sets the number of rows."""
     content = vocabulary.to_bytes()
 
     def start(token: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -190,4 +207,4 @@ def _start_endpoint(step: GraphStep, vocabulary: Vocabulary, max_length: int) ->
             **named_states(step.initial_states(rows[0])),
         }
 
-    return for_clients((start, [tf.TensorSpec([None], tf.int32, TOKEN)]), {})
+    return checked_endpoint((start, [tf.TensorSpec([None], tf.int32, TOKEN)]), {})

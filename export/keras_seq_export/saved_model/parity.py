@@ -1,9 +1,9 @@
-"""A SavedModel against the model it was made of: every signature of the file, run in TensorFlow's C++ session."""
+"""Verifying a SavedModel: every signature runs in TensorFlow's C++ session and is compared with the model."""
 
 import itertools
-import pathlib
-import platform
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -16,12 +16,19 @@ from keras_seq.generation.keras_step import KerasStep
 from keras_seq.generation.sampling import SamplingSettings, log_softmax, logit_bias
 from keras_seq.generation.score import score
 from keras_seq.generation.threefry import uniform
-from keras_seq.version import __version__
 from keras_seq_export.comparison import TOLERANCE, compare, possible_tokens, reference_outputs
 from keras_seq_export.errors import ExportError, SessionError
 from keras_seq_export.graph.text import default_max_tokens
-from keras_seq_export.requests import GenerateRequest, sampling_inputs, generate_inputs, strings, warm_up_requests, zero_states
+from keras_seq_export.requests import (
+    GenerateRequest,
+    generate_inputs,
+    sampling_inputs,
+    strings,
+    warm_up_requests,
+    zero_states,
+)
 from keras_seq_export.saved_model.cpp_session import Request, run_in_cpp_session
+from keras_seq_export.saved_model.report import SavedModelReport
 from keras_seq_export.signatures import (
     DECODE,
     FINISH_REASON,
@@ -45,177 +52,229 @@ from keras_seq_export.signatures import (
     VOCABULARY_BYTES,
 )
 
-_DECODED_TOKENS = 256  # tokens that the file's decoder is compared on
-_WRITTEN_TOKENS = 64  # tokens of each text that is compared
-_DRAWN_ROWS = 64  # draws at once that are compared
-_DRAW = SamplingSettings(temperature=0.8, top_k=40, top_p=0.95, min_p=0.01)
+_DECODED_TOKENS = 256  # tokens on which `decode` is compared
+_GENERATED_TOKENS = 64  # tokens of each text on which `serving_default` is compared
+_SAMPLED_ROWS = 64  # rows of one call of `sample`
+_PREFILL_LENGTHS = (1, PREFILL_STEPS, 7)
+_STEPWISE_SETTINGS = SamplingSettings(temperature=0.8, top_k=40, top_p=0.95, min_p=0.01)
+
+_Answer = dict[str, np.ndarray]
 
 
 def verify(
-    model: keras.Model, vocabulary: Vocabulary, directory: pathlib.Path, units: Sequence[int], max_length: int
-) -> dict[str, Any]:
-    """Runs every signature of the file in TensorFlow's C++ session; returns the report of what was compared.
+    model: keras.Model, vocabulary: Vocabulary, directory: Path, units: Sequence[int], max_length: int
+) -> SavedModelReport:
+    """Runs every signature of a SavedModel in TensorFlow's C++ session and compares the answers with the model's.
 
     Args:
-        model: over sequences.
+        model: the model over sequences from which the file was made.
         vocabulary: its vocabulary.
         directory: the SavedModel.
         units: the size of each state.
-        max_length: tokens that a text may have.
+        max_length: the largest number of tokens in a text.
+
+    Returns:
+        The report of what was compared.
 
     Raises:
-        ExportError: the file does not run there, or does not give what the model does.
+        ExportError: a signature does not run in the C++ session, or its outputs differ from the model's.
     """
-    random = np.random.default_rng(0)
-    tokens = random.integers(vocabulary.reserved - 1, len(vocabulary), _DECODED_TOKENS).astype(np.int32)
-    tokens[0] = vocabulary.start_id
-    texts = list(_texts(vocabulary, random, max_length))
-    states = zero_states(units)
-    prompts = [text.prompt for text in texts]
-    lengths = np.array([1, PREFILL_STEPS, 7], np.int32)
-    rows = np.tile(tokens[:PREFILL_STEPS], (len(lengths), 1))
-    numbers = uniform(3, np.arange(_DRAWN_ROWS))
-    requests = [
-        Request(DECODE, {TOKEN: tokens[:, None], **states}, scan=TOKEN),
-        Request(PREFILL, {TOKENS: rows, LENGTH: lengths}),
-        Request(
-            SAMPLE, {TOKEN: tokens[:, None], UNIFORM: numbers[:1], **sampling_inputs([_DRAW]), **states}, scan=TOKEN
-        ),
-        Request(SAMPLE, {TOKEN: np.full(_DRAWN_ROWS, vocabulary.start_id, np.int32), UNIFORM: numbers}),
-        Request(GENERATE, generate_inputs(texts)),
-        Request(SCORE, {TEXT: strings(prompts)}),
-        Request(START, {TOKEN: tokens[:2]}),
-        *(Request(DECODE, {TOKEN: tokens[:length, None], **states}, scan=TOKEN) for length in lengths),
-        *(
-            Request(signature, inputs)
-            for signature, inputs in warm_up_requests(vocabulary.start_id, max_length, units).items()
-        ),
-    ]
-    try:
-        answers = run_in_cpp_session(directory, requests)
-    except SessionError as error:
-        reason = str(error).partition("\n")[0][:300]
-        raise ExportError(f"the SavedModel does not run in TensorFlow's C++ session: {reason}") from error
-    decoded, prefilled, sampled, sampled_rows, written, scored, told, *others = answers
-    (expected,) = reference_outputs(model, [tokens])
-    difference = compare(DECODE, expected, decoded[LOGITS][:, 0])
-    prefill_difference = compare(PREFILL, expected[lengths - 1], prefilled[LOGITS])
-    for name in states:
-        read = np.concatenate([answer[name] for answer in others[: len(lengths)]])
-        compare(f"{PREFILL}, {name}", read, prefilled[name])
-        compare(f"{SAMPLE}, {name}", decoded[name], sampled[name])
-        compare(f"{START}, {name}", np.zeros_like(told[name]), told[name])
-    added = logit_bias(vocabulary, SamplingSettings())
-    draws = [
-        *zip(expected, itertools.repeat(numbers[0]), itertools.repeat(_DRAW), _draws(sampled, 0), strict=False),
-        *zip(
-            itertools.repeat(expected[0]),
-            numbers,
-            itertools.repeat(SamplingSettings()),
-            _draws(sampled_rows),
-            strict=False,
-        ),
-    ]
-    draw_near_ties = sum(
-        _compare_draw(logits, float(number), settings, added, drawn) for logits, number, settings, drawn in draws
-    )
-    near_ties = 0
-    # The session computes on the CPU; an accelerator's shorter products would give other logits and other texts.
+    inputs = _Inputs.random(vocabulary, units, max_length)
+    answers = _run(directory, inputs, warm_up_requests(vocabulary.start_id, max_length, units))
+    (logits,) = reference_outputs(model, [inputs.tokens])
+    comparisons = {
+        DECODE: _compare_decode(logits, answers),
+        PREFILL: _compare_prefill(logits, inputs, answers),
+        SAMPLE: _compare_sample(logits, inputs, answers, logit_bias(vocabulary, SamplingSettings())),
+    }
+    # The session runs on the CPU; on an accelerator the model's logits, and so its texts, could differ.
     with tf.device("/CPU:0"):
         step = KerasStep(model)
-        for row, text in enumerate(texts):
-            answer = {name: values[row] for name, values in written.items()}
-            near_ties += _compare_text(step, vocabulary, text, answer)
-        score_difference = max(
-            _compare_score(step, vocabulary, prompt, {name: values[row] for name, values in scored.items()})
-            for row, prompt in enumerate(prompts)
-        )
-    if told[VOCABULARY_BYTES].tolist() != 2 * [vocabulary.to_bytes()]:
-        raise ExportError(f"{START} does not tell the vocabulary")
-    if told[MAX_TOKENS].tolist() != 2 * [default_max_tokens(max_length)]:
-        raise ExportError(f"{START} does not tell the usual `{MAX_TOKENS}`")
-    return {
-        "format": "SavedModel",
-        "signatures": {
-            GENERATE: {"texts_compared": len(texts), "near_ties": near_ties},
-            SCORE: {"texts_compared": len(prompts), "largest_difference": score_difference},
-            DECODE: {"tokens_compared": len(tokens), "largest_difference": difference},
-            PREFILL: {"rows_compared": len(lengths), "largest_difference": prefill_difference},
-            START: {"rows_compared": 2},
-            SAMPLE: {"draws_compared": len(draws), "near_ties": draw_near_ties},
-        },
-        "vocabulary": {"level": vocabulary.level, "size": len(vocabulary), "sha256": vocabulary.sha256},
-        "bytes": {
-            file.relative_to(directory).as_posix(): file.stat().st_size
-            for file in sorted(directory.rglob("*"))
-            if file.is_file()
-        },
-        "versions": {
-            "keras_seq": __version__,
-            "keras": keras.__version__,
-            "tensorflow": tf.__version__,
-            "python": platform.python_version(),
-        },
-    }
+        comparisons[GENERATE] = _compare_texts(step, vocabulary, inputs.texts, answers.generated)
+        comparisons[SCORE] = _compare_scores(step, vocabulary, inputs.texts, answers.scored)
+    comparisons[START] = _compare_start(vocabulary, max_length, inputs, answers.started)
+    return SavedModelReport.of(directory, vocabulary, comparisons)
 
 
-def _draws(answer: dict[str, Any], column: int | None = None) -> Iterator[tuple[int, float]]:
-    """Yields the tokens that `sample` drew, and their log-probabilities; of a scan, those of one row."""
-    drawn, chances = answer[NEXT_TOKEN], answer[LOG_PROBABILITY]
-    if column is not None:
-        drawn, chances = drawn[:, column], chances[:, column]
-    yield from zip(drawn.tolist(), chances.tolist(), strict=True)
+@dataclass(frozen=True)
+class _Inputs:
+    """The inputs on which the file is compared with the model.
 
-
-def _compare_draw(
-    logits: np.ndarray, number: float, settings: SamplingSettings, added: np.ndarray, answer: tuple[int, float]
-) -> bool:
-    """Compares a draw of `sample` with the host's; returns whether it was so near to an edge that rounding decides.
-
-    Raises:
-        ExportError: the host would not draw this token, or its log-probability is another.
+    Attributes:
+        tokens: `(256,)` int32; the first is `<s>`.
+        uniforms: random numbers in [0, 1) for `sample`, `(64,)` float32.
+        texts: requests for `serving_default`; `score` reads their prompts.
+        states: the zero states of one row, by name.
     """
-    drawn, log_probability = answer
-    possible = possible_tokens(logits, number, settings, added)
-    if drawn not in possible:
-        raise ExportError(
-            f"{SAMPLE} draws token {drawn}, the host one of {sorted(possible)} (uniform={number}, {settings})"
-        )
-    compare(f"{SAMPLE}, {LOG_PROBABILITY}", log_softmax(logits)[[drawn]], np.array([log_probability]))
-    return len(possible) > 1
+
+    tokens: np.ndarray
+    uniforms: np.ndarray
+    texts: list[GenerateRequest]
+    states: dict[str, np.ndarray]
+
+    @classmethod
+    def random(cls, vocabulary: Vocabulary, units: Sequence[int], max_length: int) -> "_Inputs":
+        """Returns random inputs, the same on every call."""
+        random = np.random.default_rng(0)
+        tokens = random.integers(vocabulary.reserved - 1, len(vocabulary), _DECODED_TOKENS).astype(np.int32)
+        tokens[0] = vocabulary.start_id
+        texts = list(_random_texts(vocabulary, random, max_length))
+        return cls(tokens, uniform(3, np.arange(_SAMPLED_ROWS)), texts, zero_states(units))
+
+    def requests(self) -> list[Request]:
+        """Returns the requests whose answers `_Answers` names, in its order."""
+        tokens, states = self.tokens, self.states
+        rows = np.tile(tokens[:PREFILL_STEPS], (len(_PREFILL_LENGTHS), 1))
+        stepwise = {TOKEN: tokens[:, None], **states}
+        return [
+            Request(DECODE, stepwise, scan=TOKEN),
+            Request(PREFILL, {TOKENS: rows, LENGTH: np.array(_PREFILL_LENGTHS, np.int32)}),
+            Request(
+                SAMPLE,
+                {**stepwise, UNIFORM: self.uniforms[:1], **sampling_inputs([_STEPWISE_SETTINGS])},
+                scan=TOKEN,
+            ),
+            Request(SAMPLE, {TOKEN: np.tile(tokens[:1], _SAMPLED_ROWS), UNIFORM: self.uniforms}),
+            Request(GENERATE, generate_inputs(self.texts)),
+            Request(SCORE, {TEXT: strings([text.prompt for text in self.texts])}),
+            Request(START, {TOKEN: tokens[:2]}),
+            *(Request(DECODE, {TOKEN: tokens[:length, None], **states}, scan=TOKEN) for length in _PREFILL_LENGTHS),
+        ]
 
 
-def _texts(vocabulary: Vocabulary, random: np.random.Generator, max_length: int) -> Iterator[GenerateRequest]:
-    """One text for each kind of draw, all but the first after a random prompt."""
+@dataclass(frozen=True)
+class _Answers:
+    """The file's answers to `_Inputs.requests`.
+
+    Attributes:
+        decoded: outputs of `decode` for all tokens, one step after another.
+        prefilled: outputs of `prefill`, one row for each length.
+        sampled: outputs of `sample` for all tokens, one step after another.
+        sampled_rows: outputs of `sample` for one batch of first steps.
+        generated: outputs of `serving_default`.
+        scored: outputs of `score`.
+        started: outputs of `start` for two rows.
+        decoded_prefixes: outputs of `decode` for the tokens that each row of `prefill` reads.
+    """
+
+    decoded: _Answer
+    prefilled: _Answer
+    sampled: _Answer
+    sampled_rows: _Answer
+    generated: _Answer
+    scored: _Answer
+    started: _Answer
+    decoded_prefixes: list[_Answer]
+
+
+def _random_texts(vocabulary: Vocabulary, random: np.random.Generator, max_length: int) -> Iterator[GenerateRequest]:
+    """Yields one text for each kind of sampling; all but the first have a random prompt."""
     tokens = vocabulary.tokens[vocabulary.reserved :]
-    max_tokens = min(_WRITTEN_TOKENS, default_max_tokens(max_length))
-    for seed, settings in enumerate(
-        (
-            SamplingSettings(),
-            SamplingSettings(temperature=0.8),
-            SamplingSettings(top_k=40, top_p=0.95, min_p=0.02),
-            SamplingSettings(temperature=0),
-        )
-    ):
+    max_tokens = min(_GENERATED_TOKENS, default_max_tokens(max_length))
+    kinds = (
+        SamplingSettings(),
+        SamplingSettings(temperature=0.8),
+        SamplingSettings(top_k=40, top_p=0.95, min_p=0.02),
+        SamplingSettings(temperature=0),
+    )
+    for seed, settings in enumerate(kinds):
         length = min(20 * seed, max_length - max_tokens) if tokens else 0
         prompt = "".join(tokens[index] for index in random.integers(0, max(len(tokens), 1), length))
         yield GenerateRequest(prompt, max_tokens, (-1) ** seed * (seed << 33), settings)
 
 
-def _compare_text(step: Step, vocabulary: Vocabulary, text: GenerateRequest, answer: dict[str, Any]) -> int:
-    """Leads Keras along the tokens that the file drew, and compares all that the file says of them.
-
-    Returns:
-        How many draws were so near to an edge between two tokens that rounding may decide them.
+def _run(directory: Path, inputs: _Inputs, warm_up: dict[str, dict[str, np.ndarray]]) -> _Answers:
+    """Runs all requests in one C++ session, and the warm-up requests after them.
 
     Raises:
-        ExportError: the model would not write this text, or an output does not belong to it.
+        ExportError: a request fails there.
+    """
+    warm_ups = [Request(signature, values) for signature, values in warm_up.items()]
+    try:
+        answers = run_in_cpp_session(directory, [*inputs.requests(), *warm_ups])
+    except SessionError as error:
+        reason = str(error).partition("\n")[0][:300]
+        raise ExportError(f"the SavedModel does not run in TensorFlow's C++ session: {reason}") from error
+    decoded, prefilled, sampled, sampled_rows, generated, scored, started, *others = answers
+    prefixes = others[: len(_PREFILL_LENGTHS)]
+    return _Answers(decoded, prefilled, sampled, sampled_rows, generated, scored, started, prefixes)
+
+
+def _compare_decode(logits: np.ndarray, answers: _Answers) -> dict[str, float]:
+    """Compares the logits `(tokens, vocabulary)` of `decode`, one step after another."""
+    difference = compare(DECODE, logits, answers.decoded[LOGITS][:, 0])
+    return {"tokens_compared": len(logits), "largest_difference": difference}
+
+
+def _compare_prefill(logits: np.ndarray, inputs: _Inputs, answers: _Answers) -> dict[str, float]:
+    """Compares the logits of `prefill` with the model's, and its states with those of `decode` step by step."""
+    last_steps = np.array(_PREFILL_LENGTHS) - 1
+    difference = compare(PREFILL, logits[last_steps], answers.prefilled[LOGITS])
+    for name in inputs.states:
+        stepwise = np.concatenate([answer[name] for answer in answers.decoded_prefixes])
+        compare(f"{PREFILL}, {name}", stepwise, answers.prefilled[name])
+    return {"rows_compared": len(last_steps), "largest_difference": difference}
+
+
+def _compare_sample(logits: np.ndarray, inputs: _Inputs, answers: _Answers, bias: np.ndarray) -> dict[str, float]:
+    """Compares the tokens that `sample` draws with the host's, and its states with those of `decode`."""
+    for name in inputs.states:
+        compare(f"{SAMPLE}, {name}", answers.decoded[name], answers.sampled[name])
+    steps = zip(answers.sampled[NEXT_TOKEN][:, 0], answers.sampled[LOG_PROBABILITY][:, 0], strict=True)
+    rows = zip(answers.sampled_rows[NEXT_TOKEN], answers.sampled_rows[LOG_PROBABILITY], strict=True)
+    draws = [
+        *((row, inputs.uniforms[0], _STEPWISE_SETTINGS, draw) for row, draw in zip(logits, steps, strict=True)),
+        *((logits[0], number, SamplingSettings(), draw) for number, draw in zip(inputs.uniforms, rows, strict=True)),
+    ]
+    near_ties = 0
+    for row, number, settings, (token, log_probability) in draws:
+        possible = possible_tokens(row, float(number), settings, bias)
+        if token not in possible:
+            raise ExportError(
+                f"{SAMPLE} draws token {token}, the host one of {sorted(possible)} (uniform={number}, {settings})"
+            )
+        compare(f"{SAMPLE}, {LOG_PROBABILITY}", log_softmax(row)[[token]], np.array([log_probability]))
+        near_ties += len(possible) > 1
+    return {"draws_compared": len(draws), "near_ties": near_ties}
+
+
+def _compare_start(vocabulary: Vocabulary, max_length: int, inputs: _Inputs, started: _Answer) -> dict[str, float]:
+    """Compares the vocabulary, the default length and the zero states that `start` returns for two rows."""
+    for name in inputs.states:
+        compare(f"{START}, {name}", np.zeros_like(started[name]), started[name])
+    if started[VOCABULARY_BYTES].tolist() != 2 * [vocabulary.to_bytes()]:
+        raise ExportError(f"{START} must return the vocabulary as `{VOCABULARY_BYTES}`, but returns something else")
+    default, returned = default_max_tokens(max_length), started[MAX_TOKENS].tolist()
+    if returned != 2 * [default]:
+        raise ExportError(f"{START} must return the default `{MAX_TOKENS}`, {default}. Received: {returned}")
+    return {"rows_compared": len(returned)}
+
+
+def _compare_texts(
+    step: Step, vocabulary: Vocabulary, texts: Sequence[GenerateRequest], generated: _Answer
+) -> dict[str, float]:
+    """Compares every text of `serving_default` with the model's."""
+    near_ties = sum(
+        _compare_text(step, vocabulary, text, {name: values[row] for name, values in generated.items()})
+        for row, text in enumerate(texts)
+    )
+    return {"texts_compared": len(texts), "near_ties": near_ties}
+
+
+def _compare_text(step: Step, vocabulary: Vocabulary, text: GenerateRequest, answer: dict[str, Any]) -> int:
+    """Feeds the file's tokens to the model and checks each draw and every other output of one row.
+
+    Returns:
+        The number of draws so close to an edge between two tokens that rounding decides them.
+
+    Raises:
+        ExportError: the model would not sample this text, or an output does not match it.
     """
 
-    def require(holds: bool, what: str) -> None:
+    def check(holds: bool, expected: str) -> None:
         if not holds:
             raise ExportError(
-                f"{GENERATE} must write what the model writes: {what}. Received: {answer} (prompt={text.prompt!r}, "
+                f"{GENERATE} must generate the model's text: {expected}. Received: {answer} (prompt={text.prompt!r}, "
                 f"seed={text.seed}, {text.settings})"
             )
 
@@ -227,24 +286,35 @@ def _compare_text(step: Step, vocabulary: Vocabulary, text: GenerateRequest, ans
     after_context = itertools.islice(step.read([*context, *drawn[:-1]], step.initial_states()), len(context) - 1, None)
     for position, (token, (logits, _)) in enumerate(zip(drawn, after_context, strict=True)):
         possible = possible_tokens(logits, float(uniform(text.seed, position)), text.settings, added)
-        require(token in possible, f"token {position} must be one of {sorted(possible)}")
+        check(token in possible, f"token {position} must be one of {sorted(possible)}")
         near_ties += len(possible) > 1
         log_probability += log_softmax(logits)[token]
-    require(answer[TEXT] == vocabulary.decode(ids).encode(), "the text must be that of the tokens")
-    require(ended or len(ids) == text.max_tokens, "a text that has not ended must have `max_tokens`")
+    check(answer[TEXT] == vocabulary.decode(ids).encode(), f"`{TEXT}` must be the decoded `{TOKEN_IDS}`")
+    check(ended or len(ids) == text.max_tokens, f"a text without <eos> must have {text.max_tokens} tokens")
     difference = abs(float(answer[LOG_PROBABILITY]) - log_probability)
-    require(difference <= TOLERANCE * text.max_tokens, f"log_probability must be {log_probability:.6f}")
+    check(difference <= TOLERANCE * text.max_tokens, f"`{LOG_PROBABILITY}` must be {log_probability:.6f}")
     return near_ties
 
 
+def _compare_scores(
+    step: Step, vocabulary: Vocabulary, texts: Sequence[GenerateRequest], scored: _Answer
+) -> dict[str, float]:
+    """Compares the log-probabilities of `score`, in nats, for the prompts."""
+    difference = max(
+        _compare_score(step, vocabulary, text.prompt, {name: values[row] for name, values in scored.items()})
+        for row, text in enumerate(texts)
+    )
+    return {"texts_compared": len(texts), "largest_difference": difference}
+
+
 def _compare_score(step: Step, vocabulary: Vocabulary, text: str, answer: dict[str, Any]) -> float:
-    """Returns the largest difference of a token's log-probability between the file and Keras."""
+    """Returns the largest difference, in nats, of one token's log-probability between the file and the model."""
     expected = score(step, vocabulary, text)
     length = answer[LENGTH]
     if not np.array_equal(answer[TOKEN_IDS][:length], expected.token_ids):
-        raise ExportError(f"{SCORE} must read the tokens of {text!r}. Received: {answer}")
-    whole = np.array(expected.log_probability, np.float32)
-    compare(SCORE, whole, np.asarray(answer[LOG_PROBABILITY]), TOLERANCE * max(length, 1))
+        raise ExportError(f"{SCORE} must return the tokens of {text!r}. Received: {answer}")
+    total = np.array(expected.log_probability, np.float32)
+    compare(SCORE, total, np.asarray(answer[LOG_PROBABILITY]), TOLERANCE * max(length, 1))
     if not length:
         return 0.0
     return compare(SCORE, expected.log_probabilities, answer[LOG_PROBABILITIES][:length])

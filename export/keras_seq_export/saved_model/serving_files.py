@@ -1,4 +1,4 @@
-"""What TensorFlow Serving reads beside a SavedModel: warm-up requests, `model.config`, `batching_parameters.txt`."""
+"""The other files of TensorFlow Serving: warm-up requests, `model.config` and `batching_parameters.txt`."""
 
 import json
 from collections.abc import Mapping
@@ -10,16 +10,19 @@ import tensorflow as tf
 from keras_seq_export.signatures import MAX_BATCH_SIZE
 
 WARM_UP = "tf_serving_warmup_requests"
-# Fields of TensorFlow Serving's messages (prediction_log.proto, predict.proto, model.proto). Written by hand: their Python
-# classes are in tensorflow-serving-api, which whoever exports need not have.
+# Field numbers of TensorFlow Serving's messages (prediction_log.proto, predict.proto, model.proto). The messages are
+# encoded here because their Python classes need tensorflow-serving-api, which an export should not require.
 _PREDICT_LOG, _REQUEST, _MODEL_SPEC, _SIGNATURE_NAME, _INPUTS = 6, 1, 1, 3, 2
 
 
 def next_version(path: Path) -> Path:
-    """Returns a version directory: `path` itself where it ends in a number, else the next number under it.
+    """Returns the version directory to write: `path` if it ends in a number, otherwise the next number inside it.
+
+    Args:
+        path: the directory of a version, "serving/shakespeare/7", or of a model, "serving/shakespeare".
 
     Raises:
-        ValueError: TensorFlow Serving would not find the version there, or would take it for another.
+        ValueError: TensorFlow Serving would not find the version there, or would read its number differently.
 
     Example:
         >>> next_version(Path("serving/shakespeare/7")).as_posix(), next_version(Path("nowhere/shakespeare")).as_posix()
@@ -30,14 +33,14 @@ def next_version(path: Path) -> Path:
         taken = [int(child.name) for child in path.iterdir() if _is_number(child.name)] if path.is_dir() else []
         version = path / str(max(taken, default=0) + 1)
     if not version.absolute().parent.name:
-        raise ValueError(f"`path` must be in a directory with the model's name. Received: {path}")
+        raise ValueError(f"`path` must be inside a directory named after the model. Received: path={path}")
     if inside := next((parent for parent in version.parents if (parent / "saved_model.pb").is_file()), None):
-        raise ValueError(f"`path` must not be inside of a SavedModel, as in {inside}. Received: {path}")
-    # TensorFlow Serving reads 007 as 7, and no number of more than 63 bits.
+        raise ValueError(f"`path` must not be inside the SavedModel {inside}. Received: path={path}")
+    # TensorFlow Serving reads 007 as 7, and no number above 63 bits.
     if str(int(version.name)) != version.name or int(version.name) >= 2**63:
         raise ValueError(
-            f"`path` must end in the model's name or a version, from 0 to {2**63 - 1}, without zeros in front. "
-            f"Received: {version}"
+            f"`path` must end in the model's name or in a version from 0 to {2**63 - 1} without leading zeros. "
+            f"Received: path={version}"
         )
     return version
 
@@ -47,11 +50,11 @@ def _is_number(name: str) -> bool:
 
 
 def write_warm_up(directory: Path, requests: Mapping[str, Mapping[str, np.ndarray]]) -> None:
-    """Writes requests, inputs by signature, that a server runs before it answers the first client.
+    """Writes the requests that a server runs after it has loaded the model and before it answers clients.
 
     Args:
-        directory: `assets.extra` of the SavedModel.
-        requests: one for each signature.
+        directory: the folder `assets.extra` of the SavedModel.
+        requests: the inputs of one request for each signature, by signature.
     """
     with tf.io.TFRecordWriter(str(directory / WARM_UP)) as writer:
         for signature, inputs in requests.items():
@@ -68,11 +71,12 @@ def prediction_log(signature: str, inputs: Mapping[str, np.ndarray]) -> bytes:
 
 
 def _field(number: int, content: bytes) -> bytes:
-    """Returns a field of a protocol buffer message that holds bytes."""
+    """Returns the encoding of a protocol buffer field that holds bytes."""
     return _varint(number << 3 | 2) + _varint(len(content)) + content
 
 
 def _varint(number: int) -> bytes:
+    """Returns the protocol buffer encoding of a non-negative integer: seven bits per byte, lowest bits first."""
     parts = []
     while number > 127:
         parts.append(number & 127 | 128)
@@ -81,20 +85,19 @@ def _varint(number: int) -> bytes:
 
 
 def write_configuration(model_directory: Path) -> None:
-    """Writes `model.config` and `batching_parameters.txt` beside the versions of a model, where they are not there yet.
+    """Writes `model.config` and `batching_parameters.txt` next to the versions of a model; existing files are kept.
 
-    They are for a server to which the parent directory is mounted as `/models`; change them as you like, they are not
-    written again.
+    They suit a server that has the parent of `model_directory` mounted as `/models`.
     """
     model = model_directory.name
-    # As in C and in JSON: what a text of a protocol buffer message needs escaped.
+    # Protocol buffer text escapes quotes and backslashes as JSON does.
     name, base_path = (json.dumps(text, ensure_ascii=False) for text in (model, f"/models/{model}"))
     files = {
         "model.config": (
             f"model_config_list {{\n  config {{\n    name: {name}\n    base_path: {base_path}\n"
             '    model_platform: "tensorflow"\n  }\n}\n'
         ),
-        # A text takes tens of milliseconds, a step some 100 us: not much longer may it wait for others that share its products.
+        # A step takes about 100 us and a text tens of milliseconds, so a request waits at most 200 us for batch-mates.
         "batching_parameters.txt": (
             f"max_batch_size {{ value: {MAX_BATCH_SIZE} }}\nbatch_timeout_micros {{ value: 200 }}\n"
             "max_enqueued_batches { value: 1000 }\n"

@@ -1,7 +1,7 @@
-"""Many prompts written on from, or many texts scored, over processes, from a file to a file.
+"""`keras-seq batch`: continues many prompts, or scores many texts, in several processes.
 
-The answers are JSON lines in the order of the input. A job that was cut off goes on after its last whole line when it is called
-again; the answers are the same, whatever the number of processes.
+The results are JSON lines in the order of the input. The same call resumes an interrupted job after its last complete
+line. The results do not depend on the number of processes.
 """
 
 import json
@@ -14,18 +14,18 @@ from keras_seq.errors import CorpusError
 from keras_seq.processes import process_pool
 from keras_seq_export.tflite.runtime import LiteRTSampler
 
-_sampler: LiteRTSampler  # of this process
+_sampler: LiteRTSampler  # in each worker process
 
 
 class Job(NamedTuple):
-    """What came of a job.
+    """The outcome of a job.
 
     Attributes:
-        there: how many lines were there already.
-        failed: how many of those written now have an error.
+        existing: lines that were in the output before.
+        failed: new lines that hold an error.
     """
 
-    there: int
+    existing: int
     failed: int
 
 
@@ -37,33 +37,31 @@ def write_all(
     seed: int = 0,
     **options: Any,
 ) -> Job:
-    """Writes a text after each prompt; the text of prompt number i is that of the seed `seed + i`.
+    """Continues each prompt; prompt i gets the seed `seed + i`.
 
-    Each line of the output is an object: `prompt`, `seed`, `options`, `model` (its hash), `text` (the continuation), `log_probability`
-    (in nats, by the model's own softmax), `tokens`, `finish_reason`. After a prompt with characters that the vocabulary lacks it
-    has `error` in place of these.
+    Each line of the output is an object with `prompt`, `seed`, `options`, `model` (start of the model's SHA-256),
+    `text` (the continuation), `log_probability` (in nats, by the model's own softmax), `tokens` (their number) and
+    `finish_reason`. If a prompt has characters that the vocabulary lacks, `error` replaces the last four.
 
     Args:
         model: a .tflite file.
-        prompts: one after the other.
-        output: the file to write, or to go on with.
-        processes: how many at the same time; None for one a core. In a script, call it under `if __name__ == "__main__":`.
-        seed: of the first prompt's text.
-        **options: of `keras_seq.generation.text.Options`, but `num_samples`.
-
-    Returns:
-        How many lines were there already, and how many of those written now have an error.
+        prompts: the prompts, in order.
+        output: the file to write or to resume.
+        processes: number of processes; None for one per core. A script must make this call under
+            `if __name__ == "__main__":`.
+        seed: seed of the first text.
+        **options: options of `keras_seq.generation.text.Options`, except `num_samples`.
 
     Raises:
-        CorpusError: the output is of another model, or of other prompts or options.
+        CorpusError: the output belongs to another model, other prompts or other options.
         BundleError: the model cannot be read.
-        ValueError: an option is out of range, or a process was ended from outside.
+        ValueError: an option is out of range, or a process was terminated from outside.
     """
     sampler = LiteRTSampler(model)
-    sampler.generate("", seed=seed, **options)  # Refuses options that are out of range.
-    about = {"options": json.loads(json.dumps(options)), "model": _hash(sampler)}
-    asked = [{"prompt": prompt, "seed": seed + number, **about} for number, prompt in enumerate(prompts)]
-    return _run(_written, asked, model, Path(output), processes)
+    sampler.generate("", seed=seed, **options)  # Raises if an option is out of range.
+    common = {"options": json.loads(json.dumps(options)), "model": _model_id(sampler)}
+    requests = [{"prompt": prompt, "seed": seed + number, **common} for number, prompt in enumerate(prompts)]
+    return _run(_write, requests, model, Path(output), processes)
 
 
 def score_all(
@@ -72,90 +70,95 @@ def score_all(
     output: str | os.PathLike[str],
     processes: int | None = None,
 ) -> Job:
-    """Scores each text; each line of the output is an object: `scored` (the text), `model`, `log_probability` in nats, `tokens`.
+    """Scores each text; otherwise like `write_all`.
 
-    The rest is as of `write_all`.
+    Each line of the output is an object with `scored` (the text), `model`, `log_probability` in nats and `tokens`.
     """
-    about = {"model": _hash(LiteRTSampler(model))}
-    return _run(_scored, [{"scored": text, **about} for text in texts], model, Path(output), processes)
+    common = {"model": _model_id(LiteRTSampler(model))}
+    return _run(_score, [{"scored": text, **common} for text in texts], model, Path(output), processes)
 
 
-def _hash(sampler: LiteRTSampler) -> str:
+def _model_id(sampler: LiteRTSampler) -> str:
     return str(sampler.config["model_sha256"])[:16]
 
 
-def _written(asked: dict[str, Any]) -> dict[str, Any]:
+def _write(request: dict[str, Any]) -> dict[str, Any]:
     try:
-        text = _sampler.sample(asked["prompt"], seed=asked["seed"], logprobs=True, **asked["options"])
+        text = _sampler.sample(request["prompt"], seed=request["seed"], logprobs=True, **request["options"])
     except ValueError as error:
-        return {**asked, "error": str(error)}
-    found = {"log_probability": sum(text.log_probabilities), "tokens": len(text.token_ids)}
-    return {**asked, "text": str(text), **found, "finish_reason": text.finish_reason}
+        return {**request, "error": str(error)}
+    return {
+        **request,
+        "text": str(text),
+        "log_probability": sum(text.log_probabilities),
+        "tokens": len(text.token_ids),
+        "finish_reason": text.finish_reason,
+    }
 
 
-def _scored(asked: dict[str, Any]) -> dict[str, Any]:
+def _score(request: dict[str, Any]) -> dict[str, Any]:
     try:
-        score = _sampler.score(asked["scored"])
+        score = _sampler.score(request["scored"])
     except ValueError as error:
-        return {**asked, "error": str(error)}
-    return {**asked, "log_probability": score.log_probability, "tokens": len(score.token_ids)}
+        return {**request, "error": str(error)}
+    return {**request, "log_probability": score.log_probability, "tokens": len(score.token_ids)}
 
 
 def _run(
     work: Callable[[dict[str, Any]], dict[str, Any]],
-    asked: list[dict[str, Any]],
+    requests: list[dict[str, Any]],
     model: str | os.PathLike[str],
-    path: Path,
+    output: Path,
     processes: int | None,
 ) -> Job:
-    there, failed = _done(path, asked), 0
-    if there < len(asked):
-        with process_pool(processes, _prepare, os.fspath(model)) as pool, path.open("a", encoding="utf-8") as file:
-            for _, answer in pool.in_order(work, asked[there:]):
-                failed += "error" in answer
-                file.write(_line(answer))
+    existing, failed = _resume(output, requests), 0
+    if existing < len(requests):
+        with process_pool(processes, _load, os.fspath(model)) as pool, output.open("a", encoding="utf-8") as file:
+            for _, result in pool.in_order(work, requests[existing:]):
+                failed += "error" in result
+                file.write(_line(result))
                 file.flush()
-    return Job(there, failed)
+    return Job(existing, failed)
 
 
-def _done(path: Path, asked: list[dict[str, Any]]) -> int:
-    """Returns how many of what is asked have their answers in a file; takes off it a line that was cut off."""
-    if not path.exists():
+def _resume(output: Path, requests: list[dict[str, Any]]) -> int:
+    """Removes an incomplete last line from a file of results; returns how many requests it answers."""
+    if not output.exists():
         return 0
-    with path.open("rb+") as file:
-        whole = done = 0
+    with output.open("rb+") as file:
+        complete_bytes = answered = 0
         for line in file:
-            cut_off = not line.endswith(b"\n")
-            answers = _begins if cut_off else _answers
-            if done == len(asked) or not answers(line, asked[done]):
+            is_complete = line.endswith(b"\n")
+            matches = _answers if is_complete else _could_answer
+            if answered == len(requests) or not matches(line, requests[answered]):
                 raise CorpusError(
-                    f"The output must be of the same model, input and options, but line {done + 1} of {path} is of others; choose "
-                    "another file, or remove it."
+                    f"line {answered + 1} of {output} is not a result of this model, input and options; choose another "
+                    "output, or remove the file"
                 )
-            if not cut_off:
-                whole, done = whole + len(line), done + 1
-        file.truncate(whole)
-    return done
+            if is_complete:
+                complete_bytes, answered = complete_bytes + len(line), answered + 1
+        file.truncate(complete_bytes)
+    return answered
 
 
-def _answers(line: bytes, asked: dict[str, Any]) -> bool:
+def _answers(line: bytes, request: dict[str, Any]) -> bool:
     try:
-        found = json.loads(line)
+        result = json.loads(line)
     except ValueError:
         return False
-    return isinstance(found, dict) and asked.items() <= found.items()
+    return isinstance(result, dict) and request.items() <= result.items()
 
 
-def _begins(line: bytes, asked: dict[str, Any]) -> bool:
-    """Returns whether a line that was cut off can be the begin of the answer."""
-    begin = _line(asked).rstrip("}\n").encode("utf-8")
-    return line[: len(begin)] == begin[: len(line)]
+def _could_answer(line: bytes, request: dict[str, Any]) -> bool:
+    """Returns whether an incomplete line may be the beginning of the result."""
+    beginning = _line(request).rstrip("}\n").encode("utf-8")
+    return line[: len(beginning)] == beginning[: len(line)]
 
 
-def _line(answer: dict[str, Any]) -> str:
-    return json.dumps(answer, ensure_ascii=False) + "\n"
+def _line(result: dict[str, Any]) -> str:
+    return json.dumps(result, ensure_ascii=False) + "\n"
 
 
-def _prepare(model: str) -> None:
+def _load(model: str) -> None:
     global _sampler
     _sampler = LiteRTSampler(model)

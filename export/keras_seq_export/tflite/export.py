@@ -1,53 +1,33 @@
-"""A .tflite for LiteRT: one step of a model, its vocabulary inside, proved before it is published."""
+"""Exporting one step of a model as a .tflite for LiteRT: vocabulary inside, verified before it is published."""
 
 import dataclasses
-import datetime
 import os
-import re
-import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from keras_seq import require
 from keras_seq.data.vocabulary import Vocabulary
 from keras_seq.generation.sampling import SamplingSettings, logit_bias
-from keras_seq.models.clone import float32_copy, other_floats
-from keras_seq.version import __version__
+from keras_seq.models.clone import dtypes_other_than_float32, float32_copy
 from keras_seq_export.comparison import TOLERANCE
 from keras_seq_export.errors import ExportError
-from keras_seq_export.graph.step import (
-    Endpoint,
-    GraphStep,
-    StatesInside,
-    decode_endpoint,
-    prefill_endpoint,
-    sample_endpoint,
-)
+from keras_seq_export.graph.step import GraphStep
 from keras_seq_export.publishing import publishing
-from keras_seq_export.signatures import (
-    DECODE,
-    PREFILL,
-    QUANTIZATIONS,
-    RESET,
-    SAMPLE,
-    STATES,
-)
-from keras_seq_export.tflite import flatbuffer
+from keras_seq_export.signatures import QUANTIZATIONS, STATES
 from keras_seq_export.tflite.bundle import add_card, read_bundle, to_json, write_bundle
-from keras_seq_export.tflite.embedding_folding import fold_embeddings, read_tokens_as_they_are
-from keras_seq_export.tflite.parity import compare_file
-from keras_seq_export.tflite.quality import WINDOW, excerpts, measure_quality
-from keras_seq_export.tflite.quantization import SMALLEST, quantize_weights
+from keras_seq_export.tflite.card import model_card, require_card
+from keras_seq_export.tflite.conversion import checked_contents, convert, signature_endpoints
+from keras_seq_export.tflite.parity import Comparison, Reading, compare_signatures, read_file_and_model
+from keras_seq_export.tflite.quality import Quality, excerpts, quality_on_held_out, quality_on_own_text
+from keras_seq_export.tflite.report import ExportSettings, Report
 from keras_seq_export.tflite.runtime import LiteRTDecoder, LiteRTSampler
 
-MAX_LOSS = 0.01  # nats a token
+MAX_LOSS = 0.01  # nats per token
 LARGEST_BATCH = 1024
-_BITS = {"float32": 32, "float16": 16, "int8": 8, "int4": 4}
 _LARGEST_RELATIVE_ERROR = 0.1  # of a quantized model that is not of text
 
 
@@ -65,7 +45,7 @@ def export_tflite(
     max_loss: float = MAX_LOSS,
     card: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Writes a .tflite with the signatures `decode`, `prefill` and `sample`, builtin operators only.
+    """Writes a .tflite with the signatures `decode`, `prefill` and `sample`, with builtin operators only.
 
     =========  ==================================================  =================================================
     signature  inputs                                              outputs
@@ -76,42 +56,47 @@ def export_tflite(
                int32 [B], top_p [B], min_p [B], state_0..
     =========  ==================================================  =================================================
 
-    States are zeros at the start of a text, whose first token is `<s>` (its line in `vocab.txt`, from 0). `prefill` reads the first
-    `length` tokens of each row, 1 to 64, whatever comes after them. `sample` wants a uniform number in [0, 1), for the i-th token
-    written `keras_seq.generation.threefry.uniform(seed, i)`; temperature 0 is greedy, top_k 0, top_p 1 and min_p 0 are off. What lies outside
-    these ranges, or is no token, is an error of the runtime or draws what is never drawn.
+    A text starts with zero states and the token `<s>`; the id of a token is its line in `vocab.txt`, counted from 0.
+    `prefill` reads the first `length` tokens of each row, 1 to 64, and ignores the others. `sample` takes a uniform
+    number in [0, 1); for the i-th token of a text this is `keras_seq.generation.threefry.uniform(seed, i)`. Temperature
+    0 takes the most likely token; top_k 0, top_p 1 and min_p 0 turn a filter off. The signatures do not check their
+    inputs: the runtime rejects a token or setting out of range, or the results are undefined.
 
-    A model that is not of text (`vocabulary=None`) has no `sample`; its output is `output`, and over real-valued frames its
-    inputs are `frame` [B, ...] and `frames` [B, 64, ...]. With `state="internal"` the signatures have no states: the model
-    keeps them to itself, and `reset`, which takes nothing, sets those of all rows to zero (its output is their number).
+    A model that is not of text (`vocabulary=None`) has no `sample`. Its output is called `output`, and if it reads
+    real-valued frames, its inputs are `frame` [B, ...] and `frames` [B, 64, ...]. With `state="internal"` the states
+    are variables of the model instead of inputs and outputs. The signature `reset` without inputs sets those of all
+    rows to zero; it returns the number of states.
 
-    The file is loaded again in LiteRT and compared with the model before it gets its name; a report goes beside it as
-    `<name>.report.json`.
+    Before the file is published, it is loaded in LiteRT and compared with the model. `<name>.report.json` beside it
+    holds the report.
 
     Args:
-        model: a causal recurrent model: token ids `(batch, time)` -> logits `(batch, time, vocabulary)`; without a vocabulary,
-            token ids or frames `(batch, time, ...)` -> outputs `(batch, time, ...)`. One in half or mixed precision is
-            copied into float32 first, as TFLite's operators compute.
-        vocabulary: its vocabulary, which travels inside the file; None for a model that is not of text.
+        model: a causal recurrent model: token ids `(batch, time)` -> logits `(batch, time, vocabulary)`; without a
+            vocabulary, token ids or frames `(batch, time, ...)` -> outputs `(batch, time, ...)`. A model in half or
+            mixed precision is copied into float32 first, because TFLite's operators compute in float32.
+        vocabulary: the vocabulary of the model, stored in the file; None for a model that is not of text.
         path: the file to write; it must not exist.
-        quantization: `"none"` (float32); `"float16"`, half the size; `"int8"`, a quarter, one scale a tensor, so that
-            runtimes from tflite-runtime 2.14 on load it; `"int4"`, a sixth, dense layers in 4 bits, for LiteRT 2.
-        sampling: default settings of the draw, stored in the file for `LiteRTSampler`. Its `bias` and `allow_unk` are
-            built into `sample` too; what else it sets, `sample` takes as inputs, or (`repetition_penalty`) not at all.
+        quantization: dtype of the weights. `"none"` is float32. `"float16"` halves the size. `"int8"` is a quarter of
+            the size; each tensor has one scale, so that runtimes from tflite-runtime 2.14 on load the file. `"int4"` is
+            a sixth of the size; dense layers have 4 bits, which needs LiteRT 2.
+        sampling: default settings of `LiteRTSampler`, stored in the file. `bias` and `allow_unk` are also built into
+            `sample`. `sample` takes the others as inputs, except `repetition_penalty`, which it does not support.
         by_line: whether the model was trained line by line.
-        state: `"explicit"`, inputs and outputs; `"internal"`, variables of the model.
-        batch: rows B that each signature takes, up to 1,024.
-        held_out: a text that the model has not learned from, on which the file is measured; None, what the model writes.
-        max_loss: nats a token that quantization may cost there. Of a model that is not of text, outputs may change by 10 % of
-            their spread instead.
-        card: what to say of the model in its card, such as `{"corpus": "Shakespeare", "license": "CC0-1.0"}`.
+        state: `"explicit"` makes the states inputs and outputs, `"internal"` variables of the model.
+        batch: rows B of each signature, 1 to 1,024.
+        held_out: text that the model was not trained on, to measure the file with; None measures it on a text that it
+            writes itself.
+        max_loss: nats per token that quantization may cost on that text. The outputs of a model that is not of text may
+            change by 10 % of their standard deviation instead.
+        card: entries of the model card, such as `{"corpus": "Shakespeare", "license": "CC0-1.0"}`.
 
     Returns:
-        The report: operators, bytes, what was compared with which result, the quality.
+        The report: settings, operators, sizes in bytes, the comparison with the model, and the quality.
 
     Raises:
-        ExportError: `path` exists, or the file does not answer as the model does, or loses too much; nothing is left behind.
-        ValueError: `model` cannot be stepped, `model` and `vocabulary` do not belong together, or an argument is out of range.
+        ExportError: `path` exists, the file does not return what the model does, or quantization costs too much. No
+            file is left behind.
+        ValueError: `model` cannot be run step by step, `vocabulary` does not fit it, or an argument is out of range.
 
     Example:
         >>> import tempfile, keras_seq as ks
@@ -121,182 +106,113 @@ def export_tflite(
         >>> report["largest_difference"] < 1e-4
         True
     """
-    _require_one_of("quantization", quantization, QUANTIZATIONS)
-    _require_one_of("state", state, STATES)
-    if isinstance(batch, bool) or not isinstance(batch, int) or not 1 <= batch <= LARGEST_BATCH:
-        raise ValueError(f"`batch` must be an integer from 1 to {LARGEST_BATCH}. Received: batch={batch!r}")
-    if not require.is_number(max_loss) or not max_loss >= 0:
-        raise ValueError(f"`max_loss` must be a number of nats, 0 or more. Received: max_loss={max_loss!r}")
+    _require_settings(quantization, state, batch, max_loss)
     if vocabulary is None and (held_out is not None or sampling or by_line):
         raise ValueError("`held_out`, `sampling` and `by_line` are for models of text: give the vocabulary too")
-    _require_card(card)
-    step = GraphStep(model, vocabulary)
-    trained_in = other_floats(model)
-    if trained_in:
-        model = _in_float32(model, trained_in)
-        step = GraphStep(model, vocabulary)
-    added = None if vocabulary is None else logit_bias(vocabulary, _settings(sampling))
+    require_card(card or {})
+    model, step, trained_in = _float32_step(model, vocabulary)
+    bias = None if vocabulary is None else logit_bias(vocabulary, _sampling_settings(sampling))
     rows = None if vocabulary is None or held_out is None else excerpts(held_out, vocabulary, by_line)
+    settings = ExportSettings(by_line, quantization, state, batch)
     path = Path(path)
-    config = {
-        "keras_seq": __version__,
-        "by_line": by_line,
-        "quantization": quantization,
-        "state": state,
-        "batch": batch,
-    }
     with publishing(path, path.with_name(f"{path.name}.report.json")) as (partial, partial_report):
-        partial.write_bytes(_convert(_endpoints(step, added, state, batch), quantization))
-        contents = _checked_contents(partial, quantization)
-        write_bundle(partial, vocabulary, {**config, "sampling": dict(sampling or {})})
-        report = {"format": "tflite", **config, **contents, "trained_in": trained_in or ["float32"]}
-        tolerance = TOLERANCE if quantization == "none" else np.inf
-        report |= _compared(model, vocabulary, partial, added, tolerance)
-        if vocabulary is not None:
-            quality = measure_quality(model, LiteRTSampler(partial), rows, vocabulary)
-            report |= {"quality": quality._asdict(), "vocabulary_sha256": vocabulary.sha256}
-        _refuse_loss(report, quantization, max_loss)
-        add_card(partial, _card(model, report, card or {}))
+        content = convert(signature_endpoints(step, bias, state, batch), quantization)
+        contents = checked_contents(content, quantization)
+        partial.write_bytes(content)
+        write_bundle(partial, vocabulary, _bundle_config(settings, sampling))
+        sampler = None if vocabulary is None else LiteRTSampler(partial)
+        decoder = LiteRTDecoder(partial) if sampler is None else sampler.decoder
+        reading, comparison = _compare(model, vocabulary, decoder, bias, quantization)
+        quality = None if sampler is None else _measure(model, sampler, reading, rows)
+        _require_small_loss(quantization, comparison, quality, max_loss)
+        add_card(partial, model_card(model, settings, quality, card or {}))
         read_bundle(partial)
-        report["bytes"] = partial.stat().st_size
+        report = Report(
+            settings=settings,
+            operators=contents.operators,
+            stored_bytes=contents.stored_bytes,
+            trained_in=trained_in,
+            comparison=comparison,
+            quality=quality,
+            vocabulary_sha256=None if vocabulary is None else vocabulary.sha256,
+            bytes=partial.stat().st_size,
+        ).to_dict()
         partial_report.write_bytes(to_json(report))
     return report
 
 
-def _require_one_of(name: str, value: object, expected: Iterable[str]) -> None:
-    if value not in list(expected):
-        raise ValueError(f"`{name}` must be one of {', '.join(expected)}. Received: {name}={value!r}")
+def _require_settings(quantization: str, state: str, batch: int, max_loss: float) -> None:
+    require.one_of("quantization", quantization, QUANTIZATIONS)
+    require.one_of("state", state, STATES)
+    require.integer("batch", batch, at_least=1, at_most=LARGEST_BATCH)
+    in_range = require.is_number(max_loss) and max_loss >= 0
+    require.that(in_range, "max_loss", "a number of nats per token, at least 0", max_loss)
 
 
-def _require_card(card: Mapping[str, Any] | None) -> None:
-    try:
-        to_json(dict(card or {}))
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"`card` must be a dictionary that can be written as JSON: {error}") from error
-
-
-def _settings(sampling: Mapping[str, Any] | None) -> SamplingSettings:
+def _sampling_settings(sampling: Mapping[str, Any] | None) -> SamplingSettings:
     try:
         return SamplingSettings(**(sampling or {}))
     except TypeError as error:
         names = ", ".join(field.name for field in dataclasses.fields(SamplingSettings))
-        raise ValueError(f"`sampling` must be settings among {names}. Received: {sampling!r}") from error
+        raise ValueError(f"`sampling` must be settings among {names}. Received: sampling={sampling!r}") from error
 
 
-def _in_float32(model: keras.Model, trained_in: list[str]) -> keras.Model:
+def _float32_step(model: keras.Model, vocabulary: Vocabulary | None) -> tuple[keras.Model, GraphStep, list[str]]:
+    """Returns the model in float32, its step, and the dtypes in which the given model computes."""
+    step = GraphStep(model, vocabulary)
+    others = dtypes_other_than_float32(model)
+    if not others:
+        return model, step, ["float32"]
     try:
-        return float32_copy(model)
+        copy = float32_copy(model)
     except ValueError as error:
         raise ValueError(
-            f"`model` computes in {', '.join(trained_in)}, TFLite's operators in float32, and {error}; build it again under the "
-            "float32 policy and give it the weights with `set_weights`"
+            f"`model` computes in {', '.join(others)}, but TFLite's operators in float32, and {error}; build it again "
+            "under the float32 policy and give it the weights with `set_weights`"
         ) from error
+    return copy, GraphStep(copy, vocabulary), others
 
 
-def _compared(
-    model: keras.Model, vocabulary: Vocabulary | None, path: Path, added: np.ndarray | None, tolerance: float
-) -> dict[str, Any]:
+def _bundle_config(settings: ExportSettings, sampling: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Returns what `config.json` in the file says about its use."""
+    return {**dataclasses.asdict(settings), "sampling": dict(sampling or {})}
+
+
+def _compare(
+    model: keras.Model,
+    vocabulary: Vocabulary | None,
+    decoder: LiteRTDecoder,
+    bias: np.ndarray | None,
+    quantization: str,
+) -> tuple[Reading, Comparison]:
+    tolerance = TOLERANCE if quantization == "none" else np.inf
     try:
-        return compare_file(model, vocabulary, LiteRTDecoder(path), added, tolerance)
+        reading = read_file_and_model(model, vocabulary, decoder)
+        return reading, compare_signatures(decoder, reading, bias, tolerance)
     except RuntimeError as error:
         if isinstance(error, ExportError):
             raise
-        raise ExportError(f"LiteRT does not run the file: {str(error).splitlines()[0]}") from error
+        raise ExportError(f"LiteRT cannot run the file: {str(error).splitlines()[0]}") from error
 
 
-def _endpoints(step: GraphStep, added: np.ndarray | None, state: str, batch: int) -> dict[str, Endpoint]:
-    """Returns the signatures, the first of the file first; `added` to the logits is what forbids tokens."""
-    endpoints = {DECODE: decode_endpoint(step, batch), PREFILL: prefill_endpoint(step, batch)}
-    if added is not None:
-        endpoints[SAMPLE] = sample_endpoint(step, added, batch)
-    if state == "explicit":
-        return endpoints
-    inside = StatesInside(step, batch)
-    return {**{name: inside.endpoint(endpoint) for name, endpoint in endpoints.items()}, RESET: inside.reset_endpoint()}
+def _measure(model: keras.Model, sampler: LiteRTSampler, reading: Reading, rows: list[np.ndarray] | None) -> Quality:
+    if rows is None:
+        return quality_on_own_text(reading.expected, reading.outputs)
+    return quality_on_held_out(model, sampler, rows)
 
 
-def _convert(endpoints: dict[str, Endpoint], quantization: str) -> bytes:
-    archive = keras.export.ExportArchive()
-    for name, endpoint in endpoints.items():
-        archive.add_endpoint(name, *endpoint)
-    with tempfile.TemporaryDirectory() as directory:
-        try:
-            archive.write_out(directory, verbose=False)
-        except tf.errors.OpError as error:
-            raise ExportError(
-                f"temporary files cannot be written: {error.message.partition(chr(10))[0]}; free some space, or set TMPDIR"
-            ) from error
-        converter = tf.lite.TFLiteConverter.from_saved_model(directory, signature_keys=list(endpoints))
-        # Builtins only: a Flex op would pull all of TensorFlow onto the device.
-        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
-        converter.experimental_enable_resource_variables = True
-        try:
-            content = converter.convert()
-        except Exception as error:  # The converter's own class is not public; its text runs to thousands of characters.
-            found = re.search(r"(?:TF Select|Custom) ops: (.+)", str(error))
-            reason = f"it needs {found[1]}" if found else str(error).partition("\n")[0][:200]
-            raise ExportError(f"the model does not convert to TFLite's builtin operators: {reason}") from error
-    model = flatbuffer.parse(content)
-    read_tokens_as_they_are(model)
-    fold_embeddings(model)
-    flatbuffer.drop_unread(model)
-    quantize_weights(model, quantization)
-    return flatbuffer.pack(model)
-
-
-def _checked_contents(path: Path, quantization: str) -> dict[str, Any]:
-    """Returns operators and bytes of the file; refuses operators that a plain runtime lacks, and weights that stayed large."""
-    parsed = flatbuffer.parse(path.read_bytes())
-    operators = {name: signature.operators for name, signature in flatbuffer.signatures(parsed).items()}
-    for name, counts in operators.items():
-        refused = {"CUSTOM"} if name == PREFILL else {"CUSTOM", "WHILE"}
-        if found := sorted(refused & set(counts)):
-            raise ExportError(f"{name} must run on builtin operators without loops; it has {', '.join(found)}")
-    stored = flatbuffer.stored_bytes(parsed)
-    numbers = {dtype: size * 8 // _BITS[dtype] for dtype, size in stored.items() if dtype in _BITS}
-    if QUANTIZATIONS[quantization] not in stored or (
-        quantization != "none" and numbers.get("float32", 0) > 0.5 * sum(numbers.values())
-    ):
-        raise ExportError(
-            f"{quantization} changes little in this model: most of its numbers are not in large embeddings or kernels of dense and "
-            f"recurrent layers, which alone are quantized, from {SMALLEST:,} numbers on; use quantization='none'"
-        )
-    return {"operators": operators, "stored_bytes": stored}
-
-
-def _refuse_loss(report: dict[str, Any], quantization: str, max_loss: float) -> None:
-    """Refuses a quantized file that answers too differently from its model."""
+def _require_small_loss(quantization: str, comparison: Comparison, quality: Quality | None, max_loss: float) -> None:
+    """Refuses a quantized file whose predictions are too far from the model's."""
     if quantization == "none":
         return
-    if "quality" not in report:
-        if report["relative_error"] > _LARGEST_RELATIVE_ERROR:
-            raise ExportError(
-                f"{quantization} changes the outputs by {report['relative_error']:.1%} of their spread, more than "
-                f"{_LARGEST_RELATIVE_ERROR:.0%}; use another quantization, or none"
-            )
-        return
-    lost = report["quality"]["nats_lost"]
-    if not lost <= max_loss:
+    error = comparison.relative_error
+    if error is not None and error > _LARGEST_RELATIVE_ERROR:
         raise ExportError(
-            f"{quantization} costs {lost:.4f} nats a token, more than the {max_loss:g} allowed (max_loss); "
-            "use another quantization, or none"
+            f"{quantization} changes the outputs by {error:.1%} of their standard deviation, more than "
+            f"{_LARGEST_RELATIVE_ERROR:.0%}; use another quantization, or none"
         )
-
-
-def _card(model: keras.Model, report: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the model card: what was given, and what is known of the model."""
-    quality = report.get("quality", {})
-    measured = {}
-    if quality.get("text") == "held_out":
-        read = f"{quality['tokens']:,} held-out tokens, {'by line' if report['by_line'] else f'in windows of {WINDOW}'}"
-        measured = {"nats_per_token": round(quality["nats_of_file"], 4), "measured_on": read}
-    return {
-        "name": model.name,
-        "license": "not stated",
-        **given,
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "parameters": model.count_params(),
-        "quantization": report["quantization"],
-        "versions": {"keras_seq": __version__, "keras": keras.__version__, "tensorflow": tf.__version__},
-        **measured,
-    }
+    if quality is not None and not quality.nats_lost <= max_loss:
+        raise ExportError(
+            f"{quantization} costs {quality.nats_lost:.4f} nats per token, more than the {max_loss:g} allowed "
+            "(max_loss); use another quantization, or none"
+        )

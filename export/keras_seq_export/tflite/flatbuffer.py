@@ -1,4 +1,7 @@
-"""The flatbuffer of a .tflite as objects, read, changed and written without running it; imports neither TensorFlow nor Keras."""
+"""Reading, changing and writing the flatbuffer of a .tflite without running it.
+
+Imports neither TensorFlow nor Keras.
+"""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
@@ -18,7 +21,7 @@ class Tensor(NamedTuple):
     shape: tuple[int, ...]
 
     def __str__(self) -> str:
-        """Returns it as `float32 [1, 256]`."""
+        """Returns dtype and shape, such as `float32 [1, 256]`."""
         return f"{self.dtype} {list(self.shape)}"
 
 
@@ -28,7 +31,7 @@ class Signature(NamedTuple):
     Attributes:
         inputs: by name.
         outputs: by name.
-        operators: how often it has each operator, those in its loops and branches too.
+        operators: number of operators of each kind, including those in loops and branches.
     """
 
     inputs: dict[str, Tensor]
@@ -40,24 +43,24 @@ def parse(content: bytes) -> schema.ModelT:
     """Returns the flatbuffer as objects.
 
     Raises:
-        ValueError: it is not whole, or says that it holds more than it can.
+        ValueError: it is damaged, or would need far more memory than its size.
     """
     try:
-        _require_extent(schema.Model.GetRootAs(content), len(content))
+        _require_plausible_size(schema.Model.GetRootAs(content), len(content))
         return schema.ModelT.InitFromPackedBuf(content)
-    except Exception as error:  # Offsets that point anywhere end in errors of any class.
+    except Exception as error:  # Damaged offsets raise errors of any class.
         raise ValueError(f"the model's flatbuffer is damaged: {error}") from error
 
 
-def _require_extent(model: schema.Model, size: int) -> None:
-    """Refuses a file whose parts are told many times over: read into objects, it would fill the memory."""
-    left = 4 * size
+def _require_plausible_size(model: schema.Model, size: int) -> None:
+    """Refuses a file in which many places refer to the same part: as objects, the parts would fill the memory."""
+    budget = 4 * size
 
     def spend(count: int) -> None:
-        nonlocal left
-        left -= count
-        if left < 0:
-            raise ValueError(f"it holds more than {size} bytes can")
+        nonlocal budget
+        budget -= count
+        if budget < 0:
+            raise ValueError(f"it claims to contain more than {size} bytes can hold")
 
     for count in (model.BuffersLength(), model.OperatorCodesLength(), model.MetadataLength()):
         spend(16 * count)
@@ -73,58 +76,53 @@ def _require_extent(model: schema.Model, size: int) -> None:
 
 
 def pack(model: schema.ModelT) -> bytes:
-    """Returns the file that `parse` reads."""
+    """Returns the bytes of a .tflite, which `parse` reads."""
     builder = flatbuffers.Builder(sum(len(buffer.data) for buffer in model.buffers if buffer.data is not None))
     builder.Finish(model.Pack(builder), b"TFL3")
     return bytes(builder.Output())
 
 
-def drop_unread(model: schema.ModelT) -> None:
-    """Takes out the tensors that nothing reads or writes, as a change of the graph leaves them.
+def remove_unused_tensors(model: schema.ModelT) -> None:
+    """Removes the tensors that no operator reads or writes, which changes of the graph leave behind.
 
-    A runtime may give memory to those that have no data: TensorFlow Lite for Microcontrollers did, 299 kB in place of 19
-    for a GRU of 384 units.
+    A runtime may allocate memory for those without data: TensorFlow Lite for Microcontrollers took 299 kB instead of 19
+    kB for a GRU of 384 units.
     """
     for number, graph in enumerate(model.subgraphs):
-        entries = [
-            entry
-            for signature in model.signatureDefs or []
-            if signature.subgraphIndex == number
-            for entry in (*signature.inputs, *signature.outputs)
+        lists = [
+            (owner, field)
+            for owner in (graph, *graph.operators)
+            for field in ("inputs", "outputs", "intermediates")
+            if getattr(owner, field, None) is not None
         ]
-        places = [graph, *graph.operators]
-        inside = [
-            index for one in graph.operators for index in (one.intermediates if one.intermediates is not None else ())
-        ]
-        used = sorted({int(index) for one in places for index in (*one.inputs, *one.outputs, *inside) if index >= 0})
-        moved = {old: new for new, old in enumerate(used)} | {-1: -1}
+        used = sorted({int(index) for owner, field in lists for index in getattr(owner, field) if index >= 0})
+        new_index = {old: new for new, old in enumerate(used)} | {-1: -1}
         graph.tensors = [graph.tensors[index] for index in used]
-        for one in places:
-            one.inputs, one.outputs = [moved[index] for index in one.inputs], [moved[index] for index in one.outputs]
-        for one in graph.operators:
-            if one.intermediates is not None:
-                one.intermediates = [moved[index] for index in one.intermediates]
-        for entry in entries:
-            entry.tensorIndex = moved[entry.tensorIndex]
+        for owner, field in lists:
+            setattr(owner, field, [new_index[int(index)] for index in getattr(owner, field)])
+        for signature in model.signatureDefs or []:
+            if signature.subgraphIndex == number:
+                for entry in (*signature.inputs, *signature.outputs):
+                    entry.tensorIndex = new_index[entry.tensorIndex]
 
 
 def first_signature(content: bytes) -> bytes:
-    """Returns a .tflite with its first signature alone: `decode`, of a model with its states outside.
+    """Returns a .tflite with only its first signature, `decode`.
 
-    For runtimes that prepare all signatures of a file and lack an operator of one, as TensorFlow Lite for Microcontrollers
-    lacks TOPK_V2.
+    Some runtimes prepare all signatures of a file but lack an operator of one: TensorFlow Lite for Microcontrollers
+    lacks TOPK_V2, which `sample` needs.
 
     Raises:
-        ValueError: the signature is no subgraph by itself, as of a model with its states inside.
+        ValueError: the signature needs another subgraph, as in a model with internal states.
     """
     model = parse(content)
-    alone = model.signatureDefs[0].subgraphIndex == 0 and not any(
+    is_self_contained = model.signatureDefs[0].subgraphIndex == 0 and not any(
         hasattr(operator.builtinOptions, option)
         for operator in model.subgraphs[0].operators
         for option in (*_OPTIONS_WITH_SUBGRAPHS, "initSubgraphIndex")
     )
-    if not alone:
-        raise ValueError("the first signature must be a subgraph by itself: export it with its states outside")
+    if not is_self_contained:
+        raise ValueError("the first signature must need no other subgraph: export the model with state='explicit'")
     model.subgraphs, model.signatureDefs = model.subgraphs[:1], model.signatureDefs[:1]
     return pack(model)
 
@@ -132,8 +130,8 @@ def first_signature(content: bytes) -> bytes:
 def signatures(model: schema.ModelT) -> dict[str, Signature]:
     """Returns the signatures by name, in the order of the file."""
 
-    def tensors(subgraph: Any, maps: list[Any]) -> dict[str, Tensor]:
-        found = {entry.name.decode(): subgraph.tensors[entry.tensorIndex] for entry in maps or []}
+    def tensors(subgraph: Any, entries: list[Any]) -> dict[str, Tensor]:
+        found = {entry.name.decode(): subgraph.tensors[entry.tensorIndex] for entry in entries or []}
         return {
             name: Tensor(_DTYPES[tensor.type], tuple(map(int, tensor.shape))) for name, tensor in sorted(found.items())
         }
@@ -149,7 +147,7 @@ def signatures(model: schema.ModelT) -> dict[str, Signature]:
 
 
 def stored_bytes(model: schema.ModelT) -> dict[str, int]:
-    """Returns the bytes of the constants in the file by dtype."""
+    """Returns the size of the constants in bytes, by dtype."""
     buffers = {tensor.buffer: _DTYPES[tensor.type] for graph in model.subgraphs for tensor in graph.tensors}
     stored: Counter[str] = Counter()
     for index, dtype in buffers.items():
@@ -163,22 +161,25 @@ def operator_name(model: schema.ModelT, operator: schema.OperatorT) -> str:
     return _OPERATORS[model.operatorCodes[operator.opcodeIndex].builtinCode]
 
 
-def uses(model: schema.ModelT) -> dict[int, Counter[tuple[str, int]]]:
-    """Counts for each buffer by which operators it is read, and as which of their inputs."""
+def count_readers(model: schema.ModelT) -> dict[int, Counter[tuple[str, int]]]:
+    """Returns the readers of each buffer: how often it is input i of an operator, by operator name and i.
+
+    An output of a graph counts as `("output", 0)`.
+    """
     found: dict[int, Counter[tuple[str, int]]] = defaultdict(Counter)
     for graph in model.subgraphs:
         for operator in graph.operators:
             name = operator_name(model, operator)
-            for place, index in enumerate(operator.inputs):
+            for position, index in enumerate(operator.inputs):
                 if index >= 0:
-                    found[graph.tensors[index].buffer][name, place] += 1
+                    found[graph.tensors[index].buffer][name, position] += 1
         for index in graph.outputs:
             found[graph.tensors[index].buffer]["output", 0] += 1
     return found
 
 
-def numbers(model: schema.ModelT, tensor: schema.TensorT) -> np.ndarray | None:
-    """Returns a float32 constant; None of what is none."""
+def float32_constant(model: schema.ModelT, tensor: schema.TensorT) -> np.ndarray | None:
+    """Returns the values of a float32 constant; None for any other tensor."""
     data = model.buffers[tensor.buffer].data
     if data is None or tensor.type != schema.TensorType.FLOAT32:
         return None
@@ -186,7 +187,7 @@ def numbers(model: schema.ModelT, tensor: schema.TensorT) -> np.ndarray | None:
 
 
 def add_buffer(model: schema.ModelT, values: np.ndarray) -> int:
-    """Stores numbers in the file; returns the buffer's index."""
+    """Stores values in a new buffer; returns its index."""
     buffer = schema.BufferT()
     buffer.data = np.frombuffer(values.tobytes(), np.uint8)
     model.buffers.append(buffer)
@@ -196,7 +197,7 @@ def add_buffer(model: schema.ModelT, values: np.ndarray) -> int:
 def add_tensor(
     graph: schema.SubGraphT, like: schema.TensorT, suffix: bytes, dtype: int, shape: Sequence[int]
 ) -> schema.TensorT:
-    """Adds a tensor named after another; returns it, the last of the graph."""
+    """Adds a tensor named after another to the end of the graph; returns it."""
     tensor = schema.TensorT()
     tensor.name, tensor.type, tensor.shape = like.name + suffix, dtype, list(shape)
     graph.tensors.append(tensor)
@@ -206,22 +207,22 @@ def add_tensor(
 def new_operator(
     model: schema.ModelT, name: str, inputs: Sequence[int], outputs: Sequence[int], version: int = 1
 ) -> schema.OperatorT:
-    """Returns an operator without options, for the caller to put into a graph."""
-    code = next(code for code, known in _OPERATORS.items() if known == name)
-    known = [index for index, one in enumerate(model.operatorCodes) if one.builtinCode == code]
-    if not known:
+    """Returns a new operator without options; the caller inserts it into a graph."""
+    code = next(code for code, operator_name in _OPERATORS.items() if operator_name == name)
+    indices = [index for index, known in enumerate(model.operatorCodes) if known.builtinCode == code]
+    if not indices:
         added = schema.OperatorCodeT()
         added.builtinCode = added.deprecatedBuiltinCode = code
         added.version = version
         model.operatorCodes.append(added)
     operator = schema.OperatorT()
-    operator.opcodeIndex = known[0] if known else len(model.operatorCodes) - 1
+    operator.opcodeIndex = indices[0] if indices else len(model.operatorCodes) - 1
     operator.inputs, operator.outputs = list(inputs), list(outputs)
     return operator
 
 
 def _operators(model: schema.ModelT, index: int) -> Iterator[str]:
-    """Yields the operators of a subgraph and of those that it calls, each of these once."""
+    """Yields the operators of a subgraph and of the subgraphs that it calls, each of these once."""
     waiting, seen = [index], {index}
     while waiting:
         for operator in model.subgraphs[waiting.pop()].operators:

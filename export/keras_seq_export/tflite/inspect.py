@@ -1,4 +1,4 @@
-"""`keras-seq inspect`: what is in a .tflite, without running it. Imports neither TensorFlow nor Keras."""
+"""`keras-seq inspect`: what a .tflite contains, without running it. Imports neither TensorFlow nor Keras."""
 
 import os
 from collections.abc import Iterator
@@ -8,18 +8,21 @@ from keras_seq_export.errors import BundleError
 from keras_seq_export.tflite import flatbuffer
 from keras_seq_export.tflite.bundle import read_bundle
 
+# Shown under other titles, or of no use to a reader.
+_HIDDEN_CONFIG = ("format", "sampling", "vocabulary_sha256", "model_bytes", "model_sha256")
+
 
 def inspect(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Returns what a .tflite of this package holds.
+    """Returns what a .tflite of this package contains.
 
-    Nothing in the file is run, and its hashes are compared, so a file of unknown origin may be looked at.
+    A file of unknown origin is safe to inspect: nothing in it is run, and its hashes are verified.
 
     Returns:
-        `bytes` of the file and of the model, `signatures` (inputs, outputs and operators of each), `stored_bytes` of the
-        constants by dtype, `vocabulary` (None in a model that is not of text), `config`, `card`.
+        `bytes` of the file and of the model, `signatures` (inputs, outputs and operators of each), `stored_bytes` of
+        the constants by dtype, `vocabulary` (None in a model that is not of text), `config`, `sampling` and `card`.
 
     Raises:
-        BundleError: the file is missing, damaged, or not of this package.
+        BundleError: the file is missing, is damaged, or was not written by this package.
     """
     vocabulary, config, card, model = read_bundle(path)
     try:
@@ -27,8 +30,7 @@ def inspect(path: str | os.PathLike[str]) -> dict[str, Any]:
         signatures = flatbuffer.signatures(parsed)
         stored = flatbuffer.stored_bytes(parsed)
     except (ValueError, LookupError, TypeError, AttributeError) as error:
-        raise BundleError(f"{path} holds a model that is damaged: {error}") from error
-    told = ("format", "sampling", "vocabulary_sha256", "model_bytes", "model_sha256")
+        raise BundleError(f"{path} has a damaged model: {error}") from error
     return {
         "bytes": {"file": os.path.getsize(path), "model": len(model)},
         "signatures": {name: signature._asdict() for name, signature in signatures.items()},
@@ -36,36 +38,36 @@ def inspect(path: str | os.PathLike[str]) -> dict[str, Any]:
         "vocabulary": None
         if vocabulary is None
         else {"level": vocabulary.level, "size": len(vocabulary), "sha256": vocabulary.sha256},
-        "config": {name: value for name, value in config.items() if name not in told},
+        "config": {name: value for name, value in config.items() if name not in _HIDDEN_CONFIG},
         "sampling": config["sampling"],
         "card": card,
     }
 
 
-def lines(found: dict[str, Any]) -> Iterator[str]:
-    """Gives what `inspect` returns as lines to print, without what could steer a terminal."""
-    for line in _lines(found):
-        yield "".join(one if one.isprintable() else repr(one)[1:-1] for one in line)
+def lines(contents: dict[str, Any]) -> Iterator[str]:
+    """Yields the result of `inspect` as lines to print, with characters that could control a terminal escaped."""
+    for line in _lines(contents):
+        yield "".join(character if character.isprintable() else repr(character)[1:-1] for character in line)
 
 
-def _lines(found: dict[str, Any]) -> Iterator[str]:
-    yield f"{found['bytes']['file']:,} bytes, {found['bytes']['model']:,} of them the model"
-    yield from _block("constants", {dtype: f"{size:,} bytes" for dtype, size in found["stored_bytes"].items()})
-    for name, signature in found["signatures"].items():
+def _lines(contents: dict[str, Any]) -> Iterator[str]:
+    yield f"{contents['bytes']['file']:,} bytes, of which the model has {contents['bytes']['model']:,}"
+    yield from _block("constants", {dtype: f"{size:,} bytes" for dtype, size in contents["stored_bytes"].items()})
+    for name, signature in contents["signatures"].items():
         yield ""
         yield f"signature {name}"
         for kind, arrow in (("inputs", "->"), ("outputs", "<-")):
-            yield from (f"  {arrow} {of:<18}{tensor}" for of, tensor in signature[kind].items())
+            yield from (f"  {arrow} {tensor_name:<18}{tensor}" for tensor_name, tensor in signature[kind].items())
         yield f"  {', '.join(f'{operator} {count}' for operator, count in signature['operators'].items())}"
     for title in ("vocabulary", "config", "sampling", "card"):
-        if found[title]:
+        if contents[title]:
             yield ""
-            yield from _block(title, found[title])
+            yield from _block(title, contents[title])
 
 
 def _block(title: str, values: dict[str, Any]) -> Iterator[str]:
     yield title
     for name, value in values.items():
         if isinstance(value, dict):
-            value = ", ".join(f"{part} {one}" for part, one in value.items())
+            value = ", ".join(f"{key} {entry}" for key, entry in value.items())
         yield f"  {name:<20} {value}"

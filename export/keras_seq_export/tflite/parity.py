@@ -1,12 +1,13 @@
-"""A .tflite against the model it was made of: every signature of the file, run in LiteRT, step by step."""
+"""Comparing a .tflite with its model: every signature of the file, run in LiteRT step by step."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import NamedTuple
 
 import keras
 import numpy as np
 
-from keras_seq.data.vocabulary import EOS, Vocabulary
+from keras_seq.data.tokens import EOS
+from keras_seq.data.vocabulary import Vocabulary
 from keras_seq.generation.sampling import SamplingSettings, log_softmax, logit_bias, next_token
 from keras_seq.generation.threefry import uniform
 from keras_seq_export.comparison import TOLERANCE, compare, possible_tokens, reference_outputs
@@ -27,8 +28,8 @@ from keras_seq_export.signatures import (
 )
 from keras_seq_export.tflite.runtime import LiteRTDecoder
 
-STEPS = 256  # that are compared, of all rows together; of each at least one more than `prefill` takes at once
-_DRAWS = (
+STEPS = 256  # compared over all rows together; each row has more than one call of `prefill` can read
+_SETTINGS = (
     SamplingSettings(),
     SamplingSettings(temperature=0.8, top_p=0.95),
     SamplingSettings(top_k=5, min_p=0.02),
@@ -36,126 +37,169 @@ _DRAWS = (
 )
 
 
-def compare_file(
-    model: keras.Model,
-    vocabulary: Vocabulary | None,
-    decoder: LiteRTDecoder,
-    added: np.ndarray | None,
-    tolerance: float = TOLERANCE,
-) -> dict[str, Any]:
-    """Compares `decode` with the sequence model, and `prefill` and `sample` with `decode`.
+class Reading(NamedTuple):
+    """What the file and the model return for the same inputs.
 
-    Text is drawn from the file itself as it is read, a text a row; frames are random.
+    Attributes:
+        inputs: tokens `(batch, steps)` int32, or frames `(batch, steps, ...)` float32.
+        outputs: of the file's `decode`, `(batch, steps, ...)` float32.
+        expected: of the model, `(batch, steps, ...)` float32.
+    """
+
+    inputs: np.ndarray
+    outputs: np.ndarray
+    expected: np.ndarray
+
+
+class Comparison(NamedTuple):
+    """How the signatures of a file compare with the model.
+
+    Attributes:
+        steps_compared: outputs of `decode` that were compared.
+        largest_difference: the largest difference of one number of these outputs.
+        relative_error: root mean square of the differences, divided by the standard deviation of the expected outputs;
+            None for a model of text.
+        draws_compared: tokens that `sample` drew; None for a model that is not of text.
+        near_ties: those among them for which rounding decides between two tokens; None likewise.
+    """
+
+    steps_compared: int
+    largest_difference: float
+    relative_error: float | None = None
+    draws_compared: int | None = None
+    near_ties: int | None = None
+
+
+def read_file_and_model(model: keras.Model, vocabulary: Vocabulary | None, decoder: LiteRTDecoder) -> Reading:
+    """Runs the same steps through `decode` of the file and through the model.
+
+    The file samples the tokens that it reads, a text in each row. Frames are random.
 
     Args:
-        model: over sequences.
+        model: the model over sequences.
         vocabulary: None for a model that is not of text.
         decoder: the file.
-        added: what the file's `sample` adds to the logits; None without a vocabulary.
-        tolerance: how far the outputs of `decode` may be from those of the model.
-
-    Returns:
-        What was compared, and the largest difference of an output.
-
-    Raises:
-        ExportError: the file does not give what the model does.
     """
     steps = max(STEPS // decoder.batch, PREFILL_STEPS + 1)
     if vocabulary is None:
-        values = _random_values(model, decoder.batch, steps)
-        outputs, _ = _decode(decoder, steps, lambda step, _: values[:, step])
+        inputs = _random_inputs(model, decoder.batch, steps)
+        outputs, _ = _decode(decoder, steps, lambda step, _: inputs[:, step])
     else:
-        outputs, values = _decode(decoder, steps, _drawing(vocabulary, decoder.batch))
-    expected = np.stack(list(reference_outputs(model, list(values))))
-    # Logits are of the order of one; what other models give, of any.
-    scale = 1.0 if vocabulary is not None else max(1.0, float(np.abs(expected).max()))
-    report: dict[str, Any] = {
-        "steps_compared": steps * decoder.batch,
-        "largest_difference": compare(DECODE, expected, outputs, tolerance * scale),
-    }
-    if vocabulary is None:
-        report["relative_error"] = _relative_error(expected, outputs)
-    _compare_prefill(decoder, values, outputs, scale)
-    if added is not None:
-        report |= _compare_sample(decoder, values, outputs, added)
-    return report
+        outputs, inputs = _decode(decoder, steps, _next_tokens(vocabulary, decoder.batch))
+    return Reading(inputs, outputs, np.stack(list(reference_outputs(model, list(inputs)))))
 
 
-def _random_values(model: keras.Model, batch: int, steps: int) -> np.ndarray:
+def compare_signatures(
+    decoder: LiteRTDecoder, reading: Reading, logit_bias: np.ndarray | None, tolerance: float = TOLERANCE
+) -> Comparison:
+    """Compares `decode` with the model, and `prefill` and `sample` with `decode`.
+
+    Args:
+        decoder: the file.
+        reading: what the file and the model return.
+        logit_bias: added to the logits by the file's `sample`, `(vocabulary,)`; None for a model that is not of text.
+        tolerance: largest difference between the outputs of `decode` and those of the model.
+
+    Raises:
+        ExportError: a signature returns something else than the model.
+    """
+    of_text = logit_bias is not None
+    # Logits are of the order of one; outputs of other models may have any scale.
+    scale = 1.0 if of_text else max(1.0, float(np.abs(reading.expected).max()))
+    difference = compare(DECODE, reading.expected, reading.outputs, tolerance * scale)
+    _compare_prefill(decoder, reading, scale)
+    return Comparison(
+        steps_compared=reading.inputs.shape[0] * reading.inputs.shape[1],
+        largest_difference=difference,
+        relative_error=None if of_text else _relative_error(reading),
+        draws_compared=reading.inputs.size if of_text else None,
+        near_ties=None if logit_bias is None else _compare_sample(decoder, reading, logit_bias),
+    )
+
+
+def _random_inputs(model: keras.Model, batch: int, steps: int) -> np.ndarray:
     random = np.random.default_rng(0)
     (inputs,) = model.inputs
-    if len(inputs.shape) == 2:  # Token ids; how many there are, the model does not say.
+    if len(inputs.shape) == 2:  # Token ids. Only 0 and 1 are safe: the size of the vocabulary is unknown.
         return random.integers(0, 2, (batch, steps)).astype(np.int32)
     return random.normal(size=(batch, steps, *inputs.shape[2:])).astype(np.float32)
 
 
-def _drawing(vocabulary: Vocabulary, batch: int) -> Callable[[int, np.ndarray | None], np.ndarray]:
-    """Returns what gives each row its next token, from the logits `(batch, vocabulary)` before it."""
-    # No model has learned what follows <eos>.
-    settings = SamplingSettings(bias={EOS: -np.inf})
-    going_on = logit_bias(vocabulary, settings)
+def _next_tokens(vocabulary: Vocabulary, batch: int) -> Callable[[int, np.ndarray | None], np.ndarray]:
+    """Returns a function that samples the next token of each row from the logits `(batch, vocabulary)` before it."""
+    settings = SamplingSettings(bias={EOS: -np.inf})  # No model has learned what follows <eos>.
+    bias = logit_bias(vocabulary, settings)
 
-    def draw(step: int, logits: np.ndarray | None) -> np.ndarray:
+    def sample(step: int, logits: np.ndarray | None) -> np.ndarray:
         if logits is None:
             return np.full(batch, vocabulary.start_id, np.int32)
-        numbers = [float(uniform(row, step)) for row in range(batch)]
-        rows = zip(logits, numbers, strict=True)
-        return np.array([next_token(row, number, settings, going_on) for row, number in rows], np.int32)
+        uniforms = [float(uniform(row, step)) for row in range(batch)]
+        rows = zip(logits, uniforms, strict=True)
+        return np.array([next_token(row, number, settings, bias) for row, number in rows], np.int32)
 
-    return draw
+    return sample
 
 
 def _decode(
-    decoder: LiteRTDecoder, steps: int, value: Callable[[int, np.ndarray | None], np.ndarray]
+    decoder: LiteRTDecoder, steps: int, next_input: Callable[[int, np.ndarray | None], np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the outputs of `decode` and what it has read, each `(batch, steps, ...)`."""
+    """Returns the outputs of `decode` and its inputs, each `(batch, steps, ...)`."""
     states, output = decoder.initial_states(), None
-    values, outputs = [], []
+    inputs, outputs = [], []
     for step in range(steps):
-        values.append(value(step, output))
-        output, states = decoder(values[-1], states)
+        inputs.append(next_input(step, output))
+        output, states = decoder(inputs[-1], states)
         outputs.append(output)
-    return np.stack(outputs, axis=1), np.stack(values, axis=1)
+    return np.stack(outputs, axis=1), np.stack(inputs, axis=1)
 
 
-def _relative_error(expected: np.ndarray, actual: np.ndarray) -> float:
-    """Returns the root mean square of the difference, divided by the spread of what was expected."""
-    return float(np.sqrt(np.square(actual - expected).mean()) / max(expected.std(), np.finfo(np.float32).tiny))
+def _relative_error(reading: Reading) -> float:
+    spread = max(reading.expected.std(), np.finfo(np.float32).tiny)
+    return float(np.sqrt(np.square(reading.outputs - reading.expected).mean()) / spread)
 
 
-def _compare_prefill(decoder: LiteRTDecoder, values: np.ndarray, outputs: np.ndarray, scale: float) -> None:
-    """All steps in chunks, and rows of different lengths in one call, must give what `decode` gives."""
-    last, _ = decoder.prefill(values, decoder.initial_states())
+def _compare_prefill(decoder: LiteRTDecoder, reading: Reading, scale: float) -> None:
+    """Compares `prefill` with `decode`: all steps in several calls, and rows of different lengths in one call."""
+    inputs, outputs, _ = reading
+    last, _ = decoder.prefill(inputs, decoder.initial_states())
     compare(PREFILL, outputs[:, -1], last, TOLERANCE * scale)
     rows = np.arange(decoder.batch)
     lengths = 1 + (5 + 37 * rows) % PREFILL_STEPS
-    name = TOKENS if np.issubdtype(values.dtype, np.integer) else FRAMES
-    inputs = {name: np.ascontiguousarray(values[:, :PREFILL_STEPS]), LENGTH: lengths.astype(np.int32)}
-    answer, states = decoder.run(PREFILL, inputs, decoder.initial_states())
+    name = TOKENS if np.issubdtype(inputs.dtype, np.integer) else FRAMES
+    given = {name: np.ascontiguousarray(inputs[:, :PREFILL_STEPS]), LENGTH: lengths.astype(np.int32)}
+    answer, states = decoder.run(PREFILL, given, decoder.initial_states())
     (output,) = answer.values()
     compare(f"{PREFILL}, rows of {', '.join(map(str, lengths))}", outputs[rows, lengths - 1], output, TOLERANCE * scale)
-    after, _ = decoder(values[rows, lengths], states)
+    after, _ = decoder(inputs[rows, lengths], states)
     compare(f"{PREFILL}, states", outputs[rows, lengths], after, TOLERANCE * scale)
 
 
-def _compare_sample(
-    decoder: LiteRTDecoder, tokens: np.ndarray, logits: np.ndarray, added: np.ndarray
-) -> dict[str, int]:
-    """`sample` must draw what the host draws from the logits of `decode`, near-ties apart, and go to the same states."""
+def _compare_sample(decoder: LiteRTDecoder, reading: Reading, bias: np.ndarray) -> int:
+    """Compares the tokens of `sample` with those that the host samples from the logits of `decode`.
+
+    Reading the whole text this way also compares the states that `sample` returns.
+
+    Returns:
+        The number of near-ties, for which `sample` may draw either of two tokens.
+    """
+    tokens, logits, _ = reading
     states, near_ties = decoder.initial_states(), 0
     for step in range(tokens.shape[1]):
-        settings = _DRAWS[step % len(_DRAWS)]
-        numbers = [float(uniform(decoder.batch + row, step)) for row in range(decoder.batch)]
-        inputs = {TOKEN: np.ascontiguousarray(tokens[:, step]), UNIFORM: np.array(numbers, np.float32)}
-        inputs |= {name: np.full(decoder.batch, getattr(settings, name), dtype) for name, dtype in SAMPLING_INPUTS.items()}
+        settings = _SETTINGS[step % len(_SETTINGS)]
+        uniforms = [float(uniform(decoder.batch + row, step)) for row in range(decoder.batch)]
+        inputs = {TOKEN: np.ascontiguousarray(tokens[:, step]), UNIFORM: np.array(uniforms, np.float32)}
+        inputs |= {
+            name: np.full(decoder.batch, getattr(settings, name), dtype) for name, dtype in SAMPLING_INPUTS.items()
+        }
         answer, states = decoder.run(SAMPLE, inputs, states)
-        for row, (number, drawn) in enumerate(zip(numbers, answer[NEXT_TOKEN].tolist(), strict=True)):
-            possible = possible_tokens(logits[row, step], number, settings, added)
-            if drawn not in possible:
+        for row, (number, sampled) in enumerate(zip(uniforms, answer[NEXT_TOKEN].tolist(), strict=True)):
+            possible = possible_tokens(logits[row, step], number, settings, bias)
+            if sampled not in possible:
                 raise ExportError(
-                    f"{SAMPLE}: token {step} drawn by the file is {drawn}, by the host one of {sorted(possible)}"
+                    f"{SAMPLE}: token {step} from the file is {sampled}; from its logits it must be one of "
+                    f"{sorted(possible)}"
                 )
             near_ties += len(possible) > 1
-            chance = log_softmax(logits[row, step])[[drawn]]
-            compare(f"{SAMPLE}, {LOG_PROBABILITY}", chance, answer[LOG_PROBABILITY][[row]])
-    return {"draws_compared": tokens.size, "near_ties": near_ties}
+            log_probability = log_softmax(logits[row, step])[[sampled]]
+            compare(f"{SAMPLE}, {LOG_PROBABILITY}", log_probability, answer[LOG_PROBABILITY][[row]])
+    return near_ties

@@ -1,33 +1,34 @@
-"""What smaller weights cost: a .tflite on a text beside the model it was made of, in nats a token."""
+"""What quantization costs: how well a .tflite predicts text beside the model it was made from, in nats per token."""
 
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import keras
 import numpy as np
 
-from keras_seq.data.vocabulary import EOS, Vocabulary
+from keras_seq import require
+from keras_seq.data.vocabulary import Vocabulary
 from keras_seq.generation.decoder_step import Step
-from keras_seq.generation.sampling import SamplingSettings, log_softmax, logit_bias
+from keras_seq.generation.sampling import log_softmax
 from keras_seq.generation.score import segments
-from keras_seq.generation.threefry import uniform
 from keras_seq_export.comparison import reference_outputs
 
-TOKENS = 8192  # of a held-out text that are predicted; the loss is then known to about 0.0003 nats
-WINDOW = 256  # tokens read from the zero state at once, much as `keras-seq evaluate` does for its second figure
-_LONGEST_LINE = 1024  # tokens; the rest of a line is left out
-_OWN_TOKENS = 256  # that the model writes itself where there is no text
+TOKENS = 8192  # predicted in a held-out text; this determines the loss to about 0.0003 nats
+WINDOW = 256  # tokens read from the zero state, much like the second figure of `keras-seq evaluate`
+_LONGEST_LINE = 1024  # tokens; the rest of a longer line is not read
 
 
 class Quality(NamedTuple):
-    """How well the file predicts.
+    """How well a file predicts text.
 
     Attributes:
-        text: `held_out`, or `own`: drawn from the model, whose own distribution then takes the place of the next token.
-        tokens: how many were predicted.
-        nats_of_model: a token, by the float model.
-        nats_of_file: a token, by the file.
-        nats_lost: their difference.
-        greedy_agreement: share of the tokens for which both have the same likeliest one.
+        text: `held_out`; or `own`, a text sampled from the file. There the model's distribution stands in for the
+            next token.
+        tokens: number of predicted tokens.
+        nats_of_model: cross-entropy of the model before quantization, in nats per token.
+        nats_of_file: cross-entropy of the file, in nats per token.
+        nats_lost: the difference.
+        greedy_agreement: share of the tokens for which the model and the file have the same most likely token.
     """
 
     text: str
@@ -38,59 +39,67 @@ class Quality(NamedTuple):
     greedy_agreement: float
 
 
-def measure_quality(model: keras.Model, step: Step, rows: list[np.ndarray] | None, vocabulary: Vocabulary) -> Quality:
-    """Reads a text with the model and with its file.
+def quality_on_held_out(model: keras.Model, step: Step, rows: list[np.ndarray]) -> Quality:
+    """Measures how well the model and its file predict a text.
 
     Args:
-        model: over sequences.
+        model: the model over sequences.
         step: the file.
-        rows: excerpts of a text that the model has not learned from, as `excerpts` gives them; None, a text of its own.
-        vocabulary: its vocabulary.
+        rows: token ids int32 `(tokens,)`, as `excerpts` returns them; the first token of each row is not predicted.
     """
-    held_out = rows is not None
-    rows = rows or [_own_text(step, vocabulary)]
-    sums, agreeing = np.zeros(2), 0
     contexts = [row[:-1] for row in rows]
-    for row, context, expected in zip(rows, contexts, reference_outputs(model, contexts), strict=True):
-        answers = step.read(context.tolist(), step.initial_states())
-        for logits, target, (actual, _) in zip(expected, row[1:], answers, strict=True):
-            of_both = log_softmax(np.stack([logits, actual]))
-            sums -= of_both @ np.exp(of_both[0]) if not held_out else of_both[:, target]
-            agreeing += logits.argmax() == actual.argmax()
-    tokens = sum(map(len, contexts))
-    of_model, of_file = (sums / tokens).tolist()
-    return Quality(
-        "held_out" if held_out else "own", tokens, of_model, of_file, of_file - of_model, float(agreeing / tokens)
-    )
+
+    def predictions() -> Iterator[tuple[np.ndarray, np.ndarray, int]]:
+        for row, context, expected in zip(rows, contexts, reference_outputs(model, contexts), strict=True):
+            read = step.read(context.tolist(), step.initial_states())
+            for of_model, (of_file, _), token in zip(expected, read, row[1:], strict=True):
+                yield of_model, of_file, token
+
+    return _quality("held_out", predictions())
+
+
+def quality_on_own_text(of_model: np.ndarray, of_file: np.ndarray) -> Quality:
+    """Measures how far the predictions of a file are from those of its model, without a held-out text.
+
+    Args:
+        of_model: logits `(..., vocabulary)` of the model.
+        of_file: logits `(..., vocabulary)` of the file after the same tokens.
+    """
+    size = of_model.shape[-1]
+    rows = zip(of_model.reshape(-1, size), of_file.reshape(-1, size), strict=True)
+    return _quality("own", ((expected, actual, None) for expected, actual in rows))
+
+
+def _quality(text: str, predictions: Iterable[tuple[np.ndarray, np.ndarray, int | None]]) -> Quality:
+    """Sums over logits `(vocabulary,)` of the model and of the file, and the token that follows, if it is known."""
+    nats, tokens, agreeing = np.zeros(2), 0, 0
+    for of_model, of_file, token in predictions:
+        log_probabilities = log_softmax(np.stack([of_model, of_file]))
+        if token is None:
+            nats -= log_probabilities @ np.exp(log_probabilities[0])
+        else:
+            nats -= log_probabilities[:, token]
+        tokens += 1
+        agreeing += of_model.argmax() == of_file.argmax()
+    nats_of_model, nats_of_file = (nats / tokens).tolist()
+    return Quality(text, tokens, nats_of_model, nats_of_file, nats_of_file - nats_of_model, float(agreeing / tokens))
 
 
 def excerpts(held_out: str, vocabulary: Vocabulary, by_line: bool) -> list[np.ndarray]:
-    """Returns windows of 256 tokens, or lines, of a text, evenly spread, each with the token before it; 8,192 tokens in all.
+    """Returns evenly spaced windows of 256 tokens, or lines, of a text: about 8,192 tokens in all.
+
+    Returns:
+        Token ids int32 `(tokens,)`, each row with the token before it in front.
 
     Raises:
         ValueError: the text is empty, or has characters that the vocabulary lacks.
     """
     start = np.array([vocabulary.start_id], np.int32)
-    try:
-        parts = segments(held_out, vocabulary, by_line=by_line)
-    except ValueError as error:
-        raise ValueError(str(error).replace("`text`", "`held_out`").replace("text=", "held_out=")) from error
+    parts = segments(held_out, vocabulary, by_line=by_line, name="held_out")
     rows = [np.concatenate([start, part[:_LONGEST_LINE] if by_line else part]) for part in parts]
     if not by_line:
         (ids,) = rows
         rows = [ids[first : first + WINDOW + 1] for first in range(0, len(ids) - 1, WINDOW)]
     tokens = sum(map(len, rows)) - len(rows)
-    if not tokens:
-        raise ValueError("`held_out` must be a text that is not empty, or None")
+    require.that(tokens > 0, "held_out", "a text that is not empty, or None", held_out)
     return rows[:: -(-tokens // TOKENS)]
-
-
-def _own_text(step: Step, vocabulary: Vocabulary) -> np.ndarray:
-    # No model has learned what follows <eos>.
-    settings = SamplingSettings(bias={EOS: -np.inf})
-    going_on = logit_bias(vocabulary, settings)
-    tokens, states = [vocabulary.start_id], step.initial_states()
-    for number in uniform(0, np.arange(_OWN_TOKENS)):
-        token, states = step.draw(tokens[-1], states, float(number), settings, going_on, [])
-        tokens.append(token)
-    return np.array(tokens, np.int32)

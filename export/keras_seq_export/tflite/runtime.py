@@ -1,4 +1,4 @@
-"""A .tflite in LiteRT: its steps one by one, and text token by token. Imports neither TensorFlow nor Keras."""
+"""Running a .tflite in LiteRT: single steps, or text token by token. Imports neither TensorFlow nor Keras."""
 
 import contextlib
 import os
@@ -9,9 +9,10 @@ from typing import Any, NamedTuple, Unpack
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
+from keras_seq import require
 from keras_seq.generation.decoder_step import Step
 from keras_seq.generation.generation import Generation, sample
-from keras_seq.generation.sampling import DRAWING, SamplingSettings, logit_bias
+from keras_seq.generation.sampling import DRAW_SETTINGS, SamplingSettings, logit_bias
 from keras_seq.generation.score import Score, score
 from keras_seq.generation.text import Options
 from keras_seq_export.errors import BundleError
@@ -36,22 +37,22 @@ from keras_seq_export.signatures import (
 from keras_seq_export.tflite.bundle import CONFIG, read_bundle
 
 
-class _Read(NamedTuple):
-    """What a model that keeps its states to itself has read: it stands for these states.
+class _History(NamedTuple):
+    """Everything that a model with internal states has read; it stands for the states after it.
 
     Attributes:
-        before: what it had read before; None at the beginning.
-        signature: by which it read then.
-        inputs: of the signature.
+        previous: the history before the last call; None before the first.
+        signature: the signature of the last call.
+        inputs: its inputs.
     """
 
-    before: "_Read | None"
+    previous: "_History | None"
     signature: str
     inputs: dict[str, np.ndarray]
 
 
 class LiteRTDecoder:
-    """One step of any model that `export_tflite` wrote, of text or of frames. Threads may share one.
+    """One step of any model that `export_tflite` wrote, over text or over frames. Threads may share a decoder.
 
     Args:
         path: the file.
@@ -59,11 +60,12 @@ class LiteRTDecoder:
 
     Attributes:
         bundle: the vocabulary, configuration and card inside the file.
-        batch: how many rows it takes.
-        output_shape: of one row's output.
+        batch: rows of each call.
+        output_shape: shape of the output of one row.
+        lock: held during each call of the runtime.
 
     Raises:
-        BundleError: the file is damaged or is not of this package.
+        BundleError: the file is damaged or was not written by this package.
         ValueError: `num_threads` is not a positive integer.
 
     Example:
@@ -80,105 +82,111 @@ class LiteRTDecoder:
     """
 
     def __init__(self, path: str | os.PathLike[str], num_threads: int = 1):
-        if isinstance(num_threads, bool) or not isinstance(num_threads, int) or num_threads < 1:
-            raise ValueError(f"`num_threads` must be a positive integer. Received: num_threads={num_threads!r}")
+        require.positive_integer("num_threads", num_threads)
         self.bundle = read_bundle(path)
         try:
-            self._interpreter = Interpreter(model_path=os.fspath(path), num_threads=num_threads)
+            self._interpreter = Interpreter(model_path=os.fspath(path), num_threads=int(num_threads))
             self._read_signatures()
         except (ValueError, RuntimeError, LookupError) as error:
             raise BundleError(f"{path} cannot be loaded: {str(error).partition(chr(10))[0]}") from error
-        # One interpreter has one set of buffers: two threads at once would read each other's numbers.
+        # An interpreter has one set of buffers: threads that used it at the same time would overwrite each other's.
         self.lock = threading.RLock()
-        self._now: _Read | None = None  # What the states inside the model have read; None, unknown.
+        self._current: _History | None = None  # What the internal states have read; None if unknown.
 
     def _read_signatures(self) -> None:
         self._runners = {
             name: self._interpreter.get_signature_runner(name) for name in self._interpreter.get_signature_list()
         }
-        details = self._runners[DECODE].get_input_details()
-        prefill = self._runners[PREFILL].get_input_details()
+        inputs = self._runners[DECODE].get_input_details()
+        prefill_inputs = self._runners[PREFILL].get_input_details()
         outputs = self._runners[DECODE].get_output_details()
-        names = sorted(filter(is_state, details), key=lambda name: int(name.rpartition("_")[2]))
-        self._states = {name: tuple(details[name]["shape"]) for name in names}
-        self._one, self._several = (TOKEN, TOKENS) if TOKEN in details else (FRAME, FRAMES)
-        self._steps = int(prefill[self._several]["shape"][1])
+        names = sorted(filter(is_state, inputs), key=lambda name: int(name.rpartition("_")[2]))
+        self._state_shapes = {name: tuple(inputs[name]["shape"]) for name in names}
+        self._step_input, self._prefill_input = (TOKEN, TOKENS) if TOKEN in inputs else (FRAME, FRAMES)
+        self._prefill_steps = int(prefill_inputs[self._prefill_input]["shape"][1])
         self._output = LOGITS if LOGITS in outputs else OUTPUT
-        self.batch, *shape = map(int, details[self._one]["shape"])
-        self._shape, self._dtype = tuple(shape), details[self._one]["dtype"]
+        self.batch, *shape = map(int, inputs[self._step_input]["shape"])
+        self._value_shape, self._dtype = tuple(shape), inputs[self._step_input]["dtype"]
         self.output_shape = tuple(map(int, outputs[self._output]["shape"][1:]))
+        self._require_config()
+
+    def _require_config(self) -> None:
+        """Refuses a file whose configuration does not describe its signatures."""
         config = self.bundle.config
-        state = "explicit" if self._states else "internal"
-        if (config["batch"], config["state"]) != (self.batch, state) or (state == "internal") != (
-            RESET in self._runners
-        ):
+        state = "explicit" if self._state_shapes else "internal"
+        same = (config["batch"], config["state"]) == (self.batch, state)
+        if not same or (state == "internal") != (RESET in self._runners):
             raise ValueError(f"its {CONFIG} does not fit its signatures")
 
     def initial_states(self) -> Any:
         """Returns the zero states."""
-        if self._states:
-            return [np.zeros(shape, np.float32) for shape in self._states.values()]
-        return _Read(None, RESET, {})
+        if self._state_shapes:
+            return [np.zeros(shape, np.float32) for shape in self._state_shapes.values()]
+        return _History(None, RESET, {})
 
     def __call__(self, values: np.ndarray, states: Any) -> tuple[np.ndarray, Any]:
         """Returns the outputs `(batch, ...)` after tokens `(batch,)` or frames `(batch, ...)`, and the new states."""
-        values = self._checked(values, (self.batch, *self._shape))
-        outputs, states = self.run(DECODE, {self._one: values}, states)
+        values = self._as_input(values, (self.batch, *self._value_shape))
+        outputs, states = self.run(DECODE, {self._step_input: values}, states)
         return outputs[self._output], states
 
     def prefill(self, values: np.ndarray, states: Any) -> tuple[np.ndarray, Any]:
         """Returns the outputs `(batch, ...)` after the last of several steps `(batch, steps, ...)`, and the new states.
 
-        Sooner than step by step, by the more the larger the vocabulary.
+        This is faster than single steps, because the outputs of the other steps are not computed.
         """
         count = np.shape(values)[1] if np.ndim(values) > 1 else 0
-        values = self._checked(values, (self.batch, max(count, 1), *self._shape))
-        for start in range(0, count, self._steps):
-            piece = values[:, start : start + self._steps]
-            rest = [(0, 0), (0, self._steps - piece.shape[1]), *([(0, 0)] * len(self._shape))]
-            inputs = {self._several: np.pad(piece, rest), LENGTH: np.full(self.batch, piece.shape[1], np.int32)}
+        values = self._as_input(values, (self.batch, max(count, 1), *self._value_shape))
+        for start in range(0, count, self._prefill_steps):
+            chunk = values[:, start : start + self._prefill_steps]
+            length = chunk.shape[1]
+            padding = [(0, 0), (0, self._prefill_steps - length), *([(0, 0)] * len(self._value_shape))]
+            inputs = {self._prefill_input: np.pad(chunk, padding), LENGTH: np.full(self.batch, length, np.int32)}
             outputs, states = self.run(PREFILL, inputs, states)
         return outputs[self._output], states
 
     def run(self, signature: str, inputs: dict[str, np.ndarray], states: Any) -> tuple[dict[str, np.ndarray], Any]:
-        """Runs a signature; returns its outputs but the states, and the states after it.
+        """Runs a signature.
 
         Args:
             signature: its name.
-            inputs: its inputs but the states.
-            states: before it.
+            inputs: its inputs without the states.
+            states: the states before it.
+
+        Returns:
+            Its outputs without the states, and the new states.
 
         Raises:
-            RuntimeError: LiteRT refuses an input, such as a token that the model does not know.
+            RuntimeError: LiteRT rejects an input, such as a token outside the vocabulary.
         """
         runner = self._runners[signature]
         with self.lock:
-            if self._states:
-                outputs = runner(**inputs, **dict(zip(self._states, states, strict=True)))
-                return outputs, [outputs.pop(name) for name in self._states]
-            if states is not self._now:
-                self._read_again(states)
-            self._now = None  # Should the runtime refuse the inputs, nobody knows.
+            if self._state_shapes:
+                outputs = runner(**inputs, **dict(zip(self._state_shapes, states, strict=True)))
+                return outputs, [outputs.pop(name) for name in self._state_shapes]
+            if states is not self._current:
+                self._restore(states)
+            self._current = None  # The internal states are unknown if the runtime rejects the inputs.
             outputs = runner(**inputs)
-            # A draw leaves the states of the step before it.
-            reads = inputs if signature == PREFILL else {self._one: inputs[self._one]}
-            copies = {name: array.copy() for name, array in reads.items()}
-            self._now = _Read(states, PREFILL if signature == PREFILL else DECODE, copies)
-            return outputs, self._now
+            # `sample` changes the states as `decode` does.
+            read = inputs if signature == PREFILL else {self._step_input: inputs[self._step_input]}
+            copies = {name: array.copy() for name, array in read.items()}
+            self._current = _History(states, PREFILL if signature == PREFILL else DECODE, copies)
+            return outputs, self._current
 
-    def _read_again(self, states: _Read) -> None:
-        """Brings the states inside the model to where they were after it had read `states`."""
-        self._now = None
-        chain: list[_Read] = []
-        before: _Read | None = states
-        while before is not None:
-            chain.append(before)
-            before = before.before
-        for read in reversed(chain):
-            self._runners[read.signature](**read.inputs)
+    def _restore(self, states: _History) -> None:
+        """Sets the internal states to `states` by reading everything again."""
+        self._current = None
+        calls: list[_History] = []
+        call: _History | None = states
+        while call is not None:
+            calls.append(call)
+            call = call.previous
+        for call in reversed(calls):
+            self._runners[call.signature](**call.inputs)
 
-    def _checked(self, values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-        """Returns the values as an array; another shape would change that of the model in the runtime."""
+    def _as_input(self, values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        """Returns the values as an array; refuses another shape, to which the runtime would resize the model."""
         array = np.ascontiguousarray(values, self._dtype)
         if array.shape != shape:
             raise ValueError(f"the model takes an array of shape {shape}. Received: {array.shape}")
@@ -186,56 +194,58 @@ class LiteRTDecoder:
 
 
 class LiteRTSampler(Step):
-    """A language model in one .tflite file. Threads may share one.
+    """A language model in one .tflite file. Threads may share a sampler.
 
     Args:
-        path: a file that `export_tflite` wrote, with a vocabulary. Of one for several rows, all read the same.
+        path: a file with a vocabulary, written by `export_tflite`. If it has several rows, all of them read the same
+            text.
         num_threads: threads of the runtime.
 
     Attributes:
+        decoder: the steps of the file.
         vocabulary: the vocabulary inside the file.
         config: the configuration inside the file.
         card: the model card inside the file.
-        vocabulary_size: how many logits the model gives.
+        vocabulary_size: number of logits.
 
     Raises:
-        BundleError: the file is damaged, is not of this package, or no model of text.
+        BundleError: the file is damaged, was not written by this package, or is not a model of text.
         ValueError: `num_threads` is not a positive integer.
     """
 
     def __init__(self, path: str | os.PathLike[str], num_threads: int = 1):
-        self._decoder = LiteRTDecoder(path, num_threads)
-        vocabulary, self.config, self.card, _ = self._decoder.bundle
+        self.decoder = LiteRTDecoder(path, num_threads)
+        vocabulary, self.config, self.card, _ = self.decoder.bundle
         if vocabulary is None:
-            raise BundleError(f"{path} holds no vocabulary, so it writes no text: read it with LiteRTDecoder")
+            raise BundleError(f"{path} has no vocabulary, so it cannot write text: use LiteRTDecoder")
         self.vocabulary = vocabulary
-        (self.vocabulary_size,) = self._decoder.output_shape
+        (self.vocabulary_size,) = self.decoder.output_shape
         if self.vocabulary_size != len(vocabulary):
-            raise BundleError(f"{path} gives {self.vocabulary_size} logits for {len(vocabulary)} tokens")
+            raise BundleError(f"{path} returns {self.vocabulary_size} logits for {len(vocabulary)} tokens")
         try:
             self._stored_bias = logit_bias(vocabulary, SamplingSettings(**self.config["sampling"]))
         except (TypeError, ValueError) as error:
-            raise BundleError(f"{path} holds damaged sampling defaults: {error}") from error
-        # Filled anew for each draw, so that nothing is made in the loop.
-        batch = self._decoder.batch
+            raise BundleError(f"{path} has damaged sampling defaults: {error}") from error
+        # Reused for each token, so that the loop allocates nothing.
+        batch = self.decoder.batch
         self._inputs = {TOKEN: np.zeros(batch, np.int32), UNIFORM: np.zeros(batch, np.float32)}
-        self._settings = {name: np.zeros(batch, dtype) for name, dtype in SAMPLING_INPUTS.items()}
-        self._inputs |= self._settings
-        self._filled: SamplingSettings | None = None
-        self._asked: tuple[np.ndarray | None, bool] = (None, False)
+        self._settings_inputs = {name: np.zeros(batch, dtype) for name, dtype in SAMPLING_INPUTS.items()}
+        self._inputs |= self._settings_inputs
+        self._filled_settings: SamplingSettings | None = None
+        self._compared_bias: tuple[np.ndarray | None, bool] = (None, False)
 
     def initial_states(self) -> Any:
         """Returns the zero states."""
-        return self._decoder.initial_states()
+        return self.decoder.initial_states()
 
     def __call__(self, token: int, states: Any) -> tuple[np.ndarray, Any]:
         """Returns the logits `(vocabulary,)` after `token`, and the new states."""
-        logits, states = self._decoder(np.full(self._decoder.batch, token, np.int32), states)
+        logits, states = self.decoder(np.full(self.decoder.batch, token, np.int32), states)
         return logits[0], states
 
     def prefill(self, tokens: Sequence[int], states: Any) -> tuple[np.ndarray, Any]:
         """Returns the logits `(vocabulary,)` and the states after the last of the tokens, at least one."""
-        logits, states = self._decoder.prefill(np.tile(np.array(tokens, np.int32), (self._decoder.batch, 1)), states)
+        logits, states = self.decoder.prefill(np.tile(np.array(tokens, np.int32), (self.decoder.batch, 1)), states)
         return logits[0], states
 
     def draw(
@@ -247,66 +257,66 @@ class LiteRTSampler(Step):
         logit_bias: np.ndarray,
         history: Sequence[int],
     ) -> tuple[int, Any]:
-        """Returns the token drawn after `token`, and the new states.
+        """Returns the token sampled after `token`, and the new states.
 
-        The file's own `sample` draws, three times as fast as NumPy, unless the history is asked for, or a bias that is not
-        that of the file.
+        The file's own `sample` is three times as fast as NumPy. It is used unless there is a repetition penalty, or a
+        bias other than the one in the file.
         """
-        if settings.repetition_penalty == 1 and self._has_bias(logit_bias):
-            with self._decoder.lock:
-                self._fill(token, uniform, settings)
-                with contextlib.suppress(RuntimeError):  # LiteRT met logits that are no numbers; the host tells so.
-                    outputs, after = self._decoder.run(SAMPLE, self._inputs, states)
+        if settings.repetition_penalty == 1 and self._is_stored_bias(logit_bias):
+            with self.decoder.lock:
+                self._fill_inputs(token, uniform, settings)
+                with contextlib.suppress(RuntimeError):  # LiteRT met logits that are not finite; the host names them.
+                    outputs, after = self.decoder.run(SAMPLE, self._inputs, states)
                     if np.isfinite(outputs[LOG_PROBABILITY][0]):
                         return int(outputs[NEXT_TOKEN][0]), after
         return super().draw(token, states, uniform, settings, logit_bias, history)
 
-    def _fill(self, token: int, uniform: float, settings: SamplingSettings) -> None:
+    def _fill_inputs(self, token: int, uniform: float, settings: SamplingSettings) -> None:
         self._inputs[TOKEN][:], self._inputs[UNIFORM][:] = token, uniform
-        if settings is self._filled:
+        if settings is self._filled_settings:
             return
-        self._filled = None
-        for name, array in self._settings.items():
+        self._filled_settings = None
+        for name, array in self._settings_inputs.items():
             array[:] = getattr(settings, name) if name != "top_k" else min(settings.top_k, self.vocabulary_size)
-        self._filled = settings
+        self._filled_settings = settings
 
-    def _has_bias(self, logit_bias: np.ndarray) -> bool:
-        """Whether the file's `sample` adds this to the logits; the array asked for last is not looked at again."""
-        asked, answer = self._asked
-        if asked is not logit_bias:
+    def _is_stored_bias(self, logit_bias: np.ndarray) -> bool:
+        """Returns whether the file's `sample` adds this bias; the array of the last call is not compared again."""
+        compared, answer = self._compared_bias
+        if compared is not logit_bias:
             answer = np.array_equal(logit_bias, self._stored_bias)
-            self._asked = (logit_bias, answer)
+            self._compared_bias = (logit_bias, answer)
         return answer
 
     def generate(self, prompt: str = "", **options: Unpack[Options]) -> Generation:
         """Returns an iterator over the pieces of a continuation, without the prompt.
 
         Args:
-            prompt: the text to go on from.
-            **options: as of `keras_seq.generate`; settings not given are those stored in the file.
+            prompt: the text to continue.
+            **options: the options of `keras_seq.generate`; the defaults of the settings are those stored in the file.
 
         Raises:
-            TypeError: an option has another name; the names are given.
+            TypeError: an option does not exist; the message lists the options.
             ValueError: an argument is out of range, or the prompt has characters that the vocabulary lacks.
         """
-        return Generation(self, self.vocabulary, prompt, **self._with_stored(options))
+        return Generation(self, self.vocabulary, prompt, **self._with_stored_settings(options))
 
     def sample(self, prompt: str = "", **options: Unpack[Options]) -> Any:
-        """Returns what `generate` gives, whole: a `keras_seq.generation.text.Text`; with `num_samples` a list of them."""
-        return sample(self, self.vocabulary, prompt, **self._with_stored(options))
+        """Returns a whole continuation as a `keras_seq.generation.text.Text`; a list of them with `num_samples`."""
+        return sample(self, self.vocabulary, prompt, **self._with_stored_settings(options))
 
-    def _with_stored(self, options: Options) -> dict[str, Any]:
+    def _with_stored_settings(self, options: Options) -> dict[str, Any]:
         stored = self.config["sampling"]
         if options.get("num_beams", 1) != 1:
-            stored = {name: value for name, value in stored.items() if name not in DRAWING}
+            stored = {name: value for name, value in stored.items() if name not in DRAW_SETTINGS}
         return {**stored, **options}
 
     def score(self, text: str, by_line: bool = False) -> Score:
         """Returns the log-probability of each token of a text, in nats, as `keras_seq.score` does.
 
         Args:
-            text: what to score.
-            by_line: whether each line is a text of its own, ended by `<eos>`; `config["by_line"]` says whether the model
-                learned so.
+            text: the text to score.
+            by_line: whether each line is a text of its own that ends with `<eos>`; `config["by_line"]` says whether the
+                model was trained this way.
         """
         return score(self, self.vocabulary, text, by_line=by_line)

@@ -1,4 +1,4 @@
-"""The client against a server on loopback that runs the real export in TensorFlow's C++ session; see loopback_server.py."""
+"""The client with a server on loopback that runs the export in TensorFlow's C++ session; see loopback_server.py."""
 
 import json
 import re
@@ -14,23 +14,29 @@ import requests
 from hamlet import LINE, VOCABULARY, two_layers
 
 import keras_seq as ks
-from keras_seq_export import Client, ServingError, export_saved_model
+from keras_seq.generation.generation import Generation, sample
+from keras_seq.generation.keras_step import KerasStep
+from keras_seq.generation.score import score
+from keras_seq_export import Client, ServingError
 from keras_seq_export.client.transports import _newest
+from keras_seq_export.graph.step import GraphStep
+from keras_seq_export.saved_model.export import write_signatures
 
 grpc = pytest.importorskip("grpc", reason="needs pip install tensorflow-serving-api")
 model_service_pb2_grpc = pytest.importorskip("tensorflow_serving.apis.model_service_pb2_grpc")
 
 
 @pytest.fixture(scope="module")
-def model():
-    return two_layers()
+def step():
+    """The model in Keras, traced once."""
+    return KerasStep(two_layers())
 
 
 @pytest.fixture(scope="module")
-def ports(model, tmp_path_factory):
-    directory = tmp_path_factory.mktemp("serving") / "shakespeare"
-    report = export_saved_model(model, VOCABULARY, directory)
-    command = [sys.executable, paths.SUPPORT / "loopback_server.py", report["path"]]
+def ports(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("serving") / "shakespeare" / "1"
+    write_signatures(GraphStep(two_layers(), VOCABULARY), VOCABULARY, directory, max_length=10_000)
+    command = [sys.executable, paths.SUPPORT / "loopback_server.py", directory]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as server:
         yield json.loads(server.stdout.readline())
         server.kill()
@@ -41,20 +47,20 @@ def address(request, ports):
     return f"{request.param}://127.0.0.1:{ports['rest' if request.param == 'http' else 'grpc']}"
 
 
-def test_texts_are_those_of_keras(address, model):
+def test_write_returns_the_texts_of_keras(address, step):
     client = Client(address, "shakespeare", timeout=60)
     settings = {"temperature": 0.8, "top_k": 9, "top_p": 0.95, "min_p": 0.01}
     prompts = ["", "to be", "not\n"]
     texts = client.write(prompts, max_tokens=[30, 10, 20], seed=[1, 2, 3], **settings)
     for row, (prompt, length) in enumerate(zip(prompts, (30, 10, 20), strict=True)):
-        expected = ks.sample(model, VOCABULARY, prompt, max_tokens=length, seed=row + 1, **settings)
+        expected = sample(step, VOCABULARY, prompt, max_tokens=length, seed=row + 1, **settings)
         assert texts[row] == expected
         assert texts[row].token_ids == expected.token_ids
         assert texts[row].finish_reason == expected.finish_reason
     assert client.write("to be", max_tokens=10, seed=2, **settings) == texts[1]
 
 
-def test_a_text_comes_token_by_token_with_every_option(address, model):
+def test_generate_yields_the_tokens_of_keras_with_every_option(address, step):
     client = Client(address, "shakespeare", vocabulary=VOCABULARY, timeout=60)
     long = (LINE * 4)[:150]
     for options in (
@@ -65,31 +71,31 @@ def test_a_text_comes_token_by_token_with_every_option(address, model):
         {"num_beams": 2},
     ):
         pieces = list(client.generate(long, max_tokens=12, **options))
-        assert pieces == list(ks.generate(model, VOCABULARY, long, max_tokens=12, **options))
+        assert pieces == list(Generation(step, VOCABULARY, long, max_tokens=12, **options))
 
 
-def test_scores_are_those_of_keras(address, model):
+def test_score_is_that_of_keras(address, step):
     found, expected = (
-        one(LINE) for one in (Client(address, "shakespeare").score, lambda t: ks.score(model, VOCABULARY, t))
+        one(LINE) for one in (Client(address, "shakespeare").score, lambda t: score(step, VOCABULARY, t))
     )
     np.testing.assert_array_equal(found.token_ids, expected.token_ids)
     np.testing.assert_allclose(found.log_probabilities, expected.log_probabilities, atol=1e-5)
 
 
-def test_what_the_server_refuses_is_told_without_its_graph(address):
+def test_an_error_of_the_server_is_shown_without_the_graph(address):
     client = Client(address, "shakespeare")
-    with pytest.raises(ServingError) as told:
+    with pytest.raises(ServingError) as refused:
         client.write("to", max_tokens=2_000_000)
     message = "`max_tokens` must be a positive integer, at most 10000. Received: [2000000]"
-    assert str(told.value) == f"shakespeare at {address}: {message}"
+    assert str(refused.value) == f"shakespeare at {address}: {message}"
     with pytest.raises(ServingError, match=r'"sing" not found'):
         client._transport.predict("sing", {"token": np.zeros(1, np.int32)})
     if address.startswith("http"):
-        with pytest.raises(ServingError, match="`uniform` must be finite: JSON has no other numbers"):
+        with pytest.raises(ServingError, match="`uniform` must be finite, as all numbers in JSON"):
             client._transport.predict("sample", {"uniform": np.array([np.nan], np.float32)})
 
 
-def test_what_the_client_knows_is_not_asked(address):
+def test_invalid_texts_are_refused_without_a_request(address):
     client = Client(address, "shakespeare")
     client._transport.predict = None
     for call, argument in ((client.write, "prompt"), (client.score, "text"), (client.generate, "prompt")):
@@ -109,13 +115,13 @@ def test_the_client_stays_with_the_version_it_found(address):
     with pytest.raises(ServingError, match=r"Servable not found for request: Specific\(shakespeare, 3\)$"):
         Client(address, "shakespeare", version=3)
     for wrong in (-1, True, 1.0, 2**63, "latest"):
-        with pytest.raises(ValueError, match="`version` must be a whole number"):
+        with pytest.raises(ValueError, match="`version` must be an integer from 0 to"):
             Client(address, "shakespeare", version=wrong)
 
 
 def test_the_newest_version_is_the_highest_that_is_available():
     assert _newest({9: "AVAILABLE", 10: "AVAILABLE", 11: "LOADING"}, "hamlet", "home") == 10
-    with pytest.raises(ServingError, match=r"hamlet at home has no version that is available: 1 is LOADING, 2 is END"):
+    with pytest.raises(ServingError, match=r"hamlet at home has no available version: 1 is LOADING, 2 is END"):
         _newest({1: "LOADING", 2: "END"}, "hamlet", "home")
 
 
@@ -151,8 +157,8 @@ def test_no_server_and_no_answer(ports):
             with pytest.raises(ServingError, match=r"no answer from .* within 0\.2 seconds"):
                 Client(f"{scheme}://127.0.0.1:{port}", "shakespeare", timeout=0.2)
     for scheme, port, words in (
-        ("http", ports["grpc"], "its port for REST, usually 8501"),
-        ("grpc", ports["rest"], "its port for gRPC, usually 8500"),
+        ("http", ports["grpc"], "its REST port, usually 8501"),
+        ("grpc", ports["rest"], "its gRPC port, usually 8500"),
     ):
         with pytest.raises(ServingError, match=words):
             Client(f"{scheme}://127.0.0.1:{port}", "shakespeare", timeout=5)
@@ -161,23 +167,23 @@ def test_no_server_and_no_answer(ports):
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
-        (b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 6\r\n\r\n<html>", "answers 502 Bad Gateway, not with JSON"),
+        (b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 6\r\n\r\n<html>", "answered 502 Bad Gateway without JSON"),
         (b"HTTP/1.1 503 Busy\r\nContent-Length: 2\r\n\r\n{}", "shakespeare at .*: 503 Busy$"),
         (
             b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]",
-            "answers 200 OK, not with an object as TensorFlow Serving does",
+            "answered 200 OK without a JSON object, which TensorFlow Serving always returns",
         ),
-        (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}", "is no TensorFlow Serving: it tells no versions"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}", "is not TensorFlow Serving: it reports no versions"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{", r"no answer from .* within 0\.5 seconds"),
         (
             b"HTTP/1.1 200 OK\r\nContent-Length: 56\r\n\r\n"
             + b'{"model_version_status":[{"version":"x","state":"END"}]}',
-            "is no TensorFlow Serving: it tells no versions",
+            "is not TensorFlow Serving: it reports no versions",
         ),
-        (b"", r"no answer from .*\(.*closed connection without response.*\): is the server there"),
+        (b"", r"no answer from .*\(.*closed connection without response.*\): check that the server is running"),
     ],
 )
-def test_an_answer_of_something_else(answer, words):
+def test_a_server_that_is_not_tensorflow_serving(answer, words):
     with socket.create_server(("127.0.0.1", 0)) as listening, ThreadPoolExecutor(1) as pool:
 
         def once():
@@ -209,18 +215,18 @@ def test_an_answer_of_something_else(answer, words):
         "http://localhost:1?x=1",
     ],
 )
-def test_a_wrong_address_is_refused(wrong):
+def test_an_invalid_address_is_refused(wrong):
     with pytest.raises(ValueError, match="`address` must be"):
         Client(wrong, "shakespeare")
 
 
 @pytest.mark.parametrize("wrong", [0, -1, 1e6, float("inf"), float("nan"), None, "5", True])
-def test_a_wrong_time_is_refused(wrong):
-    with pytest.raises(ValueError, match="`timeout` must be above 0 seconds and at most a day"):
+def test_an_invalid_timeout_is_refused(wrong):
+    with pytest.raises(ValueError, match="`timeout` must be above 0 and at most 86,400 seconds"):
         Client("http://localhost:8501", "shakespeare", timeout=wrong)
 
 
-def test_the_lines_for_curl_in_build_md_are_answered(ports):
+def test_the_curl_commands_in_build_md_work(ports):
     build = (paths.REPOSITORY / "BUILD.md").read_text(encoding="utf-8")
     lines = re.findall(r"curl -d '(\{.*\})'(?: \\\n)?\s+localhost:8501(/\S+)", build)
     assert len(lines) == 3
@@ -232,7 +238,7 @@ def test_the_lines_for_curl_in_build_md_are_answered(ports):
         assert answer.json().keys() in ({"outputs"}, {"predictions"})
 
 
-def test_a_server_that_is_busy_says_so():
+def test_an_overloaded_server_is_reported():
     class Busy(model_service_pb2_grpc.ModelServiceServicer):
         def GetModelStatus(self, request, context):
             context.abort(grpc.StatusCode.UNAVAILABLE, "The batch scheduling queue is full")
@@ -241,15 +247,16 @@ def test_a_server_that_is_busy_says_so():
     model_service_pb2_grpc.add_ModelServiceServicer_to_server(Busy(), server)
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
-    with pytest.raises(
-        ServingError, match=r"\(The batch scheduling queue is full\): is the server there, .* and is it not too busy"
-    ):
+    message = (
+        r"\(The batch scheduling queue is full\): check that the server is running, .* and that it is not overloaded"
+    )
+    with pytest.raises(ServingError, match=message):
         Client(f"grpc://127.0.0.1:{port}", "shakespeare")
     server.stop(None)
 
 
-def test_streams_and_texts_at_once_are_those_of_one_client_alone(address, model):
-    """The server runs what comes within three milliseconds as one batch, rows of different clients beside each other."""
+def test_many_clients_get_what_each_would_get_alone(address, step):
+    """The server batches what arrives within three milliseconds, so rows of several clients share a batch."""
 
     def ask(number):
         with Client(address, "shakespeare", timeout=120) as client:
@@ -262,23 +269,23 @@ def test_streams_and_texts_at_once_are_those_of_one_client_alone(address, model)
     for number, answer in enumerate(answers):
         prompt = LINE[number : 2 * number + 3]
         assert answer == [
-            ks.sample(model, VOCABULARY, "", max_tokens=5, seed=number),
-            ks.sample(model, VOCABULARY, prompt, max_tokens=15, seed=number + 1),
-            ks.sample(model, VOCABULARY, prompt, max_tokens=10, seed=number, temperature=0.7),
+            sample(step, VOCABULARY, "", max_tokens=5, seed=number),
+            sample(step, VOCABULARY, prompt, max_tokens=15, seed=number + 1),
+            sample(step, VOCABULARY, prompt, max_tokens=10, seed=number, temperature=0.7),
         ]
 
 
 @pytest.mark.parametrize(
     ("options", "error", "words"),
     [
-        ({"heat": 1}, TypeError, "`heat` is no option of `write`; these are: max_tokens, temperature"),
-        ({"prompt": "a"}, TypeError, "`prompt` is no option"),
-        ({"seed": [1, 2, 3]}, ValueError, "`seed` must be one, or a list of 2"),
-        ({"seed": 2**64}, ValueError, "`seed` must be a whole number of 64 bits"),
-        ({"seed": "7"}, ValueError, "`seed` must be a whole number of 64 bits"),
-        ({"max_tokens": 1.7}, ValueError, "`max_tokens` must be a positive integer"),
-        ({"max_tokens": 10**10}, ValueError, "`max_tokens` must be an integer of 32 bits"),
-        ({"max_tokens": [3, 0]}, ValueError, "`max_tokens` must be a positive integer"),
+        ({"heat": 1}, TypeError, "`write` has no option `heat`; its options are max_tokens, temperature"),
+        ({"prompt": "a"}, TypeError, "`write` has no option `prompt`"),
+        ({"seed": [1, 2, 3]}, ValueError, "`seed` must be one value or a list of 2"),
+        ({"seed": 2**64}, ValueError, "`seed` must be a 64-bit integer"),
+        ({"seed": "7"}, ValueError, "`seed` must be a 64-bit integer"),
+        ({"max_tokens": 1.7}, ValueError, "`max_tokens` must be an integer from 1 to 2,147,483,647"),
+        ({"max_tokens": 10**10}, ValueError, "`max_tokens` must be an integer from 1 to 2,147,483,647"),
+        ({"max_tokens": [3, 0]}, ValueError, "`max_tokens` must be an integer from 1 to 2,147,483,647"),
         ({"top_k": "5"}, ValueError, "`top_k` must be 0"),
         ({"temperature": None}, ValueError, "`temperature` must be a number"),
         ({"temperature": float("nan")}, ValueError, "`temperature` must be a number"),
@@ -286,37 +293,39 @@ def test_streams_and_texts_at_once_are_those_of_one_client_alone(address, model)
         ({"min_p": np.array([0.5, 2])}, ValueError, "`min_p` must be from 0"),
     ],
 )
-def test_wrong_options_are_refused_before_they_are_sent(options, error, words, ports):
+def test_invalid_options_are_refused_without_a_request(options, error, words, ports):
     client = Client(f"http://127.0.0.1:{ports['rest']}", "shakespeare")
     client._transport.predict = None
     with pytest.raises(error, match=words):
         client.write(["to", "be"], **options)
 
 
-def test_a_client_is_closed_and_writes_nothing_for_nothing(address):
+def test_no_prompts_give_no_texts(address):
     with Client(address, "shakespeare") as client:
         assert client.write([]) == []
 
 
-def test_large_numbers_are_what_they_are_in_keras(address, model):
+def test_large_numbers_act_as_in_keras(address, step):
     client = Client(address, "shakespeare")
     options = {"max_tokens": np.int64(20), "top_k": 10**12, "seed": np.uint64(2**64 - 3)}
-    assert client.write("to be", **options) == ks.sample(model, VOCABULARY, "to be", **options)
+    assert client.write("to be", **options) == sample(step, VOCABULARY, "to be", **options)
     assert "".join(client.generate("to be", **options)) == client.write("to be", **options)
 
 
-def test_what_is_not_asked_rightly_is_told():
-    with pytest.raises(ValueError, match="`vocabulary` must be a Vocabulary, or None"):
+def test_invalid_arguments_and_a_missing_server_are_reported():
+    with pytest.raises(ValueError, match="`vocabulary` must be a Vocabulary or None"):
         Client("http://localhost:1", "shakespeare", vocabulary="vocab.txt")
     for name in ("", None, 3):
         with pytest.raises(ValueError, match="`model` must be the model's name"):
             Client("http://localhost:1", name)
-    with pytest.raises(ServingError, match=r"from http://127.0.0.1:1 \(.*refused.*\): is the server there") as told:
+    with pytest.raises(
+        ServingError, match=r"from http://127.0.0.1:1 \(.*refused.*\): check that the server is running"
+    ) as refused:
         Client("http://user:secret@127.0.0.1:1", "shakespeare")
-    assert "secret" not in str(told.value)
+    assert "secret" not in str(refused.value)
 
 
-def test_the_server_draws_token_by_token(address):
+def test_the_server_samples_each_token(address):
     client = Client(address, "shakespeare")
     predict, used = client._transport.predict, []
 

@@ -1,3 +1,5 @@
+"""The tokenizer in a graph against `Vocabulary`."""
+
 import pytest
 import tensorflow as tf
 from hypothesis import given, settings
@@ -7,8 +9,8 @@ import keras_seq as ks
 from keras_seq_export.graph.tokenizer import GraphTokenizer
 from keras_seq_export.requests import strings
 
-ANY_TEXT = st.text(st.characters(exclude_categories=["Cs"]))  # all of Unicode but lone surrogates
-# What the two levels and the vocabulary file treat in their own ways, one beside another.
+ANY_TEXT = st.text(st.characters(exclude_categories=["Cs"]))  # all of Unicode except lone surrogates
+# Characters that the two levels or the vocabulary file treat specially, next to each other.
 TRICKY = st.text(st.sampled_from("ab '’-_7.\\n\n\r\t\0x5c<>\ufeff\u00a0\u2028é\u0301漢字かกข한🙂𝄞\U0010ffff"))
 TEXTS = st.lists(ANY_TEXT | TRICKY, min_size=1, max_size=6)
 
@@ -21,14 +23,14 @@ def in_graph(vocabulary, folder):
 @pytest.mark.parametrize("level", ["char", "word"])
 @settings(deadline=None, max_examples=60)
 @given(texts=TEXTS)
-def test_what_the_vocabulary_knows_is_read_and_written_alike(level, texts, tmp_path_factory):
+def test_text_of_the_vocabulary_is_encoded_and_decoded_as_by_the_vocabulary(level, texts, tmp_path_factory):
     together = "".join(texts) or "x"
     vocabulary = ks.Vocabulary.from_text(together, level=level)
     tokenizer = in_graph(vocabulary, tmp_path_factory.mktemp("vocabulary"))
     ids = tokenizer.encode(tf.constant(strings(texts)), "text")
     assert ids.to_list() == [vocabulary.encode(text).tolist() for text in texts]
     written = tokenizer.decode(ids.to_tensor(), tf.cast(ids.row_lengths(), tf.int32)).numpy().tolist()
-    # A word at the beginning of a text may be one that the vocabulary has only after a space: it is <unk> in both.
+    # The vocabulary may have the first word of a text only with a space before it. It is <unk> in both then.
     assert [text.decode() for text in written] == [vocabulary.decode(vocabulary.encode(text)) for text in texts]
 
 
@@ -40,14 +42,14 @@ def few_words(tmp_path_factory):
 
 @settings(deadline=None, max_examples=150)
 @given(texts=TEXTS)
-def test_unknown_words_are_unk_in_the_same_places(texts, few_words):
+def test_unknown_words_are_unk_at_the_same_positions(texts, few_words):
     vocabulary, tokenizer = few_words
     ids = tokenizer.encode(tf.constant(strings(texts)), "text")
     assert ids.to_list() == [vocabulary.encode(text).tolist() for text in texts]
 
 
 @pytest.mark.parametrize("level", ["char", "word"])
-def test_what_is_not_utf8_is_refused_by_its_row(level, tmp_path):
+def test_an_error_about_text_that_is_not_utf8_has_the_row(level, tmp_path):
     tokenizer = in_graph(ks.Vocabulary.from_text("the cats", level=level), tmp_path)
     for wrong in (b"\xff", b"the\xc3", b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"\xc0\xaf"):
         with pytest.raises(

@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import keras_seq as ks
+from keras_seq.data.tokens import RESERVED
 from keras_seq.generation.threefry import uniform
 from keras_seq_export import LiteRTSampler
 
@@ -103,8 +104,8 @@ def test_a_text_without_a_seed_can_be_written_again(program, model):
         (["--top_p=0"], "--top_p must be a number"),
         (["--max_tokens=0"], "--max_tokens must be a whole number from 1"),
         (["--max_tokens="], "--max_tokens must be a whole number from 1"),
-        (["--seed=18446744073709551616"], "--seed must be a whole number of 64 bits"),
-        (["--seed=-9223372036854775809"], "--seed must be a whole number of 64 bits"),
+        (["--seed=18446744073709551616"], "--seed must be a 64-bit integer"),
+        (["--seed=-9223372036854775809"], "--seed must be a 64-bit integer"),
         (["--heat=1"], "there is no flag --heat=1; --help lists them"),
         (["--prompt", "To"], "--prompt needs its value behind =, such as --prompt=TEXT"),
         (["more.tflite"], "after the file come flags. Received: more.tflite"),
@@ -233,7 +234,7 @@ def test_the_vectors_of_the_random_stream(tokens_program):
 
 def test_the_vectors_of_the_words(tokens_program, tmp_path):
     words = sorted({token for _, tokens in VECTORS["words"] for token in tokens})
-    model = file_with(ks.Vocabulary([*ks.vocabulary.RESERVED["word"], *words]), tmp_path)
+    model = file_with(ks.Vocabulary([*RESERVED["word"], *words]), tmp_path)
     cases = [(text, tokens) for text, tokens in VECTORS["words"] if "\0" not in text]
     found = encode(tokens_program, model, [text for text, _ in cases])
     assert [[words[token - 4] for token in ids] for ids in found] == [tokens for _, tokens in cases]

@@ -1,4 +1,7 @@
+"""The verification of a SavedModel: it refuses a file that differs from its model in any output."""
+
 import copy
+from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -8,18 +11,18 @@ from hamlet import tiny_model
 
 import keras_seq as ks
 from keras_seq.generation.decoder_step import Step
+from keras_seq.generation.keras_step import KerasStep
 from keras_seq.generation.sampling import SamplingSettings, log_softmax
 from keras_seq.generation.threefry import uniform
 from keras_seq_export import ExportError, export_saved_model
 from keras_seq_export.requests import GenerateRequest
-from keras_seq_export.saved_model import export as saved_model
-from keras_seq_export.saved_model import parity as saved_model_parity
+from keras_seq_export.saved_model import export, parity
 
 VOCABULARY = ks.Vocabulary.from_text("the cats were full")
 
 
 def test_a_file_with_other_weights_is_refused_and_nothing_is_left(tmp_path, monkeypatch):
-    model, write = tiny_model(VOCABULARY), saved_model._write
+    model, write = tiny_model(VOCABULARY), export.write_signatures
     bias = model.get_layer("logits").bias
 
     def sabotaged(*arguments):
@@ -28,22 +31,24 @@ def test_a_file_with_other_weights_is_refused_and_nothing_is_left(tmp_path, monk
         write(*arguments)
         bias.assign(honest)
 
-    monkeypatch.setattr(saved_model, "_write", sabotaged)
+    monkeypatch.setattr(export, "write_signatures", sabotaged)
     with pytest.raises(ExportError, match=r"decode.*0\.25"):
         export_saved_model(model, VOCABULARY, tmp_path / "1")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_file_with_another_vocabulary_is_refused_and_nothing_is_left(tmp_path, monkeypatch):
-    turned = ks.Vocabulary([*VOCABULARY.tokens[:3], *VOCABULARY.tokens[:2:-1]])
-    write = saved_model._write
-    monkeypatch.setattr(saved_model, "_write", lambda decoder, _, *arguments: write(decoder, turned, *arguments))
-    with pytest.raises(ExportError, match="serving_default must write what the model writes"):
+    reversed_order = ks.Vocabulary([*VOCABULARY.tokens[:3], *VOCABULARY.tokens[:2:-1]])
+    write = export.write_signatures
+    monkeypatch.setattr(
+        export, "write_signatures", lambda decoder, _, *arguments: write(decoder, reversed_order, *arguments)
+    )
+    with pytest.raises(ExportError, match="serving_default must generate the model's text"):
         export_saved_model(tiny_model(VOCABULARY), VOCABULARY, tmp_path / "1")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_operation_that_needs_python_is_refused(tmp_path):
+def test_a_python_operation_is_refused(tmp_path):
     tokens = keras.Input((None,), dtype="int32")
     values = ks.GRU(4, return_sequences=True)(keras.layers.Embedding(len(VOCABULARY), 4)(tokens))
     in_python = keras.layers.Lambda(
@@ -56,20 +61,39 @@ def test_an_operation_that_needs_python_is_refused(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.fixture(scope="module")
-def honest(tmp_path_factory):
-    """A model, and each request of its verification with what the file answered."""
-    model, run, told = tiny_model(VOCABULARY), saved_model_parity.run_in_cpp_session, []
+class Verified(NamedTuple):
+    """A verified export: the model, what the comparison needs of it, and the file's answer to each request."""
 
-    def listening(directory, requests):
-        answers = run(directory, requests)
-        told.extend(zip((request.signature for request in requests), answers, strict=True))
-        return answers
+    model: keras.Model
+    step: KerasStep
+    logits: list[np.ndarray]
+    answers: list[tuple[str, dict[str, np.ndarray]]]
+
+
+@pytest.fixture(scope="module")
+def verified(tmp_path_factory):
+    model, run, outputs_of, answers, logits = (
+        tiny_model(VOCABULARY),
+        parity.run_in_cpp_session,
+        parity.reference_outputs,
+        [],
+        [],
+    )
+
+    def recording_run(directory, requests):
+        outputs = run(directory, requests)
+        answers.extend(zip((request.signature for request in requests), outputs, strict=True))
+        return outputs
+
+    def recording_reference(*arguments):
+        logits.extend(outputs_of(*arguments))
+        return logits
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(saved_model_parity, "run_in_cpp_session", listening)
-        export_saved_model(model, VOCABULARY, tmp_path_factory.mktemp("honest") / "1")
-    return model, told
+        patch.setattr(parity, "run_in_cpp_session", recording_run)
+        patch.setattr(parity, "reference_outputs", recording_reference)
+        export_saved_model(model, VOCABULARY, tmp_path_factory.mktemp("verified") / "1")
+    return Verified(model, KerasStep(model), logits, answers)
 
 
 def other_number(values):
@@ -99,20 +123,30 @@ def other_number(values):
         ("start", "vocabulary_bytes", lambda content: content + b"\n"),
     ],
 )
-def test_one_wrong_output_is_found_out(signature, output, wrong, honest, monkeypatch, tmp_path):
-    model, told = honest
-    answers = copy.deepcopy([answer for _, answer in told])
-    first = next(answer for (name, _), answer in zip(told, answers, strict=True) if name == signature)
+def test_one_wrong_output_is_refused(signature, output, wrong, verified, monkeypatch, tmp_path):
+    answers = copy.deepcopy([answer for _, answer in verified.answers])
+    first = next(answer for (name, _), answer in zip(verified.answers, answers, strict=True) if name == signature)
     first[output] = wrong(first[output])
-    monkeypatch.setattr(saved_model_parity, "run_in_cpp_session", lambda *_: answers)
+    monkeypatch.setattr(parity, "run_in_cpp_session", lambda *_: answers)
+    # The model's side of the comparison is computed once for all cases.
+    monkeypatch.setattr(parity, "reference_outputs", lambda *_: verified.logits)
+    monkeypatch.setattr(parity, "KerasStep", lambda _: verified.step)
     with pytest.raises(ExportError, match=signature):
-        saved_model_parity.verify(model, VOCABULARY, tmp_path, [16], 10_000)
+        parity.verify(verified.model, VOCABULARY, tmp_path, [16], 10_000)
 
 
-def test_only_rounding_excuses_another_text():
+def test_right_outputs_are_accepted(verified, monkeypatch, tmp_path):
+    monkeypatch.setattr(parity, "run_in_cpp_session", lambda *_: [answer for _, answer in verified.answers])
+    monkeypatch.setattr(parity, "reference_outputs", lambda *_: verified.logits)
+    monkeypatch.setattr(parity, "KerasStep", lambda _: verified.step)
+    report = parity.verify(verified.model, VOCABULARY, tmp_path, [16], 10_000)
+    assert set(report.signatures) == {"serving_default", "score", "decode", "prefill", "start", "sample"}
+
+
+def test_only_a_near_tie_allows_another_token():
     vocabulary = ks.Vocabulary.from_text("abc")
     seed = next(seed for seed in range(100) if 0.4 < uniform(seed, 0) < 0.6)
-    edge = float(uniform(seed, 0)) + 5e-6  # of a and b: the number draws a, and hardly a larger one b
+    edge = float(uniform(seed, 0)) + 5e-6  # between a and b: this uniform draws a, a slightly larger one b
 
     class ThreeTokens(Step):
         vocabulary_size = len(vocabulary)
@@ -129,7 +163,7 @@ def test_only_rounding_excuses_another_text():
         log_probability = log_softmax(ThreeTokens()(0, [])[0])[vocabulary.encode(token)[0]]
         answer = {"text": token.encode(), "token_ids": vocabulary.encode(token), "length": 1}
         answer |= {"finish_reason": b"length", "log_probability": log_probability}
-        return saved_model_parity._compare_text(ThreeTokens(), vocabulary, text, answer)
+        return parity._compare_text(ThreeTokens(), vocabulary, text, answer)
 
     assert compared("a") == compared("b") == 1
     with pytest.raises(ExportError, match=r"token 0 must be one of \[3, 4\]"):

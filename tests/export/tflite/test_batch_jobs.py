@@ -1,7 +1,9 @@
+"""Many prompts and texts in several processes: the results are those of one sampler, and jobs resume."""
+
 import json
 
 import pytest
-from hamlet import TEXT, export_small_tflite
+from hamlet import TEXT
 
 from keras_seq.errors import CorpusError
 from keras_seq_export import LiteRTSampler
@@ -12,15 +14,15 @@ OPTIONS = {"max_tokens": 12, "temperature": 0.8}
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    return export_small_tflite(tmp_path_factory.mktemp("batch"), units=(16,))
+def model(small_tflite):
+    return small_tflite()
 
 
 def answers(path):
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-def test_texts_are_those_of_the_sampler_whatever_the_number_of_processes(model, tmp_path):
+def test_the_texts_do_not_depend_on_the_number_of_processes(model, tmp_path):
     sampler = LiteRTSampler(model)
     for processes in (1, 2):
         assert write_all(model, PROMPTS, tmp_path / f"{processes}.jsonl", processes, seed=5, **OPTIONS) == (0, 0)
@@ -32,18 +34,18 @@ def test_texts_are_those_of_the_sampler_whatever_the_number_of_processes(model, 
         assert (answer["tokens"], answer["finish_reason"]) == (len(text.token_ids), text.finish_reason)
 
 
-def test_a_job_that_was_cut_off_goes_on(model, tmp_path):
+def test_an_interrupted_job_resumes(model, tmp_path):
     write_all(model, PROMPTS, tmp_path / "whole.jsonl", 1, **OPTIONS)
     whole = (tmp_path / "whole.jsonl").read_bytes()
     lines = whole.splitlines(keepends=True)
     whole_lines = b"".join(lines[:4])
     for kept in (b"", whole_lines, whole_lines + lines[4][:-3], whole_lines + lines[4][:7], whole):
         (tmp_path / "cut.jsonl").write_bytes(kept)
-        assert write_all(model, PROMPTS, tmp_path / "cut.jsonl", 1, **OPTIONS).there == kept.count(b"\n")
+        assert write_all(model, PROMPTS, tmp_path / "cut.jsonl", 1, **OPTIONS).existing == kept.count(b"\n")
         assert (tmp_path / "cut.jsonl").read_bytes() == whole
 
 
-def test_scores_are_those_of_the_sampler(model, tmp_path):
+def test_scores_equal_those_of_the_sampler(model, tmp_path):
     texts = TEXT.splitlines()
     score_all(model, texts, tmp_path / "scores.jsonl", 1)
     sampler = LiteRTSampler(model)
@@ -53,7 +55,7 @@ def test_scores_are_those_of_the_sampler(model, tmp_path):
         assert answer["tokens"] == len(text)
 
 
-def test_an_output_of_something_else_is_refused_and_stays(model, tmp_path):
+def test_an_output_of_another_job_is_refused_and_kept(model, tmp_path):
     write_all(model, PROMPTS[:3], tmp_path / "out.jsonl", 1, **OPTIONS)
     before = (tmp_path / "out.jsonl").read_bytes()
     for prompts, others in (
@@ -62,16 +64,16 @@ def test_an_output_of_something_else_is_refused_and_stays(model, tmp_path):
         (PROMPTS[:2], {}),
         (PROMPTS, {"temperature": 0.0}),
     ):
-        with pytest.raises(CorpusError, match=r"must be of the same model, input and options, but line \d of .* is of"):
+        with pytest.raises(CorpusError, match=r"line \d of .* is not a result of this model, input and options"):
             write_all(model, prompts, tmp_path / "out.jsonl", 1, **{**OPTIONS, **others})
     assert (tmp_path / "out.jsonl").read_bytes() == before
     (tmp_path / "notes.txt").write_text("my notes, one line")
-    with pytest.raises(CorpusError, match=r"line 1 of .*notes\.txt is of others"):
+    with pytest.raises(CorpusError, match=r"line 1 of .*notes\.txt is not a result"):
         write_all(model, PROMPTS, tmp_path / "notes.txt", 1, **OPTIONS)
     assert (tmp_path / "notes.txt").read_text() == "my notes, one line"
 
 
-def test_a_line_that_the_model_cannot_read_has_its_error_and_the_others_their_texts(model, tmp_path):
+def test_a_line_that_the_model_cannot_read_becomes_an_error_and_the_others_texts(model, tmp_path):
     assert write_all(model, ["To", "be", "漢", "or"], tmp_path / "out.jsonl", 1, **OPTIONS) == (0, 1)
     found = answers(tmp_path / "out.jsonl")
     assert "漢" in found[2]["error"]
@@ -79,7 +81,7 @@ def test_a_line_that_the_model_cannot_read_has_its_error_and_the_others_their_te
     assert score_all(model, ["To", "漢"], tmp_path / "scores.jsonl", 1) == (0, 1)
 
 
-def test_options_and_models_that_are_none_are_refused_before_anything_is_made(model, tmp_path):
+def test_a_wrong_option_or_model_is_refused_before_the_output_is_made(model, tmp_path):
     with pytest.raises(ValueError, match=r"^`temperature` must be"):
         write_all(model, PROMPTS, tmp_path / "none.jsonl", 1, temperature=-1)
     with pytest.raises(ValueError, match="absent"):

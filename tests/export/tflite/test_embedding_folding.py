@@ -1,14 +1,12 @@
-"""What the file does for a token: no product that a table can spare, no operator for ids that do not occur."""
+"""The lookup of a token: folded products, and no operators for negative ids."""
 
 import keras
 import numpy as np
 import pytest
+from hamlet import STABLE, VOCABULARY, report_of, small_model
 
 import keras_seq as ks
 from keras_seq_export import LiteRTDecoder, LiteRTSampler, export_tflite
-
-TEXT = "to be, or not to be: that is the question\n"
-VOCABULARY = ks.Vocabulary.from_text(TEXT)
 
 
 def operators(model, vocabulary, folder):
@@ -17,17 +15,17 @@ def operators(model, vocabulary, folder):
 
 
 @pytest.mark.parametrize("cell", ["gru", "simple_rnn", "lstm"])
-def test_embeddings_and_kernel_are_one_table_where_it_is_small(cell, tmp_path):
-    model = ks.language_model(len(VOCABULARY), cell=cell, units=[32], embedding_dim=32)
-    found, report = operators(model, VOCABULARY, tmp_path)
-    assert found["FULLY_CONNECTED"] == 2  # The state's and the logits'.
+def test_embeddings_and_kernel_become_one_table_if_it_is_small(cell, small_tflite):
+    report = report_of(small_tflite(cell=cell, **STABLE))
+    found = report["operators"]["decode"]
+    assert found["FULLY_CONNECTED"] == 2  # of the state and of the logits
     assert found["GATHER"] == 1
-    weights = model.count_params()
+    weights = small_model(cell=cell, **STABLE)[0].count_params()
     assert report["stored_bytes"]["float32"] < 4 * weights
     assert report["largest_difference"] < 1e-5
 
 
-def test_a_table_that_would_be_large_is_not_made(tmp_path):
+def test_a_table_that_would_be_too_large_is_not_made(tmp_path):
     model = ks.language_model(len(VOCABULARY), units=[32], embedding_dim=4)
     found, report = operators(model, VOCABULARY, tmp_path)
     assert found["FULLY_CONNECTED"] == 3
@@ -44,25 +42,26 @@ def test_embeddings_that_something_else_reads_stay(tmp_path):
     assert report["largest_difference"] < 1e-5
 
 
-def test_tied_embeddings_are_stored_once(tmp_path):
-    model = ks.language_model(len(VOCABULARY), units=[64], embedding_dim=64, tie_embeddings=True)
+def test_tied_embeddings_are_stored_once(small_tflite):
+    tied = {"units": (64,), "embedding_dim": 64, "tie_embeddings": True}
+    weights = small_model(**tied)[0].count_params()
     for quantization, size in (("none", 4), ("int8", 1), ("int4", 1)):
-        path = tmp_path / quantization
-        report = export_tflite(model, VOCABULARY, path, quantization=quantization, max_loss=10)
-        assert sum(report["stored_bytes"].values()) < size * model.count_params() + 4 * 64 * 8
+        report = report_of(small_tflite(quantization=quantization, **tied))
+        assert sum(report["stored_bytes"].values()) < size * weights + 4 * 64 * 8
 
 
-def test_no_operator_is_there_for_negative_ids(tmp_path):
-    found, _ = operators(ks.language_model(len(VOCABULARY), units=[32]), VOCABULARY, tmp_path)
-    assert not {"LESS", "SELECT", "SELECT_V2"} & set(found)
-    sampler = LiteRTSampler(tmp_path / "model.tflite")
-    for wrong in (-1, len(VOCABULARY)):
+def test_there_are_no_operators_for_negative_ids(small_tflite):
+    path = small_tflite(cell="gru", **STABLE)
+    report = report_of(path)
+    assert not {"LESS", "SELECT", "SELECT_V2"} & set(report["operators"]["decode"])
+    sampler = LiteRTSampler(path)
+    for wrong in (-1, len(sampler.vocabulary)):
         with pytest.raises(RuntimeError, match="out of bounds"):
             sampler(wrong, sampler.initial_states())
 
 
-def test_a_choice_of_the_users_own_between_tokens_stays(tmp_path):
-    """SELECT(x < 3, x + 2, y) looks much like what is taken out, and is not."""
+def test_a_select_of_the_model_itself_stays(tmp_path):
+    """SELECT(x < 3, x + 2, y) resembles the operators that are removed."""
     tokens = keras.Input((None,), dtype="int32")
     moved = keras.ops.where(tokens < 3, tokens + 2, tokens * 1)
     values = keras.layers.GRU(8, return_sequences=True)(keras.layers.Embedding(8, 8)(moved))
@@ -77,8 +76,8 @@ def test_a_choice_of_the_users_own_between_tokens_stays(tmp_path):
     np.testing.assert_allclose(np.stack(found), model.predict(rows, verbose=0)[0], atol=1e-6)
 
 
-def test_ids_that_a_model_computes_may_be_negative(tmp_path):
-    """Keras lets them count from the end of the embeddings, and so does the file."""
+def test_ids_that_the_model_computes_may_be_negative(tmp_path):
+    """Keras counts them from the end of the embeddings, and so does the file."""
     tokens = keras.Input((None,), dtype="int32")
     embedded = keras.layers.Embedding(len(VOCABULARY), 8)(tokens - 5)
     values = keras.layers.GRU(8, return_sequences=True)(embedded)

@@ -1,22 +1,21 @@
-"""The runtime of older phones, tflite-runtime 2.14, in an environment of its own: it needs a NumPy below 2.
+"""The runtime of older phones, tflite-runtime 2.14, in a virtual environment of its own: it needs a NumPy below 2.
 
-pip fetches it; where it cannot, these tests are skipped.
+pip downloads it; these tests are skipped if it cannot.
 """
 
 import json
 import subprocess
 import sys
 
-import keras
 import numpy as np
 import pytest
+from hamlet import TEXT, WIDE
 
-import keras_seq as ks
 from keras_seq.generation.sampling import SamplingSettings, logit_bias
-from keras_seq_export import LiteRTSampler, export_tflite
+from keras_seq_export import LiteRTSampler
 
-TEXT = "to be, or not to be: that is the question\n"
-VOCABULARY = ks.Vocabulary.from_text(TEXT)
+pytestmark = pytest.mark.slow
+
 PROGRAM = """
 import json, sys
 import numpy as np
@@ -35,13 +34,13 @@ padded = np.zeros((1, 64), np.int32)
 padded[0, : len(tokens)] = tokens
 at_once = prefill(tokens=padded, length=np.array([len(tokens)], np.int32), state_0=zeros)
 assert np.array_equal(at_once["logits"], answer["logits"]) and np.array_equal(at_once["state_0"], state)
-drawn = [
+sampled = [
     int(sample(token=np.array(tokens[-1:], np.int32), uniform=np.array([number], np.float32),
                temperature=np.array([0.8], np.float32), top_k=np.array([9], np.int32), top_p=np.array([0.9], np.float32),
                min_p=np.array([0.01], np.float32), state_0=state)["next_token"][0])
     for number in np.linspace(0, 0.999, 50)
 ]
-print(json.dumps({"logits": logits, "drawn": drawn}))
+print(json.dumps({"logits": logits, "sampled": sampled}))
 """
 
 
@@ -66,27 +65,21 @@ def python(tmp_path_factory):
     return python
 
 
-@pytest.fixture(scope="module")
-def model():
-    keras.utils.set_random_seed(0)
-    return ks.language_model(len(VOCABULARY), units=[64], embedding_dim=32)
-
-
 def run(python, path, tokens):
     command = [python, "-c", PROGRAM, path, json.dumps(tokens)]
     return subprocess.run(command, capture_output=True, text=True)
 
 
-# Of the logits' spread. The inputs of 8-bit products are quantized as they come: another rounding is a difference of a step.
+# `difference` is a share of the standard deviation of the logits. LiteRT quantizes the inputs of 8-bit products at run
+# time, so another rounding of an input is a difference of a whole step.
 @pytest.mark.parametrize(("quantization", "difference"), [("none", 1e-4), ("float16", 1e-4), ("int8", 0.05)])
-def test_the_file_loads_and_agrees(quantization, difference, python, model, tmp_path):
-    path = tmp_path / "model.tflite"
-    export_tflite(model, VOCABULARY, path, quantization=quantization)
-    tokens = [VOCABULARY.start_id, *VOCABULARY.encode(TEXT).tolist()]
+def test_the_file_loads_and_agrees(quantization, difference, python, small_tflite):
+    path = small_tflite(quantization=quantization, **WIDE)
+    sampler = LiteRTSampler(path)
+    tokens = [sampler.vocabulary.start_id, *sampler.vocabulary.encode(TEXT[:42]).tolist()]
     answer = run(python, path, tokens)
     assert answer.returncode == 0, answer.stderr
     found = json.loads(answer.stdout)
-    sampler = LiteRTSampler(path)
     expected = [logits for logits, _ in sampler.read(tokens, sampler.initial_states())]
     np.testing.assert_allclose(found["logits"], expected, atol=difference * np.std(expected))
     *before, last = tokens
@@ -94,14 +87,13 @@ def test_the_file_loads_and_agrees(quantization, difference, python, model, tmp_
     _, states = sampler(last, states)
     settings = SamplingSettings(temperature=0.8, top_k=9, top_p=0.9, min_p=0.01)
     numbers = np.linspace(0, 0.999, 50)
-    added = logit_bias(VOCABULARY, settings)
-    drawn = [sampler.draw(last, states, number, settings, added, [])[0] for number in numbers]
-    # Other last bits of a logit move an edge between two tokens: a draw that falls there is another.
-    assert (np.array(found["drawn"]) != drawn).sum() <= (0 if quantization == "none" else 2)
+    bias = logit_bias(sampler.vocabulary, settings)
+    sampled = [sampler.draw(last, states, number, settings, bias, [])[0] for number in numbers]
+    # Rounding of the logits moves the edges between tokens; a uniform number next to an edge may give another token.
+    assert (np.array(found["sampled"]) != sampled).sum() <= (0 if quantization == "none" else 2)
 
 
-def test_a_file_in_4_bits_is_refused_there_with_an_error(python, model, tmp_path):
-    export_tflite(model, VOCABULARY, tmp_path / "model.tflite", quantization="int4", max_loss=1)
-    answer = run(python, tmp_path / "model.tflite", [2, 3])
+def test_a_file_with_4_bit_weights_is_refused_with_an_error(python, small_tflite):
+    answer = run(python, small_tflite(quantization="int4", **WIDE), [2, 3])
     assert answer.returncode != 0
     assert "FULLY_CONNECTED" in answer.stderr

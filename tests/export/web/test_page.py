@@ -425,7 +425,7 @@ def test_without_litert_the_program_says_what_to_install(tmp_path, monkeypatch):
         litert_folder()
     version = json.loads((page_folder() / "package.json").read_text())["dependencies"]["@litertjs/core"]
     assert version == "2.5.3"
-    command = [sys.executable, "-m", "keras_seq.cli.main", "web", "--no_open"]
+    command = [sys.executable, "-m", "keras_seq.cli", "web", "--no_open"]
     told = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (told.returncode, told.stdout) == (1, "")
     assert told.stderr.startswith("keras-seq: the page needs LiteRT.js: npm install")

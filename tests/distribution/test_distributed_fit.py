@@ -92,7 +92,7 @@ model.fit(np.zeros((8, 3), "float32"), np.zeros((8, 1), "float32"), batch_size=4
 
 
 def test_keras_alone_does_not_train_in_several_workers():
-    """When this fails, Keras's own `fit` does it: take `_maybe_symbolic_build` and `_make_function` out of `DistributedFit`."""
+    """When this fails, Keras's own `fit` does it: take `BuildsFromOneReplica` and the functions for a step out of `DistributedFit`."""
     workers = cluster()
     answers = run_all([[sys.executable, "-c", STOCK]] * 2, [environment(workers, index) for index in range(2)])
     assert all(code != 0 and KNOWN in output for output, code in answers), answers
@@ -175,7 +175,7 @@ def test_a_mirrored_strategy_has_a_chief():
     require_same(strategy, {"vocabulary": "x"})
 
 
-PROGRAM = [sys.executable, "-m", "keras_seq.cli.main", "train"]
+PROGRAM = [sys.executable, "-m", "keras_seq.cli", "train"]
 SETTINGS = ("--units=16", "--batch_size=8", "--length=16", "--dropout=0")
 
 

@@ -1,0 +1,120 @@
+"""Converting a model to the flatbuffer of a .tflite that runs on builtin operators."""
+
+import re
+import tempfile
+from typing import NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_seq_export.errors import ExportError
+from keras_seq_export.graph.step import (
+    Endpoint,
+    GraphStep,
+    StateVariables,
+    decode_endpoint,
+    prefill_endpoint,
+    sample_endpoint,
+)
+from keras_seq_export.signatures import DECODE, PREFILL, QUANTIZATIONS, RESET, SAMPLE
+from keras_seq_export.tflite import flatbuffer
+from keras_seq_export.tflite.embedding_folding import fold_embeddings, remove_negative_index_handling
+from keras_seq_export.tflite.quantization import SMALLEST, quantize_weights
+
+_BITS = {"float32": 32, "float16": 16, "int8": 8, "int4": 4}
+
+
+class Contents(NamedTuple):
+    """What the flatbuffer of a .tflite contains.
+
+    Attributes:
+        operators: number of operators of each kind, by signature.
+        stored_bytes: bytes of the constants by dtype.
+    """
+
+    operators: dict[str, dict[str, int]]
+    stored_bytes: dict[str, int]
+
+
+def signature_endpoints(step: GraphStep, logit_bias: np.ndarray | None, state: str, batch: int) -> dict[str, Endpoint]:
+    """Returns the signatures by name, in the order of the file.
+
+    Args:
+        step: the model.
+        logit_bias: added to the logits by `sample`, which forbids tokens; None leaves `sample` out.
+        state: `"explicit"` or `"internal"`.
+        batch: rows of each signature.
+    """
+    endpoints = {DECODE: decode_endpoint(step, batch), PREFILL: prefill_endpoint(step, batch)}
+    if logit_bias is not None:
+        endpoints[SAMPLE] = sample_endpoint(step, logit_bias, batch)
+    if state == "explicit":
+        return endpoints
+    inside = StateVariables(step, batch)
+    return {**{name: inside.endpoint(endpoint) for name, endpoint in endpoints.items()}, RESET: inside.reset_endpoint()}
+
+
+def convert(endpoints: dict[str, Endpoint], quantization: str) -> bytes:
+    """Returns the flatbuffer with these signatures, its embeddings folded and its weights quantized.
+
+    Raises:
+        ExportError: the model needs an operator that TFLite lacks, or temporary files cannot be written.
+    """
+    model = flatbuffer.parse(_convert_to_builtins(endpoints))
+    remove_negative_index_handling(model)
+    fold_embeddings(model)
+    flatbuffer.remove_unused_tensors(model)
+    quantize_weights(model, quantization)
+    return flatbuffer.pack(model)
+
+
+def _convert_to_builtins(endpoints: dict[str, Endpoint]) -> bytes:
+    """Returns the flatbuffer as TensorFlow's converter writes it."""
+    archive = keras.export.ExportArchive()
+    for name, endpoint in endpoints.items():
+        archive.add_endpoint(name, *endpoint)
+    with tempfile.TemporaryDirectory() as directory:
+        try:
+            archive.write_out(directory, verbose=False)
+        except tf.errors.OpError as error:
+            reason = error.message.partition("\n")[0]
+            raise ExportError(
+                f"temporary files cannot be written: {reason}; free some disk space, or set TMPDIR"
+            ) from error
+        converter = tf.lite.TFLiteConverter.from_saved_model(directory, signature_keys=list(endpoints))
+        # Builtins only: a Flex op would pull all of TensorFlow onto the device.
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+        converter.experimental_enable_resource_variables = True
+        try:
+            return converter.convert()
+        except (
+            Exception
+        ) as error:  # The converter's error class is not public; its message has thousands of characters.
+            found = re.search(r"(?:TF Select|Custom) ops: (.+)", str(error))
+            reason = f"it needs {found[1]}" if found else str(error).partition("\n")[0][:200]
+            raise ExportError(f"the model does not convert to TFLite's builtin operators: {reason}") from error
+
+
+def checked_contents(content: bytes, quantization: str) -> Contents:
+    """Returns the contents of a flatbuffer.
+
+    Raises:
+        ExportError: a signature has an operator that is not builtin, or another than `prefill` has a loop; or most
+            weights are still float32 after quantization.
+    """
+    model = flatbuffer.parse(content)
+    operators = {name: signature.operators for name, signature in flatbuffer.signatures(model).items()}
+    for name, counts in operators.items():
+        refused = {"CUSTOM"} if name == PREFILL else {"CUSTOM", "WHILE"}
+        if found := sorted(refused & set(counts)):
+            raise ExportError(f"{name} must run on builtin operators without loops; it has {', '.join(found)}")
+    stored_bytes = flatbuffer.stored_bytes(model)
+    counts = {dtype: size * 8 // _BITS[dtype] for dtype, size in stored_bytes.items() if dtype in _BITS}
+    mostly_float32 = counts.get("float32", 0) > 0.5 * sum(counts.values())
+    if QUANTIZATIONS[quantization] not in stored_bytes or (quantization != "none" and mostly_float32):
+        raise ExportError(
+            f"{quantization} changes little in this model: only embeddings and kernels of dense and recurrent layers "
+            f"with at least {SMALLEST:,} weights are quantized, and most weights are elsewhere; use quantization='none'"
+        )
+    return Contents(operators, stored_bytes)

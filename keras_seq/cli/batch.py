@@ -1,0 +1,59 @@
+"""`keras-seq batch`: continues many prompts, or scores many texts, on all cores."""
+
+import argparse
+import sys
+from typing import Any
+
+from keras_seq.cli.options import DRAW, add_command, add_draw_options, as_flags, given_options
+from keras_seq.errors import ConfigError
+
+
+def add_parser(commands: Any) -> None:
+    """Adds the command."""
+    parser = add_command(commands, "batch", "continue many prompts, or score many texts, on all cores")
+    parser.add_argument("--model", required=True, help=".tflite file (required)")
+    parser.add_argument(
+        "--input",
+        required=True,
+        help="text file with one prompt or text per line, or a field of a table (news.csv:title) (required)",
+    )
+    parser.add_argument(
+        "--output",
+        required=True,
+        help="file of JSON lines; the same command resumes where it was interrupted (required)",
+    )
+    parser.add_argument("--score", action="store_true", help="score the lines (default: continue them)")
+    parser.add_argument("--workers", type=int, help="number of processes (default: one per core)")
+    parser.add_argument("--max_tokens", type=int, default=200, help="largest number of tokens to write (default: 200)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the first text; line i has seed + i (default: 0)")
+    add_draw_options(parser)
+    parser.set_defaults(run_command=run)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Runs the command."""
+    from keras_seq.cli.corpora import corpus_source
+    from keras_seq.data.text_files import joined, read_texts
+    from keras_seq_export.errors import ExportError
+    from keras_seq_export.tflite.batch_jobs import score_all, write_all
+
+    text = "".join(joined(pieces for _, pieces in read_texts(*corpus_source([arguments.input]))))
+    lines = [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")]
+    given = given_options(arguments, *DRAW)
+    if arguments.score and given:
+        raise ConfigError(f"{{}} samples nothing: leave out {as_flags(given)}", "score")
+    try:
+        if arguments.score:
+            job = score_all(arguments.model, lines, arguments.output, arguments.workers)
+        else:
+            options = {"max_tokens": arguments.max_tokens, **given}
+            job = write_all(arguments.model, lines, arguments.output, arguments.workers, arguments.seed, **options)
+    except KeyboardInterrupt:
+        print("\nrun the same command again to resume", file=sys.stderr)
+        raise
+    before = f", {job.existing:,} of which were done already" if job.existing else ""
+    print(f"{arguments.output}: {len(lines):,} lines{before}")
+    if job.failed:
+        raise ExportError(
+            f"the model could not read {job.failed:,} of these lines: their `error` in the output says why"
+        )

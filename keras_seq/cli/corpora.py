@@ -1,0 +1,34 @@
+"""Corpora as they are named on the command line, and what the program prints about them."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from keras_seq.data.corpus import Corpus
+from keras_seq.data.encoded_text import positions_of
+from keras_seq.data.text_files import STANDARD_INPUT
+from keras_seq.data.tfds import is_tfds
+from keras_seq.data.vocabulary import Vocabulary
+
+
+def corpus_source(names: Sequence[str]) -> str | list[str]:
+    """Returns the name of the built-in grammar, or absolute paths, so that a run can be evaluated from any directory."""
+    if list(names) == ["agreement"]:
+        return "agreement"
+    return [name if name == STANDARD_INPUT or is_tfds(name) else os.path.abspath(name) for name in names]
+
+
+def corpus_name(source: str | Sequence[str]) -> str:
+    """Returns a short name of a corpus for the model card."""
+    return source if isinstance(source, str) else ", ".join(Path(file).stem for file in source)
+
+
+def describe_corpus(corpus: Corpus, vocabulary: Vocabulary) -> str:
+    """Returns a line on the size of the training text and of the vocabulary, and on the share of `<unk>`."""
+    text = corpus.train
+    size = f"{len(text):,} characters" if isinstance(text, str) else f"{len(text):,} tokens on disk"
+    unknown = ""
+    if vocabulary.unk_id is not None:
+        ids = vocabulary.encode(text) if isinstance(text, str) else text
+        unknown = f", {positions_of(ids, vocabulary.unk_id).size / max(1, len(ids)):.1%} of the text is <unk>"
+    return f"{corpus.name}: {size} to train on, a vocabulary of {len(vocabulary):,} tokens{unknown}"

@@ -1,0 +1,171 @@
+"""`keras-seq export`: writes a .tflite and a SavedModel of a run."""
+
+import argparse
+import dataclasses
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from keras_seq.cli.options import CORPUS_HELP, add_command
+from keras_seq.errors import ConfigError
+
+if TYPE_CHECKING:
+    from keras_seq.training.run_directory import Run
+
+FORMATS = ("tflite", "saved_model", "all")
+
+
+def add_parser(commands: Any) -> None:
+    """Adds the command."""
+    from keras_seq_export.signatures import QUANTIZATIONS, STATES
+
+    parser = add_command(commands, "export", "write a .tflite and a SavedModel of a run")
+    parser.add_argument("--run", required=True, help="run directory (required)")
+    parser.add_argument("--format", default="all", choices=FORMATS, help="what to write (default: all)")
+    parser.add_argument(
+        "--output",
+        help="directory to write RUN.tflite, RUN.int8.batch8.tflite, RUN/1, RUN/2, ... into (default: RUN/export)",
+    )
+    parser.add_argument("--license", help="license of the model for its card, such as CC0-1.0 (default: not stated)")
+    tflite = parser.add_argument_group("the .tflite")
+    tflite.add_argument(
+        "--quantization",
+        default="none",
+        choices=list(QUANTIZATIONS),
+        help="float16 halves the file, int8 makes it a quarter, int4 a sixth (default: none)",
+    )
+    tflite.add_argument(
+        "--state",
+        default="explicit",
+        choices=STATES,
+        help="states as inputs and outputs, or as variables with a signature reset (default: explicit)",
+    )
+    tflite.add_argument("--batch", type=int, default=1, help="rows that it takes at once (default: 1)")
+    tflite.add_argument(
+        "--max_loss", type=float, default=0.01, help="nats per token that quantization may cost (default: 0.01)"
+    )
+    tflite.add_argument(
+        "--corpus",
+        action="append",
+        help=f"text whose last tenth the .tflite is measured on: {CORPUS_HELP} (default: the corpus of the run)",
+    )
+    parser.set_defaults(run_command=run)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Runs the command."""
+    from keras_seq.training.run_directory import load_run
+    from keras_seq_export import ExportError
+    from keras_seq_export.saved_model.serving_files import next_version
+
+    run = load_run(Path(arguments.run))
+    output = Path(arguments.output) if arguments.output else run.directory / "export"
+    name = run.directory.resolve().name
+    targets = {
+        "tflite": output / f"{name}{_marks(arguments)}.tflite",
+        "saved_model": next_version(output / name),
+    }
+    wanted = {kind: target for kind, target in targets.items() if arguments.format in (kind, "all")}
+    for target in wanted.values():
+        if target.exists():
+            raise ExportError(f"{target} exists: choose another --output, or remove it first")
+    if "tflite" in wanted:
+        _export_tflite(run, wanted["tflite"], arguments)
+    if "saved_model" in wanted:
+        _export_saved_model(run, wanted["saved_model"])
+
+
+def _marks(arguments: argparse.Namespace) -> str:
+    """Returns what the name of a .tflite says of its options, such as `.int8.batch8`."""
+    options = {"quantization": (arguments.quantization, "none"), "state": (arguments.state, "explicit")}
+    marks = [f".{value}" for value, usual in options.values() if value != usual]
+    if arguments.batch != 1:
+        marks.append(f".batch{arguments.batch}")
+    if marks and arguments.format == "saved_model":
+        raise ConfigError(
+            "{}, {} and {} are options of the .tflite: leave them out, or choose --format=tflite",
+            "quantization",
+            "state",
+            "batch",
+        )
+    return "".join(marks)
+
+
+def _export_tflite(run: "Run", target: Path, arguments: argparse.Namespace) -> None:
+    from keras_seq.cli.corpora import corpus_name
+    from keras_seq_export import export_tflite
+
+    held_out, measured_on = _held_out(run, arguments.corpus)
+    card = {
+        "name": run.directory.resolve().name,
+        "corpus": corpus_name(run.config.corpus),
+        **measured_on,
+        "cell": run.config.cell,
+        "units": list(run.config.units),
+    }
+    report = export_tflite(
+        run.model,
+        run.vocabulary,
+        target,
+        quantization=arguments.quantization,
+        by_line=run.config.by_line,
+        state=arguments.state,
+        batch=arguments.batch,
+        held_out=held_out,
+        max_loss=arguments.max_loss,
+        card=card | ({"license": arguments.license} if arguments.license else {}),
+    )
+    print(f"{target}: {report['bytes']:,} bytes, {_describe_quality(report)}")
+    for signature, operators in report["operators"].items():
+        print(f"  {signature}: {', '.join(f'{operator} {count}' for operator, count in operators.items())}")
+
+
+def _export_saved_model(run: "Run", target: Path) -> None:
+    from keras_seq_export import export_saved_model
+
+    report = export_saved_model(run.model, run.vocabulary, target)
+    decode = report["signatures"]["decode"]
+    print(
+        f"{target}: {sum(report['bytes'].values()):,} bytes, largest difference of a logit "
+        f"{decode['largest_difference']:.2g} over {decode['tokens_compared']} tokens in a C++ session"
+    )
+
+
+def _held_out(run: "Run", names: list[str] | None) -> tuple[str | None, dict[str, str]]:
+    """Returns the text to measure an export on, and its source; None if the corpus of the run cannot be read any more."""
+    from keras_seq.cli.corpora import corpus_name, corpus_source
+    from keras_seq.training.run_directory import corpus_of
+
+    config = run.config
+    if names:
+        source = corpus_source(names)
+        config = dataclasses.replace(config, corpus=source if isinstance(source, str) else tuple(source))
+    try:
+        corpus = corpus_of(config)
+    except (OSError, ValueError) as error:
+        if names:
+            raise
+        print(f"keras-seq: measured on text that the model writes, because {error}", file=sys.stderr)
+        return None, {}
+    text = corpus.validation + corpus.test
+    if not text:
+        raise ConfigError(
+            f"the last tenth of {corpus_name(config.corpus)}, to measure the file on, is empty: name a longer {{}}",
+            "corpus",
+        )
+    return text, {"held_out_from": corpus.name}
+
+
+def _describe_quality(report: dict[str, Any]) -> str:
+    quality, steps = report["quality"], report["steps_compared"]
+    text = "held-out text" if quality["text"] == "held_out" else "text that the model wrote"
+    measured = (
+        f"largest difference of a logit {report['largest_difference']:.2g} over {steps} tokens; "
+        f"{quality['nats_of_file']:.4f} nats per token on {quality['tokens']:,} tokens of {text}"
+    )
+    if report["quantization"] == "none":
+        return measured
+    return (
+        f"{measured}, {quality['nats_lost']:.4f} lost to {report['quantization']}; "
+        f"the most likely token is the same in {quality['greedy_agreement']:.1%}"
+    )

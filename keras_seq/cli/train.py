@@ -1,0 +1,275 @@
+"""`keras-seq train`: trains a model on a text."""
+
+import argparse
+import dataclasses
+import shlex
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from keras_seq.cli.options import CORPUS_HELP, add_command, as_flags, integers
+from keras_seq.errors import ConfigError
+from keras_seq.training.config import CLIPPING_KINDS, ON_DIVERGENCE, Clipping, TrainConfig, read_config
+
+if TYPE_CHECKING:
+    from keras_seq.data.corpus import Corpus
+    from keras_seq.data.vocabulary import Vocabulary
+
+_DEFAULTS = TrainConfig()
+_FIELDS = [field.name for field in dataclasses.fields(TrainConfig)]
+
+
+def add_parser(commands: Any) -> None:
+    """Adds the command."""
+    parser = add_command(commands, "train", "train a model on a text")
+    run_group = parser.add_argument_group("run")
+    run_group.add_argument("--run", help="run directory to make (default: runs/NAME)")
+    run_group.add_argument(
+        "--config", help="config.json of a run, or the same keys as TOML; options change it (default: none)"
+    )
+    run_group.add_argument(
+        "--resume", action="store_true", help="resume the interrupted run of --run (default: a new run)"
+    )
+    _add_text_options(parser.add_argument_group("text and vocabulary"))
+    _add_model_options(parser.add_argument_group("model"))
+    _add_training_options(parser.add_argument_group("training"))
+    _add_optimizer_options(parser.add_argument_group("optimizer"))
+    devices = parser.add_argument_group("several devices")
+    devices.add_argument(
+        "--distribute",
+        choices=("mirrored", "multi_worker"),
+        help="train on all GPUs of this machine, or as one of the workers in TF_CONFIG (default: one device)",
+    )
+    devices.add_argument(
+        "--workers", type=int, help="start this many workers on this machine; they share --batch_size (default: none)"
+    )
+    parser.set_defaults(run_command=run)
+
+
+def _add_option(group: Any, name: str, summary: str, **options: Any) -> None:
+    """Adds an option for an attribute of `TrainConfig`, whose default it shows. An option not given is left out."""
+    default = options.pop("shown", None) or _shown(getattr(_DEFAULTS, name))
+    group.add_argument(f"--{name}", default=argparse.SUPPRESS, help=f"{summary} (default: {default})", **options)
+
+
+def _shown(default: Any) -> str:
+    if default is None or default is False:
+        return "off"
+    return ",".join(map(str, default)) if isinstance(default, tuple) else str(default)
+
+
+def _add_text_options(group: Any) -> None:
+    _add_option(group, "corpus", f"{CORPUS_HELP}; or the output of encode", action="append")
+    _add_option(
+        group, "level", "what a token is", choices=("char", "word"), shown="char, but word for the built-in grammar"
+    )
+    _add_option(group, "max_size", "largest number of tokens, at word level", type=int, shown="all")
+    _add_option(group, "coverage", "share of the text that the words kept make up", type=float)
+    by_line = argparse.BooleanOptionalAction
+    _add_option(group, "by_line", "make each line a sequence of its own", action=by_line)
+
+
+def _add_model_options(group: Any) -> None:
+    _add_option(group, "cell", "kind of recurrent layer", choices=("gru", "simple_rnn", "lstm"))
+    _add_option(group, "units", "state size of each layer, such as 256,256", type=integers)
+    _add_option(group, "embedding_dim", "length of a token's vector", type=int)
+    _add_option(group, "dropout", "share dropped after each recurrent layer", type=float)
+    _add_option(group, "embedding_dropout", "share dropped after the embedding", type=float)
+    _add_option(group, "weight_dropout", "share of the recurrent kernels' weights dropped, GRU only", type=float)
+    _add_option(
+        group,
+        "tie_embeddings",
+        "use the embeddings as the kernel of the logits too (Press & Wolf 2017)",
+        action=argparse.BooleanOptionalAction,
+    )
+    _add_option(
+        group,
+        "sampled_softmax",
+        "train over this many tokens sampled for each batch, such as 1024, instead of all; needs --tie_embeddings",
+        type=int,
+        metavar="TOKENS",
+        shown="0, off",
+    )
+
+
+def _add_training_options(group: Any) -> None:
+    length = group.add_mutually_exclusive_group()
+    _add_option(length, "epochs", "passes through the text", type=int)
+    _add_option(length, "minutes", "minutes of training", type=float)
+    _add_option(group, "batch_size", "rows in a batch", type=int)
+    _add_option(group, "length", "tokens of a stream in each batch", type=int)
+    _add_option(group, "seed", "seed of weights, dropout and order of the text", type=int)
+    _add_option(
+        group,
+        "on_divergence",
+        "when loss or gradient are not finite: stop, or roll back to the last checkpoint at half the rate",
+        choices=ON_DIVERGENCE,
+    )
+    _add_option(
+        group,
+        "tensorboard",
+        "log to RUN/tensorboard too; needs tensorboard",
+        action=argparse.BooleanOptionalAction,
+    )
+
+
+def _add_optimizer_options(group: Any) -> None:
+    _add_option(group, "optimizer", "Keras's name of the optimizer: adam, adamw, sgd, rmsprop")
+    _add_option(group, "learning_rate", "highest learning rate; it falls to 0 along a cosine", type=float)
+    _add_option(group, "warmup", "share of the run over which the learning rate rises", type=float)
+    clipping = group.add_mutually_exclusive_group()
+    for kind, summary in zip(
+        CLIPPING_KINDS,
+        (
+            "clip each weight's gradient to this norm",
+            "clip all gradients to this common norm",
+            "clip each element of the gradients to this value",
+        ),
+        strict=True,
+    ):
+        assert _DEFAULTS.clipping is not None
+        default = _DEFAULTS.clipping.threshold if kind == _DEFAULTS.clipping.kind else "off"
+        clipping.add_argument(f"--{kind}", type=float, help=f"{summary} (default: {default})")
+    _add_option(group, "weight_decay", "share of each weight that a step removes, at learning rate 1", type=float)
+    _add_option(group, "ema_momentum", "average the weights over the steps, such as 0.999", type=float)
+    _add_option(group, "label_smoothing", "share of each target spread over all tokens", type=float)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Runs the command."""
+    from keras_seq.cli.workers import end_with_launcher, is_worker
+
+    if arguments.workers is not None and not is_worker():
+        _start_workers(arguments)
+        return
+    if is_worker():
+        end_with_launcher()
+    strategy = None
+    if arguments.distribute or is_worker():
+        strategy = _strategy(arguments.distribute or "multi_worker")
+    if arguments.resume:
+        _resume(arguments, strategy)
+    else:
+        _train_new_run(arguments, strategy)
+
+
+def given_config(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Returns the attributes of `TrainConfig` that were given as options."""
+    given = {name: value for name, value in vars(arguments).items() if name in _FIELDS}
+    for kind in CLIPPING_KINDS:
+        if (threshold := getattr(arguments, kind)) is not None:
+            given["clipping"] = Clipping(kind, threshold)
+    return given
+
+
+def config_of(arguments: argparse.Namespace) -> TrainConfig:
+    """Returns the configuration of a new run: the file of `--config`, changed by the options that were given."""
+    values = read_config(Path(arguments.config)) if arguments.config else {}
+    given = given_config(arguments)
+    for name, other in (("epochs", "minutes"), ("minutes", "epochs")):
+        if name in given:  # The option replaces the length in the file, whichever it is.
+            values.pop(other, None)
+    return TrainConfig.from_dict({**values, **given})
+
+
+def _train_new_run(arguments: argparse.Namespace, strategy: Any) -> None:
+    from keras_seq.cli.corpora import corpus_source
+    from keras_seq.data.load import load_corpus
+    from keras_seq.training.run_directory import refuse_existing
+
+    config = config_of(arguments)
+    source = corpus_source([config.corpus] if isinstance(config.corpus, str) else config.corpus)
+    corpus = load_corpus(source, by_line=config.by_line)
+    directory = Path(arguments.run or f"runs/{corpus.name}")
+    refuse_existing(directory)
+    vocabulary = _vocabulary(corpus, config, given_config(arguments))
+    config = dataclasses.replace(
+        config,
+        corpus=source if isinstance(source, str) else tuple(source),
+        level=vocabulary.level,
+        by_line=config.by_line or corpus.by_line,
+    )
+    _train(directory, corpus, vocabulary, config, resume=False, strategy=strategy)
+
+
+def _resume(arguments: argparse.Namespace, strategy: Any) -> None:
+    from keras_seq.training.run_directory import corpus_of, load_settings
+
+    if arguments.config:
+        raise ConfigError("{} has a configuration of its own: leave out {}", "resume", "config")
+    if not arguments.run:
+        raise ConfigError("{} needs the run to resume: give it as --run=DIRECTORY", "resume")
+    if given := [name for name in (*_FIELDS, *CLIPPING_KINDS) if getattr(arguments, name, None) is not None]:
+        raise ConfigError(f"{{}} uses the configuration of the run: leave out {as_flags(given)}", "resume")
+    directory = Path(arguments.run)
+    vocabulary, config = load_settings(directory)
+    _train(directory, corpus_of(config), vocabulary, config, resume=True, strategy=strategy)
+
+
+def _train(
+    directory: Path, corpus: "Corpus", vocabulary: "Vocabulary", config: TrainConfig, *, resume: bool, strategy: Any
+) -> None:
+    from keras_seq.cli.corpora import describe_corpus
+    from keras_seq.distribution.strategy import is_chief
+    from keras_seq.training.run_directory import CHECKPOINT
+    from keras_seq.training.train import train
+
+    name = shlex.quote(str(directory))
+    print(describe_corpus(corpus, vocabulary))
+    try:
+        train(directory, corpus, vocabulary, config, resume=resume, strategy=strategy)
+    except KeyboardInterrupt:
+        if (directory / CHECKPOINT).exists():
+            print(f"\nall finished epochs are saved; to resume: keras-seq train --run={name} --resume", file=sys.stderr)
+        raise
+    if not is_chief(strategy):
+        return
+    print(f"run directory: {directory}\n\nNext:")
+    print(
+        f"  keras-seq sample --run={name} --seed=7\n  keras-seq evaluate --run={name}\n  keras-seq export --run={name}"
+    )
+
+
+def _vocabulary(corpus: "Corpus", config: TrainConfig, given: dict[str, Any]) -> "Vocabulary":
+    """Returns the vocabulary of a corpus that is encoded on disk, or makes one."""
+    from keras_seq.data.encoded_text import EncodedText
+    from keras_seq.data.vocabulary import Vocabulary
+
+    if isinstance(corpus.train, EncodedText):
+        if fixed := [name for name in ("level", "max_size", "coverage", "by_line") if name in given]:
+            raise ConfigError(f"an encoded corpus has its own vocabulary and lines: leave out {as_flags(fixed)}")
+        return corpus.train.vocabulary
+    level = config.level or ("word" if corpus.name == "agreement" else "char")
+    # A character vocabulary has no <unk>: it holds every character of the corpus, also those outside the training part.
+    text = corpus.train if level == "word" else corpus.train + corpus.validation + corpus.test
+    return Vocabulary.from_text(text, level=level, max_size=config.max_size, coverage=config.coverage)
+
+
+def _strategy(kind: str) -> Any:
+    from keras_seq.distribution.strategy import strategy, worker_number
+
+    if kind == "multi_worker":
+        print("waiting for the other workers", flush=True)
+    workers = strategy(kind)
+    # TensorFlow's own handler, made for preemptible machines, would not end the worker.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    print(f"worker {worker_number(workers)}, {workers.num_replicas_in_sync} replicas in all", flush=True)
+    return workers
+
+
+def _start_workers(arguments: argparse.Namespace) -> None:
+    from keras_seq.cli.workers import run_workers
+    from keras_seq.data.text_files import STANDARD_INPUT
+
+    if arguments.distribute:
+        raise ConfigError(
+            "{} starts the workers of multi_worker on this machine: leave out {}", "workers", "distribute"
+        )
+    if not arguments.run:
+        raise ConfigError("{} needs a run directory that all workers share: give it as --run=DIRECTORY", "workers")
+    if STANDARD_INPUT in getattr(arguments, "corpus", []):
+        raise ConfigError(
+            "every worker reads {}, but standard input can be read only once: write it to a file first", "corpus"
+        )
+    run_workers(sys.argv[1:], arguments.workers, Path(arguments.run))

@@ -1,0 +1,32 @@
+"""`keras-seq web`: opens a .tflite in a page of the browser."""
+
+import argparse
+import webbrowser
+from typing import Any
+
+from keras_seq.cli.options import add_command
+
+
+def add_parser(commands: Any) -> None:
+    """Adds the command."""
+    parser = add_command(commands, "web", "open a .tflite in a page of your browser, served to this machine only")
+    parser.add_argument("--model", metavar="FILE.tflite", help="the file (default: chosen in the page)")
+    parser.add_argument("--port", type=int, help="port of the page (default: 8599)")
+    parser.add_argument(
+        "--no_open", action="store_true", help="print the address only (default: open it in the browser)"
+    )
+    parser.set_defaults(run_command=run)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Runs the command."""
+    from keras_seq_export.tflite.page_server import PORT, page_server
+
+    server, address = page_server(arguments.model, port=PORT if arguments.port is None else arguments.port)
+    print(f"{address} (Ctrl-C ends it)", flush=True)
+    if not arguments.no_open:
+        webbrowser.open(address)
+    try:
+        server.serve_forever()
+    except KeyboardInterrupt:
+        print()

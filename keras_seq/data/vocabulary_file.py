@@ -1,0 +1,71 @@
+r"""The vocabulary file: UTF-8, one token per line; the line number, counted from 0, is the token's id.
+
+Every line ends in `\n`, including the last. Within a token, a backslash is written `\x5c`, a line feed `\n` and a
+carriage return `\r`. To undo this in any language, replace `\n`, then `\r`, then `\x5c`.
+"""
+
+import re
+from collections.abc import Sequence
+from typing import Final
+
+from keras_seq.data.tokens import find_invalid_token
+from keras_seq.errors import VocabularyError
+
+_BAD_ESCAPE: Final = re.compile(r"\\(?!n|r|x5c)")
+
+
+def file_bytes(tokens: Sequence[str]) -> bytes:
+    r"""Returns the content of the vocabulary file with these tokens.
+
+    Example:
+        >>> file_bytes(["<pad>", "\n"])
+        b'<pad>\n\\n\n'
+    """
+    return "".join(_escape(token) + "\n" for token in tokens).encode("utf-8")
+
+
+def parse_file(data: bytes) -> tuple[str, ...]:
+    """Returns the tokens of a vocabulary file, given its content.
+
+    Raises:
+        VocabularyError: the file is damaged; the message names the line.
+    """
+    tokens = tuple(map(_unescape, _lines(data)))
+    if (invalid := find_invalid_token(tokens)) is not None:
+        index, expected = invalid
+        found = repr(tokens[index]) if index < len(tokens) else "the end of the file"
+        raise VocabularyError(f"line {index + 1}: the token must be {expected}, but {found} was found")
+    return tokens
+
+
+def _lines(data: bytes) -> list[str]:
+    if not data:
+        raise VocabularyError("a vocabulary file must hold one token per line, but this file is empty")
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        number = data.count(b"\n", 0, error.start) + 1
+        raise VocabularyError(
+            f"line {number}: must be UTF-8, but byte {error.start} of the file is 0x{data[error.start]:02x}"
+        ) from None
+    if not text.endswith("\n"):
+        raise VocabularyError(f"line {text.count(chr(10)) + 1}: must end in a line feed; the file is cut short")
+    lines = text[:-1].split("\n")
+    for number, line in enumerate(lines, start=1):
+        if "\r" in line:
+            raise VocabularyError(
+                f"line {number}: must not contain a carriage return; was the file converted to Windows line endings?"
+            )
+        if bad := _BAD_ESCAPE.search(line):
+            raise VocabularyError(
+                f"line {number}: a backslash must begin \\n, \\r or \\x5c, but {line[bad.start() :][:4]!r} was found"
+            )
+    return lines
+
+
+def _escape(token: str) -> str:
+    return token.replace("\\", "\\x5c").replace("\n", "\\n").replace("\r", "\\r")
+
+
+def _unescape(line: str) -> str:
+    return line.replace("\\n", "\n").replace("\\r", "\r").replace("\\x5c", "\\")

@@ -1,0 +1,256 @@
+"""Every private or undocumented name of Keras and TensorFlow that the packages use, each behind a function.
+
+Written for Keras 3.15 and TensorFlow 2.21. Each docstring says what the function relies on, and why no public name
+serves. tests/test_keras_internals.py has a test for each of them that fails with a sentence when a new version of Keras
+or TensorFlow changes it. No other module may use a private name of theirs, which the same tests check.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
+
+import keras
+import tensorflow as tf
+from keras import tree
+from tensorflow.python.eager import record
+
+# Layers
+
+
+def tape_may_record() -> bool:
+    """Returns whether a gradient tape is active, in eager mode or while a graph is traced.
+
+    Relies on `tensorflow.python.eager.record.could_possibly_record`, which TensorFlow's own custom gradients call. The
+    public `tf.GradientTape` can be asked what it watches, but not whether there is one.
+    """
+    return record.could_possibly_record()
+
+
+def refuse_jit_compile(layer: keras.layers.Layer) -> None:
+    """Makes Keras turn off `jit_compile` for every model with this layer.
+
+    Relies on the undocumented attribute `supports_jit`, which `Model.compile` reads of every layer.
+    """
+    layer.supports_jit = False
+
+
+def rnn_loop(
+    layer: keras.layers.RNN, sequences: Any, initial_state: Any, mask: Any, training: bool
+) -> tuple[Any, Any, Any]:
+    """Runs the cell of a recurrent layer over a sequence in the loop of `keras.layers.RNN`.
+
+    Relies on the undocumented method `inner_loop`, which `keras.layers.RNN.call` calls for the loop over time alone and
+    which `keras_seq.GRU` overrides. `call` prepares the initial state and the dropout masks before it, and keeps the
+    state of a stateful layer after it. With a public override of `call`, all of this would have to be repeated.
+
+    Args:
+        layer: a built recurrent layer.
+        sequences: `(batch, time, features)`.
+        initial_state: the initial states of the cell, a list.
+        mask: `(batch, time)`, a list with it, or None.
+        training: whether dropout is on.
+
+    Returns:
+        The last output `(batch, units)`, the outputs `(batch, time, units)` (`(batch, 1, units)` without
+        `return_sequences`), and the list of the last states.
+    """
+    return keras.layers.RNN.inner_loop(layer, sequences, initial_state, mask=mask, training=training)
+
+
+def gru_loop(
+    layer: keras.layers.GRU, sequences: Any, initial_state: Any, mask: Any, training: bool
+) -> tuple[Any, Any, Any]:
+    """Is `rnn_loop`, except that cuDNN runs it where it can.
+
+    Relies on `keras.layers.GRU.inner_loop`, which hands the weights of `layer.cell` to cuDNN; otherwise it calls
+    `keras.layers.RNN.inner_loop`, or raises a ValueError with `use_cudnn=True`.
+    """
+    return keras.layers.GRU.inner_loop(layer, sequences, initial_state, mask=mask, training=training)
+
+
+# Graphs of layers
+
+
+def all_layers(layer: keras.layers.Layer) -> list[keras.layers.Layer]:
+    """Returns a layer or model and every layer inside it: in nested models, in wrappers, and recurrent cells.
+
+    Relies on `Layer._flatten_layers`. The public `Model.layers` stops at nested models and does not enter wrappers.
+    """
+    return layer._flatten_layers()
+
+
+def call_count(layer: keras.layers.Layer) -> int:
+    """Returns how often a layer is called in the graphs of models.
+
+    Relies on `Operation._inbound_nodes`, one node for each symbolic call. No public name counts the calls; `Layer.output`
+    only raises an error if there are several.
+    """
+    return len(layer._inbound_nodes)
+
+
+class SymbolicCall(NamedTuple):
+    """A call that is part of the graph of a Functional model.
+
+    Attributes:
+        operation: the layer, or the operation of `keras.ops`.
+        inputs: the symbolic tensors that it was called with.
+    """
+
+    operation: Any
+    inputs: Sequence[keras.KerasTensor]
+
+
+def call_that_made(tensor: keras.KerasTensor) -> SymbolicCall:
+    """Returns the call whose output is a symbolic tensor.
+
+    Relies on `KerasTensor._keras_history`, the operation and the number of its node, and on `Operation._inbound_nodes`
+    with the `input_tensors` of each node. The public `Layer.input` does not tell the calls of a shared layer apart, such
+    as tied embeddings.
+    """
+    history = tensor._keras_history
+    return SymbolicCall(history.operation, history.operation._inbound_nodes[history.node_index].input_tensors)
+
+
+def rerun_graph(model: keras.Model, inputs: Any, replace: Callable[[Any], Callable[..., Any]]) -> Any:
+    """Runs the graph of a Functional model on other inputs, with other operations in place of its own.
+
+    Relies on `Function._run_through_graph(inputs, operation_fn)`. The public `keras.models.clone_model` refuses the
+    additional inputs of a one-step model, because they are not inputs of the model it clones.
+
+    Args:
+        model: a Functional model.
+        inputs: as many tensors as the model has inputs.
+        replace: maps each layer or operation of the graph to the function to call instead.
+
+    Returns:
+        The outputs, in the structure of the outputs of the model.
+    """
+    return model._run_through_graph(inputs, operation_fn=replace)
+
+
+def mask_of(tensor: Any) -> Any:
+    """Returns the mask that a Keras layer attached to a tensor, or None.
+
+    Relies on the attribute `_keras_mask`, in which layers hand masks on. Only layers receive masks in a public way, as
+    the argument `mask` of `call`.
+    """
+    return getattr(tensor, "_keras_mask", None)
+
+
+# Training
+
+
+def additional_loss(model: keras.Model) -> Any:
+    """Returns what regularizers and `add_loss` add to the loss of a batch, 0 if they add nothing.
+
+    Relies on `Model._aggregate_additional_loss`, with which Keras's `compute_loss` adds up the public `Model.losses`:
+    it sums each one and divides it by the number of replicas.
+    """
+    return sum(model._aggregate_additional_loss(one) for one in model.losses)
+
+
+def clipped_gradients(optimizer: keras.optimizers.Optimizer, gradients: Iterable[Any]) -> list[Any]:
+    """Returns the gradients after the clipping that the optimizer was configured with.
+
+    Relies on `Optimizer._clip_gradients`, which `apply` calls. Code that repeats the clipping could drift from it: Keras
+    clips the gradient of an embedding by the norm of the rows that were looked up, before equal rows are added.
+    """
+    return optimizer._clip_gradients(list(gradients))
+
+
+def call_before_apply(
+    optimizer: keras.optimizers.Optimizer, function: Callable[[Sequence[Any]], None]
+) -> Callable[[], None]:
+    """Makes an optimizer call `function(gradients)` before each `apply`, also inside the graph of a training step.
+
+    Relies on the public method `Optimizer.apply`, which every training step calls through the instance, so that an
+    attribute of the instance replaces it. A wrapped optimizer would be the public way, but then the model has another
+    optimizer during `fit`: saved models and checkpoints of an epoch would hold the wrapper, and the inner optimizer of
+    a `LossScaleOptimizer` would have to be wrapped in place.
+
+    Args:
+        optimizer: the optimizer; of a `LossScaleOptimizer`, its `inner_optimizer`, which gets gradients that are not
+            scaled.
+        function: is called with the gradients, before clipping.
+
+    Returns:
+        A function that undoes it.
+    """
+    apply = optimizer.apply
+
+    def call_and_apply(gradients: Any, trainable_variables: Any = None) -> None:
+        function(gradients)
+        apply(gradients, trainable_variables)
+
+    def undo() -> None:
+        del optimizer.apply
+
+    optimizer.apply = call_and_apply
+    return undo
+
+
+def set_tensorboard_step(callback: keras.callbacks.TensorBoard, step: int) -> None:
+    """Sets the number of the next training step in the plots of TensorBoard.
+
+    Relies on `TensorBoard._global_train_batch`, which `on_train_begin` sets to 0. No argument sets it for a run that
+    resumes.
+    """
+    callback._global_train_batch = step
+
+
+# Distributed training
+
+
+def insert_base(instance: Any, base: type) -> None:
+    """Makes `base` the first base class of a model or optimizer, so that its methods override those of the class.
+
+    Relies on assignment to `__class__`, and on Keras finding the class of a saved object by module and name, which stay
+    those of the original class. A subclass would be the public way, but the model may be of any class of the user.
+    """
+    own = type(instance)
+    attributes = {"__module__": own.__module__, "__qualname__": own.__qualname__}
+    instance.__class__ = type(own.__name__, (base, own), attributes)
+
+
+def sum_before_clipping(optimizer: keras.optimizers.Optimizer) -> None:
+    """Makes an optimizer add up the gradients of all replicas before it clips them.
+
+    Keras clips the gradients of each replica and then adds them up, so that the result depends on their number. Nothing
+    public moves the clipping. See `_SumBeforeClipping`.
+    """
+    if not isinstance(optimizer, _SumBeforeClipping):
+        insert_base(optimizer, _SumBeforeClipping)
+
+
+class _SumBeforeClipping:
+    """First base class of an optimizer.
+
+    Relies on `apply_gradients` clipping the gradients and then passing them to `_all_reduce_sum_gradients`, which adds
+    up those of all replicas and is called nowhere else.
+    """
+
+    def apply_gradients(self, grads_and_vars: Any) -> Any:
+        return super().apply_gradients(super()._all_reduce_sum_gradients(list(grads_and_vars)))  # type: ignore[misc]
+
+    def _all_reduce_sum_gradients(self, grads_and_vars: Any) -> Any:
+        return grads_and_vars
+
+
+class BuildsFromOneReplica:
+    """Base class of a model: `fit` builds metrics and loss from the batch of one replica, in the scope of the strategy.
+
+    Keras 3.15 averages the batch over all workers to learn its shapes, which fails under
+    `tf.distribute.MultiWorkerMirroredStrategy` (keras issue 20585).
+
+    Relies on `fit` and `evaluate` calling `Model._maybe_symbolic_build(iterator=...)` before the first step, where an
+    element of the iterator is `(epoch, step, batches)`, and on `Model._symbolic_build(data_batch)`. Both are private;
+    the public `build` and `compile` do not build metrics.
+    """
+
+    def _maybe_symbolic_build(self, iterator: Any = None, data_batch: Any = None) -> None:
+        model: Any = self
+        strategy: tf.distribute.Strategy = model.distribute_strategy
+        if iterator is not None:
+            _, _, batches = next(iter(iterator))
+            data_batch = tree.map_structure(lambda part: strategy.experimental_local_results(part)[0], next(batches))
+        with strategy.scope():
+            model._symbolic_build(data_batch=data_batch)

@@ -1,0 +1,239 @@
+"""The configuration of a training run: `TrainConfig` holds every default of training, written once."""
+
+import dataclasses
+import difflib
+import json
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, get_args
+
+from keras_seq import require
+from keras_seq.data.tokens import Level
+from keras_seq.errors import ConfigError
+from keras_seq.models.language_model import EMBEDDING_DIM, UNITS, require_language_model_arguments
+
+DEFAULT_MINUTES = 3.0
+ON_DIVERGENCE = ("stop", "rollback")
+CLIPPING_KINDS = ("clipnorm", "global_clipnorm", "clipvalue")
+
+
+@dataclass(frozen=True)
+class Clipping:
+    """How the gradients of a step are clipped.
+
+    Attributes:
+        kind: `"clipnorm"` rescales each weight's own gradient whose norm exceeds the threshold, `"global_clipnorm"` all
+            gradients together when their common norm does (Pascanu et al. 2013, arXiv 1211.5063), `"clipvalue"` cuts each
+            element at plus and minus the threshold. These are the optimizer arguments of Keras.
+        threshold: a positive number.
+
+    Raises:
+        ArgumentError: `kind` is unknown or `threshold` is out of range.
+
+    Example:
+        >>> Clipping("global_clipnorm", 0.5).optimizer_arguments
+        {'global_clipnorm': 0.5}
+    """
+
+    kind: str = "clipnorm"
+    threshold: float = 1.0
+
+    def __post_init__(self) -> None:
+        require.one_of("clipping", self.kind, CLIPPING_KINDS)
+        require.positive_number(self.kind, self.threshold)
+
+    @property
+    def optimizer_arguments(self) -> dict[str, float]:
+        """The clipping as an argument of a Keras optimizer."""
+        return {self.kind: self.threshold}
+
+    def __str__(self) -> str:
+        return f"{self.kind}={self.threshold:g}"
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """What a training run learns from, which model it trains, and how. `keras-seq train` has an option for each attribute.
+
+    Attributes:
+        corpus: what `keras_seq.load_corpus` reads; `"agreement"` is the built-in grammar.
+        level: `"char"` or `"word"`; None is `"word"` for the grammar and `"char"` for any other corpus.
+        max_size: largest number of tokens in the vocabulary, at word level; None keeps all.
+        coverage: share of the text that the words in the vocabulary make up, in (0, 1].
+        by_line: whether each line is a sequence of its own.
+        cell: `"gru"`, `"simple_rnn"` or `"lstm"`.
+        units: state size of each recurrent layer.
+        embedding_dim: length of a token's vector.
+        dropout: share of values dropped after each recurrent layer.
+        embedding_dropout: share of values dropped after the embedding.
+        weight_dropout: share of the recurrent kernels' weights dropped; `cell="gru"` only.
+        tie_embeddings: whether the embeddings are also the kernel of the logits (Press & Wolf 2017, arXiv 1608.05859).
+        sampled_softmax: number of tokens sampled for each batch to train on instead of the whole vocabulary; 0 is off. It
+            needs `tie_embeddings` (Jean et al. 2015, arXiv 1412.2007).
+        batch_size: rows in a batch, of all replicas together.
+        length: tokens of each stream in a batch.
+        epochs: passes through the text.
+        minutes: minutes of training. At most one of `epochs` and `minutes` is given; without either it is 3 minutes.
+        optimizer: Keras's name of the optimizer.
+        learning_rate: the highest learning rate; it falls to zero along a cosine.
+        warmup: share of the run over which the learning rate rises, in [0, 1).
+        clipping: how gradients are clipped; None does not clip.
+        weight_decay: share of each weight, biases excluded, that a step at learning rate 1 removes; None is off.
+        ema_momentum: momentum of the moving average of the weights, in (0, 1); None is off (Polyak & Juditsky 1992).
+        label_smoothing: share of each target that is spread over all tokens, in [0, 1) (arXiv 1512.00567).
+        on_divergence: `"stop"` ends the run when loss or gradient are not finite, `"rollback"` returns to the last
+            checkpoint at half the learning rate.
+        tensorboard: whether to log to `RUN/tensorboard` as well.
+        seed: seed of the weights, the dropout and the order of the data.
+
+    Raises:
+        ArgumentError: an attribute is out of range; it is named.
+        ConfigError: two attributes contradict each other.
+
+    Example:
+        >>> config = TrainConfig(units=(256, 256), epochs=5)
+        >>> config.minutes is None, TrainConfig().minutes
+        (True, 3.0)
+    """
+
+    corpus: str | tuple[str, ...] = "agreement"
+    level: Level | None = None
+    max_size: int | None = None
+    coverage: float = 1.0
+    by_line: bool = False
+    cell: str = "gru"
+    units: tuple[int, ...] = UNITS
+    embedding_dim: int = EMBEDDING_DIM
+    dropout: float = 0.1
+    embedding_dropout: float = 0.0
+    weight_dropout: float = 0.0
+    tie_embeddings: bool = False
+    sampled_softmax: int = 0
+    batch_size: int = 64
+    length: int = 64
+    epochs: int | None = None
+    minutes: float | None = None
+    optimizer: str = "adam"
+    learning_rate: float = 5e-3
+    warmup: float = 0.02
+    clipping: Clipping | None = field(default_factory=Clipping)
+    weight_decay: float | None = None
+    ema_momentum: float | None = None
+    label_smoothing: float = 0.0
+    on_divergence: str = "stop"
+    tensorboard: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("corpus", "units"):  # JSON and TOML have lists; a frozen configuration has tuples.
+            if isinstance(value := getattr(self, name), list):
+                object.__setattr__(self, name, tuple(value))
+        if self.epochs is None and self.minutes is None:
+            object.__setattr__(self, "minutes", DEFAULT_MINUTES)
+        self._require_text()
+        self._require_model()
+        self._require_training()
+
+    def _require_text(self) -> None:
+        is_corpus = bool(self.corpus) and all(isinstance(one, str) for one in self.corpus)
+        require.that(is_corpus, "corpus", "a string, or a list of strings", self.corpus)
+        if self.level is not None:
+            require.one_of("level", self.level, get_args(Level))
+        if self.max_size is not None:
+            require.positive_integer("max_size", self.max_size)
+        in_range = require.is_number(self.coverage) and 0 < self.coverage <= 1
+        require.that(in_range, "coverage", "above 0 and at most 1", self.coverage)
+        require.boolean("by_line", self.by_line)
+
+    def _require_model(self) -> None:
+        require_language_model_arguments(
+            self.cell,
+            self.units,
+            self.embedding_dim,
+            self.dropout,
+            self.embedding_dropout,
+            self.weight_dropout,
+        )
+        require.boolean("tie_embeddings", self.tie_embeddings)
+        require.integer("sampled_softmax", self.sampled_softmax, at_least=0)
+        if self.sampled_softmax and not self.tie_embeddings:
+            raise ConfigError("{} needs {}", "sampled_softmax", "tie_embeddings")
+        if self.sampled_softmax and self.label_smoothing:
+            raise ConfigError("only one of {} and {} can be set", "sampled_softmax", "label_smoothing")
+
+    def _require_training(self) -> None:
+        for name in ("batch_size", "length"):
+            require.positive_integer(name, getattr(self, name))
+        if self.epochs is not None and self.minutes is not None:
+            raise ConfigError("only one of {} and {} can be set", "epochs", "minutes")
+        if self.epochs is not None:
+            require.positive_integer("epochs", self.epochs)
+        else:
+            require.positive_number("minutes", self.minutes)
+        require.that(isinstance(self.optimizer, str), "optimizer", "a name, such as adam", self.optimizer)
+        require.positive_number("learning_rate", self.learning_rate)
+        require.fraction("warmup", self.warmup)
+        is_clipping = self.clipping is None or isinstance(self.clipping, Clipping)
+        require.that(is_clipping, "clipping", "a Clipping or None", self.clipping)
+        if self.weight_decay is not None:
+            require.positive_number("weight_decay", self.weight_decay)
+        if self.ema_momentum is not None:
+            in_range = require.is_number(self.ema_momentum) and 0 < self.ema_momentum < 1
+            require.that(in_range, "ema_momentum", "between 0 and 1", self.ema_momentum)
+        require.fraction("label_smoothing", self.label_smoothing)
+        require.one_of("on_divergence", self.on_divergence, ON_DIVERGENCE)
+        require.boolean("tensorboard", self.tensorboard)
+        require.that(require.is_integer(self.seed), "seed", "an integer", self.seed)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the configuration as `config.json` stores it.
+
+        Example:
+            >>> TrainConfig.from_dict(TrainConfig(units=(8,)).to_dict()) == TrainConfig(units=(8,))
+            True
+        """
+        values = dataclasses.asdict(self)
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "TrainConfig":
+        """Returns the configuration that `to_dict` gave; what is left out has its default.
+
+        Raises:
+            ConfigError: a key is unknown.
+            ArgumentError: a value is out of range.
+        """
+        known = [one.name for one in dataclasses.fields(cls)]
+        for name in values:
+            if name not in known:
+                near = difflib.get_close_matches(name, known, n=1)
+                hint = f"did you mean {near[0]}?" if near else f"the keys are {', '.join(known)}"
+                raise ConfigError(f"a configuration has no key {name!r}; {hint}")
+        clipping = values.get("clipping")
+        if isinstance(clipping, Mapping):
+            if clipping.keys() != {"kind", "threshold"}:
+                raise ConfigError(f"`clipping` must have the keys kind and threshold. Received: {dict(clipping)}")
+            return cls(**{**values, "clipping": Clipping(**clipping)})
+        return cls(**values)
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Returns the values in the `config.json` of a run, or in a TOML file with the same keys.
+
+    Args:
+        path: a `.toml` file is read as TOML, any other as JSON.
+
+    Raises:
+        ConfigError: the file is not a JSON object or a TOML document.
+        OSError: the file cannot be read.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        values = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
+    except ValueError as error:
+        raise ConfigError(f"the configuration {path} cannot be read: {error}") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"the configuration {path} must hold a JSON object. Received: {type(values).__name__}")
+    return values

@@ -1,0 +1,27 @@
+"""A folder with a text, a run of it and both exports, for all tests of the program."""
+
+import shutil
+
+import pytest
+from cli_files import BINARY, EMPTY, SHORT, TEXT
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory, run_cli):
+    """The folder in which the program is run."""
+    folder = tmp_path_factory.mktemp("cli")
+    (folder / "fox.txt").write_text(TEXT)
+    for arguments in (
+        ("train", "--corpus=fox.txt", "--units=32", "--batch_size=4", "--length=16", "--epochs=2", "--run=fox"),
+        ("export", "--run=fox"),
+    ):
+        answer = run_cli(*arguments, cwd=folder)
+        assert answer.returncode == 0, answer.stderr
+    (folder / BINARY).write_bytes(b"\x89PNG\r\n\x00\xff")
+    (folder / EMPTY).write_bytes(b"")
+    (folder / SHORT).write_text("to be")
+    (folder / "cut.tflite").write_bytes((folder / "fox" / "export" / "fox.tflite").read_bytes()[:-100])
+    for name, file, content in (("no_vocabulary", "vocab.txt", "a\na\n"), ("no_config", "config.json", "{}")):
+        shutil.copytree(folder / "fox", folder / name, dirs_exist_ok=True, ignore=shutil.ignore_patterns("export"))
+        (folder / name / file).write_text(content)
+    return folder

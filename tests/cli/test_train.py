@@ -1,0 +1,115 @@
+"""`keras-seq train`."""
+
+import json
+import re
+import shlex
+
+import pytest
+from cli_files import TEXT
+
+
+def test_a_run_directory_is_whole(folder):
+    names = {"config.json", "export", "history.csv", "history.png", "model.keras", "steps.csv", "vocab.txt"}
+    assert {path.name for path in (folder / "fox").iterdir()} == names
+
+
+def test_the_built_in_grammar_by_its_name(folder, run_cli):
+    options = ("--units=4", "--minutes=0.01", "--run=grammar")
+    answer = run_cli("train", "--corpus=agreement", *options, cwd=folder)
+    assert answer.returncode == 0, answer.stderr
+    answer = run_cli("evaluate", "--run=grammar", "--corpus=agreement", "--split=test", cwd=folder)
+    assert answer.stdout.startswith("agreement, test: ")
+    assert answer.stderr == ""
+
+
+@pytest.mark.parametrize(
+    "options", [["--level=word", "--max_size=8", "--cell=simple_rnn"], ["--by_line", "--cell=lstm", "--units=8,4"]]
+)
+def test_each_kind_of_run_goes_the_whole_road(folder, options, run_cli):
+    name = "-".join(options).replace("--", "").replace(",", "_")
+    sizes = ("--units=8", "--batch_size=4", "--length=8", "--epochs=1")
+    for arguments in (
+        ["train", "--corpus=fox.txt", *sizes, *options, f"--run={name}"],
+        ["export", f"--run={name}", "--format=tflite"],
+    ):
+        answer = run_cli(*arguments, cwd=folder)
+        assert (answer.returncode, answer.stderr) == (0, "")
+    sources = (f"--run={name}", f"--model={name}/export/{name}.tflite")
+    answers = [
+        run_cli("sample", source, "--seed=5", "--max_tokens=30", "--prompt=the ", cwd=folder) for source in sources
+    ]
+    assert answers[0].stdout == answers[1].stdout != ""
+    told = "keras-seq: 2 of 2 tokens of the prompt are read as <unk>\n" if "--level=word" in options else ""
+    assert [answer.stderr for answer in answers] == [told, told]
+
+
+def test_words_by_coverage_and_a_folder_of_files(folder, run_cli):
+    (folder / "texts").mkdir()
+    (folder / "texts" / "a.txt").write_text(TEXT + "rare\n")
+    options = (
+        "--level=word",
+        "--coverage=0.9",
+        "--units=4",
+        "--batch_size=4",
+        "--length=8",
+        "--epochs=1",
+        "--run=texts_run",
+    )
+    answer = run_cli("train", "--corpus=texts", *options, cwd=folder)
+    assert answer.returncode == 0, answer.stderr
+    assert re.search(r"a vocabulary of \d+ tokens, \d\.\d% of the text is <unk>", answer.stdout)
+
+
+def test_two_corpora_and_a_name_with_a_space(folder, run_cli):
+    (folder / "my text.txt").write_text(TEXT)
+    arguments = ("--corpus=my text.txt", "--corpus=fox.txt", "--units=4", "--batch_size=4", "--length=8", "--epochs=1")
+    answer = run_cli("train", *arguments, cwd=folder)
+    commands = [line.strip() for line in answer.stdout.splitlines() if line.startswith("  keras-seq")]
+    run = next(word for word in shlex.split(commands[0]) if word.startswith("--run="))
+    assert (folder / run.removeprefix("--run=") / "model.keras").is_file()
+
+
+def test_a_run_is_repeated_from_its_configuration_with_one_option_changed(folder, run_cli):
+    answer = run_cli("train", "--config=fox/config.json", "--seed=1", "--run=again", cwd=folder)
+    assert answer.returncode == 0, answer.stderr
+    first, again = (json.loads((folder / name / "config.json").read_text()) for name in ("fox", "again"))
+    assert again == {**first, "seed": 1}
+
+
+def test_a_configuration_in_toml_and_options_that_replace_its_length_and_clipping(folder, run_cli):
+    (folder / "small.toml").write_text(
+        'corpus = "fox.txt"\nunits = [4]\nbatch_size = 4\nlength = 8\nminutes = 60.0\n'
+        '[clipping]\nkind = "clipvalue"\nthreshold = 0.5\n'
+    )
+    options = ("--epochs=1", "--global_clipnorm=2", "--run=from_toml")
+    answer = run_cli("train", "--config=small.toml", *options, cwd=folder)
+    assert answer.returncode == 0, answer.stderr
+    config = json.loads((folder / "from_toml" / "config.json").read_text())
+    assert (config["units"], config["epochs"], config["minutes"]) == ([4], 1, None)
+    assert config["clipping"] == {"kind": "global_clipnorm", "threshold": 2.0}
+    assert config["corpus"] == [str(folder / "fox.txt")]
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ('{"corpus": "fox.txt", "learning_rat": 1}', "has no key 'learning_rat'; did you mean learning_rate?"),
+        ('{"corpus": "fox.txt", "batch_size": "64"}', "--batch_size must be a positive integer"),
+        ('{"corpus": "fox.txt", "units": 8}', "--units must be a list of positive integers"),
+        ('{"corpus": "fox.txt", "epochs": 1, "minutes": 2.0}', "only one of --epochs and --minutes can be set"),
+        ('{"corpus": "fox.txt", "clipping": {"clipnorm": 1}}', "must have the keys kind and threshold"),
+        ('{"corpus": "fox.txt", "clipping": 1}', "must be a Clipping or None"),
+        ("[1]", "must hold a JSON object"),
+        ("{", "cannot be read"),
+        (None, "No such file or directory"),
+    ],
+)
+def test_a_bad_configuration_is_one_sentence(content, words, folder, tmp_path, run_cli):
+    if content is not None:
+        (tmp_path / "config.json").write_text(content)
+    answer = run_cli("train", f"--config={tmp_path / 'config.json'}", "--run=new", cwd=folder)
+    assert answer.returncode == 1
+    (message,) = answer.stderr.splitlines()
+    assert message.startswith("keras-seq: ")
+    assert words in message
+    assert not (folder / "new").exists()

@@ -1,0 +1,129 @@
+"""Invalid requests to a SavedModel: each is an error that names the input, in TensorFlow's C++ session."""
+
+import numpy as np
+import pytest
+from hamlet import tiny_model
+from open_session import OpenSession
+
+import keras_seq as ks
+from keras_seq_export.errors import SessionError
+from keras_seq_export.graph.step import GraphStep
+from keras_seq_export.saved_model.cpp_session import Request, run_in_cpp_session
+from keras_seq_export.saved_model.export import write_signatures
+
+VOCABULARY = ks.Vocabulary.from_text("the cats were full")
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory):
+    path = tmp_path_factory.mktemp("serving") / "1"
+    write_signatures(GraphStep(tiny_model(VOCABULARY), VOCABULARY), VOCABULARY, path, max_length=10_000)
+    return path
+
+
+@pytest.fixture(scope="module")
+def run(directory):
+    session = OpenSession(directory)
+    yield session
+    session.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("max_tokens", np.int32(0), "`max_tokens` must be a positive integer"),
+        ("max_tokens", np.int32(2**31 - 1), "`max_tokens` must be a positive integer, at most 10000"),
+        ("max_tokens", np.int32(9_998), "must be at most 10000 tokens together"),
+        ("temperature", np.float32("nan"), "`temperature` must be"),
+        ("temperature", np.float32(1e7), "`temperature` must be from 0 to 1e6"),
+        ("top_p", np.float32(0), "`top_p` must be"),
+        ("min_p", np.float32(1.5), "`min_p` must be"),
+        ("prompt", b"\xff", r"`prompt` must be UTF-8. Rows that are not:\] \[1\]"),
+    ],
+)
+def test_an_invalid_request_is_an_error_that_names_the_input(name, value, message, run):
+    inputs = {"prompt": np.array(["the", "the"], object)}
+    inputs[name] = np.array([b"the" if name == "prompt" else value, value])
+    with pytest.raises(SessionError, match=message):
+        run([("serving_default", inputs)])
+
+
+@pytest.mark.parametrize(
+    ("signature", "change", "message"),
+    [
+        ("decode", {"token": [-1]}, "`token` must be from 0 to"),
+        ("decode", {"token": [10**6]}, "`token` must be from 0 to"),
+        (
+            "decode",
+            {"token": [3, 4, 5], "state_0": np.zeros((2, 16))},
+            "`state_0` must have as many rows as `token`, or one",
+        ),
+        ("prefill", {"length": [0]}, "`length` must be from 1 to 64"),
+        ("prefill", {"length": [65]}, "`length` must be from 1 to 64"),
+        ("prefill", {"length": [1, 1]}, "`length` must have as many rows as `tokens`"),
+        ("prefill", {"tokens": [[-7] * 64]}, "`tokens` must be from 0 to"),
+        ("sample", {"uniform": [1.0]}, "`uniform` must be at least 0 and below 1"),
+        ("sample", {"uniform": [np.nan]}, "`uniform` must be at least 0 and below 1"),
+        ("sample", {"temperature": [np.nan]}, "`temperature` must be"),
+        ("sample", {"top_k": [-5]}, "`top_k` must be"),
+        ("sample", {"top_p": [0.0]}, "`top_p` must be"),
+        ("sample", {"min_p": [2.0]}, "`min_p` must be"),
+        ("decode", {"token": [[3]]}, r"`token` must have the shape \[rows\]\. Received:\] \[1 1\]"),
+        ("decode", {"state_0": np.zeros((1, 15))}, r"`state_0` must have the shape \[rows 16\]"),
+        ("prefill", {"tokens": [[3] * 63]}, r"`tokens` must have the shape \[rows 64\]"),
+        ("score", {"text": np.array([[b"the"]], object)}, r"`text` must have the shape \[rows\]"),
+        ("serving_default", {"prompt": np.array(b"the", object)}, r"`prompt` must have the shape \[rows\]"),
+        ("serving_default", {"seed": [[1]]}, r"`seed` must have the shape \[rows\]"),
+        ("serving_default", {"seed": [1, 2, 3]}, "`seed` must have as many rows as `prompt`, or one"),
+    ],
+)
+def test_an_invalid_input_is_named(signature, change, message, run):
+    valid = {
+        "decode": {"token": [3]},
+        "prefill": {"tokens": [[3] * 64], "length": [64]},
+        "sample": {"token": [3], "uniform": [0.5]},
+        "score": {},
+        "serving_default": {"prompt": np.array([b"the", b"cat"], object)},
+    }
+    dtypes = {
+        "token": np.int32,
+        "tokens": np.int32,
+        "length": np.int32,
+        "top_k": np.int32,
+        "seed": np.int64,
+        "prompt": object,
+        "text": object,
+    }
+    inputs = {
+        name: np.array(value, dtypes.get(name, np.float32)) for name, value in {**valid[signature], **change}.items()
+    }
+    with pytest.raises(SessionError, match=message):
+        run([Request(signature, inputs)])
+
+
+@pytest.mark.parametrize(
+    ("signature", "omitted"),
+    [
+        ("serving_default", "prompt"),
+        ("score", "text"),
+        ("decode", "token"),
+        ("prefill", "length"),
+        ("sample", "uniform"),
+        ("start", "token"),
+    ],
+)
+def test_an_omitted_input_is_named(signature, omitted, run):
+    others = {"length": {"tokens": np.zeros((1, 64), np.int32)}, "uniform": {"token": np.zeros(1, np.int32)}}
+    with pytest.raises(SessionError, match=f"must feed a value for placeholder tensor '{signature}_{omitted}'"):
+        run([Request(signature, others.get(omitted, {}))])
+
+
+def test_requests_without_rows_end(directory, run):
+    requests = [
+        Request("prefill", {"tokens": np.zeros((0, 64), np.int32), "length": np.zeros(0, np.int32)}),
+        Request("decode", {"token": np.zeros(0, np.int32)}),
+    ]
+    prefilled, decoded = run_in_cpp_session(directory, requests, timeout=60)
+    assert len(prefilled["logits"]) == len(decoded["logits"]) == 0
+    with pytest.raises(SessionError, match="`prompt` must have at least one row"):
+        run([Request("serving_default", {"prompt": np.zeros(0, object)})])

@@ -1,0 +1,42 @@
+"""What the converter and the check of the converted model refuse; nothing is published then."""
+
+import keras
+import pytest
+import tensorflow as tf
+from hamlet import VOCABULARY
+
+import keras_seq as ks
+from keras_seq_export import ExportError, export_tflite
+
+
+def stack(*layers):
+    tokens = keras.Input((None,), dtype="int32")
+    values = keras.layers.Embedding(len(VOCABULARY), 8)(tokens)
+    for layer in layers:
+        values = layer(values)
+    return keras.Model(tokens, keras.layers.Dense(len(VOCABULARY))(values))
+
+
+def test_an_operator_that_tflite_lacks_is_named(tmp_path):
+    model = stack(ks.GRU(8, return_sequences=True), keras.layers.Lambda(tf.math.special.bessel_j0))
+    with pytest.raises(ExportError, match=r"does not convert to TFLite's builtin operators: it needs BesselJ0$"):
+        export_tflite(model, VOCABULARY, tmp_path / "model.tflite")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_loop_in_decode_is_refused(tmp_path):
+    def loop(x):
+        return tf.while_loop(
+            lambda i, y: i < 3 + tf.cast(y[0, 0] * 0, tf.int32), lambda i, y: (i + 1, y * 0.9), (0, x)
+        )[1]
+
+    model = stack(ks.GRU(8, return_sequences=True), keras.layers.TimeDistributed(keras.layers.Lambda(loop)))
+    with pytest.raises(ExportError, match="without loops; it has WHILE"):
+        export_tflite(model, VOCABULARY, tmp_path / "wrong.tflite")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_quantization_that_changes_little_is_refused(tmp_path):
+    with pytest.raises(ExportError, match="int8 changes little in this model"):
+        export_tflite(stack(ks.GRU(4, return_sequences=True)), VOCABULARY, tmp_path / "a.tflite", quantization="int8")
+    assert list(tmp_path.iterdir()) == []

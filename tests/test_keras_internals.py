@@ -1,0 +1,427 @@
+"""What keras_seq relies on inside Keras and TensorFlow. Each failure says what has changed and what it breaks."""
+
+import ast
+import importlib
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import layers
+
+import keras_seq
+import keras_seq_export
+from keras_seq import keras_internals
+
+BATCH, TIME, FEATURES, UNITS = 2, 3, 4, 5
+
+
+def numbers(*shape):
+    return np.random.default_rng(0).normal(size=shape).astype("float32")
+
+
+def compiled(**options):
+    model = keras.Sequential([keras.Input((FEATURES,)), layers.Dense(1)])
+    model.compile(**{"optimizer": "sgd", "loss": "mse", "jit_compile": False} | options)
+    return model
+
+
+# Layers
+
+
+def test_tape_may_record():
+    assert not keras_internals.tape_may_record(), (
+        "TensorFlow's `record.could_possibly_record` is true without a tape: exports would contain compiled code"
+    )
+    seen = {}
+
+    def trace(mode):
+        seen[mode] = keras_internals.tape_may_record()
+
+    with tf.GradientTape():
+        trace("eager")
+        tf.function(lambda: trace("in a graph"))()
+    assert all(seen.values()), (
+        "TensorFlow's `record.could_possibly_record` does not see a tape any more: the fast path of the GRU never runs"
+    )
+
+
+def test_refuse_jit_compile():
+    model = keras.Sequential([keras.Input((TIME, FEATURES)), layers.SimpleRNN(UNITS)])
+    keras_internals.refuse_jit_compile(model.layers[0])
+    with pytest.warns(UserWarning, match="jit_compile"):
+        model.compile(jit_compile=True)
+    assert model.jit_compile is False, (
+        "`Model.compile` does not read `supports_jit` of layers any more: XLA would compile models with a GRU as a whole"
+    )
+
+
+class Loop(keras.layers.GRU):
+    """Records the calls that Keras makes around the loop over time."""
+
+    def __init__(self, **options):
+        super().__init__(UNITS, **options)
+        self.calls, cell = [], self.cell
+        for name in ("get_recurrent_dropout_mask", "reset_recurrent_dropout_mask"):
+            setattr(cell, name, self.recorded(name, getattr(cell, name)))
+
+    def recorded(self, name, method):
+        def call(*arguments):
+            self.calls.append(name)
+            return method(*arguments)
+
+        return call
+
+    def inner_loop(self, sequences, initial_state, mask, training=False):
+        self.calls.append("inner_loop")
+        loop = keras_internals.gru_loop if self.use_cudnn else keras_internals.rnn_loop
+        last, outputs, states = loop(self, sequences, initial_state, mask, training)
+        return last + 1, outputs + 1, states
+
+
+@pytest.mark.parametrize("use_cudnn", ["auto", False])
+def test_gru_loop_and_rnn_loop(use_cudnn):
+    layer = Loop(return_sequences=True, return_state=True, use_cudnn=use_cudnn)
+    sequences, initial = numbers(BATCH, TIME, FEATURES), numbers(BATCH, UNITS)
+    outputs, state = layer(sequences, initial_state=[initial])
+    assert "inner_loop" in layer.calls, (
+        "`keras.layers.RNN.call` does not call `inner_loop` any more: `keras_seq.GRU` needs another method to override"
+    )
+    stock = keras.layers.GRU(UNITS, return_sequences=True, return_state=True)
+    stock.build(sequences.shape)
+    stock.set_weights(layer.get_weights())
+    expected_outputs, expected_state = stock(sequences, initial_state=[initial])
+    message = "`inner_loop` does not return the last output, all outputs and the states any more"
+    np.testing.assert_allclose(outputs, expected_outputs + 1, atol=1e-6, err_msg=message)
+    np.testing.assert_allclose(state, expected_state, atol=1e-6, err_msg=message)
+    *shapes, states = keras.layers.RNN.inner_loop(layer, tf.constant(sequences), [tf.constant(initial)], mask=None)
+    assert [tuple(one.shape) for one in (*shapes, *states)] == [
+        (BATCH, UNITS),
+        (BATCH, TIME, UNITS),
+        (BATCH, UNITS),
+    ], message
+
+
+def test_recurrent_layers_get_the_masks_before_their_loop_and_discard_them_after_it():
+    layer = Loop(recurrent_dropout=0.5)
+    layer(numbers(BATCH, TIME, FEATURES), training=True)
+    loop = layer.calls.index("inner_loop")
+    assert "get_recurrent_dropout_mask" in layer.calls[:loop], (
+        "Recurrent layers do not ask their cell for a dropout mask before the loop any more: `GRUCell` would draw the "
+        "weights to drop inside the loop, where it cannot keep them"
+    )
+    assert layer.calls[-1] == "reset_recurrent_dropout_mask", (
+        "Recurrent layers do not reset the dropout mask of their cell after the loop any more: `GRUCell` would drop the "
+        "same weights in every batch"
+    )
+
+
+def test_a_cell_draws_as_many_masks_as_it_has_blocks():
+    cell = keras.layers.GRUCell(UNITS, dropout=0.5, implementation=1)
+    cell.dropout_mask_count = 2
+    assert len(cell.get_dropout_mask(tf.ones((BATCH, FEATURES)))) == 2, (
+        "Cells do not read `dropout_mask_count` any more: a `GRUCell` without a reset gate needs two masks"
+    )
+
+
+# Graphs of layers
+
+
+def test_all_layers():
+    wrapped = layers.Dense(3, name="wrapped")
+    inner = keras.Sequential([keras.Input((None, UNITS)), layers.TimeDistributed(wrapped)])
+    model = keras.Sequential(
+        [keras.Input((None, FEATURES)), layers.RNN(layers.GRUCell(UNITS, name="cell"), return_sequences=True), inner]
+    )
+    names = {layer.name for layer in keras_internals.all_layers(model)}
+    assert {model.name, inner.name, "wrapped", "cell"} <= names, (
+        "`Layer._flatten_layers` does not return the model, nested models, wrapped layers and cells any more: stateful and "
+        "float32 copies would leave layers unchanged"
+    )
+
+
+def test_call_count():
+    shared, other = layers.Dense(FEATURES), layers.Dense(FEATURES)
+    inputs = keras.Input((FEATURES,))
+    keras.Model(inputs, other(shared(shared(inputs))))
+    counts = [keras_internals.call_count(shared), keras_internals.call_count(other)]
+    assert counts == [2, 1], (
+        "`_inbound_nodes` does not have one node for each call of a layer any more: `stateful_copy` would accept a layer "
+        "that is called twice"
+    )
+
+
+def test_call_that_made():
+    shared, inputs = layers.Dense(FEATURES), keras.Input((FEATURES,))
+    first = shared(inputs)
+    second = shared(first)
+    calls = [keras_internals.call_that_made(tensor) for tensor in (first, second)]
+    message = (
+        "`_keras_history` does not tell the calls of a layer apart any more: `SampledSoftmax` needs the second one"
+    )
+    assert [call.operation for call in calls] == [shared, shared], message
+    assert calls[0].inputs[0] is inputs, message
+    assert calls[1].inputs[0] is first, message
+    (tanh,) = keras_internals.call_that_made(keras.ops.tanh(second)).inputs
+    assert tanh is second, message
+
+
+def test_rerun_graph():
+    inputs = keras.Input((TIME, FEATURES))
+    summed = layers.Add()([layers.Activation("tanh", name="replaced")(inputs), inputs])
+    model = keras.Model(inputs, keras.ops.exp(summed))
+    values = numbers(BATCH, FEATURES)
+    met = []
+
+    def replace(operation):
+        met.append(operation.name)
+        return tf.sin if operation.name == "replaced" else operation
+
+    outputs = keras_internals.rerun_graph(model, values, replace)
+    assert len(met) == 3, (
+        "Keras has no `Functional._run_through_graph` that meets every operation any more: `step_model` needs another way "
+        "to rerun a graph"
+    )
+    np.testing.assert_allclose(outputs, np.exp(np.sin(values) + values), rtol=1e-5)
+
+
+def test_mask_of():
+    tokens = keras.ops.convert_to_tensor([[1, 2, 0]])
+    embedded = layers.Embedding(3, UNITS, mask_zero=True)(tokens)
+    mask = keras_internals.mask_of(embedded)
+    assert mask is not None, (
+        "Layers do not attach masks as `_keras_mask` any more: `step_model` cannot remove them, and distributed training "
+        "cannot refuse them"
+    )
+    np.testing.assert_array_equal(mask, [[True, True, False]])
+    assert keras_internals.mask_of(tokens) is None
+    symbolic = layers.Embedding(3, UNITS, mask_zero=True)(keras.Input((None,), dtype="int32"))
+    assert keras_internals.mask_of(symbolic) is not None, "Symbolic tensors have no `_keras_mask` any more"
+
+
+# Training
+
+
+def test_additional_loss():
+    model = keras.Sequential([keras.Input((FEATURES,)), layers.Dense(1, kernel_regularizer=keras.regularizers.L2(0.5))])
+    expected = 0.5 * np.square(model.get_weights()[0]).sum()
+    assert float(keras_internals.additional_loss(model)) == pytest.approx(expected, rel=1e-5), (
+        "`Model._aggregate_additional_loss` does not return the sum of a regularizer any more: `SampledSoftmax` and "
+        "distributed training would lose it"
+    )
+    assert keras_internals.additional_loss(compiled()) == 0
+
+
+@pytest.mark.parametrize(
+    ("clipping", "expected"),
+    [
+        ({}, [3.0, 4.0, 12.0]),
+        ({"clipnorm": 1.0}, [0.6, 0.8, 1.0]),
+        ({"global_clipnorm": 1.0}, [3 / 13, 4 / 13, 12 / 13]),
+        ({"clipvalue": 3.5}, [3.0, 3.5, 3.5]),
+    ],
+)
+def test_clipped_gradients(clipping, expected):
+    optimizer = keras.optimizers.SGD(1.0, **clipping)
+    gradients = [tf.constant([3.0, 4.0]), tf.constant([12.0])]
+    clipped = keras_internals.clipped_gradients(optimizer, gradients)
+    np.testing.assert_allclose(
+        np.concatenate(clipped),
+        expected,
+        rtol=1e-6,
+        err_msg="`Optimizer._clip_gradients` does not clip as documented any more: `GradientNorms` would show other norms",
+    )
+    variables = [keras.Variable([0.0, 0.0]), keras.Variable([0.0])]
+    optimizer.apply(gradients, variables)
+    np.testing.assert_allclose(
+        np.concatenate([-variable.numpy() for variable in variables]),
+        expected,
+        rtol=1e-6,
+        err_msg="`Optimizer.apply` does not clip by `_clip_gradients` any more: `GradientNorms` would show other norms",
+    )
+
+
+@pytest.mark.parametrize("loss_scaling", [False, True])
+def test_call_before_apply(loss_scaling):
+    inner = keras.optimizers.Adam(0.1, clipnorm=1e-3)
+    model = compiled(optimizer=keras.optimizers.LossScaleOptimizer(inner) if loss_scaling else inner)
+    norm, before = keras.Variable(0.0, trainable=False), inner.apply
+    undo = keras_internals.call_before_apply(
+        inner, lambda gradients: norm.assign(tf.linalg.global_norm([tf.convert_to_tensor(one) for one in gradients]))
+    )
+    inputs, targets = numbers(BATCH, FEATURES), np.ones((BATCH, 1), "float32")
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_mean(tf.square(model(inputs) - targets))
+    gradients = tape.gradient(loss, [weight.value for weight in model.trainable_weights])
+    config, weights = inner.get_config(), model.get_weights()
+    model.train_on_batch(inputs, targets)
+    assert float(norm.numpy()) == pytest.approx(float(tf.linalg.global_norm(gradients)), rel=1e-4), (
+        "A training step does not pass its gradients to `apply` of the optimizer any more, unscaled and before clipping: "
+        "`GradientNorms` cannot measure them"
+    )
+    assert not np.allclose(weights[0], model.get_weights()[0]), "the optimizer does not apply the gradients any more"
+    assert inner.get_config() == config
+    undo()
+    assert inner.apply == before
+
+
+def test_set_tensorboard_step(tmp_path):
+    callback = keras.callbacks.TensorBoard(tmp_path, write_graph=False, update_freq=1)
+    model = compiled()
+    callback.set_model(model)
+    callback.on_train_begin()
+    keras_internals.set_tensorboard_step(callback, 40)
+    callback.on_train_batch_begin(0)
+    callback.on_train_batch_end(0, {"loss": 1.0})
+    callback.on_train_end()
+    steps = {
+        event.step
+        for path in (tmp_path / "train").iterdir()
+        for event in tf.compat.v1.train.summary_iterator(str(path))
+        if any(value.tag == "batch_loss" for value in event.summary.value)
+    }
+    assert steps <= {40, 41}, (
+        "TensorBoard does not count steps in `_global_train_batch` any more: resumed runs start at 0"
+    )
+    assert steps
+
+
+# Distributed training
+
+
+class Doubles:
+    def call(self, inputs, *arguments, **options):
+        return 2 * super().call(inputs, *arguments, **options)
+
+
+def test_insert_base(tmp_path):
+    model, inputs = keras.Sequential([keras.Input((FEATURES,)), layers.Dense(1)]), numbers(BATCH, FEATURES)
+    before = model(inputs).numpy()
+    keras_internals.insert_base(model, Doubles)
+    assert isinstance(model, Doubles)
+    assert isinstance(model, keras.Sequential)
+    message = "Models do not take another class any more: distributed training cannot override their methods"
+    np.testing.assert_allclose(model(inputs), 2 * before, rtol=1e-6, err_msg=message)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert type(loaded) is keras.Sequential, "A model whose class was replaced is not saved as its own class any more"
+    np.testing.assert_allclose(loaded(inputs), before, rtol=1e-6)
+
+
+def test_sum_before_clipping():
+    calls = []
+
+    class Recording:
+        def _all_reduce_sum_gradients(self, grads_and_vars):
+            calls.append([float(gradient) for gradient, _ in grads_and_vars])
+            return super()._all_reduce_sum_gradients(grads_and_vars)
+
+    variable, optimizer = keras.Variable(0.0), keras.optimizers.SGD(1.0, clipnorm=2.0)
+    keras_internals.insert_base(optimizer, Recording)
+    optimizer.apply_gradients([(tf.constant(3.0), variable)])
+    assert calls == [[2.0]], (
+        "`Optimizer.apply_gradients` does not pass the clipped gradients once to `_all_reduce_sum_gradients` any more: "
+        "distributed training cannot move the clipping after the sum"
+    )
+    calls.clear()
+    keras_internals.sum_before_clipping(optimizer)
+    keras_internals.sum_before_clipping(optimizer)  # has no further effect
+    optimizer.apply_gradients([(tf.constant(3.0), variable)])
+    assert calls == [[3.0]], "`_SumBeforeClipping` does not sum the gradients before they are clipped any more"
+    assert float(variable.numpy()) == -4
+
+
+def test_builds_from_one_replica():
+    """Keras must ask for a symbolic build before the first step of `fit` and of `evaluate`, with an iterator of batches."""
+    built = []
+
+    class Recording(keras_internals.BuildsFromOneReplica):
+        def _maybe_symbolic_build(self, iterator=None, data_batch=None):
+            built.append("asked")
+            super()._maybe_symbolic_build(iterator, data_batch)
+
+        def _symbolic_build(self, iterator=None, data_batch=None):
+            built.append([None if part is None else tuple(part.shape) for part in data_batch])
+            super()._symbolic_build(iterator, data_batch)
+
+    model = keras.Sequential([layers.Dense(1)])
+    keras_internals.insert_base(model, Recording)
+    model.compile("sgd", "mse", metrics=["mae"], jit_compile=False)
+    data = tf.data.Dataset.from_tensors((numbers(BATCH, FEATURES), numbers(BATCH, 1)))
+    for run in (model.fit, model.evaluate):
+        built.clear()
+        run(data, verbose=0)
+        assert built == ["asked", [(BATCH, FEATURES), (BATCH, 1)]], (
+            "`fit` and `evaluate` do not call `_maybe_symbolic_build(iterator=...)` before the first step any more: "
+            "distributed training needs another way to build the metrics"
+        )
+
+
+def test_fit_and_evaluate_take_their_step_from_the_public_functions():
+    made = []
+
+    class Recording:
+        def make_train_function(self, force=False):
+            made.append("train")
+            return super().make_train_function(force)
+
+        def make_test_function(self, force=False):
+            made.append("test")
+            return super().make_test_function(force)
+
+    model = compiled()
+    keras_internals.insert_base(model, Recording)
+    data = tf.data.Dataset.from_tensors((numbers(BATCH, FEATURES), numbers(BATCH, 1)))
+    model.fit(data, verbose=0)
+    model.evaluate(data, verbose=0)
+    assert made == ["train", "test"], "`fit` and `evaluate` do not call `make_train_function` and `make_test_function`"
+
+
+# All other modules
+
+
+def private_uses(path: Path, own: set[str]) -> set[str]:
+    """Returns the private names that a module uses and the packages do not define, and its imports of private modules."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Attribute) and node.attr.startswith("_") and not node.attr.startswith("__"):
+            found |= {node.attr} - own
+        elif isinstance(node, ast.Attribute) and node.attr == "__class__" and isinstance(node.ctx, ast.Store):
+            found.add("assignment to __class__")
+        elif isinstance(node, ast.ImportFrom | ast.Import):
+            modules = [node.module or ""] if isinstance(node, ast.ImportFrom) else [name.name for name in node.names]
+            found |= {one for one in modules if one.startswith(("keras.src", "tensorflow.python"))}
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.startswith("_keras_"):
+            found.add(node.value)
+    return found
+
+
+def own_names(path: Path) -> set[str]:
+    """Returns the names that a module defines or assigns."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Attribute | ast.Name) and isinstance(node.ctx, ast.Store):
+            names.add(node.attr if isinstance(node, ast.Attribute) else node.id)
+    return names
+
+
+def test_no_other_module_uses_a_private_name():
+    folders = [Path(package.__file__).parent for package in (keras_seq, keras_seq_export)]
+    modules = [path for folder in folders for path in folder.rglob("*.py") if path != Path(keras_internals.__file__)]
+    # Private names of Python's named tuples, of `os`, and of tensorflow-datasets.
+    own = {"_asdict", "_replace", "_exit", "_data_dir_root"}.union(*map(own_names, modules))
+    used = {path.name: names for path in modules if (names := private_uses(path, own))}
+    assert not used, "put the private names of Keras and TensorFlow behind a function of keras_internals"
+
+
+def test_every_function_has_a_test():
+    public = {
+        name
+        for name, value in vars(importlib.import_module("keras_seq.keras_internals")).items()
+        if getattr(value, "__module__", None) == "keras_seq.keras_internals" and not name.startswith("_")
+    }
+    source = Path(__file__).read_text(encoding="utf-8")
+    assert not {name for name in public if f"keras_internals.{name}" not in source} - {"SymbolicCall"}

@@ -1,0 +1,57 @@
+"""`compile_model`: what reaches the optimizer."""
+
+import math
+
+import keras
+import pytest
+from small_training import data, small_config, small_model
+
+from keras_seq.training.compile import compile_model
+from keras_seq.training.config import Clipping
+
+
+@pytest.mark.parametrize("name", ["clipnorm", "global_clipnorm", "clipvalue"])
+def test_clipping_reaches_the_optimizer(name):
+    model = small_model()
+    compile_model(model, small_config(learning_rate=0.004, clipping=Clipping(name, 0.25)))
+    assert isinstance(model.optimizer, keras.optimizers.Adam)
+    assert float(model.optimizer.learning_rate) == pytest.approx(0.004)
+    reached = {other: getattr(model.optimizer, other) for other in ("clipnorm", "global_clipnorm", "clipvalue")}
+    assert reached == {"clipnorm": None, "global_clipnorm": None, "clipvalue": None, name: 0.25}
+
+
+def test_a_configuration_without_clipping_clips_nothing():
+    model = small_model()
+    compile_model(model, small_config())
+    assert model.optimizer.clipnorm is model.optimizer.global_clipnorm is model.optimizer.clipvalue is None
+
+
+def test_a_short_fit_learns_a_text_that_repeats():
+    model = small_model()
+    compile_model(model, small_config(learning_rate=0.05, clipping=Clipping("clipnorm", 1.0)))
+    losses = model.fit(data(), epochs=6, verbose=0).history["loss"]
+    assert losses[-1] < losses[0] / 2
+    # Of four characters, each follows from the one before.
+    assert model.evaluate(data(), verbose=0)[0] < math.log(4) / 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"optimizer": "adamm"}, "`optimizer` must be an optimizer of Keras"),
+        ({"weight_decay": -1.0}, "`weight_decay` must be a positive, finite number"),
+        ({"ema_momentum": 1.0}, "`ema_momentum` must be between 0 and 1"),
+        ({"optimizer": "lossscaleoptimizer"}, "`optimizer` must be an optimizer of Keras that takes a learning rate"),
+    ],
+)
+def test_what_the_optimizer_cannot_be_is_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        compile_model(small_model(), small_config(**arguments))
+
+
+@pytest.mark.parametrize("decay", [{}, {"weight_decay": 0.1}])
+def test_biases_do_not_decay(decay):
+    model = small_model()
+    compile_model(model, small_config(optimizer="adamw", **decay))
+    used = {variable.path: model.optimizer._use_weight_decay(variable) for variable in model.trainable_variables}
+    assert {path for path, decays in used.items() if not decays} == {path for path in used if path.endswith("bias")}

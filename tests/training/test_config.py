@@ -1,0 +1,100 @@
+"""`TrainConfig`: validated where it is made, the same after JSON and TOML."""
+
+import inspect
+import json
+import math
+
+import pytest
+
+import keras_seq as ks
+from keras_seq.errors import ArgumentError, ConfigError
+from keras_seq.training.config import Clipping, TrainConfig, read_config
+
+
+@pytest.mark.parametrize("kind", ["clipnorm", "global_clipnorm", "clipvalue"])
+@pytest.mark.parametrize("value", [0.0, -1.0, math.nan, math.inf])
+def test_a_threshold_that_is_not_positive_is_refused(kind, value):
+    with pytest.raises(ValueError, match=f"`{kind}` must be a positive, finite number. Received: {kind}="):
+        Clipping(kind, value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("learning_rate", value) for value in (0.0, -1.0, math.nan, math.inf)),
+        ("weight_decay", -1.0),
+        ("ema_momentum", 1.0),
+        ("label_smoothing", 1.0),
+        ("warmup", 1.0),
+        ("dropout", 1.0),
+        ("units", []),
+        ("units", [0]),
+        ("units", 8),
+        ("cell", "rnn"),
+        ("level", "byte"),
+        ("coverage", 0.0),
+        ("max_size", 0),
+        ("batch_size", 0),
+        ("length", 1.5),
+        ("epochs", 0),
+        ("epochs", "5"),
+        ("minutes", -1.0),
+        ("sampled_softmax", -1),
+        ("by_line", 1),
+        ("seed", 0.5),
+        ("on_divergence", "ignore"),
+        ("clipping", {"clipnorm": 1.0}),
+        ("corpus", ""),
+        ("corpus", []),
+    ],
+)
+def test_a_value_out_of_range_is_refused_by_its_name(name, value):
+    with pytest.raises(ArgumentError, match=f"`{name}` must be") as error:
+        TrainConfig(**{name: value})
+    assert error.value.for_command_line().startswith(f"--{name} must be")
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"epochs": 1, "minutes": 1.0}, "only one of `epochs` and `minutes` can be set"),
+        ({"sampled_softmax": 64}, "`sampled_softmax` needs `tie_embeddings`"),
+        (
+            {"sampled_softmax": 64, "tie_embeddings": True, "label_smoothing": 0.1},
+            "only one of `sampled_softmax` and `label_smoothing` can be set",
+        ),
+        ({"weight_dropout": 0.1, "cell": "lstm"}, "`weight_dropout` needs `cell`='gru'"),
+        ({"epoch": 1}, "no key 'epoch'; did you mean epochs"),
+        ({"zzz": 1}, "no key 'zzz'; the keys are corpus, level"),
+        ({"clipping": {"kind": "clipnorm"}}, "must have the keys kind and threshold"),
+    ],
+)
+def test_values_that_contradict_each_other_are_refused(values, message):
+    with pytest.raises(ConfigError, match=message):
+        TrainConfig.from_dict(values)
+
+
+def test_a_run_without_a_length_takes_three_minutes():
+    assert (TrainConfig().epochs, TrainConfig().minutes) == (None, 3.0)
+    assert (TrainConfig(epochs=2).epochs, TrainConfig(epochs=2).minutes) == (2, None)
+
+
+def test_json_and_toml_give_the_configuration_back(tmp_path):
+    config = TrainConfig(corpus=("a.txt", "b.txt"), units=(4, 3), epochs=2, clipping=Clipping("clipvalue", 0.1))
+    (tmp_path / "config.json").write_text(json.dumps(config.to_dict()))
+    assert TrainConfig.from_dict(read_config(tmp_path / "config.json")) == config
+    (tmp_path / "config.toml").write_text(
+        'corpus = ["a.txt", "b.txt"]\nunits = [4, 3]\nepochs = 2\n[clipping]\nkind = "clipvalue"\nthreshold = 0.1\n'
+    )
+    assert TrainConfig.from_dict(read_config(tmp_path / "config.toml")) == config
+
+
+def test_a_configuration_cannot_be_changed():
+    with pytest.raises(AttributeError):
+        TrainConfig().seed = 1
+
+
+def test_the_sizes_of_a_model_are_those_of_language_model():
+    parameters = inspect.signature(ks.language_model).parameters
+    for name in ("cell", "units", "embedding_dim"):
+        assert parameters[name].default == getattr(TrainConfig(), name)
