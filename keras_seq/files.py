@@ -3,16 +3,15 @@
 import contextlib
 import csv
 import os
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
-PARTIAL = (
-    ".partial-"  # Prefix of the folders that hold files while they are written; a killed process leaves one behind.
-)
+# Prefix of the folders that hold files while they are written; a killed process leaves one behind.
+PARTIAL = ".partial-"
 
 
 @contextlib.contextmanager
@@ -37,7 +36,8 @@ def publishing(*targets: Path, overwrite: bool = False) -> Iterator[tuple[Path, 
         if not overwrite:
             _refuse_existing(targets[0])
         folder.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=PARTIAL, dir=folder))
+        temporary = folder / f"{PARTIAL}{secrets.token_hex(8)}"
+        temporary.mkdir()
         partials = tuple(temporary / target.name for target in targets)
         yield partials
         if not overwrite:  # Another process may have written it meanwhile.

@@ -1,17 +1,20 @@
-"""What an import costs, and that every public name is there."""
+"""What an import costs, which public names there are, and that no import is hidden in a string."""
 
+import ast
 import importlib
 import pkgutil
+import re
 import subprocess
 import sys
 import tomllib
-from pathlib import Path
 
+import paths
 import pytest
 
 import keras_seq
 
 HEAVY = ("tensorflow", "keras", "matplotlib", "jax", "torch")
+STAGES = ("data", "layers", "models", "generation", "distribution", "training", "analysis", "benchmarks", "cli")
 
 
 def heavy_modules_after(*modules):
@@ -21,20 +24,16 @@ def heavy_modules_after(*modules):
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
 
 
-@pytest.mark.parametrize(
-    "modules",
-    [
-        ["keras_seq"],
-        ["keras_seq.data.vocabulary", "keras_seq.data.load", "keras_seq.data.agreement"],
-        ["keras_seq.generation.threefry", "keras_seq.generation.sampling", "keras_seq.generation"],
-        ["keras_seq.data.batches", "keras_seq.training.run_directory"],
-        ["keras_seq_export"],
-        ["keras_seq_export.tflite.runtime"],
-    ],
-    ids=lambda modules: modules[-1],
-)
-def test_imports_load_neither_tensorflow_nor_keras(modules):
-    assert heavy_modules_after(*modules) == []
+def test_light_modules_load_neither_tensorflow_nor_keras():
+    light = [
+        "keras_seq",
+        *("keras_seq.data.vocabulary", "keras_seq.data.load", "keras_seq.data.agreement", "keras_seq.data.encode"),
+        *("keras_seq.data.lines", "keras_seq.data.streams", "keras_seq.data.tfds"),
+        *("keras_seq.generation.threefry", "keras_seq.generation.sampling", "keras_seq.generation.generation"),
+        *("keras_seq.training.config", "keras_seq.training.run_directory", "keras_seq.cli.main"),
+        *("keras_seq_export", "keras_seq_export.tflite.runtime", "keras_seq_export.client.client"),
+    ]
+    assert heavy_modules_after(*light) == []
 
 
 def test_the_check_itself_sees_keras():
@@ -66,8 +65,35 @@ def test_an_unknown_name_is_an_attribute_error():
         keras_seq.lstm_everywhere  # noqa: B018
 
 
+def modules_in_strings(path):
+    """The modules of this project that a file names in strings other than docstrings."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    bodies = [node.body for node in ast.walk(tree) if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)]
+    docstrings = {id(body[0].value) for body in bodies if isinstance(body[0], ast.Expr)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings:
+            yield from re.findall(r"(?<![\w.])(keras_seq(?:_export)?(?:\.\w+)+)", node.value)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_no_import_of_a_later_stage_is_hidden_in_a_string(stage):
+    """import-linter reads import statements; `python -m keras_seq.cli` in a string would escape it."""
+    later = STAGES[STAGES.index(stage) + 1 :]
+    forbidden = tuple(f"keras_seq.{name}" for name in later) + (("keras_seq_export",) if "benchmarks" in later else ())
+    for path in (paths.REPOSITORY / "keras_seq" / stage).glob("*.py"):
+        assert [name for name in modules_in_strings(path) if name.startswith(forbidden)] == [], path
+
+
+def test_keras_seq_export_hides_no_import_of_the_program():
+    forbidden = tuple(f"keras_seq.{name}" for name in STAGES[STAGES.index("distribution") :])
+    for path in (paths.REPOSITORY / "export" / "keras_seq_export").rglob("*.py"):
+        assert [name for name in modules_in_strings(path) if name.startswith(forbidden)] == [], path
+
+
 def test_the_wheel_has_every_file_of_the_page():
-    repository = Path(__file__).parents[1]
-    build = tomllib.loads((repository / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
-    page = {file.relative_to(repository).as_posix() for file in (repository / "export/web").iterdir() if file.is_file()}
+    build = tomllib.loads((paths.REPOSITORY / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"][
+        "wheel"
+    ]
+    files = (paths.REPOSITORY / "export/web").iterdir()
+    page = {file.relative_to(paths.REPOSITORY).as_posix() for file in files if file.is_file()}
     assert set(build["force-include"]) == page

@@ -1,8 +1,8 @@
-/* Writes text with a .tflite of keras_seq: prompt and flags in, text out, the same as `keras-seq sample` writes.
+/* Continues a prompt with a .tflite of keras_seq and prints the same text as `keras-seq sample`.
  *
- * All it needs is LiteRT's C library, zlib and cJSON. The file has the vocabulary inside and draws by its own signature
- * `sample`, so that only the random stream (threefry, uniform) and the tokenizer (encode) are written again here. The
- * loop of a phone's app is that of write_text; BUILD.md says how it gets there.
+ * It needs LiteRT's C library, zlib and cJSON. The file contains the vocabulary, and its signature `sample` samples each
+ * token, so only the random stream (threefry, uniform) and the tokenizer (encode) are reimplemented here. An app on a
+ * phone needs the loop of write_text; BUILD.md says how to build it there.
  */
 #include <cjson/cJSON.h>
 #include <errno.h>
@@ -20,13 +20,13 @@
 #include <unistd.h>
 #include <zlib.h>
 
-/* LiteRT's C interface, as libLiteRt 2 has it; its wheel brings no headers. Every function but LiteRtDestroy... gives 0,
- * or the number of an error. */
+/* The C interface of libLiteRt 2, whose wheel contains no headers. Every function except LiteRtDestroy... returns 0 or an
+ * error number. */
 typedef struct LiteRtObject *Object;
-typedef struct { /* LiteRtRankedTensorType: passed on from a tensor to its buffer, and never looked into */
+typedef struct { /* LiteRtRankedTensorType: passed from a tensor to its buffer, never read */
   uint64_t opaque[32];
 } TensorType;
-typedef struct { /* LiteRtEnvOption with a whole number */
+typedef struct { /* LiteRtEnvOption with an integer */
   int tag, unused, type, unused_too;
   int64_t value;
 } EnvironmentOption;
@@ -61,7 +61,7 @@ void LiteRtDestroyOptions(Object options);
 void LiteRtDestroyModel(Object model);
 void LiteRtDestroyEnvironment(Object environment);
 
-/* Ends the program with one sentence. */
+/* Prints one sentence and ends the program. */
 #if defined(__GNUC__)
 __attribute__((noreturn, format(printf, 1, 2)))
 #endif
@@ -77,7 +77,7 @@ static void fail(const char *sentence, ...) {
 
 static void *allocate(size_t bytes) {
   void *memory = calloc(bytes ? bytes : 1, 1);
-  if (!memory) fail("there is no memory for %zu bytes", bytes);
+  if (!memory) fail("out of memory: %zu bytes", bytes);
   return memory;
 }
 
@@ -105,7 +105,7 @@ static float uniform(uint64_t seed, uint32_t position) { return (float)(threefry
 
 /* ---- SHA-256, FIPS 180-4 ---- */
 
-static uint32_t turned(uint32_t word, int places) { return word >> places | word << (32 - places); }
+static uint32_t rotate_right(uint32_t word, int count) { return word >> count | word << (32 - count); }
 
 static void sha256_block(uint32_t state[8], const uint8_t *block) {
   static const uint32_t constants[64] = {
@@ -121,14 +121,14 @@ static void sha256_block(uint32_t state[8], const uint8_t *block) {
     words[i] = (uint32_t)block[4 * i] << 24 | (uint32_t)block[4 * i + 1] << 16 | (uint32_t)block[4 * i + 2] << 8 | block[4 * i + 3];
   for (int i = 16; i < 64; i++) {
     uint32_t early = words[i - 15], late = words[i - 2];
-    words[i] = words[i - 16] + (turned(early, 7) ^ turned(early, 18) ^ early >> 3) + words[i - 7] +
-               (turned(late, 17) ^ turned(late, 19) ^ late >> 10);
+    words[i] = words[i - 16] + (rotate_right(early, 7) ^ rotate_right(early, 18) ^ early >> 3) + words[i - 7] +
+               (rotate_right(late, 17) ^ rotate_right(late, 19) ^ late >> 10);
   }
   memcpy(s, state, sizeof s);
   for (int i = 0; i < 64; i++) {
     uint32_t choice = (s[4] & s[5]) ^ (~s[4] & s[6]), majority = (s[0] & s[1]) ^ (s[0] & s[2]) ^ (s[1] & s[2]);
-    uint32_t first = s[7] + (turned(s[4], 6) ^ turned(s[4], 11) ^ turned(s[4], 25)) + choice + constants[i] + words[i];
-    uint32_t second = (turned(s[0], 2) ^ turned(s[0], 13) ^ turned(s[0], 22)) + majority;
+    uint32_t first = s[7] + (rotate_right(s[4], 6) ^ rotate_right(s[4], 11) ^ rotate_right(s[4], 25)) + choice + constants[i] + words[i];
+    uint32_t second = (rotate_right(s[0], 2) ^ rotate_right(s[0], 13) ^ rotate_right(s[0], 22)) + majority;
     memmove(s + 1, s, 7 * sizeof *s);
     s[4] += first;
     s[0] = first + second;
@@ -162,7 +162,7 @@ static Bytes read_file(const char *path) {
   for (size_t room = 0, got = 1; got; content.size += got) {
     if (room == content.size) {
       room = room ? 2 * room : 1 << 20;
-      if (!(content.data = realloc(content.data, room))) fail("there is no memory for %s", path);
+      if (!(content.data = realloc(content.data, room))) fail("out of memory for %s", path);
     }
     got = fread(content.data + content.size, 1, room - content.size, file);
   }
@@ -172,43 +172,43 @@ static Bytes read_file(const char *path) {
   return content;
 }
 
-static uint32_t little_endian(const uint8_t *place, int bytes) {
+static uint32_t little_endian(const uint8_t *data, int bytes) {
   uint32_t number = 0;
-  while (bytes--) number = number << 8 | place[bytes];
+  while (bytes--) number = number << 8 | data[bytes];
   return number;
 }
 
-/* Inflates what a local file header is before; false where it does not end within the file or its sum is another. */
-static bool unpack(Bytes file, size_t header, int method, size_t packed, uint32_t sum, Bytes *content) {
+/* Unpacks the entry at a local file header; returns false if it exceeds the file or its CRC-32 is wrong. */
+static bool unpack(Bytes file, size_t header, int method, size_t packed_size, uint32_t checksum, Bytes *content) {
   if (file.size < 30 || header > file.size - 30 || memcmp(file.data + header, "PK\3\4", 4)) return false;
   size_t start = header + 30 + little_endian(file.data + header + 26, 2) + little_endian(file.data + header + 28, 2);
-  if (start > file.size || packed > file.size - start) return false;
-  if (method == 0 && packed == content->size) {
-    memcpy(content->data, file.data + start, packed);
+  if (start > file.size || packed_size > file.size - start) return false;
+  if (method == 0 && packed_size == content->size) {
+    memcpy(content->data, file.data + start, packed_size);
   } else if (method == 8) {
     z_stream stream = {.next_in = file.data + start,
-                       .avail_in = (uInt)packed,
+                       .avail_in = (uInt)packed_size,
                        .next_out = content->data,
                        .avail_out = (uInt)content->size};
     if (inflateInit2(&stream, -MAX_WBITS) != Z_OK) return false;
-    bool whole = inflate(&stream, Z_FINISH) == Z_STREAM_END && stream.avail_out == 0;
+    bool complete = inflate(&stream, Z_FINISH) == Z_STREAM_END && stream.avail_out == 0;
     inflateEnd(&stream);
-    if (!whole) return false;
+    if (!complete) return false;
   } else {
     return false;
   }
-  return crc32(0, content->data, (uInt)content->size) == sum;
+  return crc32(0, content->data, (uInt)content->size) == checksum;
 }
 
-/* Returns a file of the zip that is appended to the .tflite, with a zero after its end. */
+/* Returns a file from the zip that is appended to the .tflite, followed by a zero byte. */
 static Bytes read_part(Bytes file, const char *path, const char *name) {
   enum { END = 22, ENTRY = 46, LARGEST = 64 << 20 };
-  const char *damaged = "%s has no whole bundle at its end: it is cut off or damaged, or was not made by keras-seq export";
+  const char *damaged = "%s has no complete bundle at its end: it is truncated, damaged, or was not made by keras-seq export";
   size_t end = file.size < END ? 0 : file.size - END;
   if (file.size < END || memcmp(file.data + end, "PK\5\6", 4)) fail(damaged, path);
   size_t length = little_endian(file.data + end + 12, 4);
   if (length > end) fail(damaged, path);
-  size_t entry = end - length; /* the directory stands right before its end */
+  size_t entry = end - length; /* the central directory stands right before this record */
   if (little_endian(file.data + end + 16, 4) > entry) fail(damaged, path);
   size_t offset = entry - little_endian(file.data + end + 16, 4);
   while (entry + ENTRY <= end && !memcmp(file.data + entry, "PK\1\2", 4)) {
@@ -218,7 +218,7 @@ static Bytes read_part(Bytes file, const char *path, const char *name) {
     if (next > end) break;
     if (name_size == strlen(name) && !memcmp(fields + ENTRY, name, name_size)) {
       Bytes content = {NULL, little_endian(fields + 24, 4)};
-      if (content.size > LARGEST) fail("%s holds a %s of %zu bytes, more than the %d allowed", path, name, content.size, LARGEST);
+      if (content.size > LARGEST) fail("%s has a %s of %zu bytes, more than the %d allowed", path, name, content.size, LARGEST);
       content.data = allocate(content.size + 1);
       if (!unpack(file, offset + little_endian(fields + 42, 4), (int)little_endian(fields + 10, 2),
                   little_endian(fields + 20, 4), little_endian(fields + 16, 4), &content))
@@ -238,28 +238,28 @@ typedef struct {
 } Token;
 
 typedef struct {
-  Token *by_id, *by_text; /* the same tokens in two orders */
-  int count, reserved;    /* reserved: <pad> <s> <eos>, or with words <pad> <unk> <s> <eos> */
+  Token *by_id, *by_text; /* the same tokens, sorted by id and by text */
+  int count, reserved;    /* reserved: <pad> <s> <eos>; at word level <pad> <unk> <s> <eos> */
   char *content;
 } Vocabulary;
 
-static int by_bytes(const void *left, const void *right) {
+static int compare_bytes(const void *left, const void *right) {
   const Token *a = left, *b = right;
   int order = memcmp(a->text, b->text, (size_t)(a->size < b->size ? a->size : b->size));
   return order ? order : a->size - b->size;
 }
 
-/* Undoes \n, \r and \x5c in place; returns the size after it, or -1 where a backslash begins nothing of these. */
+/* Replaces the escapes \n, \r and \x5c in place; returns the new size, or -1 if there is another escape. */
 static int unescape(char *text, int size) {
   int written = 0;
-  for (int place = 0; place < size; place++) {
-    if (text[place] != '\\') {
-      text[written++] = text[place];
-    } else if (place + 1 < size && (text[place + 1] == 'n' || text[place + 1] == 'r')) {
-      text[written++] = text[++place] == 'n' ? '\n' : '\r';
-    } else if (place + 3 < size && !memcmp(text + place + 1, "x5c", 3)) {
+  for (int i = 0; i < size; i++) {
+    if (text[i] != '\\') {
+      text[written++] = text[i];
+    } else if (i + 1 < size && (text[i + 1] == 'n' || text[i + 1] == 'r')) {
+      text[written++] = text[++i] == 'n' ? '\n' : '\r';
+    } else if (i + 3 < size && !memcmp(text + i + 1, "x5c", 3)) {
       text[written++] = '\\';
-      place += 3;
+      i += 3;
     } else {
       return -1;
     }
@@ -270,51 +270,51 @@ static int unescape(char *text, int size) {
 static Vocabulary read_vocabulary(Bytes file, const char *path) {
   enum { MOST_TOKENS = 1 << 20 };
   Bytes content = read_part(file, path, "vocab.txt");
-  if (!content.size || content.data[content.size - 1] != '\n') fail("%s holds a damaged vocabulary: it is cut short", path);
+  if (!content.size || content.data[content.size - 1] != '\n') fail("%s has a damaged vocabulary: it is truncated", path);
   Vocabulary vocabulary = {.content = (char *)content.data};
-  for (size_t place = 0; place < content.size; place++) vocabulary.count += content.data[place] == '\n';
+  for (size_t i = 0; i < content.size; i++) vocabulary.count += content.data[i] == '\n';
   if (vocabulary.count < 4 || vocabulary.count > MOST_TOKENS)
-    fail("%s holds a damaged vocabulary: it has %d tokens", path, vocabulary.count);
+    fail("%s has a damaged vocabulary: it has %d tokens", path, vocabulary.count);
   vocabulary.by_id = allocate(sizeof(Token) * (size_t)vocabulary.count);
   vocabulary.by_text = allocate(sizeof(Token) * (size_t)vocabulary.count);
   char *line = vocabulary.content;
   for (int id = 0; id < vocabulary.count; id++) {
     char *end = memchr(line, '\n', content.size - (size_t)(line - vocabulary.content));
     int size = unescape(line, (int)(end - line));
-    if (size < 0) fail("%s holds a damaged vocabulary: line %d", path, id + 1);
+    if (size < 0) fail("%s has a damaged vocabulary: line %d", path, id + 1);
     vocabulary.by_id[id] = vocabulary.by_text[id] = (Token){line, size, id};
     line = end + 1;
   }
   vocabulary.reserved = vocabulary.by_id[1].size == 5 && !memcmp(vocabulary.by_id[1].text, "<unk>", 5) ? 4 : 3;
-  /* Reserved tokens are no text: a text "<eos>" is not the token. */
-  qsort(vocabulary.by_text + vocabulary.reserved, (size_t)(vocabulary.count - vocabulary.reserved), sizeof(Token), by_bytes);
+  /* Reserved tokens are never found in text: a text "<eos>" is not the token. */
+  qsort(vocabulary.by_text + vocabulary.reserved, (size_t)(vocabulary.count - vocabulary.reserved), sizeof(Token), compare_bytes);
   return vocabulary;
 }
 
 static bool has_words(const Vocabulary *vocabulary) { return vocabulary->reserved == 4; }
 
-/* Returns the id of a token of the text, or -1. */
+/* Returns the id of a token, or -1. */
 static int find(const Vocabulary *vocabulary, const char *text, int size) {
   Token wanted = {text, size, 0};
   Token *found = bsearch(&wanted, vocabulary->by_text + vocabulary->reserved,
-                         (size_t)(vocabulary->count - vocabulary->reserved), sizeof(Token), by_bytes);
+                         (size_t)(vocabulary->count - vocabulary->reserved), sizeof(Token), compare_bytes);
   return found ? found->id : -1;
 }
 
 /* ---- the tokenizer ---- */
 
-/* Returns the bytes of the UTF-8 character at `text`, which ends with a zero, and the character; 0 where it is none. */
+/* Decodes the UTF-8 character at `text`, which ends with a zero; returns its size in bytes, or 0 if it is not valid. */
 static int character(const char *text, uint32_t *found) {
   const uint8_t *bytes = (const uint8_t *)text;
   int size = bytes[0] < 0x80 ? 1 : bytes[0] < 0xC2 ? 0 : bytes[0] < 0xE0 ? 2 : bytes[0] < 0xF0 ? 3 : bytes[0] < 0xF5 ? 4 : 0;
   static const uint8_t first_bits[] = {0, 0x7F, 0x1F, 0x0F, 0x07};
   *found = bytes[0] & first_bits[size];
-  for (int place = 1; place < size; place++) {
-    if ((bytes[place] & 0xC0) != 0x80) return 0;
-    *found = *found << 6 | (bytes[place] & 0x3F);
+  for (int i = 1; i < size; i++) {
+    if ((bytes[i] & 0xC0) != 0x80) return 0;
+    *found = *found << 6 | (bytes[i] & 0x3F);
   }
-  bool is_long = (size == 3 && *found < 0x800) || (size == 4 && (*found < 0x10000 || *found > 0x10FFFF));
-  return is_long || (*found >= 0xD800 && *found <= 0xDFFF) ? 0 : size;
+  bool is_invalid = (size == 3 && *found < 0x800) || (size == 4 && (*found < 0x10000 || *found > 0x10FFFF));
+  return is_invalid || (*found >= 0xD800 && *found <= 0xDFFF) ? 0 : size;
 }
 
 typedef enum { WORD, SPACE, PUNCTUATION, SINGLE, NOTHING } Class; /* as in keras_seq/data/tokens.py */
@@ -351,7 +351,7 @@ static Class class_of(uint32_t c) {
   return WORD;
 }
 
-/* Returns the class of the character at `text` and its size; NOTHING at the end. */
+/* Returns the class of the character at `text`, and its size; NOTHING at the end. */
 static Class class_at(const char *text, int *size) {
   uint32_t c;
   *size = *text ? character(text, &c) : 0;
@@ -360,40 +360,40 @@ static Class class_at(const char *text, int *size) {
 
 static bool is_apostrophe(const char *text) { return *text == '\'' || !strncmp(text, "\xE2\x80\x99", 3); }
 
-static int run_of_word(const char *text) {
+static int word_length(const char *text) {
   int size, total = 0;
   while (class_at(text + total, &size) == WORD) total += size;
   return total;
 }
 
-/* Returns the bytes of the word token at `text`: WORD_PATTERN of keras_seq/data/tokens.py, by hand. */
+/* Returns the size in bytes of the word token at `text`; it implements WORD_PATTERN of keras_seq/data/tokens.py. */
 static int word_token(const char *text) {
-  int size, before = *text == ' ';
-  Class class = class_at(text + before, &size);
-  if (class == PUNCTUATION || class == SINGLE) return before + size;
-  if (class != WORD) return before ? 1 : size; /* white space, by itself */
-  int total = before + run_of_word(text + before);
+  int size, space = *text == ' ';
+  Class class = class_at(text + space, &size);
+  if (class == PUNCTUATION || class == SINGLE) return space + size;
+  if (class != WORD) return space ? 1 : size; /* white space */
+  int total = space + word_length(text + space);
   for (;;) {
     int apostrophe, more;
     class_at(text + total, &apostrophe);
-    if (!apostrophe || !is_apostrophe(text + total) || !(more = run_of_word(text + total + apostrophe))) return total;
+    if (!apostrophe || !is_apostrophe(text + total) || !(more = word_length(text + total + apostrophe))) return total;
     total += apostrophe + more;
   }
 }
 
-/* Writes the ids of a text, which must be UTF-8, to `ids`, that has room for its bytes; returns their number. */
+/* Writes the ids of a UTF-8 text to `ids`, which has room for one per byte; returns their number. */
 static int encode(const Vocabulary *vocabulary, const char *text, int32_t *ids) {
   int count = 0;
   uint32_t ignored;
-  for (const char *place = text; *place; place += character(place, &ignored))
-    if (!character(place, &ignored)) fail("`prompt` must be UTF-8, and is not from byte %d on", (int)(place - text));
+  for (const char *next = text; *next; next += character(next, &ignored))
+    if (!character(next, &ignored)) fail("--prompt must be UTF-8; byte %d is not", (int)(next - text));
   while (*text) {
     int size = has_words(vocabulary) ? word_token(text) : character(text, &ignored);
     int id = find(vocabulary, text, size);
     if (id < 0 && !has_words(vocabulary)) {
       uint32_t foreign;
       character(text, &foreign);
-      fail("`prompt` must hold only characters of the vocabulary. Received: '%.*s' (U+%04" PRIX32 ")", size, text, foreign);
+      fail("--prompt must hold only characters of the vocabulary. Received: '%.*s' (U+%04" PRIX32 ")", size, text, foreign);
     }
     ids[count++] = id < 0 ? 1 : id; /* 1 is <unk> */
     text += size;
@@ -403,7 +403,7 @@ static int encode(const Vocabulary *vocabulary, const char *text, int32_t *ids) 
 
 /* ---- the model ---- */
 
-enum { MOST = 64 }; /* inputs or outputs of a signature */
+enum { MOST = 64 }; /* largest number of inputs or outputs of a signature */
 
 typedef struct {
   size_t index, input_count, output_count;
@@ -417,8 +417,8 @@ typedef struct {
   Signature prefill, sample;
 } Model;
 
-static void check(int status, const Model *model, const char *what) {
-  if (status) fail("%s cannot be %s: LiteRT's error %d", model->path, what, status);
+static void check(int status, const Model *model, const char *action) {
+  if (status) fail("%s cannot be %s: LiteRT error %d", model->path, action, status);
 }
 
 static Object new_buffer(const Model *model, Object tensor, Object requirements) {
@@ -429,11 +429,11 @@ static Object new_buffer(const Model *model, Object tensor, Object requirements)
   return buffer;
 }
 
-/* Finds a signature by name and makes a buffer for each of its inputs and outputs, whose order differs by runtime. */
+/* Finds a signature by name and creates a buffer for each input and output, whose order differs between runtimes. */
 static void load_signature(const Model *model, const char *name, Signature *signature) {
   size_t count;
   const char *key = NULL;
-  Object found = NULL, tensor, needs;
+  Object found = NULL, tensor, requirements;
   check(LiteRtGetNumModelSignatures(model->model, &count), model, "loaded");
   for (signature->index = 0; signature->index < count; signature->index++) {
     check(LiteRtGetModelSignature(model->model, signature->index, &found), model, "loaded");
@@ -447,14 +447,14 @@ static void load_signature(const Model *model, const char *name, Signature *sign
   for (size_t i = 0; i < signature->input_count; i++) {
     check(LiteRtGetSignatureInputName(found, i, &signature->input_names[i]), model, "loaded");
     check(LiteRtGetSignatureInputTensorByIndex(found, i, &tensor), model, "loaded");
-    check(LiteRtGetCompiledModelInputBufferRequirements(model->compiled, signature->index, i, &needs), model, "loaded");
-    signature->inputs[i] = new_buffer(model, tensor, needs);
+    check(LiteRtGetCompiledModelInputBufferRequirements(model->compiled, signature->index, i, &requirements), model, "loaded");
+    signature->inputs[i] = new_buffer(model, tensor, requirements);
   }
   for (size_t i = 0; i < signature->output_count; i++) {
     check(LiteRtGetSignatureOutputName(found, i, &signature->output_names[i]), model, "loaded");
     check(LiteRtGetSignatureOutputTensorByIndex(found, i, &tensor), model, "loaded");
-    check(LiteRtGetCompiledModelOutputBufferRequirements(model->compiled, signature->index, i, &needs), model, "loaded");
-    signature->outputs[i] = new_buffer(model, tensor, needs);
+    check(LiteRtGetCompiledModelOutputBufferRequirements(model->compiled, signature->index, i, &requirements), model, "loaded");
+    signature->outputs[i] = new_buffer(model, tensor, requirements);
   }
 }
 
@@ -471,13 +471,13 @@ static Model load_model(const char *path) {
   check(LiteRtCreateModelFromFile(model.environment, path, &model.model), &model, "loaded");
   check(LiteRtCreateOptions(&model.options), &model, "loaded");
   check(LiteRtSetOptionsHardwareAccelerators(model.options, CPU), &model, "loaded");
-  /* The runtime tells on stderr that it has made its delegate, and no setting of its own silences it. */
-  int told = dup(2), silence = open("/dev/null", O_WRONLY);
-  dup2(silence, 2);
+  /* The runtime reports its delegate on stderr; no option turns this off. */
+  int saved_stderr = dup(2), null = open("/dev/null", O_WRONLY);
+  dup2(null, 2);
   int status = LiteRtCreateCompiledModel(model.environment, model.model, model.options, &model.compiled);
-  dup2(told, 2);
-  close(told);
-  close(silence);
+  dup2(saved_stderr, 2);
+  close(saved_stderr);
+  close(null);
   check(status, &model, "loaded");
   load_signature(&model, "prefill", &model.prefill);
   load_signature(&model, "sample", &model.sample);
@@ -507,7 +507,7 @@ static Object *output(const Model *model, Signature *signature, const char *name
   return find_buffer(model, signature->output_names, signature->outputs, signature->output_count, name);
 }
 
-/* Returns where the values of a buffer are; on the CPU they stay there. */
+/* Returns the address of the values of a buffer; on the CPU it does not change. */
 static void *values_of(const Model *model, Object buffer, size_t bytes) {
   void *address;
   size_t size;
@@ -534,12 +534,12 @@ static void clear_states(const Model *model, Signature *signature) {
   }
 }
 
-/* Makes the states that came out of one signature those that go into another, by changing buffers, not by copying. */
+/* Makes the output states of one signature the input states of another, by exchanging buffers instead of copying. */
 static void pass_states(const Model *model, Signature *from, Signature *to) {
   for (size_t i = 0; i < from->output_count; i++) {
     if (!is_state(from->output_names[i])) continue;
-    Object *place = input(model, to, from->output_names[i]), buffer = *place;
-    *place = from->outputs[i];
+    Object *state = input(model, to, from->output_names[i]), buffer = *state;
+    *state = from->outputs[i];
     from->outputs[i] = buffer;
   }
 }
@@ -552,7 +552,7 @@ typedef struct {
   float temperature, top_p, min_p;
   uint64_t seed;
   bool has_seed, time;
-} Wanted;
+} Request;
 
 static double seconds(void) {
   struct timespec now;
@@ -560,57 +560,57 @@ static double seconds(void) {
   return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
 }
 
-/* Reads all tokens but the last; the states after them are then the inputs of `sample`. */
+/* Reads all tokens except the last; the states after them become the inputs of `sample`. */
 static void read_prompt(Model *model, const int32_t *tokens, int count) {
   enum { STEPS = 64 };
   Signature *prefill = &model->prefill;
-  int32_t *read = values_of(model, *input(model, prefill, "tokens"), sizeof(int32_t) * STEPS);
+  int32_t *chunk = values_of(model, *input(model, prefill, "tokens"), sizeof(int32_t) * STEPS);
   int32_t *length = values_of(model, *input(model, prefill, "length"), sizeof *length);
   clear_states(model, count > 1 ? prefill : &model->sample);
   for (int start = 0; start < count - 1; start += STEPS) {
     *length = count - 1 - start < STEPS ? count - 1 - start : STEPS;
-    memset(read, 0, sizeof(int32_t) * STEPS);
-    memcpy(read, tokens + start, sizeof(int32_t) * (size_t)*length);
+    memset(chunk, 0, sizeof(int32_t) * STEPS);
+    memcpy(chunk, tokens + start, sizeof(int32_t) * (size_t)*length);
     run(model, prefill);
     pass_states(model, prefill, start + STEPS < count - 1 ? prefill : &model->sample);
   }
 }
 
-/* Writes the continuation of a prompt, token by token. */
-static void write_text(Model *model, const Vocabulary *vocabulary, const Wanted *wanted) {
-  int32_t *tokens = allocate(sizeof(int32_t) * (strlen(wanted->prompt) + 1));
+/* Prints a prompt and its continuation, token by token. */
+static void write_text(Model *model, const Vocabulary *vocabulary, const Request *request) {
+  int32_t *tokens = allocate(sizeof(int32_t) * (strlen(request->prompt) + 1));
   const int start = vocabulary->reserved - 2, eos = vocabulary->reserved - 1;
   tokens[0] = start;
-  int count = 1 + encode(vocabulary, wanted->prompt, tokens + 1), unknown = 0, written = 0;
+  int count = 1 + encode(vocabulary, request->prompt, tokens + 1), unknown = 0, written = 0;
   for (int i = 1; i < count; i++) unknown += has_words(vocabulary) && tokens[i] == 1;
-  if (!wanted->has_seed) fprintf(stderr, "keras_seq: --seed=%" PRIu64 "\n", wanted->seed);
+  if (!request->has_seed) fprintf(stderr, "keras_seq: --seed=%" PRIu64 "\n", request->seed);
   if (unknown) fprintf(stderr, "keras_seq: %d of %d tokens of the prompt are read as <unk>\n", unknown, count - 1);
-  fputs(wanted->prompt, stdout);
+  fputs(request->prompt, stdout);
   fflush(stdout);
 
   Signature *sample = &model->sample;
   read_prompt(model, tokens, count);
-  *(float *)values_of(model, *input(model, sample, "temperature"), sizeof(float)) = wanted->temperature;
-  *(int32_t *)values_of(model, *input(model, sample, "top_k"), sizeof(int32_t)) = wanted->top_k;
-  *(float *)values_of(model, *input(model, sample, "top_p"), sizeof(float)) = wanted->top_p;
-  *(float *)values_of(model, *input(model, sample, "min_p"), sizeof(float)) = wanted->min_p;
+  *(float *)values_of(model, *input(model, sample, "temperature"), sizeof(float)) = request->temperature;
+  *(int32_t *)values_of(model, *input(model, sample, "top_k"), sizeof(int32_t)) = request->top_k;
+  *(float *)values_of(model, *input(model, sample, "top_p"), sizeof(float)) = request->top_p;
+  *(float *)values_of(model, *input(model, sample, "min_p"), sizeof(float)) = request->min_p;
   int32_t *token = values_of(model, *input(model, sample, "token"), sizeof *token);
   float *number = values_of(model, *input(model, sample, "uniform"), sizeof *number);
   const int32_t *next_token = values_of(model, *output(model, sample, "next_token"), sizeof *next_token);
   const float *log_probability = values_of(model, *output(model, sample, "log_probability"), sizeof *log_probability);
   *token = tokens[count - 1];
   free(tokens);
-  double began = seconds(), inside = 0;
-  for (int32_t position = 0; position < wanted->max_tokens; position++) {
-    *number = uniform(wanted->seed, (uint32_t)position);
+  double start_time = seconds(), model_time = 0;
+  for (int32_t position = 0; position < request->max_tokens; position++) {
+    *number = uniform(request->seed, (uint32_t)position);
     double before = seconds();
     run(model, sample);
-    inside += seconds() - before;
+    model_time += seconds() - before;
     written++;
     if (!isfinite(*log_probability))
-      fail("token %d cannot be drawn: the model's logits must be numbers; these are not", position);
+      fail("token %d cannot be sampled: the model's logits are not finite", position);
     *token = *next_token;
-    if (*token < 0 || *token >= vocabulary->count) fail("%s draws token %d of %d", model->path, *token, vocabulary->count);
+    if (*token < 0 || *token >= vocabulary->count) fail("%s returns token %d of %d", model->path, *token, vocabulary->count);
     if (*token == eos) break;
     if (*token >= vocabulary->reserved || (has_words(vocabulary) && *token == 1)) {
       fwrite(vocabulary->by_id[*token].text, 1, (size_t)vocabulary->by_id[*token].size, stdout);
@@ -618,12 +618,12 @@ static void write_text(Model *model, const Vocabulary *vocabulary, const Wanted 
     }
     pass_states(model, sample, sample);
   }
-  double whole = seconds() - began;
+  double total_time = seconds() - start_time;
   putchar('\n');
   if (fflush(stdout)) fail("the text cannot be written: %s", strerror(errno));
-  if (wanted->time)
-    fprintf(stderr, "keras_seq: %d tokens, %.1f us each, %.1f of them in the model: %.2f times its calls alone\n", written,
-            whole / written * 1e6, inside / written * 1e6, whole / inside);
+  if (request->time)
+    fprintf(stderr, "keras_seq: %d tokens, %.1f us per token, of which %.1f us in the model (ratio %.2f)\n", written,
+            total_time / written * 1e6, model_time / written * 1e6, total_time / model_time);
 }
 
 /* ---- flags ---- */
@@ -635,12 +635,12 @@ static double real_number(const char *flag, const char *text, double least, doub
   return value;
 }
 
-static int64_t whole_number(const char *flag, const char *text, int64_t least, int64_t most) {
+static int64_t integer(const char *flag, const char *text, int64_t least, int64_t most) {
   char *end;
   errno = 0;
   long long value = strtoll(text, &end, 10);
   if (!*text || *end || errno || value < least || value > most)
-    fail("%s must be a whole number from %" PRId64 " to %" PRId64 ". Received: %s", flag, least, most, text);
+    fail("%s must be an integer from %" PRId64 " to %" PRId64 ". Received: %s", flag, least, most, text);
   return value;
 }
 
@@ -652,35 +652,35 @@ static uint64_t seed_number(const char *text) {
   return value;
 }
 
-/* Checks what the file says of itself, and takes the settings that it was exported with. */
-static void read_config(Bytes file, const char *path, Wanted *wanted) {
+/* Verifies the configuration and the model of the file, and takes the sampling settings stored in it. */
+static void read_config(Bytes file, const char *path, Request *request) {
   Bytes content = read_part(file, path, "config.json");
   cJSON *config = cJSON_Parse((const char *)content.data), *sampling = cJSON_GetObjectItem(config, "sampling");
   const cJSON *state = cJSON_GetObjectItem(config, "state"), *batch = cJSON_GetObjectItem(config, "batch");
-  if (!cJSON_IsString(state) || !cJSON_IsNumber(batch) || !cJSON_IsObject(sampling)) fail("%s holds a damaged config.json", path);
-  if (strcmp(state->valuestring, "explicit")) fail("%s keeps its states inside: export it with --state=explicit", path);
+  if (!cJSON_IsString(state) || !cJSON_IsNumber(batch) || !cJSON_IsObject(sampling)) fail("%s has a damaged config.json", path);
+  if (strcmp(state->valuestring, "explicit")) fail("%s has internal states: export it with --state=explicit", path);
   if (batch->valueint != 1) fail("%s takes %d rows at once: export it without --batch", path, batch->valueint);
   const cJSON *bytes = cJSON_GetObjectItem(config, "model_bytes"), *sum = cJSON_GetObjectItem(config, "model_sha256");
   char found[65];
   if (!cJSON_IsNumber(bytes) || !cJSON_IsString(sum) || !(bytes->valuedouble >= 0 && bytes->valuedouble <= (double)file.size))
-    fail("%s holds a damaged config.json", path);
+    fail("%s has a damaged config.json", path);
   sha256(file.data, (size_t)bytes->valuedouble, found);
-  /* A flipped bit in a weight would load, and write nonsense without an error. */
-  if (strcmp(found, sum->valuestring)) fail("%s holds a model that is damaged: the SHA-256 differs; export it again", path);
+  /* A flipped bit in a weight would load and produce nonsense without an error. */
+  if (strcmp(found, sum->valuestring)) fail("%s has a damaged model: the SHA-256 differs; export it again", path);
   const struct {
     const char *name;
     float *value, most;
-  } settings[] = {{"temperature", &wanted->temperature, 1e6f}, {"top_p", &wanted->top_p, 1}, {"min_p", &wanted->min_p, 1}};
+  } settings[] = {{"temperature", &request->temperature, 1e6f}, {"top_p", &request->top_p, 1}, {"min_p", &request->min_p, 1}};
   for (size_t i = 0; i < sizeof settings / sizeof *settings; i++) {
     const cJSON *stored = cJSON_GetObjectItem(sampling, settings[i].name);
     if (!cJSON_IsNumber(stored)) continue;
     *settings[i].value = (float)stored->valuedouble;
-    if (!(*settings[i].value >= 0 && *settings[i].value <= settings[i].most)) fail("%s holds a damaged config.json", path);
+    if (!(*settings[i].value >= 0 && *settings[i].value <= settings[i].most)) fail("%s has a damaged config.json", path);
   }
   const cJSON *top_k = cJSON_GetObjectItem(sampling, "top_k"), *penalty = cJSON_GetObjectItem(sampling, "repetition_penalty");
-  if (cJSON_IsNumber(top_k)) wanted->top_k = top_k->valueint;
+  if (cJSON_IsNumber(top_k)) request->top_k = top_k->valueint;
   if (cJSON_IsNumber(penalty) && penalty->valuedouble != 1)
-    fail("%s was exported with a repetition_penalty, which its own draw does not know", path);
+    fail("%s was exported with a repetition_penalty, which its signature sample does not support", path);
   cJSON_Delete(config);
   free(content.data);
 }
@@ -688,40 +688,40 @@ static void read_config(Bytes file, const char *path, Wanted *wanted) {
 static const char HELP[] =
     "keras_seq MODEL.tflite [--prompt=TEXT] [--max_tokens=200] [--temperature=1] [--top_k=0] [--top_p=1] [--min_p=0] [--seed=N] "
     "[--time]\n"
-    "Writes the prompt and a continuation, the same as `keras-seq sample --model=MODEL.tflite` with these flags.\n"
-    "--temperature=0 takes the likeliest token; --top_k=0, --top_p=1 and --min_p=0 are off.\n"
-    "--time tells at the end how long a token took, and how much of it the model.\n";
+    "Prints the prompt and a continuation, the same as `keras-seq sample --model=MODEL.tflite` with these flags.\n"
+    "--temperature=0 takes the most likely token; --top_k=0, --top_p=1 and --min_p=0 are off.\n"
+    "--time reports the time per token, and the part of it spent in the model.\n";
 
-/* Returns what follows `--NAME=` where the argument is that flag. */
+/* Returns what follows `--NAME=`, or NULL if the argument is not this flag. */
 static const char *value_of(const char *argument, const char *flag) {
   size_t size = strlen(flag);
   return !strncmp(argument, flag, size) && argument[size] == '=' ? argument + size + 1 : NULL;
 }
 
-static void read_flags(int count, char **arguments, Wanted *wanted) {
+static void read_flags(int count, char **arguments, Request *request) {
   for (int i = 2; i < count; i++) {
     const char *argument = arguments[i], *value;
     if ((value = value_of(argument, "--prompt"))) {
-      wanted->prompt = value;
+      request->prompt = value;
     } else if ((value = value_of(argument, "--max_tokens"))) {
-      wanted->max_tokens = (int32_t)whole_number("--max_tokens", value, 1, INT32_MAX);
+      request->max_tokens = (int32_t)integer("--max_tokens", value, 1, INT32_MAX);
     } else if ((value = value_of(argument, "--temperature"))) {
-      wanted->temperature = (float)real_number("--temperature", value, 0, 1e6);
+      request->temperature = (float)real_number("--temperature", value, 0, 1e6);
     } else if ((value = value_of(argument, "--top_k"))) {
-      wanted->top_k = (int32_t)whole_number("--top_k", value, 0, INT32_MAX);
+      request->top_k = (int32_t)integer("--top_k", value, 0, INT32_MAX);
     } else if ((value = value_of(argument, "--top_p"))) {
-      wanted->top_p = (float)real_number("--top_p", value, 1e-30, 1);
+      request->top_p = (float)real_number("--top_p", value, 1e-30, 1);
     } else if ((value = value_of(argument, "--min_p"))) {
-      wanted->min_p = (float)real_number("--min_p", value, 0, 1);
+      request->min_p = (float)real_number("--min_p", value, 0, 1);
     } else if ((value = value_of(argument, "--seed"))) {
-      wanted->seed = seed_number(value);
-      wanted->has_seed = true;
+      request->seed = seed_number(value);
+      request->has_seed = true;
     } else if (!strcmp(argument, "--time")) {
-      wanted->time = true;
+      request->time = true;
     } else if (*argument != '-') {
-      fail("after the file come flags. Received: %s", argument);
+      fail("only flags may follow the file. Received: %s", argument);
     } else if (strstr(HELP, argument) && argument[2]) {
-      fail("%s needs its value behind =, such as --prompt=TEXT", argument);
+      fail("%s needs a value after =, such as --prompt=TEXT", argument);
     } else {
       fail("there is no flag %s; --help lists them", argument);
     }
@@ -734,21 +734,21 @@ int main(int count, char **arguments) {
     fputs(HELP, stdout);
     return 0;
   }
-  if (count < 2 || *arguments[1] == '-') fail("the model's file comes first: keras_seq MODEL.tflite --prompt=TEXT");
+  if (count < 2 || *arguments[1] == '-') fail("the first argument must be the model's file: keras_seq MODEL.tflite --prompt=TEXT");
   const char *path = arguments[1];
-  Wanted wanted = {.prompt = "", .max_tokens = 200, .temperature = 1, .top_p = 1};
+  Request request = {.prompt = "", .max_tokens = 200, .temperature = 1, .top_p = 1};
   Bytes file = read_file(path);
-  read_config(file, path, &wanted);
-  read_flags(count, arguments, &wanted);
-  if (!wanted.has_seed) {
-    if (getentropy(&wanted.seed, sizeof wanted.seed)) fail("there is no random seed: give one as --seed");
-    wanted.seed >>= 1;
+  read_config(file, path, &request);
+  read_flags(count, arguments, &request);
+  if (!request.has_seed) {
+    if (getentropy(&request.seed, sizeof request.seed)) fail("the system gives no random seed: set --seed");
+    request.seed >>= 1;
   }
   Vocabulary vocabulary = read_vocabulary(file, path);
   free(file.data);
-  if (wanted.top_k > vocabulary.count) wanted.top_k = vocabulary.count;
+  if (request.top_k > vocabulary.count) request.top_k = vocabulary.count;
   Model model = load_model(path);
-  write_text(&model, &vocabulary, &wanted);
+  write_text(&model, &vocabulary, &request);
   unload_model(&model);
   free(vocabulary.by_id);
   free(vocabulary.by_text);

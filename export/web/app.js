@@ -1,50 +1,50 @@
-// The page: opens a model, suggests the next token while you type, and writes token by token.
+// The page: opens a model, suggests the next token while the user types, and writes token by token.
 
 import { Generation } from "./generation.js";
 import { loadRuntime, Model, release } from "./model.js";
 import { codePoint } from "./vocabulary.js";
 
 const SUGGESTIONS = 8;
-const FRAME = 12; // milliseconds of writing between two looks at the screen
-const MOST_SUGGESTED = 20000; // characters of a text that are read for suggestions
+const FRAME = 12; // milliseconds of writing between two updates of the screen
+const MOST_SUGGESTED = 20000; // characters; longer texts get no suggestions
 
 const at = (id) => document.getElementById(id);
 const text = at("text");
 let model = null;
-let generation = null; // what Write began and may go on with
+let generation = null; // the text being written, which Continue may resume
 let writing = false;
-let running = Promise.resolve(); // what Write does, until it is done
-let written = ""; // the text as the generation has left it
+let running = Promise.resolve(); // settles when Write has finished
+let written = ""; // the text when the generation stopped
 
-function tell(error) {
+function showError(error) {
   at("error").textContent = error?.message ?? "";
   at("error").hidden = !error;
 }
 
 // ---- opening ----
 
-let asked = 0; // how many models have been asked for: the last one counts, whichever is ready first
+let requests = 0; // models requested so far: only the last one is opened, whichever is ready first
 
 async function open(bytes, name) {
-  tell(null);
-  const number = ++asked;
+  showError(null);
+  const number = ++requests;
   const before = at("name").textContent;
   at("name").textContent = `Opening ${name} …`;
   let opened;
   try {
     opened = await Model.load(bytes);
   } catch (error) {
-    if (number !== asked) return;
+    if (number !== requests) return;
     at("name").textContent = model ? before : `${name} was not opened`;
-    return tell(error);
+    return showError(error);
   }
   await stop();
-  await reader.busy;
-  if (number !== asked) return opened.delete();
-  forget();
+  await reader.idle;
+  if (number !== requests) return opened.delete();
+  discard();
   const old = model;
   model = opened;
-  reader.begin();
+  reader.restart();
   old?.delete();
   const { license, parameters } = model.card;
   const about = [name];
@@ -60,12 +60,12 @@ async function open(bytes, name) {
 at("file").addEventListener("change", async ({ target }) => {
   const [file] = target.files;
   if (file) open(new Uint8Array(await file.arrayBuffer()), file.name);
-  target.value = ""; // so that the same file can be opened again
+  target.value = ""; // lets the same file be opened again
 });
 
 const hasFiles = (event) => event.dataTransfer.types.includes("Files");
 addEventListener("dragover", (event) => {
-  if (!hasFiles(event)) return; // Text may be dragged into the field.
+  if (!hasFiles(event)) return; // Text can be dragged into the text field.
   event.preventDefault();
   at("opener").classList.add("over");
 });
@@ -78,93 +78,93 @@ addEventListener("drop", async (event) => {
   open(new Uint8Array(await file.arrayBuffer()), file.name);
 });
 
-async function openByAddress() {
-  const asked = new URLSearchParams(location.search).get("model");
-  if (!asked) return;
+async function openFromAddress() {
+  const requested = new URLSearchParams(location.search).get("model");
+  if (!requested) return;
   try {
-    const address = new URL(asked, location.href);
-    if (address.origin !== location.origin) throw new Error(`This page opens files of its own address only, not ${address.origin}.`);
+    const address = new URL(requested, location.href);
+    if (address.origin !== location.origin) throw new Error(`This page opens files from its own address only, not from ${address.origin}.`);
     const response = await fetch(address);
-    if (!response.ok) throw new Error(`${asked} cannot be had: ${response.status} ${response.statusText}`);
+    if (!response.ok) throw new Error(`${requested} cannot be loaded: ${response.status} ${response.statusText}`);
     await open(new Uint8Array(await response.arrayBuffer()), decodeURIComponent(address.pathname.split("/").pop()));
   } catch (error) {
-    tell(error);
+    showError(error);
   }
 }
 
 // ---- suggesting ----
 
-/** Reads the text as it grows, and only what is new of it; the states after each reading are kept for the next. */
+/** Reads the text as it grows. It keeps the states, so that each call reads only the new tokens. */
 const reader = {
   tokens: [],
   states: null,
   logits: null,
-  busy: Promise.resolve(), // never fails
+  idle: Promise.resolve(), // settles when the last call has finished; never rejects
 
-  /** Forgets all, for the model that is open now. */
-  begin() {
+  /** Discards what was read, for another text or model. */
+  restart() {
     if (this.states) release(this.states);
     Object.assign(this, { tokens: [], states: null, logits: null });
   },
 
-  /** Returns the logits after `<s>` and these tokens; null where `goesOn` said no, before or meanwhile. */
-  read(tokens, goesOn) {
-    const answer = this.busy.then(() => (goesOn() ? this.readNow([model.vocabulary.startId, ...tokens], goesOn) : null));
-    this.busy = answer.catch(() => {});
+  /** Returns the logits after `<s>` and these tokens; null if `isWanted` returned false before the end. */
+  read(tokens, isWanted) {
+    const answer = this.idle.then(() => (isWanted() ? this.readNow([model.vocabulary.startId, ...tokens], isWanted) : null));
+    this.idle = answer.catch(() => {});
     return answer;
   },
 
-  async readNow(all, goesOn) {
-    const same = this.tokens.length <= all.length && this.tokens.every((token, index) => token === all[index]);
-    if (same && this.tokens.length === all.length) return this.logits;
-    if (!same) this.begin();
+  async readNow(all, isWanted) {
+    const isPrefix = this.tokens.length <= all.length && this.tokens.every((token, index) => token === all[index]);
+    if (isPrefix && this.tokens.length === all.length) return this.logits;
+    if (!isPrefix) this.restart();
     const states = this.states ?? model.initialStates();
     const rest = all.slice(this.tokens.length);
-    Object.assign(this, { tokens: [], states: null, logits: null }); // `read` uses the states up, also if it fails
-    const read = await model.read(rest, states, goesOn);
+    Object.assign(this, { tokens: [], states: null, logits: null }); // `read` consumes the states, even if it fails
+    const read = await model.read(rest, states, isWanted);
     if (read) Object.assign(this, { tokens: all, ...read });
     return this.logits;
   },
 };
 
-function likeliest(logits) {
+function mostLikely(logits) {
   const { reserved, eosId } = model.vocabulary;
-  const highest = logits.reduce((most, value) => Math.max(most, value), -Infinity);
+  const highest = logits.reduce((highest, value) => Math.max(highest, value), -Infinity);
   const total = logits.reduce((sum, value) => sum + Math.exp(value - highest), 0);
   return [...logits.keys()]
     .filter((id) => id >= reserved || id === eosId)
     .sort((one, other) => logits[other] - logits[one])
     .slice(0, SUGGESTIONS)
-    .map((id) => ({ id, share: Math.exp(logits[id] - highest) / total }));
+    .map((id) => ({ id, probability: Math.exp(logits[id] - highest) / total }));
 }
 
 const NAMES = { " ": "space", "\n": "line break", "\t": "tab", "\r": "carriage return" };
 
-/** What a token is called: white space by its name, a word without the space before it. */
-function nameOf(piece) {
+/** The label of a token: white space by name, a word without its leading space. */
+function labelOf(piece) {
   return NAMES[piece] ?? (piece.trim() || codePoint(piece));
 }
 
-function suggestion({ id, share }) {
+function suggestionButton({ id, probability }) {
   const isEnd = id === model.vocabulary.eosId;
   const piece = model.vocabulary.piece(id);
   const button = document.createElement("button");
   button.type = "button";
-  button.style.setProperty("--share", share);
+  button.style.setProperty("--share", probability);
   const token = document.createElement("span");
-  token.textContent = isEnd ? "end of text" : nameOf(piece);
+  token.textContent = isEnd ? "end of text" : labelOf(piece);
   const percent = document.createElement("small");
-  percent.textContent = share < 0.005 ? "<1%" : `${Math.round(share * 100)}%`;
+  percent.textContent = probability < 0.005 ? "<1%" : `${Math.round(probability * 100)}%`;
   button.append(token, percent);
-  button.ariaDisabled = isEnd; // not `disabled`, which would take the focus away
-  if (!isEnd) button.addEventListener("click", () => take(piece));
+  button.ariaDisabled = isEnd; // not `disabled`, which would remove the focus
+  if (!isEnd) button.addEventListener("click", () => append(piece));
   return button;
 }
 
-function take(piece) {
+function append(piece) {
   text.value += piece;
   text.scrollTop = text.scrollHeight;
-  forget();
+  discard();
   suggest();
 }
 
@@ -172,37 +172,37 @@ async function suggest() {
   if (!model || writing) return;
   const read = text.value;
   const box = at("suggestions");
-  const stillAsked = () => text.value === read && !writing; // else a later call is on its way
+  const isWanted = () => text.value === read && !writing; // otherwise a later call follows
   box.ariaBusy = true;
   try {
-    if (read.length > MOST_SUGGESTED) throw new Error(`Suggestions end at ${MOST_SUGGESTED} characters; Write goes on.`);
-    const logits = await reader.read(model.vocabulary.encode(read), stillAsked);
-    if (!logits || !stillAsked()) return;
+    if (read.length > MOST_SUGGESTED) throw new Error(`There are no suggestions after ${MOST_SUGGESTED} characters, but Write still works.`);
+    const logits = await reader.read(model.vocabulary.encode(read), isWanted);
+    if (!logits || !isWanted()) return;
     const focused = [...box.children].indexOf(document.activeElement);
-    box.replaceChildren(...likeliest(logits).map(suggestion));
+    box.replaceChildren(...mostLikely(logits).map(suggestionButton));
     box.children[focused]?.focus();
   } catch (error) {
     box.replaceChildren();
-    tell(error);
+    showError(error);
   }
   box.ariaBusy = false;
 }
 
 document.querySelector("fieldset").addEventListener("input", ({ target }) => {
-  if (target.id === "seed") at("new_seed").checked = false; // whoever types a seed wants it
-  forget();
+  if (target.id === "seed") at("new_seed").checked = false; // a typed seed is kept
+  discard();
 });
 
 text.addEventListener("input", () => {
   at("status").textContent = "";
-  tell(null);
-  forget();
+  showError(null);
+  discard();
   suggest();
 });
 
 // ---- writing ----
 
-function forget() {
+function discard() {
   generation?.end();
   generation = null;
   at("write").textContent = "Write";
@@ -212,7 +212,7 @@ function newSeed() {
   at("seed").value = crypto.getRandomValues(new BigUint64Array(1))[0] >> 1n;
 }
 
-/** The seed in its field, in the range of every runtime: 64 bits, with a sign or without. */
+/** The seed in the field; as in every runtime a 64-bit integer, signed or unsigned. */
 function seed() {
   const number = BigInt(at("seed").value.trim());
   const fits = number >= -(2n ** 63n) && number < 2n ** 64n;
@@ -220,7 +220,7 @@ function seed() {
   return number;
 }
 
-function begin() {
+function newGeneration() {
   const fields = ["temperature", "top_k", "top_p", "min_p", "max_tokens", "seed"].map(at);
   if (at("new_seed").checked) newSeed();
   at("seed").setCustomValidity("");
@@ -231,28 +231,28 @@ function begin() {
 }
 
 async function write() {
-  tell(null);
+  showError(null);
   at("status").textContent = "";
   try {
     if (!generation || text.value !== written) {
-      forget();
-      generation = begin();
+      discard();
+      generation = newGeneration();
     }
     if (!generation) return;
     writing = true;
     at("write").textContent = "Stop";
     at("suggestions").replaceChildren();
     text.readOnly = true;
-    await reader.busy;
+    await reader.idle;
     await run(generation);
   } catch (error) {
-    forget();
-    tell(error);
+    discard();
+    showError(error);
   }
   writing = false;
   text.readOnly = false;
   written = text.value;
-  if (generation?.finishReason) forget();
+  if (generation?.finishReason) discard();
   at("write").textContent = generation ? "Continue" : "Write";
   if (at("error").hidden) suggest();
 }
@@ -262,28 +262,28 @@ async function run(current) {
   const first = current.position;
   let shown = began;
   let piece = "";
-  let fresh = "";
+  let unshown = "";
   if (first === 0 && text.value.length > 10_000) at("status").textContent = "reading the text …";
   while (writing && (piece = await current.next()) !== null) {
-    if (fresh === "" && current.position === first + 1) began = performance.now(); // what was read before does not count
-    fresh += piece;
+    if (unshown === "" && current.position === first + 1) began = performance.now(); // time of the prompt does not count
+    unshown += piece;
     if (performance.now() - shown > FRAME) {
-      show(fresh);
-      fresh = "";
-      await new Promise((resolve) => setTimeout(resolve)); // lets the page be painted, and Stop be pressed
+      show(unshown);
+      unshown = "";
+      await new Promise((resolve) => setTimeout(resolve)); // lets the browser paint and handle Stop
       shown = performance.now();
     }
   }
-  show(fresh);
+  show(unshown);
   const count = current.position - first;
   const seconds = (performance.now() - began) / 1000;
-  const why = { eos: "the model ended its text", length: "all tokens written" }[current.finishReason] ?? "stopped";
-  at("status").textContent = `${count} tokens, ${Math.round(count / seconds).toLocaleString("en")} a second; ${why}`;
+  const reason = { eos: "the model ended the text", length: "all tokens written" }[current.finishReason] ?? "stopped";
+  at("status").textContent = `${count} tokens, ${Math.round(count / seconds).toLocaleString("en")} per second; ${reason}`;
 }
 
-function show(fresh) {
-  const atEnd = text.scrollHeight - text.scrollTop - text.clientHeight < 8; // else somebody reads further up
-  text.value += fresh;
+function show(addition) {
+  const atEnd = text.scrollHeight - text.scrollTop - text.clientHeight < 8; // otherwise the user has scrolled up
+  text.value += addition;
   if (atEnd) text.scrollTop = text.scrollHeight;
 }
 
@@ -298,9 +298,9 @@ at("write").addEventListener("click", () => {
 });
 at("clear").addEventListener("click", async () => {
   await stop();
-  tell(null);
+  showError(null);
   text.value = "";
-  forget();
+  discard();
   at("status").textContent = "";
   suggest();
   text.focus();
@@ -308,12 +308,12 @@ at("clear").addEventListener("click", async () => {
 
 // ---- off-line ----
 
-async function keep() {
+async function cachePage() {
   const { active } = await navigator.serviceWorker.ready;
   const fetched = performance.getEntriesByType("resource").map(({ name }) => name);
   active.postMessage([new URL("./", location.href).href, ...fetched.filter((name) => name.startsWith(location.origin))]);
 }
 
-const ready = Promise.allSettled([loadRuntime(), openByAddress()]);
-// Without it the page works on-line.
-navigator.serviceWorker?.register("service-worker.js").then(() => ready.then(keep), () => {});
+const ready = Promise.allSettled([loadRuntime(), openFromAddress()]);
+// Without a service worker the page works on-line only.
+navigator.serviceWorker?.register("service-worker.js").then(() => ready.then(cachePage), () => {});

@@ -1,12 +1,12 @@
-// What a .tflite of keras_seq carries at its end: a zip with vocab.txt, config.json and card.json.
+// The bundle at the end of a .tflite of keras_seq: a zip with vocab.txt, config.json and card.json.
 
 import { Vocabulary } from "./vocabulary.js";
 
 const FORMAT = 2;
-const LARGEST = 64 * 2 ** 20; // bytes of a part, unpacked
-const DAMAGED = "This file has no whole bundle at its end: it is cut off, or was not made by keras-seq export.";
+const LARGEST = 64 * 2 ** 20; // bytes of an unpacked part
+const DAMAGED = "This file has no complete bundle at its end: it is truncated, or was not made by keras-seq export.";
 
-/** Reads the bundle of a file: its vocabulary, config and card. */
+/** Returns the vocabulary, configuration, card and model of a file; verifies their hashes. */
 export async function readBundle(bytes) {
   if (bytes.length < 8 || String.fromCharCode(...bytes.subarray(4, 8)) !== "TFL3") {
     throw new Error("This is not a .tflite file.");
@@ -14,13 +14,13 @@ export async function readBundle(bytes) {
   const parts = zipParts(bytes);
   if (!parts.has("config.json")) throw new Error(DAMAGED);
   const config = await json(parts.get("config.json"));
-  if (config.format !== FORMAT) throw new Error(`This file has the format ${config.format}, not ${FORMAT}: export it again.`);
+  if (config.format !== FORMAT) throw new Error(`This file has the bundle format ${config.format}, not ${FORMAT}: export it again.`);
   if (typeof config.model_bytes !== "number" || typeof config.sampling !== "object") throw new Error(DAMAGED);
-  if (!parts.has("vocab.txt")) throw new Error("This file holds no vocabulary, so it writes no text.");
+  if (!parts.has("vocab.txt")) throw new Error("This file has no vocabulary, so it cannot write text.");
   if (config.state !== "explicit" || config.batch !== 1) {
-    throw new Error("This page needs a file with its states outside and one row: export it without --state and --batch.");
+    throw new Error("This page needs a file with explicit states and one row: export it without --state and --batch.");
   }
-  if (!crypto.subtle) throw new Error("This page needs https, or localhost, to open a file: this address is plain http.");
+  if (!crypto.subtle) throw new Error("This page needs https or localhost to open a file: this address is plain http.");
   const model = bytes.subarray(0, config.model_bytes);
   if ((await sha256(model)) !== config.model_sha256) throw new Error("The model in this file is damaged: its SHA-256 differs.");
   const words = await unpack(parts.get("vocab.txt"));
@@ -33,7 +33,7 @@ function zipParts(bytes) {
   try {
     return entries(bytes);
   } catch {
-    throw new Error(DAMAGED); // a place that the zip names is outside of the file
+    throw new Error(DAMAGED); // an offset in the zip is outside of the file
   }
 }
 
@@ -70,7 +70,7 @@ async function inflate(packed, size) {
   let filled = 0;
   try {
     for await (const chunk of new Blob([packed]).stream().pipeThrough(new DecompressionStream("deflate-raw"))) {
-      content.set(chunk, filled); // throws where there is more than was told
+      content.set(chunk, filled); // throws if there is more than the stated size
       filled += chunk.length;
     }
   } catch {

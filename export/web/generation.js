@@ -1,9 +1,9 @@
-// The token loop, which can be stopped between two tokens and go on later.
+// The token loop, which can stop between two tokens and resume later.
 
 import { release } from "./model.js";
 import { uniform } from "./random.js";
 
-/** A continuation of a prompt: token i is drawn with uniform(seed, i), as in every other runtime. */
+/** A continuation of a prompt: token i is sampled with uniform(seed, i), as in every other runtime. */
 export class Generation {
   /**
    * @param {Model} model
@@ -17,22 +17,22 @@ export class Generation {
     Object.assign(this, { seed, maxTokens, position: 0, finishReason: null });
   }
 
-  /** Writes the next token; returns its text, or null at the end, of which `finishReason` tells the kind. */
+  /** Samples the next token; returns its text, or null at the end, when `finishReason` says why. */
   async next() {
     if (this.finishReason === null && this.position === this.maxTokens) this.end("length");
     if (this.finishReason !== null) return null;
     const { model, context } = this;
     const states = this.states ?? (await this.readContext());
     this.states = null;
-    const drawn = await model.draw(context.at(-1), uniform(this.seed, this.position), this.settings, states);
-    this.states = drawn.states;
+    const sampled = await model.sampleToken(context.at(-1), uniform(this.seed, this.position), this.settings, states);
+    this.states = sampled.states;
     this.position += 1;
-    if (drawn.token === model.vocabulary.eosId) {
+    if (sampled.token === model.vocabulary.eosId) {
       this.end("eos");
       return null;
     }
-    this.context = [drawn.token];
-    return model.vocabulary.piece(drawn.token);
+    this.context = [sampled.token];
+    return model.vocabulary.piece(sampled.token);
   }
 
   async readContext() {
@@ -41,7 +41,7 @@ export class Generation {
     return before.length ? (await this.model.read(before, states)).states : states;
   }
 
-  /** Ends it, and gives its memory back; not while `next` is at work. */
+  /** Ends the text and frees its memory; must not be called while `next` runs. */
   end(reason = "stopped") {
     if (this.finishReason !== null) return;
     this.finishReason = reason;

@@ -1,10 +1,10 @@
-// A language model in LiteRT.js: states in, states out, a token at a time.
+// A language model in LiteRT.js: states in, states out, one token at a time.
 
 import { loadAndCompile, loadLiteRt, Tensor } from "@litertjs/core";
 import { readBundle } from "./bundle.js";
 
-const STEPS = 64; // that `prefill` reads at once
-const REST = 30; // milliseconds of reading between two looks at what else the page has to do
+const STEPS = 64; // tokens of one call of `prefill`
+const REST = 30; // milliseconds of reading between two pauses for other work of the page
 const SETTINGS = { temperature: 1, top_k: 0, top_p: 1, min_p: 0 };
 
 let runtime;
@@ -12,18 +12,18 @@ let runtime;
 /** Loads LiteRT.js with its wasm, once. */
 export function loadRuntime() {
   runtime ??= loadLiteRt("./node_modules/@litertjs/core/wasm/").catch(() => {
-    runtime = undefined; // so that it can be tried again
-    throw new Error("LiteRT.js cannot be loaded: is there a network, and has this page node_modules/@litertjs/core?");
+    runtime = undefined; // lets the next call try again
+    throw new Error("LiteRT.js cannot be loaded: check the network, and node_modules/@litertjs/core beside this page.");
   });
   return runtime;
 }
 
-/** The model of a file. What it gives as states belongs to the caller: `release` them when they are done with. */
+/** The model of a file. The caller owns the states that it returns and must `release` them. */
 export class Model {
   static async load(bytes) {
     const { vocabulary, config, card, model } = await readBundle(bytes);
     if ((config.sampling.repetition_penalty ?? 1) !== 1) {
-      throw new Error("This file was exported with a repetition_penalty, which its own draw does not know.");
+      throw new Error("This file was exported with a repetition_penalty, which its signature `sample` does not support.");
     }
     await loadRuntime();
     const compiled = await loadAndCompile(model, { accelerator: "wasm" });
@@ -44,31 +44,31 @@ export class Model {
     this.shapes = prefill.getInputDetails().filter(({ name }) => name.startsWith("state_"));
   }
 
-  /** The zero states at the beginning of a text. */
+  /** Returns the zero states at the start of a text. */
   initialStates() {
     return Object.fromEntries(this.shapes.map(({ name, shape }) => [name, new Tensor(new Float32Array(shape[1]), [1, shape[1]])]));
   }
 
   /**
-   * Reads tokens, at least one; takes the states over, and returns the logits after the last and the new states.
-   * `goesOn` is asked now and then; where it says no, null is returned.
+   * Reads tokens, at least one, and consumes the states; returns the logits after the last token and the new states.
+   * Returns null as soon as `isWanted`, which is called now and then, returns false.
    */
-  async read(tokens, states, goesOn = () => true) {
+  async read(tokens, states, isWanted = () => true) {
     let logits;
     let rested = performance.now();
     for (let start = 0; start < tokens.length; start += STEPS) {
       if (performance.now() - rested > REST) {
-        await new Promise((resolve) => setTimeout(resolve)); // a long text must not hold the page up
+        await new Promise((resolve) => setTimeout(resolve)); // a long text must not block the page
         rested = performance.now();
       }
-      if (!goesOn()) {
+      if (!isWanted()) {
         release(states);
         return null;
       }
-      const piece = new Int32Array(STEPS);
-      const some = tokens.slice(start, start + STEPS);
-      piece.set(some);
-      const inputs = { tokens: new Tensor(piece, [1, STEPS]), length: new Tensor(Int32Array.of(some.length), [1]) };
+      const chunk = tokens.slice(start, start + STEPS);
+      const padded = new Int32Array(STEPS);
+      padded.set(chunk);
+      const inputs = { tokens: new Tensor(padded, [1, STEPS]), length: new Tensor(Int32Array.of(chunk.length), [1]) };
       const outputs = await this.run(this.prefill, inputs, states);
       logits = outputs.logits.toTypedArray().slice();
       outputs.logits.delete();
@@ -78,7 +78,7 @@ export class Model {
     return { logits, states };
   }
 
-  /** Makes the inputs that say how tokens are drawn; `release` them after the text. */
+  /** Returns the sampling settings as inputs; `release` them after the text. */
   settings({ temperature, top_k, top_p, min_p }) {
     return {
       temperature: new Tensor(Float32Array.of(temperature), [1]),
@@ -88,21 +88,21 @@ export class Model {
     };
   }
 
-  /** Draws the token after `token`; takes the states over, and returns the token and the new states. */
-  async draw(token, number, settings, states) {
+  /** Samples the token after `token` and consumes the states; returns the token and the new states. */
+  async sampleToken(token, number, settings, states) {
     const inputs = { token: new Tensor(Int32Array.of(token), [1]), uniform: new Tensor(Float32Array.of(number), [1]) };
     const { next_token, log_probability, ...after } = await this.run(this.sample, inputs, states, settings);
-    const drawn = next_token.toTypedArray()[0];
-    const chance = log_probability.toTypedArray()[0];
+    const sampled = next_token.toTypedArray()[0];
+    const logProbability = log_probability.toTypedArray()[0];
     release({ next_token, log_probability });
-    if (!Number.isFinite(chance) || this.vocabulary.tokens[drawn] === undefined) {
+    if (!Number.isFinite(logProbability) || this.vocabulary.tokens[sampled] === undefined) {
       release(after);
-      throw new Error("The model's logits must be numbers; these are not.");
+      throw new Error("The model's logits are not finite.");
     }
-    return { token: drawn, states: after };
+    return { token: sampled, states: after };
   }
 
-  /** Runs a signature; its inputs and states are used up, whether it succeeds or not, the settings are kept. */
+  /** Runs a signature. Its inputs and states are released, even if it fails; the settings are kept. */
   async run(signature, inputs, states, settings = {}) {
     try {
       return await signature.run({ ...inputs, ...settings, ...states });
@@ -116,7 +116,7 @@ export class Model {
   }
 }
 
-/** Gives the memory of tensors back to the runtime, which has no garbage collector. */
+/** Frees the memory of tensors: the runtime has no garbage collector. */
 export function release(...groups) {
   for (const group of groups) for (const tensor of Object.values(group)) tensor.delete();
 }

@@ -2,7 +2,7 @@
 
 const ROTATIONS = [13, 15, 26, 6, 17, 29, 16, 24];
 
-/** The first word of Threefry for a seed (BigInt of 64 bits) and a position (a whole number below 2^32). */
+/** Returns the first word of Threefry for a seed (BigInt of 64 bits) and a position (an integer below 2^32). */
 export function threefry(seed, position) {
   const low = Number(BigInt.asUintN(32, seed));
   const high = Number(BigInt.asUintN(32, seed >> 32n));
@@ -22,7 +22,7 @@ export function threefry(seed, position) {
   return x0;
 }
 
-/** A uniform number in [0, 1) for the token at a position of a text. */
+/** Returns a uniform number in [0, 1) for the token at a position of a text. */
 export function uniform(seed, position) {
   return (threefry(seed, position) >>> 8) * 2 ** -24;
 }

@@ -1,7 +1,7 @@
-// Keeps what the page has fetched, so that it opens without a network: the network's answer first, then the kept one.
+// Caches what the page has fetched, so that it opens without a network: the network first, then the cache.
 
-const PREFIX = "keras_seq-"; // The caches of an origin may be of several pages.
-const KEPT = `${PREFIX}1`;
+const PREFIX = "keras_seq-"; // Several pages may share the caches of an origin.
+const CACHE = `${PREFIX}1`;
 
 self.addEventListener("install", () => self.skipWaiting());
 
@@ -10,13 +10,13 @@ self.addEventListener("activate", (event) => {
 });
 
 async function dropOld() {
-  const old = (await caches.keys()).filter((name) => name.startsWith(PREFIX) && name !== KEPT);
+  const old = (await caches.keys()).filter((name) => name.startsWith(PREFIX) && name !== CACHE);
   await Promise.all(old.map((name) => caches.delete(name)));
 }
 
-// What the page had fetched before this worker was there.
+// Addresses that the page had fetched before this worker was active.
 self.addEventListener("message", (event) => {
-  event.waitUntil(caches.open(KEPT).then((cache) => Promise.allSettled(event.data.map((address) => cache.add(address)))));
+  event.waitUntil(caches.open(CACHE).then((cache) => Promise.allSettled(event.data.map((address) => cache.add(address)))));
 });
 
 self.addEventListener("fetch", (event) => {
@@ -25,17 +25,17 @@ self.addEventListener("fetch", (event) => {
 });
 
 async function answer(event) {
-  // The page is the same whichever model its address names.
-  const place = event.request.mode === "navigate" ? new URL("./", location.href).href : event.request;
-  const cache = await caches.open(KEPT);
+  // The page is the same for every model in its address.
+  const key = event.request.mode === "navigate" ? new URL("./", location.href).href : event.request;
+  const cache = await caches.open(CACHE);
   let response;
   try {
     response = await fetch(event.request);
   } catch (error) {
-    const kept = await cache.match(place);
-    if (kept) return kept;
+    const cached = await cache.match(key);
+    if (cached) return cached;
     throw error;
   }
-  if (response.ok) event.waitUntil(cache.put(place, response.clone()).catch(() => {})); // where there is room
+  if (response.ok) event.waitUntil(cache.put(key, response.clone()).catch(() => {})); // fails if the storage is full
   return response;
 }

@@ -1,4 +1,4 @@
-// Text to token ids and back; the same rules as keras_seq/data/tokens.py.
+// Text to token ids and back, by the same rules as keras_seq/data/tokens.py.
 
 const SPACE = "\\t-\\r\\x1c-\\x20\\x85\\xa0\\u1680\\u2000-\\u200a\\u2028\\u2029\\u202f\\u205f\\u3000";
 const APOSTROPHE = "'\\u2019";
@@ -9,19 +9,19 @@ const PUNCTUATION =
   "\\u2010-\\u2027\\u2030-\\u205e\\u20a0-\\u20cf\\u2100-\\u214f\\u2190-\\u2bff\\u2e00-\\u2e7f" + // general, symbols
   "\\u3001-\\u3004\\u3008-\\u3020\\u3030\\ufe10-\\ufe1f\\ufe30-\\ufe6f" + // CJK
   "\\uff01-\\uff0f\\uff1a-\\uff20\\uff3b-\\uff40\\uff5b-\\uff65\\uffe0-\\uffee\\u{1f000}-\\u{1faff}"; // full width, pictures
-const SINGLE = // scripts written without spaces between words: every character is a token
+const SINGLE = // scripts without spaces between words: every character is a token
   "\\u0e01-\\u0eff\\u1000-\\u109f\\u1780-\\u17ff" + // Thai, Lao, Burmese, Khmer
   "\\u2e80-\\u2fff\\u3005-\\u3007\\u3021-\\u302f\\u3031-\\u312f\\u3190-\\u4dbf\\u4e00-\\u9fff\\uf900-\\ufaff\\uff66-\\uff9f" +
   "\\u{1aff0}-\\u{1b16f}\\u{20000}-\\u{3ffff}";
 const WORD = `[^${SPACE}${PUNCTUATION}${SINGLE}]+`;
 const TOKEN = new RegExp(` ?${WORD}(?:[${APOSTROPHE}]${WORD})*| ?[${PUNCTUATION}]| ?[${SINGLE}]|[${SPACE}]`, "gu");
 
-/** Splits a text into its word tokens, whose concatenation is the text. */
+/** Splits a text into word tokens, whose concatenation is the text. */
 export function splitWords(text) {
   return text.match(TOKEN) ?? [];
 }
 
-/** A character that cannot be seen, as U+0009. */
+/** Returns the code point of an invisible character, such as U+0009. */
 export function codePoint(character) {
   return `U+${character.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}`;
 }
@@ -31,13 +31,13 @@ function unescape(line) {
   return line.replaceAll("\\n", "\n").replaceAll("\\r", "\r").replaceAll("\\x5c", "\\");
 }
 
-/** The list of tokens inside a model's file: `<pad> <s> <eos>` and characters, or `<pad> <unk> <s> <eos>` and words. */
+/** The tokens of a model: `<pad> <s> <eos>` and characters, or `<pad> <unk> <s> <eos>` and words. */
 export class Vocabulary {
   /** @param {string} file the content of vocab.txt */
   constructor(file) {
     this.tokens = file.split("\n").map(unescape);
     if (this.tokens.pop() !== "" || this.tokens.length < 4) {
-      throw new Error("the vocabulary inside the file is damaged: it is cut short");
+      throw new Error("the vocabulary inside the file is damaged: it is truncated");
     }
     this.hasWords = this.tokens[1] === "<unk>";
     this.reserved = this.hasWords ? 4 : 3;
@@ -46,9 +46,9 @@ export class Vocabulary {
     this.ids = new Map(this.tokens.slice(this.reserved).map((token, index) => [token, index + this.reserved]));
   }
 
-  /** Turns a text into ids: words that are not in the list are `<unk>`; characters that are not are an error. */
+  /** Returns the ids of a text. Unknown words become `<unk>`; unknown characters are an error. */
   encode(text) {
-    if (!text.isWellFormed()) throw new Error("The text holds half of a character (a lone surrogate).");
+    if (!text.isWellFormed()) throw new Error("The text has half of a character (a lone surrogate).");
     if (this.hasWords) return splitWords(text).map((token) => this.ids.get(token) ?? 1);
     const foreign = [...new Set(text)].filter((character) => !this.ids.has(character));
     if (foreign.length) {
@@ -58,7 +58,7 @@ export class Vocabulary {
     return [...text].map((character) => this.ids.get(character));
   }
 
-  /** What a token writes: the reserved tokens but `<unk>` nothing. */
+  /** Returns the text of a token; reserved tokens except `<unk>` have none. */
   piece(id) {
     return id >= this.reserved || (this.hasWords && id === 1) ? this.tokens[id] : "";
   }

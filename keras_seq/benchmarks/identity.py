@@ -117,16 +117,7 @@ def compare_runtimes(
     require.positive_integer("texts", texts)
     require.positive_integer("max_tokens", max_tokens)
     requests = list(_random_requests(text, texts, max_tokens, np.random.default_rng(seed)))
-    with tempfile.TemporaryDirectory() as directory:
-        tflite, saved_model = Path(directory, "model.tflite"), Path(directory, "1")
-        export_tflite(model, vocabulary, tflite)
-        export_saved_model(model, vocabulary, saved_model)
-        sampler = LiteRTSampler(tflite)
-        tokens_by_runtime = {
-            "SavedModel": _by_saved_model(saved_model, vocabulary, requests),
-            "LiteRT sample": _by_step(sampler, vocabulary, requests),
-            "LiteRT decode": _by_step(sampler, vocabulary, requests, logprobs=True),
-        }
+    tokens_by_runtime = _generate(model, vocabulary, requests)
     step = KerasStep(model)
     by_keras = _by_step(step, vocabulary, requests)
     differences = [
@@ -136,6 +127,22 @@ def compare_runtimes(
         if expected != sampled
     ]
     return Comparison(texts, sum(map(len, by_keras)), list(tokens_by_runtime), differences)
+
+
+def _generate(
+    model: keras.Model, vocabulary: Vocabulary, requests: Sequence[GenerateRequest]
+) -> dict[str, list[list[int]]]:
+    """Returns the tokens of each text by runtime, of all runtimes other than Keras."""
+    with tempfile.TemporaryDirectory() as directory:
+        tflite, saved_model = Path(directory, "model.tflite"), Path(directory, "1")
+        export_tflite(model, vocabulary, tflite)
+        export_saved_model(model, vocabulary, saved_model)
+        sampler = LiteRTSampler(tflite)
+        return {
+            "SavedModel": _by_saved_model(saved_model, vocabulary, requests),
+            "LiteRT sample": _by_step(sampler, vocabulary, requests),
+            "LiteRT decode": _by_step(sampler, vocabulary, requests, logprobs=True),
+        }
 
 
 def _random_requests(text: str, texts: int, max_tokens: int, random: np.random.Generator) -> Iterator[GenerateRequest]:

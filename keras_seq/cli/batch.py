@@ -4,6 +4,7 @@ import argparse
 import sys
 from typing import Any
 
+from keras_seq import require
 from keras_seq.cli.options import DRAW, add_command, add_draw_options, as_flags, given_options
 from keras_seq.errors import ConfigError
 
@@ -37,6 +38,8 @@ def run(arguments: argparse.Namespace) -> None:
     from keras_seq_export.errors import ExportError
     from keras_seq_export.tflite.batch_jobs import score_all, write_all
 
+    if arguments.workers is not None:
+        require.positive_integer("workers", arguments.workers)
     text = "".join(joined(pieces for _, pieces in read_texts(*corpus_source([arguments.input]))))
     lines = [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")]
     given = given_options(arguments, *DRAW)

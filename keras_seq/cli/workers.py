@@ -8,12 +8,13 @@ import threading
 import time
 from pathlib import Path
 
+from keras_seq import require
 from keras_seq.distribution.tf_config import free_ports, tf_config
 from keras_seq.errors import TrainingError
 from keras_seq.processes import cores
 
-_WORKER = "KERAS_SEQ_WORKER"  # in the environment of a worker that a launcher started
-_PATIENCE = 10  # seconds that the others have to end after one has
+_WORKER = "KERAS_SEQ_WORKER"  # set in the environment of the workers
+_SECONDS_TO_END = 10  # that the other workers have after one has ended
 
 
 def is_worker() -> bool:
@@ -22,17 +23,22 @@ def is_worker() -> bool:
 
 
 def run_workers(arguments: list[str], count: int, run: Path) -> None:
-    """Runs `keras-seq` with these arguments as each of the workers, and ends with the last of them.
+    """Runs `keras-seq` with these arguments once in each worker, and returns when all have ended.
 
-    The first one's output is this process's; that of worker K goes on `<run>.worker-K.log`. Ctrl-C lets all end with their epoch, a
-    second one within ten seconds. When one ends with an error the others are ended too, and all when this process ends.
+    The first worker prints to the output of this process, worker K to `<run>.worker-K.log`. Ctrl-C ends all workers after
+    their current epoch, a second Ctrl-C within ten seconds. If one worker fails, the others are ended too. All workers end
+    when this process ends.
+
+    Args:
+        arguments: the arguments of the program.
+        count: number of workers.
+        run: the run directory that they share.
 
     Raises:
-        ValueError: `count` is not positive.
-        TrainingError: a worker ended with an error.
+        ArgumentError: `count` is not positive.
+        TrainingError: a worker failed.
     """
-    if count < 1:
-        raise ValueError(f"--workers must be a positive number. Received: {count}")
+    require.positive_integer("workers", count)
     run.parent.mkdir(parents=True, exist_ok=True)
     addresses = [f"127.0.0.1:{port}" for port in free_ports(count)]
     logs = [None, *(run.with_name(f"{run.name}.worker-{number}.log") for number in range(1, count))]
@@ -45,7 +51,7 @@ def run_workers(arguments: list[str], count: int, run: Path) -> None:
         workers[0].wait()
         raise
     finally:
-        deadline = time.monotonic() + _PATIENCE
+        deadline = time.monotonic() + _SECONDS_TO_END
         for worker in workers:
             try:
                 worker.wait(max(0, deadline - time.monotonic()))
@@ -55,7 +61,7 @@ def run_workers(arguments: list[str], count: int, run: Path) -> None:
 
 
 def end_with_launcher() -> None:
-    """Ends this worker when the process that started it ends: its standard input is then at its end."""
+    """Ends this worker when the process that started it ends, which closes the worker's standard input."""
 
     def watch() -> None:
         while os.read(0, 1):
@@ -66,17 +72,16 @@ def end_with_launcher() -> None:
 
 
 def _start(arguments: list[str], config: dict[str, str], count: int, log: Path | None) -> subprocess.Popen[bytes]:
-    # Each has its share of the cores, unless the user says otherwise.
-    own = {"TF_NUM_INTRAOP_THREADS": str(max(1, cores() // count)), **os.environ, **config, _WORKER: "1"}
-    program = [sys.executable, "-m", "keras_seq.cli", *arguments]
-    # In a session of its own, it gets Ctrl-C from here alone.
+    # Each worker gets an equal share of the cores, unless the user's environment says otherwise.
+    environment = {"TF_NUM_INTRAOP_THREADS": str(max(1, cores() // count)), **os.environ, **config, _WORKER: "1"}
+    program = [sys.executable, "-m", __package__, *arguments]
+    # In a session of its own, a worker receives Ctrl-C only from this process.
+    options = {"env": environment, "stdin": subprocess.PIPE, "start_new_session": True}
     if log is None:
-        # Not file descriptor 2, which the command line has closed to TensorFlow's notices.
-        return subprocess.Popen(program, env=own, stdin=subprocess.PIPE, stderr=sys.stderr, start_new_session=True)
+        # sys.stderr, because the program has redirected file descriptor 2 to silence TensorFlow's notices.
+        return subprocess.Popen(program, stderr=sys.stderr, **options)
     with log.open("a", encoding="utf-8") as file:
-        return subprocess.Popen(
-            program, env=own, stdin=subprocess.PIPE, stdout=file, stderr=file, start_new_session=True
-        )
+        return subprocess.Popen(program, stdout=file, stderr=file, **options)
 
 
 def _wait(workers: list[subprocess.Popen[bytes]], logs: list[Path | None]) -> None:
@@ -84,9 +89,9 @@ def _wait(workers: list[subprocess.Popen[bytes]], logs: list[Path | None]) -> No
     while None in codes:
         codes = [worker.poll() for worker in workers]
         if any(codes):
-            break  # The others say themselves that one is missing.
+            break  # The other workers notice by themselves that one is missing.
         time.sleep(0.2)
     failed = next((number for number, code in enumerate(codes) if code), None)
     if failed is not None:
-        place = f"; {logs[failed]} has what it said" if logs[failed] else ""
-        raise TrainingError(f"worker {failed} ended with code {codes[failed]}{place}")
+        where = f"; see {logs[failed]}" if logs[failed] else ""
+        raise TrainingError(f"worker {failed} ended with code {codes[failed]}{where}")

@@ -112,15 +112,17 @@ class DistributedFit(BuildsFromOneReplica):
 
     def make_train_function(self, force: bool = False) -> Any:
         """Creates the function that `fit` calls for each batch."""
-        if self.train_function is None or force:
-            self.train_function = self._one_step(self.train_step)  # type: ignore[attr-defined]
-        return self.train_function
+        model: Any = self
+        if model.train_function is None or force:
+            model.train_function = self._one_step(model.train_step)
+        return model.train_function
 
     def make_test_function(self, force: bool = False) -> Any:
         """Creates the function that `evaluate` calls for each batch."""
-        if self.test_function is None or force:
-            self.test_function = self._one_step(self.test_step)  # type: ignore[attr-defined]
-        return self.test_function
+        model: Any = self
+        if model.test_function is None or force:
+            model.test_function = self._one_step(model.test_step)
+        return model.test_function
 
     def _one_step(self, step: Any) -> Any:
         """Returns a graph that runs `step` in every replica and averages its logs."""

@@ -5,6 +5,7 @@ import pytest
 import keras_seq as ks
 from keras_seq.benchmarks import identity
 from keras_seq.generation.decoder_step import Step
+from keras_seq.generation.keras_step import KerasStep
 from keras_seq.generation.sampling import SamplingSettings
 
 TEXT = "the cat, which already ate, was full; the cats, which already ate, were full. "
@@ -30,15 +31,14 @@ def test_one_seed_gives_the_same_text_in_every_runtime(model):
 
 
 def test_a_runtime_that_samples_other_tokens_is_detected(model, monkeypatch):
-    right = identity._by_saved_model
+    def generate(model, vocabulary, requests):
+        tokens = identity._by_step(KerasStep(model), vocabulary, requests)
+        wrong = [list(row) for row in tokens]
+        wrong[1][3] = vocabulary.start_id
+        del wrong[2][-1]
+        return {"SavedModel": wrong, "LiteRT sample": tokens, "LiteRT decode": tokens}
 
-    def wrong(*arguments):
-        rows = right(*arguments)
-        rows[1][3] = VOCABULARY.start_id
-        del rows[2][-1]
-        return rows
-
-    monkeypatch.setattr(identity, "_by_saved_model", wrong)
+    monkeypatch.setattr(identity, "_generate", generate)
     comparison = identity.compare_runtimes(model, VOCABULARY, TEXT, texts=3, max_tokens=8)
     errors = [difference for difference in comparison.differences if not difference.is_near_tie]
     assert [(error.runtime, error.sampled, error.distance) for error in errors] == [

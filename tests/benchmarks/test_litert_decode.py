@@ -3,7 +3,7 @@ import importlib.util
 import numpy as np
 import pytest
 
-from keras_seq.benchmarks import litert_decode
+from keras_seq.benchmarks import litert_decode, timing
 from keras_seq.benchmarks.litert_decode import ONNX_RUNTIME, OURS, PYTORCH, Contender
 from keras_seq.benchmarks.timing import benchmark_model
 
@@ -11,6 +11,14 @@ from keras_seq.benchmarks.timing import benchmark_model
 PEERS = [ONNX_RUNTIME, *([PYTORCH] if importlib.util.find_spec("torch") else [])]
 WEIGHTS = ("float32", "float16", "int8", "int4")
 TOLERANCES = {"float32": 1e-5, "int8": 0.02, "int8 in blocks": 0.02, "int4 in blocks": 0.2}
+
+
+@pytest.fixture(autouse=True)
+def small_model(monkeypatch):
+    """Tests do not judge speed: a model of 64 units is exported sooner."""
+    monkeypatch.setattr(timing, "UNITS", 64)
+    monkeypatch.setattr(timing, "EMBEDDING_DIM", 32)
+    monkeypatch.setattr(litert_decode, "UNITS", 64)
 
 
 def test_every_contender_is_timed(monkeypatch):

@@ -1,10 +1,12 @@
 import pytest
 
-from keras_seq.benchmarks import litert_sample
+from keras_seq.benchmarks import litert_sample, timing
 
 
 def test_every_variant_is_timed_at_every_size(monkeypatch):
     monkeypatch.setattr(litert_sample, "SIZES", {30: 2.0, 400: 3.0})
+    monkeypatch.setattr(timing, "UNITS", 64)  # Tests do not judge speed: a small model is exported sooner.
+    monkeypatch.setattr(timing, "EMBEDDING_DIM", 32)
     rows = list(litert_sample.benchmark_sample(rounds=1))
     assert [row.tokens for row in rows] == [30] * 6 + [400] * 6
     assert all(row.microseconds > 0 for row in rows)

@@ -95,7 +95,7 @@ def test_outputs_and_gradients_are_those_of_automatic_differentiation(reset_afte
     ],
     ids=lambda arguments: "-".join(arguments) or "last",
 )
-def test_arguments_that_the_fast_path_knows(arguments):
+def test_arguments_that_the_fast_path_supports(arguments):
     assert_fast_path_is_right(layer_of(**arguments), masks(BATCH)["middle"])
 
 
@@ -112,13 +112,13 @@ def test_unknown_batch(batch):
     assert_fast_path_is_right(layer, batch=batch, signature=signature)
 
 
-def test_many_units_multiply_the_other_way_round(monkeypatch):
+def test_many_units_multiply_transposed(monkeypatch):
     monkeypatch.setattr(gru_fast_path, "SMALLEST_UNITS_TO_TRANSPOSE", UNITS)
     assert_fast_path_is_right(layer_of(return_sequences=True), masks(BATCH_IN_HALVES)["right"], BATCH_IN_HALVES)
 
 
 @pytest.mark.parametrize("reset_after", [True, False])
-def test_what_is_skipped_may_be_nan(reset_after):
+def test_masked_steps_may_be_nan(reset_after):
     layer = layer_of(reset_after=reset_after, return_sequences=True)
     mask = masks(BATCH)["middle"]
     sequences = np.where(mask[:, :, None], numbers(BATCH, TIME, FEATURES), np.nan)
@@ -128,7 +128,7 @@ def test_what_is_skipped_may_be_nan(reset_after):
 
 
 @pytest.mark.parametrize("kind", ["int32", "float32", "column"])
-def test_masks_of_another_kind_that_keras_takes(kind):
+def test_masks_of_other_dtypes_and_shapes(kind):
     mask = masks(BATCH)["middle"]
     layer = layer_of(return_sequences=True)
     fast, is_compiled = outputs_and_gradients(layer, True, mask[:, :, None] if kind == "column" else mask.astype(kind))
@@ -138,7 +138,7 @@ def test_masks_of_another_kind_that_keras_takes(kind):
         np.testing.assert_allclose(one, other, **FLOAT64)
 
 
-def test_a_first_memory_of_unknown_shape():
+def test_an_initial_memory_of_unknown_shape():
     layer = layer_of(return_sequences=True)
     sequences, memory = tf.constant(numbers(BATCH, TIME, FEATURES)), tf.constant(numbers(BATCH, UNITS))
     train = tf.function(lambda memory: in_training(layer, sequences, initial_state=[memory]))
@@ -177,7 +177,7 @@ def test_float32():
     ],
     ids=str,
 )
-def test_what_the_fast_path_does_not_know_runs_in_keras_loop(arguments):
+def test_other_arguments_run_in_the_loop_of_keras(arguments):
     layer = ks.GRU(UNITS, **arguments)
     sequences = tf.constant(numbers(BATCH, TIME, FEATURES), "float32")
     train = tf.function(lambda: in_training(layer, sequences))
@@ -185,7 +185,7 @@ def test_what_the_fast_path_does_not_know_runs_in_keras_loop(arguments):
     assert not compiled(train.get_concrete_function())
 
 
-def test_inference_eager_calls_and_unknown_lengths_run_in_keras_loop():
+def test_inference_eager_calls_and_unknown_lengths_run_in_the_loop_of_keras():
     layer = layer_of(return_sequences=True)
     sequences = numbers(BATCH, TIME, FEATURES)
     assert not compiled(tf.function(lambda: layer(sequences)).get_concrete_function())
@@ -236,7 +236,7 @@ def test_fit_takes_the_same_steps_as_with_the_stock_layer(build, monkeypatch):
     assert fast.called
 
 
-def test_a_second_derivative_is_refused_in_a_sentence():
+def test_a_second_derivative_is_rejected():
     layer, sequences = layer_of(), tf.constant(numbers(BATCH, TIME, FEATURES))
 
     @tf.function

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_seq.models.clone import float32_copy, dtypes_other_than_float32
+from keras_seq.models.clone import dtypes_other_than_float32, float32_copy
 
 layers = keras.layers
 
@@ -72,7 +72,7 @@ def test_a_cell_of_the_users_own():
     assert copy.layers[-1].cell.compute_dtype == "float32"
 
 
-def test_a_layer_that_cannot_be_made_again_is_named():
+def test_a_layer_that_cannot_be_copied_is_named():
     tokens = keras.Input((None,), dtype="int32")
     values = layers.Embedding(9, 8, dtype="mixed_float16")(tokens)
     model = keras.Model(tokens, layers.Lambda(lambda x: x * 2, name="twice", dtype="mixed_float16")(values))

@@ -19,7 +19,7 @@ def test_layers_are_those_asked_for(cell, layer):
     assert model(np.zeros((2, 5), "int32")).shape == (2, 5, 11)
 
 
-def test_a_token_shows_in_no_logit_before_it():
+def test_a_token_changes_no_logits_before_it():
     model = ks.language_model(11, units=[6, 4], embedding_dim=3)
     tokens = np.random.default_rng(0).integers(0, 11, (1, 8))
     changed = tokens.copy()

@@ -38,7 +38,7 @@ def exact_nats(trained, inputs, targets):
 
 
 @pytest.mark.parametrize("masked", [False, True])
-def test_the_loss_is_the_cross_entropy_among_the_tokens_drawn(monkeypatch, masked):
+def test_the_loss_is_the_cross_entropy_among_the_sampled_tokens(monkeypatch, masked):
     trained = compiled(samples=9)
     inputs, targets = batch()
     mask = (np.random.default_rng(1).random(targets.shape) < 0.6).astype(np.float32) if masked else None
@@ -56,7 +56,7 @@ def test_the_loss_is_the_cross_entropy_among_the_tokens_drawn(monkeypatch, maske
     assert float(found) == pytest.approx(np.average(losses, weights=None if mask is None else mask.ravel()), rel=1e-5)
 
 
-def test_tokens_are_drawn_as_often_as_is_expected():
+def test_tokens_are_sampled_as_often_as_expected():
     trained = compiled(samples=50)
     counts = np.zeros(TOKENS)
     for _ in range(400):
@@ -68,7 +68,7 @@ def test_tokens_are_drawn_as_often_as_is_expected():
     assert drawn.shape == (50,)
 
 
-def test_its_gradient_is_that_of_the_exact_softmax_in_the_mean():
+def test_the_mean_gradient_is_that_of_the_exact_softmax():
     trained = compiled(samples=TOKENS - 1)
     inputs, targets = batch()
 
@@ -121,7 +121,7 @@ def test_the_model_learns_with_it():
     assert nats < 0.45 * uniform
 
 
-def test_what_a_resumed_run_draws_is_saved_with_it(tmp_path):
+def test_a_resumed_run_samples_the_same_tokens(tmp_path):
     def fit(trained, epochs, checkpoint):
         data = tf.data.Dataset.from_tensors(batch()).repeat(3)
         trained.fit(data, epochs=epochs, initial_epoch=checkpoint.epoch, verbose=0, callbacks=[checkpoint])
@@ -136,12 +136,12 @@ def test_what_a_resumed_run_draws_is_saved_with_it(tmp_path):
 
 
 @pytest.mark.parametrize("samples", [0, -3, TOKENS, 1.5, True])
-def test_the_number_must_fit(samples):
+def test_samples_out_of_range_are_rejected(samples):
     with pytest.raises(ValueError, match="`samples` must be an integer above 0 and below the 64 tokens"):
         SampledSoftmax(model(), samples)
 
 
-def test_logits_with_a_kernel_of_their_own_are_refused():
+def test_embeddings_that_are_not_tied_are_rejected():
     with pytest.raises(
         ValueError, match=r"create it with tie_embeddings=True. Received: logits made by 'logits' \(Dense\)"
     ):
@@ -162,7 +162,7 @@ def test_other_precisions(policy):
     assert before > 2
 
 
-def test_regularizers_count():
+def test_the_loss_includes_regularizers():
     plain = model()
     plain.get_layer("embedding").embeddings.regularizer = keras.regularizers.L2(100.0)
     trained = SampledSoftmax(plain, 5)
@@ -171,6 +171,6 @@ def test_regularizers_count():
     assert trained.train_on_batch(*batch(), return_dict=True)["loss"] > penalty
 
 
-def test_it_is_not_saved_in_place_of_its_model(tmp_path):
+def test_saving_is_rejected(tmp_path):
     with pytest.raises(ValueError, match="save the model that it was created from"):
         SampledSoftmax(model(), 5).save(tmp_path / "model.keras")

@@ -80,7 +80,7 @@ def test_the_model_itself_stays_stateless():
     reset_states(model)  # nothing to reset, no error
 
 
-def test_a_layer_that_is_called_twice_is_refused():
+def test_a_layer_that_is_called_twice_is_rejected():
     shared = ks.GRU(4, return_sequences=True, name="shared")
     frames = keras.Input((None, 4))
     with pytest.raises(ValueError, match="'shared' is called 2 times"):

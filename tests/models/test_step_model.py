@@ -147,7 +147,7 @@ def walk(decoder, inputs):
 
 
 @pytest.mark.parametrize("build", BUILDERS)
-def test_steps_give_the_sequence_models_logits(build):
+def test_steps_give_the_logits_of_the_sequence_model(build):
     model = build()
     randomize(model)
     # Token 0 is left out: with mask_zero the sequence model skips it, and a stepped token is never padding.
@@ -170,7 +170,7 @@ def test_weights_are_shared(build):
     assert not np.allclose(walk(decoder, tokens), before, atol=1e-3)
 
 
-def test_making_the_steps_leaves_the_model_as_it_was():
+def test_step_model_does_not_change_the_model():
     model = functional_with_residual()
     tokens = np.random.default_rng(0).integers(1, SIZE, (2, 9))
     before, layers_before = model(tokens).numpy(), list(model.layers)
@@ -286,7 +286,7 @@ LOOKS_AROUND = {
 
 
 @pytest.mark.parametrize("name", LOOKS_AROUND)
-def test_a_layer_that_looks_across_time_is_refused_by_name(name):
+def test_a_layer_that_looks_across_time_is_rejected_by_name(name):
     with pytest.raises(SteppingError, match=r"layer 'looks_around' \(\w+\) cannot be stepped: it looks across time"):
         ks.step_model(LOOKS_AROUND[name]())
 
@@ -303,7 +303,7 @@ def test_a_layer_that_looks_across_time_is_refused_by_name(name):
     ],
     ids=lambda layer: type(layer).__name__,
 )
-def test_a_layer_that_wants_a_time_axis(layer):
+def test_a_layer_that_needs_a_time_axis(layer):
     frames = keras.Input((None, 3))
     values = layer.__class__.from_config(layer.get_config())(frames)
     model = keras.Model(frames, layers.GRU(5, return_sequences=True)(values))
@@ -327,32 +327,34 @@ def test_the_error_of_a_users_layer_is_kept_as_the_cause():
     assert "mine" in str(caught.value.__cause__)
 
 
-def test_weights_that_are_not_numbers_are_not_taken_for_a_look_around():
+def test_nan_weights_do_not_count_as_looking_across_time():
     model = sequences(head())
     model.layers[-1].set_weights([np.full_like(weight, np.nan) for weight in model.layers[-1].get_weights()])
     assert ks.step_model(model).outputs[0].shape[-1] == model.output_shape[-1]
 
 
-def test_go_backwards_is_refused():
+def test_go_backwards_is_rejected():
     frames = keras.Input((None, 5))
     model = keras.Model(frames, ks.GRU(4, return_sequences=True, go_backwards=True, name="looks_around")(frames))
     with pytest.raises(SteppingError, match=r"layer 'looks_around' cannot be stepped: go_backwards=True"):
         ks.step_model(model)
 
 
-def test_an_initial_state_from_another_layer_is_refused():
-    with pytest.raises(SteppingError, match=r"layer 'looks_around' cannot be stepped: another layer gives its initial_state"):
+def test_an_initial_state_from_another_layer_is_rejected():
+    with pytest.raises(
+        SteppingError, match=r"layer 'looks_around' cannot be stepped: another layer gives its initial_state"
+    ):
         ks.step_model(initial_state_from_a_layer())
 
 
-def test_a_state_that_is_no_vector_is_refused():
+def test_a_state_that_is_not_a_vector_is_rejected():
     frames = keras.Input((None, 4, 4, 1))
     model = keras.Model(frames, layers.ConvLSTM2D(2, 3, return_sequences=True, padding="same", name="images")(frames))
     with pytest.raises(SteppingError, match=r"layer 'images' cannot be stepped"):
         ks.step_model(model)
 
 
-def test_a_layer_that_keeps_only_the_last_output_and_is_then_spread_over_time_is_refused():
+def test_a_last_output_that_is_repeated_over_time_is_rejected():
     frames = keras.Input((4, 5))
     x = layers.RepeatVector(4, name="spread")(ks.GRU(5, name="summary")(frames))
     model = keras.Model(frames, ks.GRU(3, return_sequences=True)(x))
@@ -360,14 +362,14 @@ def test_a_layer_that_keeps_only_the_last_output_and_is_then_spread_over_time_is
         ks.step_model(model)
 
 
-def test_a_model_without_a_recurrent_layer_is_refused():
+def test_a_model_without_a_recurrent_layer_is_rejected():
     tokens = keras.Input((None,), dtype="int32")
     model = keras.Model(tokens, head()(layers.Embedding(SIZE, 6)(tokens)), name="bag")
     with pytest.raises(SteppingError, match=r"`model` must have a recurrent layer. Received: bag with none"):
         ks.step_model(model)
 
 
-def test_two_inputs_and_two_outputs_are_refused():
+def test_two_inputs_and_two_outputs_are_rejected():
     one, two = keras.Input((None, 3)), keras.Input((None, 3))
     both = ks.GRU(4, return_sequences=True)(layers.Concatenate()([one, two]))
     with pytest.raises(SteppingError, match="Received: 2 inputs and 1 outputs"):
@@ -377,12 +379,12 @@ def test_two_inputs_and_two_outputs_are_refused():
         ks.step_model(keras.Model(one, [single, head()(single)]))
 
 
-def test_a_model_that_is_not_built_is_refused():
+def test_a_model_that_is_not_built_is_rejected():
     with pytest.raises(SteppingError, match=r"built Sequential or Functional model. Received: Sequential"):
         ks.step_model(keras.Sequential([layers.Embedding(SIZE, 6), ks.GRU(4, return_sequences=True), head()]))
 
 
-def test_a_subclassed_model_is_refused():
+def test_a_subclassed_model_is_rejected():
     class Own(keras.Model):
         def call(self, inputs):
             return inputs

@@ -1,27 +1,27 @@
 #!/bin/bash
-# Makes ROOT, which holds what Python 3.11, LiteRT and C programs for ARM64 need under qemu-user on x86-64 Debian 12:
+# Makes ROOT, a folder with which Python 3.11, LiteRT and C programs for ARM64 run under qemu-user on x86-64 Debian 12:
 #     qemu-aarch64-static -cpu cortex-a76 -L ROOT -E PYTHONPATH=ROOT/wheels ROOT/usr/bin/python3.11 ...
-# PYTHON is a Python with pip whose packages set the versions.
+# PYTHON is a Python with pip; the versions of its packages are used.
 set -euo pipefail
 target=$(realpath -m "${1:?usage: arm64_root.sh ROOT}")
 python=${PYTHON:-python3}
-root=$target.part # moved to its name when complete
+root=$target.part # renamed when complete
 rm -rf "$root"
 work=$root/work
 mkdir -p "$root"/{proc,wheels} "$work"/{debs,wheels,apt/lists/partial,apt/archives/partial}
 
-# An apt with its own lists, so that arm64 need not become an architecture of this machine.
+# An apt with its own lists, so that arm64 is not added to the architectures of this machine.
 apt=(apt-get -qq -o APT::Architecture=arm64 -o APT::Architectures::=arm64 -o APT::Sandbox::User=
     -o Dir::State="$work/apt" -o Dir::State::status=/dev/null -o Dir::Cache="$work/apt")
 "${apt[@]}" update
 (cd "$work/debs" && "${apt[@]}" download libc6 libgcc-s1 libstdc++6 zlib1g zlib1g-dev libcjson1 libcjson-dev \
     python3.11-minimal libpython3.11-minimal libpython3.11-stdlib libexpat1 libffi8 libssl3 libbz2-1.0 liblzma5)
 for deb in "$work"/debs/*.deb; do dpkg-deb -x "$deb" "$root"; done
-# The package's link is absolute: the linker would look for it outside ROOT.
+# The link in the package is absolute: the linker would follow it out of ROOT.
 ln -sf ../../../lib/aarch64-linux-gnu/libz.so.1 "$root/usr/lib/aarch64-linux-gnu/libz.so"
 
-# LiteRT finds out the kind of processor from /proc/cpuinfo, and crashes where that tells of an x86: qemu 7.2 passes on
-# the machine's unless ROOT has one. This is a Cortex-A76, as qemu's option -cpu says.
+# LiteRT detects the processor from /proc/cpuinfo and crashes if that describes an x86. Unless ROOT has this file, qemu
+# 7.2 shows the machine's own. This one describes a Cortex-A76, as qemu's option -cpu does.
 for core in 0 1; do
     printf '%s\t: %s\n' processor $core BogoMIPS 50.00 \
         Features 'fp asimd evtstrm aes pmull sha1 sha2 crc32 atomics fphp asimdhp cpuid asimdrdm lrcpc dcpop asimddp' \
@@ -29,7 +29,7 @@ for core in 0 1; do
     echo
 done >"$root/proc/cpuinfo"
 
-# LiteRT and what it requires. The markers of requirements are read for this machine, which makes no difference here.
+# LiteRT and its requirements. pip evaluates their markers for this machine, which makes no difference here.
 "$python" -m pip freeze --exclude-editable >"$work/versions.txt"
 "$python" -m pip -qq download -d "$work/wheels" -c "$work/versions.txt" --only-binary=:all: --implementation cp \
     --python-version 3.11 --platform manylinux_2_28_aarch64 --platform manylinux_2_27_aarch64 \

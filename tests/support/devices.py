@@ -1,4 +1,4 @@
-"""What the tests of devices need of the machine: they are skipped where it is missing, with what to install."""
+"""Requirements of the tests of devices: a test is skipped with what to install if the machine lacks something."""
 
 import shutil
 
@@ -6,11 +6,11 @@ import pytest
 
 
 def need(found, sentence):
-    """Skips a test unless what it needs was found."""
+    """Skips the test with a sentence unless its requirement was found."""
     if not found:
         pytest.skip(sentence)
 
 
 def need_program(name, package):
-    """Skips a test unless a program is there."""
+    """Skips the test unless a program is installed."""
     need(shutil.which(name), f"needs {name}: apt-get install {package}")

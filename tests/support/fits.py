@@ -1,4 +1,7 @@
-"""One training, in one process or as one of several workers: `python fits.py KIND FILE`; what came of it goes into the file."""
+"""The same training in one process, on two devices of a process, and in two workers.
+
+`python fits.py KIND FILE` trains under a strategy and writes the results to a file.
+"""
 
 import sys
 
@@ -9,11 +12,14 @@ import tensorflow as tf
 import keras_seq as ks
 from keras_seq import distribution
 from keras_seq.data.lines import Lines
+from keras_seq.distribution.collectives import any_worker, require_same, wait_for_all
+from keras_seq.distribution.strategy import worker_number
+from keras_seq.errors import DistributionError
 from keras_seq.models.stateful import read_states
 
 TEXT = "the cats, which already ate the apple, were full.\nthe cat was not.\n" * 40
 VOCABULARY = ks.Vocabulary.from_text(TEXT)
-STEPS = 50
+STEPS = 25
 CASES = {
     "sgd": (lambda: keras.optimizers.SGD(0.5), False),
     "clipnorm": (lambda: keras.optimizers.SGD(0.5, clipnorm=0.05), False),
@@ -24,19 +30,19 @@ CASES = {
 
 
 class Losses(keras.callbacks.Callback):
-    """The loss of each batch."""
+    """Records the loss of each batch."""
 
     def on_train_begin(self, logs=None):
         self.losses, self._before = [], (0.0, 0.0)
 
     def on_train_batch_end(self, batch, logs=None):
-        total = (batch + 1) * logs["loss"]  # Keras shows the mean of the epoch so far.
+        total = (batch + 1) * logs["loss"]  # Keras logs the mean over the epoch so far.
         self.losses.append(total - self._before[0])
         self._before = (total, batch)
 
 
 def fit(case, strategy=None):
-    """Returns what a training of 50 steps of 8 rows leaves: weights, losses, norms and carried states."""
+    """Returns the weights, losses, norms and carried states after 25 steps of 8 rows."""
     optimizer, by_line = CASES[case]
     keras.utils.set_random_seed(0)
     replicas = 1 if strategy is None else strategy.num_replicas_in_sync
@@ -60,7 +66,7 @@ def fit(case, strategy=None):
 
 
 def fit_weighted(strategy=None):
-    """Returns the weights of a model of a user's own, with sample weights, Keras's usual reduction, and a penalty."""
+    """Returns the weights of a custom model after training with sample weights, for both reductions and with a penalty."""
     keras.utils.set_random_seed(0)
     rng = np.random.default_rng(0)
     x, y, weights = rng.normal(size=(16, 3)), rng.normal(size=(16, 1)), np.repeat([1, 9], 8)
@@ -77,6 +83,36 @@ def fit_weighted(strategy=None):
     return found
 
 
+def exchange(strategy):
+    """Returns what a worker learns from the others by the functions of `collectives`."""
+    number = worker_number(strategy)
+    require_same(strategy, {"vocabulary": "x"})
+    wait_for_all(strategy)
+    try:
+        require_same(strategy, {"vocabulary": "x", "code": f"of worker {number}", "settings": "y"})
+        error = ""
+    except DistributionError as difference:
+        error = str(difference)
+    return {
+        "worker_number": number,
+        "difference": error,
+        "any_of_one": any_worker(strategy, number == 1),
+        "any_of_none": any_worker(strategy, False),
+    }
+
+
+def fit_stock_keras(strategy):
+    """Returns the error of Keras's own `fit` under a strategy, or an empty string."""
+    with strategy.scope():
+        model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+        model.compile("sgd", "mse")
+    try:
+        model.fit(np.zeros((8, 3), "float32"), np.zeros((8, 1), "float32"), batch_size=4, verbose=0)
+    except Exception as error:
+        return str(error)
+    return ""
+
+
 def main():
     kind, path = sys.argv[1:]
     devices = None
@@ -87,7 +123,11 @@ def main():
     strategy = distribution.strategy(kind, devices)
     assert strategy.num_replicas_in_sync == 2
     found = {f"{case}/{name}": value for case in CASES for name, value in fit(case, strategy).items()}
-    np.savez(path, **found, **{f"weighted/{name}": value for name, value in fit_weighted(strategy).items()})
+    found |= {f"weighted/{name}": value for name, value in fit_weighted(strategy).items()}
+    if kind == "multi_worker":
+        found |= {f"exchange/{name}": value for name, value in exchange(strategy).items()}
+        found["stock_keras"] = fit_stock_keras(strategy)  # Last, because an error may leave the workers out of step.
+    np.savez(path, **found)
 
 
 if __name__ == "__main__":

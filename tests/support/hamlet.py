@@ -41,7 +41,8 @@ def small_model(level="char", units=(24, 16), embedding_dim=12, weight_scale=3, 
     keras.utils.set_random_seed(1)
     model = ks.language_model(len(vocabulary), units=list(units), embedding_dim=embedding_dim, **options)
     model.set_weights([weight * weight_scale for weight in model.get_weights()])
-    if bias := getattr(model.get_layer("logits"), "bias", None):  # Most texts are long; a few end with <eos>.
+    bias = getattr(model.get_layer("logits"), "bias", None)  # None with tied embeddings.
+    if bias is not None:  # Most texts are long; a few end with <eos>.
         bias.assign(bias.numpy() - 3.5 * (np.arange(len(vocabulary)) == vocabulary.eos_id))
     return model, vocabulary
 

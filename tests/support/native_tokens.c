@@ -1,11 +1,11 @@
-/* The tokenizer and the random stream of export/native/keras_seq.c by themselves, for tests/test_native.py. */
+/* Runs the tokenizer and the random stream of export/native/keras_seq.c alone, for tests/export/native/test_native.py. */
 #define main program
 #include "keras_seq.c"
 #undef main
 
 int main(int count, char **arguments) {
   static char text[1 << 20];
-  if (count == 2) { /* of a .tflite: texts, each ended by a zero -> their tokens, each text in a line */
+  if (count == 2) { /* a .tflite; stdin: texts, each followed by a zero; stdout: one line of token ids per text */
     Vocabulary vocabulary = read_vocabulary(read_file(arguments[1]), arguments[1]);
     int32_t *ids = allocate(sizeof text * sizeof *ids);
     for (size_t size = 0;;) {
@@ -20,7 +20,7 @@ int main(int count, char **arguments) {
     }
     return 0;
   }
-  long long seed; /* pairs of a seed and a position -> a number each */
+  long long seed; /* stdin: pairs of a seed and a position; stdout: one line per pair with the word and the uniform number */
   unsigned position;
   while (scanf("%lld %u", &seed, &position) == 2) printf("%08x %.9g\n", threefry((uint64_t)seed, position), uniform((uint64_t)seed, position));
   return 0;

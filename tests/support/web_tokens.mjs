@@ -1,8 +1,8 @@
-// The tokenizer and the random stream of export/web by themselves, for tests/test_web.py: JSON in, JSON out.
+// Runs modules of export/web without a browser, for tests/export/web/test_modules.py: JSON in, JSON out.
 import { readFileSync } from "node:fs";
-import { readBundle } from "../export/web/bundle.js";
-import { threefry, uniform } from "../export/web/random.js";
-import { splitWords, Vocabulary } from "../export/web/vocabulary.js";
+import { readBundle } from "../../export/web/bundle.js";
+import { threefry, uniform } from "../../export/web/random.js";
+import { splitWords, Vocabulary } from "../../export/web/vocabulary.js";
 
 const tasks = {
   random: (pairs) => pairs.map(([seed, position]) => [threefry(BigInt(seed), position).toString(16).padStart(8, "0"), uniform(BigInt(seed), position)]),

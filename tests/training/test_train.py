@@ -103,7 +103,7 @@ def test_a_run_that_explodes_leaves_nothing_in_the_way(tmp_path):
 
 
 def test_a_run_that_diverges_is_no_success(tmp_path):
-    with pytest.raises(TrainingError, match=r"diverged: .* nats a token"):
+    with pytest.raises(TrainingError, match=r"diverged: .* nats per token"):
         run(tmp_path / "run", learning_rate=1e3, clipping=None)
     assert [path.name for path in tmp_path.iterdir()] == ["run.diverged.csv"]
 

@@ -1,4 +1,4 @@
-"""The program in C and the Python runtime on ARM64, in qemu: the texts are those of this machine."""
+"""The C program and the Python runtime on ARM64, in qemu: they write the same texts as on this machine."""
 
 import json
 import os
@@ -9,9 +9,11 @@ import sys
 import paths
 import pytest
 from devices import need, need_program
-from hamlet import export_small_tflite, prompts
+from hamlet import prompts
 
 from keras_seq_export import LiteRTSampler
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
@@ -29,8 +31,8 @@ def root(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    return export_small_tflite(tmp_path_factory.mktemp("hamlet"))
+def model(small_tflite):
+    return small_tflite()
 
 
 @pytest.fixture(scope="module")

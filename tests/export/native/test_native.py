@@ -1,4 +1,4 @@
-"""export/native, the program in C: built as its Makefile says, and run."""
+"""The C program of export/native, built with its Makefile."""
 
 import importlib.util
 import json
@@ -13,7 +13,7 @@ import numpy as np
 import paths
 import pytest
 from devices import need, need_program
-from hamlet import export_small_tflite, prompts
+from hamlet import prompts
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -21,6 +21,7 @@ import keras_seq as ks
 from keras_seq.data.tokens import RESERVED
 from keras_seq.generation.threefry import uniform
 from keras_seq_export import LiteRTSampler
+from keras_seq_export.tflite.bundle import write_bundle
 
 NATIVE = paths.REPOSITORY / "export" / "native"
 VECTORS = json.loads(paths.VECTORS.read_text())
@@ -41,7 +42,7 @@ def program(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def tokens_program(program):
-    """The tokenizer alone, with every check that the compiler knows."""
+    """The tokenizer and the random stream, compiled with the sanitizers."""
     library = Path(importlib.util.find_spec("ai_edge_litert").submodule_search_locations[0])
     flags = ["-g", "-D_GNU_SOURCE", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", f"-I{NATIVE}"]
     libraries = [f"-L{library}", "-lLiteRt", f"-Wl,-rpath,{library}", "-lz", "-lcjson", "-lm"]
@@ -51,8 +52,8 @@ def tokens_program(program):
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    return export_small_tflite(tmp_path_factory.mktemp("hamlet"))
+def model(small_tflite):
+    return small_tflite()
 
 
 def write(program, model, prompt, **options):
@@ -61,9 +62,8 @@ def write(program, model, prompt, **options):
 
 
 @pytest.mark.parametrize("level", ["char", "word"])
-def test_twenty_texts_are_those_of_python(program, level, model, tmp_path):
-    if level == "word":
-        model = export_small_tflite(tmp_path, level)
+def test_twenty_texts_are_those_of_python(program, level, small_tflite):
+    model = small_tflite(level=level) if level == "word" else small_tflite()
     sampler = LiteRTSampler(model)
     for prompt, options in prompts():
         answer = write(program, model, prompt, **options)
@@ -72,12 +72,13 @@ def test_twenty_texts_are_those_of_python(program, level, model, tmp_path):
         assert (b"are read as <unk>" in answer.stderr) == bool(unknown)
 
 
-def test_settings_stored_in_the_file_are_taken(program, tmp_path):
-    model = export_small_tflite(tmp_path, sampling={"temperature": 0.5, "top_k": 3, "top_p": 0.9, "min_p": 0.01})
+def test_settings_stored_in_the_file_are_the_default(program, small_tflite):
+    model = small_tflite(sampling={"temperature": 0.5, "top_k": 3, "top_p": 0.9, "min_p": 0.01})
     expected = LiteRTSampler(model).sample("To be", max_tokens=40, seed=5)
     assert write(program, model, "To be", max_tokens=40, seed=5).stdout.decode() == "To be" + expected + "\n"
 
 
+@pytest.mark.slow
 def test_it_is_clean_under_valgrind(program, model):
     need_program("valgrind", "valgrind")
     tool = ["valgrind", "-q", "--leak-check=full", "--error-exitcode=9"]
@@ -86,7 +87,7 @@ def test_it_is_clean_under_valgrind(program, model):
     assert answer.returncode == 0, answer.stderr.decode()
 
 
-def test_a_text_without_a_seed_can_be_written_again(program, model):
+def test_a_text_without_a_seed_can_be_repeated_with_the_printed_one(program, model):
     first = write(program, model, "To be", max_tokens=30)
     seed = re.fullmatch(r"keras_seq: --seed=(\d+)\n", first.stderr.decode()).group(1)
     assert write(program, model, "To be", max_tokens=30, seed=seed).stdout == first.stdout
@@ -96,22 +97,22 @@ def test_a_text_without_a_seed_can_be_written_again(program, model):
 @pytest.mark.parametrize(
     ("flags", "sentence"),
     [
-        (["--prompt=Ω"], "`prompt` must hold only characters of the vocabulary. Received: 'Ω' (U+03A9)"),
-        ([b"--prompt=ab\xff"], "`prompt` must be UTF-8, and is not from byte 2 on"),
+        (["--prompt=Ω"], "--prompt must hold only characters of the vocabulary. Received: 'Ω' (U+03A9)"),
+        ([b"--prompt=ab\xff"], "--prompt must be UTF-8; byte 2 is not"),
         (["--temperature=nan"], "--temperature must be a number from 0 to 1e+06. Received: nan"),
         (["--temperature=-1"], "--temperature must be a number from 0"),
-        (["--top_k=1.5"], "--top_k must be a whole number from 0"),
+        (["--top_k=1.5"], "--top_k must be an integer from 0"),
         (["--top_p=0"], "--top_p must be a number"),
-        (["--max_tokens=0"], "--max_tokens must be a whole number from 1"),
-        (["--max_tokens="], "--max_tokens must be a whole number from 1"),
+        (["--max_tokens=0"], "--max_tokens must be an integer from 1"),
+        (["--max_tokens="], "--max_tokens must be an integer from 1"),
         (["--seed=18446744073709551616"], "--seed must be a 64-bit integer"),
         (["--seed=-9223372036854775809"], "--seed must be a 64-bit integer"),
         (["--heat=1"], "there is no flag --heat=1; --help lists them"),
-        (["--prompt", "To"], "--prompt needs its value behind =, such as --prompt=TEXT"),
-        (["more.tflite"], "after the file come flags. Received: more.tflite"),
+        (["--prompt", "To"], "--prompt needs a value after =, such as --prompt=TEXT"),
+        (["more.tflite"], "only flags may follow the file. Received: more.tflite"),
     ],
 )
-def test_bad_flags_are_one_sentence(program, model, flags, sentence):
+def test_a_wrong_flag_is_refused_in_one_sentence(program, model, flags, sentence):
     answer = subprocess.run([program, model, *flags], capture_output=True)
     assert answer.returncode == 1
     assert answer.stdout == b""
@@ -119,18 +120,19 @@ def test_bad_flags_are_one_sentence(program, model, flags, sentence):
 
 
 def with_directory_at(whole, beyond):
-    """The zip says that its directory is `beyond` its own place, so that files would begin before the first byte."""
+    """Returns the file with a wrong offset of the zip's directory, so that entries seem to start before the first byte."""
     directory = whole.index(b"PK\1\2")
     changed = bytearray(whole)
     changed[-6:-2] = (directory + beyond).to_bytes(4, "little")
-    place = directory
-    while changed[place : place + 4] == b"PK\1\2":
-        changed[place + 42 : place + 46] = bytes(4)
-        place += 46 + int.from_bytes(changed[place + 28 : place + 30], "little")
+    entry = directory
+    while changed[entry : entry + 4] == b"PK\1\2":
+        changed[entry + 42 : entry + 46] = bytes(4)
+        entry += 46 + int.from_bytes(changed[entry + 28 : entry + 30], "little")
     return bytes(changed)
 
 
-def test_all_of_it_is_clean_under_the_sanitizers(program, model, tmp_path):
+@pytest.mark.slow
+def test_it_is_clean_under_the_sanitizers(program, model, tmp_path):
     for name in ("keras_seq.c", "Makefile"):
         shutil.copy(NATIVE / name, tmp_path)
     flags = "CFLAGS=-g -fsanitize=address,undefined -fno-sanitize-recover=all"
@@ -147,7 +149,7 @@ def test_all_of_it_is_clean_under_the_sanitizers(program, model, tmp_path):
     assert write(program, model, "To be", seed=1, max_tokens=30).stdout.decode() == "To be" + expected + "\n"
 
 
-def test_a_full_disk_is_a_sentence(program, model):
+def test_a_full_disk_is_reported_in_one_sentence(program, model):
     with open("/dev/full", "wb") as full:
         answer = subprocess.run([program, model, "--seed=1"], stdout=full, stderr=subprocess.PIPE)
     assert (answer.returncode, answer.stderr) == (
@@ -164,26 +166,24 @@ def test_without_litert_the_makefile_says_what_to_install(program, tmp_path):
     assert "false has no ai_edge_litert: pip install ai-edge-litert" in done.stderr
 
 
-def test_files_that_cannot_be_used_are_one_sentence(program, model, tmp_path):
+def test_an_unusable_file_is_refused_in_one_sentence(program, model, small_tflite, tmp_path):
     whole = model.read_bytes()
-    (tmp_path / "inside").mkdir()
-    (tmp_path / "rows").mkdir()
     files = {
         "missing": (None, "cannot be read: No such file"),
         "text": (b"to be", "is not a .tflite file"),
         "changed": (
             bytes([*whole[:300], whole[300] ^ 1, *whole[301:]]),
-            "holds a model that is damaged: the SHA-256 differs",
+            "has a damaged model: the SHA-256 differs",
         ),
-        "offset": (with_directory_at(whole, 20), "has no whole bundle at its end"),
-        "cut": (whole[:-40], "has no whole bundle at its end"),
-        "bare": (whole[: whole.rindex(b"PK\3\4")], "has no whole bundle at its end"),
+        "offset": (with_directory_at(whole, 20), "has no complete bundle at its end"),
+        "cut": (whole[:-40], "has no complete bundle at its end"),
+        "bare": (whole[: whole.rindex(b"PK\3\4")], "has no complete bundle at its end"),
         "inside": (
-            export_small_tflite(tmp_path / "inside", state="internal").read_bytes(),
+            small_tflite(state="internal").read_bytes(),
             "export it with --state=explicit",
         ),
         "rows": (
-            export_small_tflite(tmp_path / "rows", batch=2).read_bytes(),
+            small_tflite(batch=2).read_bytes(),
             "takes 2 rows at once: export it without --batch",
         ),
     }
@@ -197,15 +197,16 @@ def test_files_that_cannot_be_used_are_one_sentence(program, model, tmp_path):
         assert answer.stderr.count(b"\n") == 1
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=60)
 @given(data=st.data())
-def test_a_damaged_bundle_ends_in_a_text_or_a_sentence(tokens_program, model, tmp_path_factory, data):
-    """The tokenizer's program reads the zip and the vocabulary under the address sanitizer."""
+def test_a_damaged_bundle_is_read_or_refused_in_one_sentence(tokens_program, model, tmp_path_factory, data):
+    """The program with the tokenizer alone reads the zip and the vocabulary, under the address sanitizer."""
     whole = model.read_bytes()
     start = whole.index(b"PK\3\4")
     damaged = bytearray(whole)
-    for place in data.draw(st.lists(st.integers(start, len(whole) - 1), min_size=1, max_size=4)):
-        damaged[place] = data.draw(st.integers(0, 255))
+    for position in data.draw(st.lists(st.integers(start, len(whole) - 1), min_size=1, max_size=4)):
+        damaged[position] = data.draw(st.integers(0, 255))
     path = tmp_path_factory.mktemp("damaged") / "damaged.tflite"
     path.write_bytes(damaged[: data.draw(st.integers(start, len(whole)) | st.just(len(whole)))])
     answer = subprocess.run([tokens_program, path], input=b"To be\0", capture_output=True, env=WITHOUT_LEAKS)
@@ -213,7 +214,7 @@ def test_a_damaged_bundle_ends_in_a_text_or_a_sentence(tokens_program, model, tm
     assert answer.returncode == 0 or answer.stderr.startswith(b"keras_seq: ")
 
 
-# A program that ends with a sentence gives its memory back by ending.
+# A program that ends with an error does not free its memory first.
 WITHOUT_LEAKS = {**os.environ, "ASAN_OPTIONS": "detect_leaks=0"}
 
 
@@ -223,16 +224,16 @@ def encode(program, model, texts):
     return [[int(token) for token in line.split()] for line in answer.stdout.decode().split("\n")[:-1]]
 
 
-def test_the_vectors_of_the_random_stream(tokens_program):
+def test_the_random_stream_gives_the_vectors(tokens_program):
     pairs = "".join(f"{seed} {position}\n" for seed, position, _ in VECTORS["random"])
-    told = subprocess.run([tokens_program], input=pairs, text=True, capture_output=True, check=True).stdout.splitlines()
-    for line, (seed, position, word) in zip(told, VECTORS["random"], strict=True):
+    answer = subprocess.run([tokens_program], input=pairs, text=True, capture_output=True, check=True)
+    for line, (seed, position, word) in zip(answer.stdout.splitlines(), VECTORS["random"], strict=True):
         found, number = line.split()
         assert found == word
         assert np.float32(number) == uniform(int(seed), position)
 
 
-def test_the_vectors_of_the_words(tokens_program, tmp_path):
+def test_words_are_split_as_in_the_vectors(tokens_program, tmp_path):
     words = sorted({token for _, tokens in VECTORS["words"] for token in tokens})
     model = file_with(ks.Vocabulary([*RESERVED["word"], *words]), tmp_path)
     cases = [(text, tokens) for text, tokens in VECTORS["words"] if "\0" not in text]
@@ -241,9 +242,7 @@ def test_the_vectors_of_the_words(tokens_program, tmp_path):
 
 
 def file_with(vocabulary, folder):
-    """A .tflite with nothing in it but a vocabulary."""
-    from keras_seq_export.tflite.bundle import write_bundle
-
+    """Returns a .tflite that contains only a vocabulary."""
     path = folder / "vocabulary.tflite"
     path.write_bytes(b"    TFL3")
     write_bundle(path, vocabulary, {})
@@ -259,15 +258,15 @@ TRICKY = st.text(
 @pytest.mark.parametrize("level", ["char", "word"])
 @settings(deadline=None, max_examples=40)
 @given(texts=st.lists(ANY_TEXT | TRICKY, min_size=1, max_size=8), others=st.lists(TRICKY, max_size=4))
-def test_every_text_is_read_as_in_python(level, tokens_program, tmp_path_factory, texts, others):
+def test_every_text_is_encoded_as_in_python(level, tokens_program, tmp_path_factory, texts, others):
     vocabulary = ks.Vocabulary.from_text("".join(texts), level=level)
     model = file_with(vocabulary, tmp_path_factory.mktemp("vocabulary"))
     asked = texts + (others if level == "word" else [])
     assert encode(tokens_program, model, asked) == [vocabulary.encode(text).tolist() for text in asked]
 
 
-def test_the_time_of_a_token_is_told(program, model):
+def test_the_time_per_token_is_reported(program, model):
     flags = ["--seed=1", "--max_tokens=50", "--time"]
     answer = subprocess.run([program, model, *flags], capture_output=True, check=True)
-    told = r"keras_seq: \d+ tokens, [\d.]+ us each, [\d.]+ of them in the model: [\d.]+ times its calls alone\n"
-    assert re.fullmatch(told, answer.stderr.decode())
+    report = r"keras_seq: \d+ tokens, [\d.]+ us per token, of which [\d.]+ us in the model \(ratio [\d.]+\)\n"
+    assert re.fullmatch(report, answer.stderr.decode())

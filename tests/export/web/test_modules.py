@@ -1,0 +1,79 @@
+"""The modules of export/web that need no browser, in Node: random stream, vocabulary and bundle."""
+
+import json
+import re
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import paths
+import pytest
+from devices import need_program
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import keras_seq as ks
+from keras_seq.generation.threefry import uniform
+from keras_seq_export import LiteRTSampler
+from keras_seq_export.tflite.page_server import page_folder
+
+VECTORS = json.loads(paths.VECTORS.read_text())
+
+
+def in_node(task, given):
+    need_program("node", "nodejs, version 20 or newer")
+    command = ["node", paths.SUPPORT / "web_tokens.mjs"]
+    done = subprocess.run(command, input=json.dumps([task, given]), text=True, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_the_random_stream_gives_the_vectors():
+    found = in_node("random", [[seed, position] for seed, position, _ in VECTORS["random"]])
+    for (word, number), (seed, position, expected) in zip(found, VECTORS["random"], strict=True):
+        assert word == expected
+        assert number == float(uniform(int(seed), position))
+
+
+def test_words_are_split_as_in_the_vectors():
+    assert in_node("words", [text for text, _ in VECTORS["words"]]) == [tokens for _, tokens in VECTORS["words"]]
+
+
+ANY_TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
+TRICKY = st.text(
+    st.sampled_from("ab '’-_7.\\n\n\r\t\x005c<>\ufeff\u00a0\u2028é\u0301漢字かな한🙂𝄞\U00020000\U0010ffff"), min_size=1
+)
+
+
+@pytest.mark.parametrize("level", ["char", "word"])
+@settings(deadline=None, max_examples=12)
+@given(texts=st.lists(ANY_TEXT | TRICKY, min_size=8, max_size=40), others=st.lists(TRICKY, max_size=8))
+def test_every_text_is_encoded_and_decoded_as_in_python(level, texts, others):
+    vocabulary = ks.Vocabulary.from_text("".join(texts), level=level)
+    asked = texts + (others if level == "word" else [])
+    found = in_node("encode", [vocabulary.to_bytes().decode(), asked])
+    expected = [vocabulary.encode(text) for text in asked]
+    assert found == [[ids.tolist(), vocabulary.decode(ids)] for ids in expected]
+
+
+def test_a_damaged_bundle_is_read_or_refused_in_one_sentence(small_tflite, tmp_path):
+    model = small_tflite()
+    whole = model.read_bytes()
+    start = whole.index(b"PK\3\4")
+    random = np.random.default_rng(0)
+    files = []
+    for number in range(150):
+        damaged = bytearray(whole[: random.integers(start, len(whole) + 1)] if number % 3 == 0 else whole)
+        for position in random.integers(start, len(whole), 3):
+            damaged[min(position, len(damaged) - 1)] = random.integers(256)
+        files.append(str(tmp_path / f"{number}.tflite"))
+        Path(files[-1]).write_bytes(damaged)
+    tokens = len(LiteRTSampler(model).vocabulary)
+    for answer in in_node("bundles", [str(model), *files]):
+        assert answer == tokens or re.match(
+            r"This file (has no complete bundle|has no voc)|\S+ in this file is larger", str(answer)
+        ), answer
+
+
+def test_the_page_is_small():
+    assert sum(file.stat().st_size for file in page_folder().iterdir() if file.is_file()) < 50_000

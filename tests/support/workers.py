@@ -1,0 +1,21 @@
+"""Starts processes that are the workers of one training run."""
+
+import os
+import subprocess
+
+from keras_seq.distribution.tf_config import free_ports, tf_config
+
+
+def worker_environments(count=2):
+    """Returns the environment of each of several workers on this machine."""
+    addresses = [f"127.0.0.1:{port}" for port in free_ports(count)]
+    return [{**os.environ, **tf_config(addresses, number)} for number in range(count)]
+
+
+def run_all(commands, environments, cwd=None):
+    """Runs commands side by side; returns the output and the exit code of each."""
+    running = [
+        subprocess.Popen(command, env=own, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        for command, own in zip(commands, environments, strict=True)
+    ]
+    return [(process.communicate(timeout=240)[0], process.returncode) for process in running]
