@@ -2,7 +2,7 @@
 
 Written for Keras 3.15 and TensorFlow 2.21. Each docstring says what the function relies on, and why no public name
 serves. tests/test_keras_internals.py has a test for each of them that fails with a sentence when a new version of Keras
-or TensorFlow changes it. No other module may use a private name of theirs, which the same tests check.
+or TensorFlow changes it. No other module may use a private name of theirs; tests/test_private_names.py checks this.
 """
 
 from collections.abc import Callable, Iterable, Sequence

@@ -1,6 +1,7 @@
 """What every test may use. KERAS_SEQ_NO_SKIPS=1, as `.ci/run` sets it, turns each skipped test into a failure."""
 
 import contextlib
+import gc
 import io
 import os
 from typing import NamedTuple
@@ -48,6 +49,12 @@ def small_tflite(tmp_path_factory):
         return made[key]
 
     return path_of
+
+
+def pytest_collection_finish():
+    """Exempts the imported modules from garbage collection, which TensorFlow's converter starts at each export."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(wrapper=True)

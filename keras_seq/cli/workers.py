@@ -76,12 +76,15 @@ def _start(arguments: list[str], config: dict[str, str], count: int, log: Path |
     environment = {"TF_NUM_INTRAOP_THREADS": str(max(1, cores() // count)), **os.environ, **config, _WORKER: "1"}
     program = [sys.executable, "-m", __package__, *arguments]
     # In a session of its own, a worker receives Ctrl-C only from this process.
-    options = {"env": environment, "stdin": subprocess.PIPE, "start_new_session": True}
     if log is None:
         # sys.stderr, because the program has redirected file descriptor 2 to silence TensorFlow's notices.
-        return subprocess.Popen(program, stderr=sys.stderr, **options)
+        return subprocess.Popen(
+            program, env=environment, stdin=subprocess.PIPE, stderr=sys.stderr, start_new_session=True
+        )
     with log.open("a", encoding="utf-8") as file:
-        return subprocess.Popen(program, stdout=file, stderr=file, **options)
+        return subprocess.Popen(
+            program, env=environment, stdin=subprocess.PIPE, stdout=file, stderr=file, start_new_session=True
+        )
 
 
 def _wait(workers: list[subprocess.Popen[bytes]], logs: list[Path | None]) -> None:

@@ -21,7 +21,7 @@ _LOST_WORKER = (
 
 
 @contextlib.contextmanager
-def others_lost() -> Iterator[None]:
+def reporting_lost_workers() -> Iterator[None]:
     """Turns TensorFlow's errors about a lost worker into one that says how to resume.
 
     Raises:
@@ -71,7 +71,7 @@ def _gather(strategy: tf.distribute.Strategy, numbers: Sequence[int]) -> np.ndar
     def gather() -> tf.Tensor:
         return tf.distribute.get_replica_context().all_gather(tf.constant([numbers], tf.int64), axis=0)
 
-    with others_lost():
+    with reporting_lost_workers():
         rows = tf.function(lambda: strategy.run(gather), autograph=False).get_concrete_function()()
         return strategy.experimental_local_results(rows)[0].numpy()
 

@@ -242,6 +242,7 @@ class GRU(keras.layers.GRU):
         self.use_cudnn = use_cudnn
         # XLA cannot compile cuDNN, and it multiplies large matrices more slowly than TensorFlow.
         keras_internals.refuse_jit_compile(self)
+        # Keras 3.16 turns this off for recurrent layers: the layers after this one would not see the mask.
         self.supports_masking = True
 
     @property

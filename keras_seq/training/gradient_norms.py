@@ -1,10 +1,11 @@
 """The norms of the gradients during training, before and after clipping."""
 
 import csv
+import math
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -13,8 +14,33 @@ from keras import ops
 
 from keras_seq.keras_internals import call_before_apply, clipped_gradients
 
-GRADIENT_NORM, CLIPPED_NORM, PARAMETER_NORM = "gradient_norm", "clipped_norm", "parameter_norm"
-LEARNING_RATE = "learning_rate"
+GRADIENT_NORM = "gradient_norm"
+
+
+class StepNorms(NamedTuple):
+    """The norms of one training step: the columns of `steps.csv`, and the logs of a batch.
+
+    Attributes:
+        gradient_norm: common norm of all gradients.
+        clipped_norm: common norm of all gradients after clipping.
+        parameter_norm: common norm of the trainable weights.
+        learning_rate: learning rate of the step.
+    """
+
+    gradient_norm: float
+    clipped_norm: float
+    parameter_norm: float
+    learning_rate: float
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether the gradients are finite."""
+        return math.isfinite(self.gradient_norm)
+
+    @property
+    def is_clipped(self) -> bool:
+        """Whether clipping changed the gradients by more than rounding."""
+        return self.clipped_norm < self.gradient_norm * (1 - 1e-5)
 
 
 class GradientNorms(keras.callbacks.Callback):
@@ -59,7 +85,7 @@ class GradientNorms(keras.callbacks.Callback):
         if self._path is not None:
             with self._path.open("a", newline="", encoding="utf-8") as file:
                 if not file.tell():
-                    csv.writer(file).writerow(["epoch", "step", *STEP_COLUMNS])
+                    csv.writer(file).writerow(["epoch", "step", *StepNorms._fields])
 
     def on_train_end(self, logs: Any = None) -> None:
         """Restores the optimizer."""
@@ -68,34 +94,33 @@ class GradientNorms(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Starts the table of a new epoch."""
-        self._epoch, self._steps, self._written = epoch, list[list[float]](), 0
+        self._epoch, self._steps, self._written = epoch, list[StepNorms](), 0
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         """Adds the norms of the step to the logs."""
-        step = [
-            *np.asarray(self._norms.value, np.float64).tolist(),
-            float(ops.convert_to_numpy(self._optimizer.learning_rate)),
-        ]
+        gradient, clipped, parameters = np.asarray(self._norms.value, np.float64).tolist()
+        step = StepNorms(gradient, clipped, parameters, float(ops.convert_to_numpy(self._optimizer.learning_rate)))
         self._steps.append(step)
-        self.norms.append(step[0])
+        self.norms.append(step.gradient_norm)
         if logs is not None:
-            logs.update(zip(STEP_COLUMNS, step, strict=True))
-        if not np.isfinite(step[0]):  # The run may end here.
+            logs.update(step._asdict())
+        if not step.is_finite:  # The run may end here.
             self._write()
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Adds the means over the epoch to the logs."""
         self._write()
-        steps = np.array([step for step in self._steps if np.isfinite(step[0])])
-        if logs is not None and len(steps):
+        finite = [step for step in self._steps if step.is_finite]
+        if logs is not None and finite:
+            last = finite[-1]
             logs.update(
                 {
-                    GRADIENT_NORM: steps[:, 0].mean().item(),
-                    CLIPPED_NORM: steps[:, 1].mean().item(),
-                    "largest_gradient_norm": steps[:, 0].max().item(),
-                    "clipped": (steps[:, 1] < steps[:, 0] * (1 - 1e-5)).mean().item(),
-                    PARAMETER_NORM: steps[-1, 2].item(),
-                    LEARNING_RATE: steps[-1, 3].item(),
+                    "gradient_norm": float(np.mean([step.gradient_norm for step in finite])),
+                    "clipped_norm": float(np.mean([step.clipped_norm for step in finite])),
+                    "largest_gradient_norm": max(step.gradient_norm for step in finite),
+                    "clipped": sum(step.is_clipped for step in finite) / len(finite),
+                    "parameter_norm": last.parameter_norm,
+                    "learning_rate": last.learning_rate,
                 }
             )
 
@@ -111,9 +136,6 @@ class GradientNorms(keras.callbacks.Callback):
     def _measure(self, gradients: Sequence[Any]) -> None:
         clipped = clipped_gradients(self._inner, gradients)
         self._norms.assign(ops.stack([_norm(gradients), _norm(clipped), _norm(self.model.trainable_variables)]))
-
-
-STEP_COLUMNS = (GRADIENT_NORM, CLIPPED_NORM, PARAMETER_NORM, LEARNING_RATE)
 
 
 def _norm(arrays: Iterable[Any]) -> tf.Tensor:

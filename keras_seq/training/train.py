@@ -18,7 +18,7 @@ from keras_seq.data.corpus import Corpus
 from keras_seq.data.lines import Lines, lines
 from keras_seq.data.streams import Streams, streams
 from keras_seq.data.vocabulary import Vocabulary
-from keras_seq.distribution.collectives import code_sha256, others_lost, require_same, wait_for_all
+from keras_seq.distribution.collectives import code_sha256, reporting_lost_workers, require_same, wait_for_all
 from keras_seq.distribution.distributed_fit import distributed
 from keras_seq.distribution.strategy import is_chief, scope, worker_number
 from keras_seq.errors import ConfigError, DivergedError
@@ -173,7 +173,7 @@ def prepare(
 def fit(training: Training) -> None:
     """Trains until the epochs or minutes are over; see `train`."""
     try:
-        with EndWithEpoch(training.strategy) as ending, others_lost():
+        with EndWithEpoch(training.strategy) as ending, reporting_lost_workers():
             training.trained_model.fit(
                 training.batches.from_batch(training.checkpoint.epoch * training.steps),
                 validation_data=training.validation,

@@ -29,7 +29,7 @@ def test_an_export_is_measured_on_the_held_out_text_and_inspected(folder, run_cl
     assert texts[0] == texts[1]
 
 
-def test_an_export_without_its_corpus_says_so(folder, tmp_path, run_cli):
+def test_an_export_without_its_corpus_is_measured_on_text_of_the_model(folder, tmp_path, run_cli):
     shutil.copytree(folder / "fox", tmp_path / "fox", ignore=shutil.ignore_patterns("export"))
     config = tmp_path / "fox" / "config.json"
     config.write_text(config.read_text().replace("fox.txt", "gone.txt"))

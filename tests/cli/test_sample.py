@@ -14,7 +14,7 @@ def test_run_and_tflite_write_the_same_text(folder, run_cli):
     assert texts[0].startswith("the ")
 
 
-def test_a_text_without_a_seed_can_be_written_again(folder, run_cli):
+def test_the_random_seed_is_printed_and_gives_the_same_text(folder, run_cli):
     source, *options = "--model=fox/export/fox.tflite", "--prompt=the ", "--max_tokens=30"
     first = run_cli("sample", source, *options, cwd=folder)
     seed = first.stderr.strip().removeprefix("keras-seq: ")

@@ -8,7 +8,7 @@ import pytest
 from cli_files import TEXT
 
 
-def test_a_run_directory_is_whole(folder):
+def test_a_run_directory_has_all_files(folder):
     names = {"config.json", "export", "history.csv", "history.png", "model.keras", "steps.csv", "vocab.txt"}
     assert {path.name for path in (folder / "fox").iterdir()} == names
 
@@ -25,7 +25,7 @@ def test_the_built_in_grammar_by_its_name(folder, run_cli):
 @pytest.mark.parametrize(
     "options", [["--level=word", "--max_size=8", "--cell=simple_rnn"], ["--by_line", "--cell=lstm", "--units=8,4"]]
 )
-def test_each_kind_of_run_goes_the_whole_road(folder, options, run_cli):
+def test_each_kind_of_run_is_trained_exported_and_sampled(folder, options, run_cli):
     name = "-".join(options).replace("--", "").replace(",", "_")
     sizes = ("--units=8", "--batch_size=4", "--length=8", "--epochs=1")
     for arguments in (

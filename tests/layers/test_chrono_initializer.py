@@ -31,7 +31,7 @@ def test_units_keep_their_memory_for_2_to_longest_steps(arguments, gates):
 
 
 def test_the_memory_lasts():
-    """What a unit was given at the first step is still there after half of its longest time; by default it is gone."""
+    """The initial memory is still there after a quarter of the longest time; with a zero bias it is gone."""
     kept = {}
     for name, initializer in (("zeros", "zeros"), ("chrono", ks.ChronoInitializer(longest=200, seed=0))):
         layer = ks.GRU(50, bias_initializer=initializer, kernel_initializer="zeros", recurrent_initializer="zeros")

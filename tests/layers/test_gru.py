@@ -1,4 +1,4 @@
-"""The GRU against `keras.layers.GRU`, in whose place it goes."""
+"""`keras_seq.GRU` as a drop-in replacement for `keras.layers.GRU`."""
 
 import inspect
 import subprocess
@@ -12,6 +12,7 @@ from keras.src import backend
 from numpy_gru import BATCH, FEATURES, FLOAT32, TIME, UNITS, assert_same, notes_gru, numbers, pair, random_weights
 
 import keras_seq as ks
+from keras_seq.keras_internals import mask_of
 
 try:  # The wheel of Keras contains its tests.
     from keras.src.layers.rnn import gru_test
@@ -80,6 +81,11 @@ def test_masked_steps_do_not_change_the_memory(side):
         *_, memories = notes_gru(sequences[row : row + 1, kept], np.zeros((1, UNITS)), mine.get_weights(), True)
         np.testing.assert_allclose(output[row][kept], memories[0], **FLOAT32)
         np.testing.assert_allclose(state[row], memories[0, -1], **FLOAT32)
+
+
+def test_layers_after_it_get_the_mask():
+    masked = keras.layers.Masking()(np.array([[[1.0], [0.0]]], "float32"))
+    np.testing.assert_array_equal(mask_of(ks.GRU(UNITS, return_sequences=True)(masked)), [[True, False]])
 
 
 def test_zero_output_for_mask():

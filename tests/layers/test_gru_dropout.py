@@ -33,7 +33,7 @@ RECURRENT = [{}, {"reset_after": False}, {"reset_gate": False}]
 @pytest.mark.parametrize("arguments", RECURRENT)
 @pytest.mark.parametrize("kind", ["layer", "unrolled", "RNN of the cell", "in a graph"])
 def test_dropped_weights_are_the_same_at_every_step_of_a_batch(kind, arguments):
-    """Beside a layer whose kernel lacks what the seed drops."""
+    """Compares with a layer whose recurrent kernel lacks the weights that the seed drops."""
     options = {"weight_dropout": 0.4, "seed": 11, **arguments}
     layer = ks.GRU(UNITS, unroll=kind == "unrolled", **options)
     if kind == "RNN of the cell":

@@ -1,4 +1,4 @@
-"""The GRU's fast path against automatic differentiation of the plain cell in Keras's loop, in float64."""
+"""The fast path of the GRU against automatic differentiation of its cell in the loop of Keras, in float64."""
 
 from unittest.mock import Mock
 
@@ -39,7 +39,7 @@ def layer_of(**arguments):
 
 
 def outputs_and_gradients(layer, training, mask=None, batch=BATCH, signature=None):
-    """All outputs, and the gradients of a weighted sum of them by the inputs, the first memory and every weight."""
+    """Returns all outputs, and the gradients of a weighted sum of them for the inputs, the initial memory and each weight."""
     sequences, memory = tf.constant(numbers(batch, TIME, FEATURES)), tf.constant(numbers(batch, UNITS, seed=8))
     weights = [weight.value for weight in layer.trainable_weights]
 
@@ -63,7 +63,7 @@ def in_training(layer, sequences, **options):
 
 
 def compiled(function):
-    """Whether there is anything for XLA to compile in a traced function."""
+    """Returns whether a traced function contains a part for XLA to compile."""
     return any("_XlaMustCompile" in part.attr for part in function.graph.as_graph_def().library.function)
 
 

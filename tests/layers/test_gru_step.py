@@ -1,4 +1,4 @@
-"""The step of the GRU, and the gates that it shows, against the equations in float64 NumPy."""
+"""The step and the gates of the GRU against the equations in float64 NumPy."""
 
 import keras
 import numpy as np
@@ -83,7 +83,7 @@ def test_an_update_gate_at_zero_keeps_the_memory_and_at_one_replaces_it(bias):
 
 
 def test_gradients_equal_finite_differences_of_the_equations():
-    """Stock Keras could be wrong too: the derivative along a random direction, from the float64 equations."""
+    """Independent of Keras: the derivative along a random direction, from the equations in float64."""
     layer = ks.GRU(UNITS, return_sequences=True)
     layer.build((None, TIME, FEATURES))
     layer.set_weights(random_weights(layer))

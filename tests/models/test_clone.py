@@ -1,9 +1,10 @@
-"""Copies in float32 of models in half and mixed precision."""
+"""Float32 copies of models in half and mixed precision."""
 
 import keras
 import numpy as np
 import pytest
 
+from keras_seq.keras_internals import all_layers
 from keras_seq.models.clone import dtypes_other_than_float32, float32_copy
 
 layers = keras.layers
@@ -23,9 +24,7 @@ def mixed(policy):
 def test_everything_in_the_copy_computes_in_float32(policy):
     model = mixed(policy)
     copy = float32_copy(model)
-    assert {layer.compute_dtype for layer in copy._flatten_layers() if not isinstance(layer, keras.Model)} == {
-        "float32"
-    }
+    assert {layer.compute_dtype for layer in all_layers(copy) if not isinstance(layer, keras.Model)} == {"float32"}
     tokens = np.arange(9)[None] % 9
     difference = np.abs(np.asarray(model(tokens)) - np.asarray(copy(tokens))).max()
     assert 0 < difference < 0.05
@@ -44,7 +43,7 @@ def test_whole_numbers_stay_whole():
 
 
 class OwnCell(layers.Layer):
-    """A cell that nobody has registered with Keras; its dtype is a string in its configuration."""
+    """A cell that is not registered with Keras, and whose configuration holds its dtype as a string."""
 
     def __init__(self, units, **options):
         super().__init__(**options)

@@ -1,4 +1,4 @@
-"""The sampled softmax against NumPy, and against the exact softmax that it stands for."""
+"""The sampled softmax against NumPy and against the exact softmax."""
 
 import keras
 import numpy as np
@@ -95,7 +95,7 @@ def test_metrics_are_exact():
     trained = compiled(samples=5)
     inputs, targets = batch(rows=6)
     mask = np.ones(targets.shape, np.float32)
-    mask[:2, -1] = 0  # Their last token that counts is the one before.
+    mask[:2, -1] = 0  # Their last token with a weight is the one before.
     assert trained.evaluate(inputs, targets, verbose=0, return_dict=True)["nats"] == pytest.approx(
         exact_nats(trained, inputs, targets).mean(), rel=1e-5
     )

@@ -56,7 +56,7 @@ def test_two_halves_with_carried_state_are_one_whole(name):
     first, second = copy(tokens[:, : TIME // 2]).numpy(), copy(tokens[:, TIME // 2 :]).numpy()
     np.testing.assert_allclose(np.concatenate([first, second], axis=1), whole, rtol=0, atol=1e-6)
 
-    assert not np.allclose(copy(tokens[:, : TIME // 2]), first, atol=1e-4)  # it goes on
+    assert not np.allclose(copy(tokens[:, : TIME // 2]), first, atol=1e-4)  # it continues
     reset_states(copy)
     np.testing.assert_allclose(copy(tokens[:, : TIME // 2]), first, rtol=0, atol=1e-6)
 

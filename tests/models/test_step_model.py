@@ -1,4 +1,4 @@
-"""`step_model` against the sequence model it came from, token by token; and what it refuses."""
+"""`step_model` against its sequence model, token by token, and the models that it rejects."""
 
 import keras
 import numpy as np
@@ -12,7 +12,7 @@ SIZE, TOKENS = 13, 50
 
 
 class Doubled(layers.Layer):
-    """A user's own per-step layer."""
+    """A custom layer that acts on each step independently."""
 
     def call(self, inputs):
         return 2 * inputs
@@ -96,7 +96,7 @@ def with_returned_state():
 
 
 def layers_named_alike():
-    """Two cells are both `gru_cell`, a layer inside and one outside `shared`, and two as the step's inputs."""
+    """Two cells have the name `gru_cell`, layers inside and outside `shared`, and two layers those of the step's inputs."""
     inner = keras.Sequential([keras.Input((None, 7)), layers.Dense(7, name="shared")])
     return through(
         layers.Dense(6, name="token"),
@@ -131,13 +131,13 @@ BUILDERS = [
 
 
 def randomize(model):
-    """Weights that are not zero anywhere: biases and normalisation show."""
+    """Sets weights that are not zero anywhere, so that biases and normalization have an effect."""
     random = np.random.default_rng(3)
     model.set_weights([random.normal(scale=0.4, size=weight.shape) for weight in model.get_weights()])
 
 
 def walk(decoder, inputs):
-    """Runs a decoder over `(batch, time, ...)`; gives the logits `(batch, time, vocabulary)`."""
+    """Runs a decoder over `(batch, time, ...)` and returns the logits `(batch, time, vocabulary)`."""
     states = [keras.ops.zeros((len(inputs), state.shape[1]), state.dtype) for state in decoder.inputs[1:]]
     logits = []
     for step in range(inputs.shape[1]):
@@ -150,12 +150,12 @@ def walk(decoder, inputs):
 def test_steps_give_the_logits_of_the_sequence_model(build):
     model = build()
     randomize(model)
-    # Token 0 is left out: with mask_zero the sequence model skips it, and a stepped token is never padding.
+    # Without token 0: with mask_zero the sequence model skips it, but the decoder reads every token.
     tokens = np.random.default_rng(0).integers(1, SIZE, (2, TOKENS)).astype("int32")
     expected = model(tokens).numpy()
     decoder = ks.step_model(model)
     np.testing.assert_allclose(walk(decoder, tokens), expected, rtol=0, atol=1e-5)
-    assert np.ptp(expected, axis=1).min() > 1e-2  # the logits do move over time
+    assert np.ptp(expected, axis=1).min() > 1e-2  # the logits change over time
 
 
 @pytest.mark.parametrize("build", BUILDERS)

@@ -9,7 +9,8 @@ from keras_seq.distribution.tf_config import free_ports, tf_config
 def worker_environments(count=2):
     """Returns the environment of each of several workers on this machine."""
     addresses = [f"127.0.0.1:{port}" for port in free_ports(count)]
-    return [{**os.environ, **tf_config(addresses, number)} for number in range(count)]
+    # One thread each, as `keras-seq train --workers=2` gives them on two cores.
+    return [{**os.environ, "TF_NUM_INTRAOP_THREADS": "1", **tf_config(addresses, number)} for number in range(count)]
 
 
 def run_all(commands, environments, cwd=None):

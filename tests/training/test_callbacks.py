@@ -81,7 +81,7 @@ def test_the_length_of_the_run_is_positive(arguments):
         CosineSchedule(**arguments)
 
 
-def test_a_loss_that_is_no_number_ends_the_run():
+def test_a_loss_that_is_not_finite_ends_the_run():
     model = small_model()
     compile_model(model, small_config())
     model.get_layer("logits").bias.assign(np.full(len(VOCABULARY), np.nan))
@@ -91,7 +91,7 @@ def test_a_loss_that_is_no_number_ends_the_run():
         model.fit(data(), epochs=1, verbose=0, callbacks=[StopWhenNotFinite()])
 
 
-def test_in_half_precision_the_clipping_is_that_of_the_optimizer_within():
+def test_in_half_precision_the_message_names_the_clipping_of_the_inner_optimizer():
     model = small_model()
     inner = keras.optimizers.Adam(0.01, clipnorm=0.5)
     model.compile(keras.optimizers.LossScaleOptimizer(inner), "mse")
@@ -133,7 +133,7 @@ def test_keep_best_in_fit(tmp_path):
     assert kept.evaluate(data(), verbose=0)[1] == pytest.approx(keep.best, rel=1e-5)
 
 
-def test_a_save_that_fails_leaves_the_old_file_and_no_half_one(tmp_path, monkeypatch):
+def test_a_save_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
     path, model = tmp_path / "model.keras", small_model()
     save_model(model, path)
     whole = path.read_bytes()
@@ -168,7 +168,7 @@ def test_carried_state_starts_each_epoch_and_each_evaluation_from_zero():
     assert states.zero == [True, False, False, False] * 4  # four batches: training, validation, training, validation
 
 
-def test_the_state_is_carried_over_epochs_of_fit_that_are_no_whole_pass_and_over_validation():
+def test_the_state_is_carried_over_epochs_within_a_pass_and_over_validation():
     model = stateful_copy(small_model(), batch_size=4)
     compile_model(model, small_config())
     seen = []
@@ -201,7 +201,7 @@ def test_the_rate_rises_before_it_falls():
         CosineSchedule(epochs=2, warmup=1.0)
 
 
-def test_a_run_that_goes_on_has_the_rate_of_its_place():
+def test_a_resumed_run_has_the_rate_of_its_position():
     model, rates = small_model(), Rates()
     compile_model(model, small_config(learning_rate=0.01))
     model.fit(data(), initial_epoch=1, epochs=2, verbose=0, callbacks=[CosineSchedule(epochs=2), rates])
@@ -230,7 +230,7 @@ def roll_back(path, times, length=30):
     return model, schedule, rates, history
 
 
-def test_a_run_goes_back_to_its_last_checkpoint_and_on_at_half_the_rate(tmp_path, capsys):
+def test_a_run_rolls_back_to_its_last_checkpoint_at_half_the_rate(tmp_path, capsys):
     model, schedule, rates, history = roll_back(tmp_path, times=1)
     assert schedule.scale == 0.5
     assert all(np.isfinite(weight).all() for weight in model.get_weights())
@@ -242,7 +242,7 @@ def test_a_run_goes_back_to_its_last_checkpoint_and_on_at_half_the_rate(tmp_path
     assert "the gradient's norm became nan at batch 2 of epoch 2" in capsys.readouterr().out
 
 
-def test_a_run_that_cannot_be_saved_by_going_back_ends(tmp_path):
+def test_a_run_that_diverges_after_each_roll_back_ends(tmp_path):
     with pytest.raises(TrainingError, match="halving the learning rate 5 times did not help"):
         roll_back(tmp_path, times=99, length=3)
 

@@ -70,7 +70,7 @@ def what_is_left(directory):
     ("text", "changes"),
     [(TEXT, {}), (TEXT, {"ema_momentum": 0.9, "cell": "lstm"}), (LINES, {"by_line": True, "optimizer": "rmsprop"})],
 )
-def test_a_run_that_goes_on_ends_as_if_it_had_not_been_interrupted(tmp_path, monkeypatch, text, changes):
+def test_a_resumed_run_has_the_results_of_an_uninterrupted_one(tmp_path, monkeypatch, text, changes):
     monkeypatch.setattr(training_run, "LONGEST_EPOCH", 25)  # less than a pass
     run(tmp_path / "whole", text, **changes)
     print_progress = training_run.Progress.on_train_batch_end
@@ -131,7 +131,7 @@ def test_a_run_that_is_killed_resumes_bit_for_bit(tmp_path):
     assert {path.name for path in cut.iterdir()} == {path.name for path in (tmp_path / "whole").iterdir()}
 
 
-def test_ctrl_c_ends_the_run_when_its_epoch_is_saved_and_says_how_to_go_on(tmp_path):
+def test_ctrl_c_ends_the_run_after_its_epoch_and_prints_how_to_resume(tmp_path):
     (tmp_path / "text.txt").write_text(TEXT)
     program = [sys.executable, "-m", "keras_seq.cli", "train"]
     command = [
@@ -170,7 +170,7 @@ def trained(tmp_path, units=4, vocabulary=None, **options):
     return model
 
 
-def test_a_checkpoint_of_something_else_is_refused(tmp_path):
+def test_a_checkpoint_of_another_model_or_vocabulary_is_refused(tmp_path):
     trained(tmp_path)
     with pytest.raises(TrainingError, match="another model or optimizer"):
         trained(tmp_path, units=5, load=True)
@@ -219,7 +219,7 @@ def test_a_full_disk_keeps_the_last_checkpoint(tmp_path, monkeypatch):
     assert (tmp_path / "checkpoint.npz").read_bytes() == whole
 
 
-def test_the_random_state_of_dropout_is_in_it(tmp_path):
+def test_a_checkpoint_holds_the_random_state_of_dropout(tmp_path):
     point = Checkpoint(tmp_path / "checkpoint.npz")
     model = ks.language_model(9, units=[4], embedding_dim=3, dropout=0.5)
     compile_model(model, TrainConfig())
@@ -232,7 +232,7 @@ def test_the_random_state_of_dropout_is_in_it(tmp_path):
     np.testing.assert_array_equal(model(np.zeros((1, 5), np.int32), training=True).numpy(), first)
 
 
-def test_a_run_that_was_killed_in_its_first_epoch_begins_again(tmp_path, whole):
+def test_a_run_that_was_killed_in_its_first_epoch_starts_again(tmp_path, whole):
     cut = tmp_path / "cut"
     shutil.copytree(whole, cut)
     for name in ("model.keras", "history.png", "steps.csv"):
@@ -242,7 +242,7 @@ def test_a_run_that_was_killed_in_its_first_epoch_begins_again(tmp_path, whole):
     assert what_is_left(cut) == what_is_left(whole)
 
 
-def test_a_run_that_was_killed_after_its_last_epoch_is_finished(tmp_path, monkeypatch, whole):
+def test_a_run_that_was_killed_after_its_last_epoch_finishes(tmp_path, monkeypatch, whole):
     def killed(*_):
         raise KeyboardInterrupt
 
@@ -273,7 +273,7 @@ def fitted(path, optimizer, callbacks=(), remembered=None, load=False):
     return model, point
 
 
-def test_a_second_fit_with_the_same_checkpoint_begins_with_the_models_own_weights(tmp_path):
+def test_a_second_fit_with_the_same_checkpoint_starts_from_the_models_weights(tmp_path):
     model, point = fitted(tmp_path / "checkpoint.npz", "sgd")
     model.set_weights([np.ones_like(weight) for weight in model.get_weights()])
     seen = []
@@ -284,7 +284,7 @@ def test_a_second_fit_with_the_same_checkpoint_begins_with_the_models_own_weight
     assert seen[0] == 1
 
 
-def test_the_learning_rate_is_in_it(tmp_path):
+def test_a_checkpoint_holds_the_learning_rate(tmp_path):
     def lower(epoch, rate):
         return 1e-3
 

@@ -44,7 +44,7 @@ def test_a_short_fit_learns_a_text_that_repeats():
         ({"optimizer": "lossscaleoptimizer"}, "`optimizer` must be an optimizer of Keras that takes a learning rate"),
     ],
 )
-def test_what_the_optimizer_cannot_be_is_refused(arguments, message):
+def test_bad_settings_of_the_optimizer_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         compile_model(small_model(), small_config(**arguments))
 

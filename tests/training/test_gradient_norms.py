@@ -95,7 +95,7 @@ def test_the_norm_of_an_embeddings_gradient_is_that_of_the_sum_for_each_token():
     assert norms.norms[0] == pytest.approx(norm(gradients), rel=1e-5)
 
 
-def test_the_optimizer_is_left_as_it_was():
+def test_the_optimizer_is_restored():
     trained = model()
     trained.compile("adam", LOSS)
     for _ in range(2):

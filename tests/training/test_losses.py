@@ -11,7 +11,7 @@ from keras_seq.training.compile import compile_model
 from keras_seq.training.losses import SmoothedCrossentropy
 
 
-def test_the_loss_is_nats_a_token():
+def test_the_loss_is_in_nats_per_token():
     model = small_model()
     model.set_weights([np.zeros_like(weight) for weight in model.get_weights()])
     compile_model(model, small_config())
@@ -19,7 +19,7 @@ def test_the_loss_is_nats_a_token():
     assert model.evaluate(data(), verbose=0) == pytest.approx([expected, expected], rel=1e-6)
 
 
-def test_smoothed_targets_are_those_of_keras_in_one_hot_form():
+def test_label_smoothing_equals_that_of_keras_for_one_hot_targets():
     random = np.random.default_rng(0)
     logits, targets = random.normal(size=(3, 5, 7)).astype("float32"), random.integers(0, 7, (3, 5))
     expected = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=0.2)(np.eye(7)[targets], logits)

@@ -69,13 +69,13 @@ def test_a_missing_file_is_named(run, name):
     refused(run, f"it has no {name};")
 
 
-def test_a_run_without_a_finished_epoch_can_go_on(run):
+def test_a_run_without_a_finished_epoch_can_be_resumed(run):
     (run / "model.keras").unlink()
     (run / "checkpoint.npz").write_bytes(b"begun")
     refused(run, "its first epoch was interrupted; resume it with keras-seq train")
 
 
-def test_a_directory_that_is_no_run(tmp_path):
+def test_a_directory_that_is_not_a_run(tmp_path):
     refused(tmp_path, "it has no model.keras, vocab.txt, config.json;")
     refused(tmp_path / "absent", "is not a run directory")
 

@@ -102,7 +102,7 @@ def test_a_run_that_explodes_leaves_nothing_in_the_way(tmp_path):
     run(tmp_path / "run")
 
 
-def test_a_run_that_diverges_is_no_success(tmp_path):
+def test_a_run_that_diverges_is_an_error(tmp_path):
     with pytest.raises(TrainingError, match=r"diverged: .* nats per token"):
         run(tmp_path / "run", learning_rate=1e3, clipping=None)
     assert [path.name for path in tmp_path.iterdir()] == ["run.diverged.csv"]
@@ -115,7 +115,7 @@ def test_a_setting_out_of_range_leaves_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_tensorboard_has_the_norms_of_each_step_of_a_run_that_was_cut_off_too(tmp_path, monkeypatch):
+def test_tensorboard_has_the_norms_of_each_step_of_a_resumed_run(tmp_path, monkeypatch):
     told = training_run.Progress.on_epoch_begin
 
     def interrupt(self, epoch, logs=None):
@@ -140,7 +140,7 @@ def test_tensorboard_has_the_norms_of_each_step_of_a_run_that_was_cut_off_too(tm
     assert sorted(event.step for event in events.Tensors("batch_gradient_norm")) == list(range(1, 2 * steps + 1))
 
 
-def test_without_tensorboard_one_is_told_to_install_it(tmp_path, monkeypatch):
+def test_without_tensorboard_the_error_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ValueError, match="pip install tensorboard"):
         run(tmp_path / "run", tensorboard=True)

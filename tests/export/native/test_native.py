@@ -120,7 +120,7 @@ def test_a_wrong_flag_is_refused_in_one_sentence(program, model, flags, sentence
 
 
 def with_directory_at(whole, beyond):
-    """Returns the file with a wrong offset of the zip's directory, so that entries seem to start before the first byte."""
+    """Returns the file with a wrong offset of the zip's directory: entries seem to start before the first byte."""
     directory = whole.index(b"PK\1\2")
     changed = bytearray(whole)
     changed[-6:-2] = (directory + beyond).to_bytes(4, "little")

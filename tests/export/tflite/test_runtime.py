@@ -280,7 +280,7 @@ def require_logits_named(path, units):
     states = [np.full((1, size), np.nan, np.float32) for size in units]
     bias = logit_bias(sampler.vocabulary, settings)
     for number in (0.3, 0.9):
-        with pytest.raises(ValueError, match="logits must be"):
+        with pytest.raises(ValueError, match="logits must be numbers"):
             sampler.draw(3, states, number, settings, bias, [])
 
 
