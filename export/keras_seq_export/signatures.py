@@ -38,6 +38,11 @@ PREFILL_STEPS = 64
 MAX_BATCH_SIZE = 32
 
 
+def is_quantized(quantization: str) -> bool:
+    """Returns whether a .tflite with this quantization stores its weights in another dtype than float32."""
+    return QUANTIZATIONS[quantization] != "float32"
+
+
 def state_name(index: int) -> str:
     """Returns the name of the `index`-th state, the same as input and as output."""
     return f"state_{index}"

@@ -99,7 +99,7 @@ def benchmark_decode(rounds: int = 15) -> Iterator[DecodeTime]:
             for quantization in QUANTIZATIONS:
                 path = Path(directory, f"{quantization}.tflite")
                 export_tflite(model, vocabulary, path, quantization=quantization, max_loss=math.inf)
-                weights = "float32" if quantization == "none" else quantization
+                weights = QUANTIZATIONS[quantization]
                 calls[Contender(OURS, weights)] = bare_call(CompiledModel.from_file(str(path)), DECODE, {})
                 calls[Contender(FLOOR, weights)] = _reader(_bytes_multiplied(path))
             calls |= _sampling_calls(Path(directory, f"{OUR_INT8.weights}.tflite"))

@@ -25,7 +25,7 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument("--score", action="store_true", help="score the lines (default: continue them)")
     parser.add_argument("--workers", type=int, help="number of processes (default: one per core)")
-    parser.add_argument("--max_tokens", type=int, default=200, help="largest number of tokens to write (default: 200)")
+    parser.add_argument("--max_tokens", type=int, help="largest number of tokens to write (default: 200)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the first text; line i has seed + i (default: 0)")
     add_draw_options(parser)
     parser.set_defaults(run_command=run)
@@ -49,7 +49,7 @@ def run(arguments: argparse.Namespace) -> None:
         if arguments.score:
             job = score_all(arguments.model, lines, arguments.output, arguments.workers)
         else:
-            options = {"max_tokens": arguments.max_tokens, **given}
+            options = {**given_options(arguments, "max_tokens"), **given}
             job = write_all(arguments.model, lines, arguments.output, arguments.workers, arguments.seed, **options)
     except KeyboardInterrupt:
         print("\nrun the same command again to resume", file=sys.stderr)

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from keras_seq.cli.options import CORPUS_HELP, add_command
+from keras_seq.cli.options import CORPUS_HELP, add_command, given_options
 from keras_seq.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -30,20 +30,16 @@ def add_parser(commands: Any) -> None:
     tflite = parser.add_argument_group("the .tflite")
     tflite.add_argument(
         "--quantization",
-        default="none",
         choices=list(QUANTIZATIONS),
         help="float16 halves the file, int8 makes it a quarter, int4 a sixth (default: none)",
     )
     tflite.add_argument(
         "--state",
-        default="explicit",
         choices=STATES,
         help="states as inputs and outputs, or as variables with a signature reset (default: explicit)",
     )
-    tflite.add_argument("--batch", type=int, default=1, help="rows that it takes at once (default: 1)")
-    tflite.add_argument(
-        "--max_loss", type=float, default=0.01, help="nats per token that quantization may cost (default: 0.01)"
-    )
+    tflite.add_argument("--batch", type=int, help="rows that it takes at once (default: 1)")
+    tflite.add_argument("--max_loss", type=float, help="nats per token that quantization may cost (default: 0.01)")
     tflite.add_argument(
         "--corpus",
         action="append",
@@ -77,10 +73,15 @@ def run(arguments: argparse.Namespace) -> None:
 
 def _marks(arguments: argparse.Namespace) -> str:
     """Returns what the name of a .tflite says of its options, such as `.int8.batch8`."""
-    options = {"quantization": (arguments.quantization, "none"), "state": (arguments.state, "explicit")}
-    marks = [f".{value}" for value, usual in options.values() if value != usual]
-    if arguments.batch != 1:
-        marks.append(f".batch{arguments.batch}")
+    from keras_seq_export.signatures import is_quantized
+
+    marks = ""
+    if arguments.quantization and is_quantized(arguments.quantization):
+        marks += f".{arguments.quantization}"
+    if arguments.state == "internal":
+        marks += ".internal"
+    if arguments.batch not in (None, 1):
+        marks += f".batch{arguments.batch}"
     if marks and arguments.format == "saved_model":
         raise ConfigError(
             "{}, {} and {} are options of the .tflite: leave them out, or choose --format=tflite",
@@ -88,7 +89,7 @@ def _marks(arguments: argparse.Namespace) -> str:
             "state",
             "batch",
         )
-    return "".join(marks)
+    return marks
 
 
 def _export_tflite(run: "Run", target: Path, arguments: argparse.Namespace) -> None:
@@ -107,13 +108,10 @@ def _export_tflite(run: "Run", target: Path, arguments: argparse.Namespace) -> N
         run.model,
         run.vocabulary,
         target,
-        quantization=arguments.quantization,
         by_line=run.config.by_line,
-        state=arguments.state,
-        batch=arguments.batch,
         held_out=held_out,
-        max_loss=arguments.max_loss,
-        card=card | ({"license": arguments.license} if arguments.license else {}),
+        card=card | given_options(arguments, "license"),
+        **given_options(arguments, "quantization", "state", "batch", "max_loss"),
     )
     print(f"{target}: {report['bytes']:,} bytes, {_describe_quality(report)}")
     for signature, operators in report["operators"].items():
@@ -157,13 +155,15 @@ def _held_out(run: "Run", names: list[str] | None) -> tuple[str | None, dict[str
 
 
 def _describe_quality(report: dict[str, Any]) -> str:
+    from keras_seq_export.signatures import is_quantized
+
     quality, steps = report["quality"], report["steps_compared"]
     text = "held-out text" if quality["text"] == "held_out" else "text that the model wrote"
     measured = (
         f"largest difference of a logit {report['largest_difference']:.2g} over {steps} tokens; "
         f"{quality['nats_of_file']:.4f} nats per token on {quality['tokens']:,} tokens of {text}"
     )
-    if report["quantization"] == "none":
+    if not is_quantized(report["quantization"]):
         return measured
     return (
         f"{measured}, {quality['nats_lost']:.4f} lost to {report['quantization']}; "

@@ -21,7 +21,7 @@ def add_parser(commands: Any) -> None:
     add_source_options(parser)
     text = parser.add_argument_group("text")
     text.add_argument("--prompt", default="", help="text to continue (default: none)")
-    text.add_argument("--max_tokens", type=int, default=200, help="largest number of tokens to write (default: 200)")
+    text.add_argument("--max_tokens", type=int, help="largest number of tokens to write (default: 200)")
     text.add_argument(
         "--seed", type=int, help="one seed gives one text, from a run and from its .tflite (default: a random seed)"
     )
@@ -47,8 +47,8 @@ def add_parser(commands: Any) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Runs the command."""
     known = _lines_of(arguments.corpus) if arguments.corpus else None
-    given = given_options(arguments, *DRAW, "num_samples", "num_beams", "length_penalty")
-    vocabulary, pieces = _generation(arguments, {"max_tokens": arguments.max_tokens, "seed": arguments.seed, **given})
+    given = given_options(arguments, "max_tokens", *DRAW, "num_samples", "num_beams", "length_penalty")
+    vocabulary, pieces = _generation(arguments, {"seed": arguments.seed, **given})
     read = vocabulary.encode(arguments.prompt)
     if unknown := int((read == vocabulary.unk_id).sum()):
         print(f"keras-seq: {unknown} of {len(read)} tokens of the prompt are read as <unk>", file=sys.stderr)

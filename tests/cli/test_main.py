@@ -1,10 +1,17 @@
 """The program as a whole: bad input is one sentence, and what a process of its own adds to that."""
 
+import inspect
+import re
 import subprocess
 import sys
 
 import pytest
 from cli_files import BINARY, EMPTY, SHORT
+
+from keras_seq.generation.generation import Generation
+from keras_seq.generation.sampling import SamplingSettings
+from keras_seq.training.config import TrainConfig
+from keras_seq_export import export_tflite
 
 PROGRAM = [sys.executable, "-X", "utf8", "-m", "keras_seq.cli"]
 TFLITE = "--model=fox/export/fox.tflite"
@@ -130,6 +137,29 @@ def test_each_option_has_a_help_text_with_its_default(command, folder, run_cli):
     for option in described:
         text = " ".join(option.partition("\n\n")[0].split())
         assert "default: " in text or "(required)" in text or "no default" in text, text
+
+
+@pytest.mark.parametrize(
+    ("command", "function", "names"),
+    [
+        ("sample", SamplingSettings, ["temperature", "top_k", "top_p", "min_p", "repetition_penalty"]),
+        ("sample", Generation, ["max_tokens", "num_beams", "length_penalty"]),
+        ("batch", Generation, ["max_tokens"]),
+        ("export", export_tflite, ["quantization", "state", "batch", "max_loss"]),
+        (
+            "train",
+            TrainConfig,
+            ["units", "embedding_dim", "learning_rate", "warmup", "dropout", "batch_size", "length"],
+        ),
+    ],
+)
+def test_the_defaults_in_the_help_texts_are_those_of_the_functions(command, function, names, folder, run_cli):
+    printed = " ".join(run_cli(command, "--help", cwd=folder).stdout.partition("show this help")[2].split())
+    for name in names:
+        default = inspect.signature(function).parameters[name].default
+        shown = ",".join(map(str, default)) if isinstance(default, tuple) else f"{default}"
+        described = printed.partition(f" --{name} ")[2].partition(" --")[0]
+        assert re.search(rf"default: {re.escape(shown.removesuffix('.0'))}[,.)]", described), (name, described)
 
 
 def test_a_closed_pipe_ends_the_program_without_a_message(folder):

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import fits
 import numpy as np
@@ -71,6 +72,16 @@ def test_bad_options_are_rejected_before_a_worker_starts(folder, run_cli, option
     answer = run_cli("train", *SETTINGS, *options, cwd=folder)
     assert answer.returncode == 1
     assert message in answer.stderr
+    assert not (folder / "run").exists()
+
+
+def test_workers_need_epochs_instead_of_minutes(folder, run_cli, monkeypatch):
+    workers = SimpleNamespace(num_replicas_in_sync=2, cluster_resolver=object())
+    monkeypatch.setattr("keras_seq.cli.train._strategy", lambda kind: workers)
+    options = ("--corpus=cats.txt", "--run=run", "--distribute=multi_worker", "--minutes=1")
+    answer = run_cli("train", *SETTINGS, *options, cwd=folder)
+    assert answer.returncode == 1
+    assert "give --epochs instead of --minutes" in answer.stderr
     assert not (folder / "run").exists()
 
 

@@ -19,7 +19,7 @@ from keras_seq.models.stateful import read_states
 
 TEXT = "the cats, which already ate the apple, were full.\nthe cat was not.\n" * 40
 VOCABULARY = ks.Vocabulary.from_text(TEXT)
-STEPS = 25
+STEPS = 50
 CASES = {
     "sgd": (lambda: keras.optimizers.SGD(0.5), False),
     "clipnorm": (lambda: keras.optimizers.SGD(0.5, clipnorm=0.05), False),

@@ -17,7 +17,7 @@ from keras_seq_export.graph.step import (
     prefill_endpoint,
     sample_endpoint,
 )
-from keras_seq_export.signatures import DECODE, PREFILL, QUANTIZATIONS, RESET, SAMPLE
+from keras_seq_export.signatures import DECODE, PREFILL, QUANTIZATIONS, RESET, SAMPLE, is_quantized
 from keras_seq_export.tflite import flatbuffer
 from keras_seq_export.tflite.embedding_folding import fold_embeddings, remove_negative_index_handling
 from keras_seq_export.tflite.quantization import SMALLEST, quantize_weights
@@ -112,7 +112,7 @@ def checked_contents(content: bytes, quantization: str) -> Contents:
     stored_bytes = flatbuffer.stored_bytes(model)
     counts = {dtype: size * 8 // _BITS[dtype] for dtype, size in stored_bytes.items() if dtype in _BITS}
     mostly_float32 = counts.get("float32", 0) > 0.5 * sum(counts.values())
-    if QUANTIZATIONS[quantization] not in stored_bytes or (quantization != "none" and mostly_float32):
+    if QUANTIZATIONS[quantization] not in stored_bytes or (is_quantized(quantization) and mostly_float32):
         raise ExportError(
             f"{quantization} changes little in this model: only embeddings and kernels of dense and recurrent layers "
             f"with at least {SMALLEST:,} weights are quantized, and most weights are elsewhere; use quantization='none'"

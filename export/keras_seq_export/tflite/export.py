@@ -17,7 +17,7 @@ from keras_seq_export.comparison import TOLERANCE
 from keras_seq_export.errors import ExportError
 from keras_seq_export.graph.step import GraphStep
 from keras_seq_export.publishing import publishing
-from keras_seq_export.signatures import QUANTIZATIONS, STATES
+from keras_seq_export.signatures import QUANTIZATIONS, STATES, is_quantized
 from keras_seq_export.tflite.bundle import add_card, read_bundle, to_json, write_bundle
 from keras_seq_export.tflite.card import model_card, require_card
 from keras_seq_export.tflite.conversion import checked_contents, convert, signature_endpoints
@@ -185,7 +185,7 @@ def _compare(
     bias: np.ndarray | None,
     quantization: str,
 ) -> tuple[Reading, Comparison]:
-    tolerance = TOLERANCE if quantization == "none" else np.inf
+    tolerance = np.inf if is_quantized(quantization) else TOLERANCE
     try:
         reading = read_file_and_model(model, vocabulary, decoder)
         return reading, compare_signatures(decoder, reading, bias, tolerance)
@@ -203,7 +203,7 @@ def _measure(model: keras.Model, sampler: LiteRTSampler, reading: Reading, rows:
 
 def _require_small_loss(quantization: str, comparison: Comparison, quality: Quality | None, max_loss: float) -> None:
     """Refuses a quantized file whose predictions are too far from the model's."""
-    if quantization == "none":
+    if not is_quantized(quantization):
         return
     error = comparison.relative_error
     if error is not None and error > _LARGEST_RELATIVE_ERROR:

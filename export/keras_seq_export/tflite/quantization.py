@@ -8,6 +8,7 @@ weights. Everything else in the file stays as it is.
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
+from keras_seq_export.signatures import is_quantized
 from keras_seq_export.tflite.flatbuffer import (
     add_buffer,
     add_tensor,
@@ -35,7 +36,7 @@ def quantize_weights(model: schema.ModelT, quantization: str) -> None:
     of a row, the layout that XNNPACK multiplies (`BlockwiseQuantization` in the TFLite schema). Embeddings, and kernels
     whose rows are not a multiple of 32, are int8 then.
     """
-    if quantization == "none":
+    if not is_quantized(quantization):
         return
     for buffer, readers in count_readers(model).items():
         uses = [(graph, tensor) for graph in model.subgraphs for tensor in graph.tensors if tensor.buffer == buffer]
