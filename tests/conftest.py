@@ -11,6 +11,10 @@ from hamlet import export_small_tflite
 
 from keras_seq.cli.main import main, parse
 
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Each process of pytest-xdist has one core, on which several threads of TensorFlow only hinder each other.
+    os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
+
 
 class Answer(NamedTuple):
     """What a call of the program returned and printed."""

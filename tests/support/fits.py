@@ -42,7 +42,7 @@ class Losses(keras.callbacks.Callback):
 
 
 def fit(case, strategy=None):
-    """Returns the weights, losses, norms and carried states after 25 steps of 8 rows."""
+    """Returns the weights, losses, norms and carried states after `STEPS` steps of 8 rows."""
     optimizer, by_line = CASES[case]
     keras.utils.set_random_seed(0)
     replicas = 1 if strategy is None else strategy.num_replicas_in_sync
