@@ -1,21 +1,50 @@
-"""Every error class of keras_seq. Each message is one sentence: what was expected, what was received, what to do."""
+"""Every error class of keras_seq. The messages say what was expected, what was received and what to do."""
 
+from collections.abc import Callable, Collection
 from typing import Any
 
 
 class KerasSeqError(Exception):
-    """Base class of the errors that keras_seq and keras_seq_export raise for bad input, files and runs."""
+    """Base class of the errors that keras_seq and keras_seq_export raise for bad input, files and runs.
 
-    def for_command_line(self) -> str:
-        """Returns the message with the names of options instead of arguments."""
-        return str(self)
+    Args:
+        message: the message, with `{}` for each name.
+        *names: names of arguments. The options of the command line have the same names.
+
+    Attributes:
+        names: names of the arguments that the message is about.
+
+    Example:
+        >>> error = ConfigError("only one of {} and {} can be set", "epochs", "minutes")
+        >>> str(error)
+        'only one of `epochs` and `minutes` can be set'
+        >>> error.for_command_line(options=["epochs", "minutes"])
+        'only one of --epochs and --minutes can be set'
+    """
+
+    def __init__(self, message: str, *names: str):
+        super().__init__(message, *names)  # What an error is made of crosses from one process to another.
+        self.names = names
+
+    def __str__(self) -> str:
+        return self._message(lambda name: f"`{name}`")
+
+    def for_command_line(self, options: Collection[str]) -> str:
+        """Returns the message with `--name` for each argument that is one of the options of a command."""
+        return self._message(lambda name: f"--{name}" if name in options else f"`{name}`")
+
+    def _message(self, show: Callable[[str], str]) -> str:
+        message = self.args[0]
+        for name in self.names:
+            message = message.replace("{}", show(name), 1)
+        return message
 
 
 class ArgumentError(KerasSeqError, ValueError):
     """An argument is out of range.
 
-    Attributes:
-        name: name of the argument; the option of the command line has the same name.
+    Args:
+        name: name of the argument.
         expected: what the argument must be, to be read after "must be".
         received: the value.
 
@@ -23,76 +52,44 @@ class ArgumentError(KerasSeqError, ValueError):
         >>> error = ArgumentError("units", "a positive integer", 0)
         >>> str(error)
         '`units` must be a positive integer. Received: units=0'
-        >>> error.for_command_line()
+        >>> error.for_command_line(options=["units"])
         '--units must be a positive integer. Received: --units=0'
     """
 
     def __init__(self, name: str, expected: str, received: Any):
-        super().__init__(f"`{name}` must be {expected}. Received: {name}={received!r}")
-        self.name, self.expected, self.received = name, expected, received
+        Exception.__init__(self, name, expected, received)
+        self.names = (name,)
 
-    def for_command_line(self) -> str:
-        """Returns the message with the name of the option instead of the argument."""
-        several = isinstance(self.received, list | tuple)
-        received = ",".join(map(str, self.received)) if several else self.received
-        return f"--{self.name} must be {self.expected}. Received: --{self.name}={received}"
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Lets the error cross from one process to another."""
-        return type(self), (self.name, self.expected, self.received)
+    def _message(self, show: Callable[[str], str]) -> str:
+        name, expected, received = self.args
+        shown = show(name)
+        if not shown.startswith("--"):
+            return f"{shown} must be {expected}. Received: {name}={received!r}"
+        if isinstance(received, list | tuple):  # as a user types it, such as 256,256
+            received = ",".join(map(str, received))
+        return f"{shown} must be {expected}. Received: {shown}={received}"
 
 
 class TextError(ArgumentError):
     """A text has characters that cannot be encoded as token ids.
 
     Args:
-        name: name of the argument; the option of the command line has the same name.
+        name: name of the argument.
         expected: what must hold for the text, to be read after "must".
         received: the offending characters, as they appear in the message.
 
     Example:
-        >>> error = TextError("prompt", "hold only characters of the vocabulary", "'x' (U+0078)")
-        >>> str(error)
+        >>> str(TextError("prompt", "hold only characters of the vocabulary", "'x' (U+0078)"))
         "`prompt` must hold only characters of the vocabulary. Received: 'x' (U+0078)"
-        >>> error.for_command_line()
-        "--prompt must hold only characters of the vocabulary. Received: 'x' (U+0078)"
     """
 
-    def __init__(self, name: str, expected: str, received: str):
-        ValueError.__init__(self, f"`{name}` must {expected}. Received: {received}")
-        self.name, self.expected, self.received = name, expected, received
-
-    def for_command_line(self) -> str:
-        """Returns the message with the name of the option instead of the argument."""
-        return f"--{self.name} must {self.expected}. Received: {self.received}"
+    def _message(self, show: Callable[[str], str]) -> str:
+        name, expected, received = self.args
+        return f"{show(name)} must {expected}. Received: {received}"
 
 
 class ConfigError(KerasSeqError, ValueError):
-    """Arguments contradict each other, or a configuration file is malformed.
-
-    Args:
-        message: the message, with `{}` for each argument.
-        *names: names of the arguments; the options of the command line have the same names.
-
-    Example:
-        >>> error = ConfigError("only one of {} and {} can be set", "epochs", "minutes")
-        >>> str(error)
-        'only one of `epochs` and `minutes` can be set'
-        >>> error.for_command_line()
-        'only one of --epochs and --minutes can be set'
-    """
-
-    def __init__(self, message: str, *names: str):
-        super().__init__(message.format(*(f"`{name}`" for name in names)) if names else message)
-        self._message, self._names = message, names
-
-    def for_command_line(self) -> str:
-        """Returns the message with the names of options instead of arguments."""
-        return self._message.format(*(f"--{name}" for name in self._names)) if self._names else self._message
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Lets the error cross from one process to another."""
-        return type(self), (self._message, *self._names)
+    """Arguments contradict each other, or a configuration file is malformed."""
 
 
 class CorpusError(KerasSeqError, ValueError):
@@ -101,6 +98,10 @@ class CorpusError(KerasSeqError, ValueError):
 
 class VocabularyError(KerasSeqError, ValueError):
     """A vocabulary file is damaged."""
+
+
+class ModelError(KerasSeqError, ValueError):
+    """A model lacks what a function needs of it."""
 
 
 class SteppingError(KerasSeqError, ValueError):

@@ -1,14 +1,11 @@
-"""Files that are either complete or absent, and tables of numbers."""
+"""Files that are either complete or absent."""
 
 import contextlib
-import csv
 import os
 import secrets
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-
-import numpy as np
 
 # Prefix of the folders that hold files while they are written; a killed process leaves one behind.
 PARTIAL = ".partial-"
@@ -18,8 +15,8 @@ PARTIAL = ".partial-"
 def publishing(*targets: Path, overwrite: bool = False) -> Iterator[tuple[Path, ...]]:
     """Yields a temporary path for each target to write to, and renames each to its target at the end.
 
-    A reader never sees half a file. After an error the temporary files are removed, existing targets are unchanged, and
-    folders that were made for the targets are removed.
+    A reader never sees half a file. After an error the temporary files are removed and existing targets are unchanged.
+    The folder of new targets is made, and removed after an error; the folder of targets to overwrite must exist.
 
     Args:
         *targets: files or directories in one folder. The first one decides; the others are replaced with it.
@@ -30,12 +27,12 @@ def publishing(*targets: Path, overwrite: bool = False) -> Iterator[tuple[Path, 
         OSError: the folder cannot be written.
     """
     folder = targets[0].parent
-    new_folders = [parent for parent in (folder, *folder.parents) if not parent.exists()]
+    new_folders = [] if overwrite else [parent for parent in (folder, *folder.parents) if not parent.exists()]
     published, temporary = False, None
     try:
         if not overwrite:
             _refuse_existing(targets[0])
-        folder.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(parents=True, exist_ok=True)
         temporary = folder / f"{PARTIAL}{secrets.token_hex(8)}"
         temporary.mkdir()
         partials = tuple(temporary / target.name for target in targets)
@@ -73,10 +70,3 @@ def _sync(path: Path) -> None:
         if file.is_file():
             with file.open("rb") as opened:
                 os.fsync(opened.fileno())
-
-
-def read_columns(table: Path) -> dict[str, np.ndarray]:
-    """Returns the columns of a `.csv` file of numbers by the names in its first line."""
-    with table.open(encoding="utf-8", newline="") as file:
-        header, *rows = csv.reader(file)
-    return dict(zip(header, np.array(rows, float).T, strict=True))

@@ -3,6 +3,11 @@
 Written for Keras 3.15 and TensorFlow 2.21. Each docstring says what the function relies on, and why no public name
 serves. tests/test_keras_internals.py has a test for each of them that fails with a sentence when a new version of Keras
 or TensorFlow changes it. No other module may use a private name of theirs; tests/test_private_names.py checks this.
+
+`keras_seq.GRUCell` relies on two undocumented parts of the interface between `keras.layers.RNN` and its cell. It sets or
+overrides them, so no function can stand in front of them; they have tests too. `dropout_mask_count` is the number of
+masks that `get_dropout_mask` draws. `get_recurrent_dropout_mask` and `reset_recurrent_dropout_mask` are called before
+and after the loop over time.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -59,7 +64,7 @@ def rnn_loop(
 def gru_loop(
     layer: keras.layers.GRU, sequences: Any, initial_state: Any, mask: Any, training: bool
 ) -> tuple[Any, Any, Any]:
-    """Is `rnn_loop`, except that cuDNN runs it where it can.
+    """Runs `rnn_loop`, or cuDNN where it can.
 
     Relies on `keras.layers.GRU.inner_loop`, which hands the weights of `layer.cell` to cuDNN; otherwise it calls
     `keras.layers.RNN.inner_loop`, or raises a ValueError with `use_cudnn=True`.
@@ -198,6 +203,15 @@ def set_tensorboard_step(callback: keras.callbacks.TensorBoard, step: int) -> No
 
 
 # Distributed training
+
+
+def is_carried_state(variable_name: str) -> bool:
+    """Returns whether a TensorFlow variable of this name holds a state that a stateful recurrent layer carries.
+
+    Relies on `"rnn_state"`, the name that `keras.layers.RNN` gives to these variables. The public attribute `states`
+    has them too, but only after they exist, and a variable cannot change its synchronization after it was created.
+    """
+    return variable_name.startswith("rnn_state")
 
 
 def insert_base(instance: Any, base: type) -> None:

@@ -71,6 +71,17 @@ def fraction(name: str, value: Any) -> None:
     that(is_number(value) and 0 <= value < 1, name, "a number of at least 0 and below 1", value)
 
 
+def positive_fraction(name: str, value: Any) -> None:
+    """Requires a number above 0 and at most 1.
+
+    Example:
+        >>> positive_fraction("coverage", 0)
+        Traceback (most recent call last):
+        keras_seq.errors.ArgumentError: `coverage` must be a number above 0 and at most 1. Received: coverage=0
+    """
+    that(is_number(value) and 0 < value <= 1, name, "a number above 0 and at most 1", value)
+
+
 def boolean(name: str, value: Any) -> None:
     """Requires True or False."""
     that(isinstance(value, bool), name, "True or False", value)

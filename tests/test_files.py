@@ -6,7 +6,8 @@ import stat
 import numpy as np
 import pytest
 
-from keras_seq.files import PARTIAL, publishing, read_columns, replacing
+from keras_seq.files import PARTIAL, publishing, replacing
+from keras_seq.training.run_directory import read_columns
 
 
 def contents(folder):

@@ -1,6 +1,8 @@
 """What keras_seq relies on inside Keras and TensorFlow. Each failure says what has changed and what it breaks."""
 
+import contextlib
 import importlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import keras
@@ -9,7 +11,22 @@ import pytest
 import tensorflow as tf
 from keras import layers
 
-from keras_seq import keras_internals
+
+@contextlib.contextmanager
+def relies_on(sentence: str) -> Iterator[None]:
+    """Fails with a sentence if a name is missing or takes other arguments. Also serves as the decorator of a test.
+
+    Args:
+        sentence: what keras_seq relies on.
+    """
+    try:
+        yield
+    except (AttributeError, TypeError, ImportError) as error:
+        pytest.fail(f"This is not so any more: {sentence} {type(error).__name__}: {error}")
+
+
+with relies_on("`tensorflow.python.eager` has the module `record`."):
+    from keras_seq import keras_internals
 
 BATCH, TIME, FEATURES, UNITS = 2, 3, 4, 5
 
@@ -27,6 +44,7 @@ def compiled(**options):
 # Layers
 
 
+@relies_on("`record.could_possibly_record()` of TensorFlow tells whether a tape is active.")
 def test_tape_may_record():
     assert not keras_internals.tape_may_record(), (
         "TensorFlow's `record.could_possibly_record` is true without a tape: exports would contain compiled code"
@@ -44,6 +62,7 @@ def test_tape_may_record():
     )
 
 
+@relies_on("Layers have an attribute `supports_jit` that can be set.")
 def test_refuse_jit_compile():
     model = keras.Sequential([keras.Input((TIME, FEATURES)), layers.SimpleRNN(UNITS)])
     keras_internals.refuse_jit_compile(model.layers[0])
@@ -78,6 +97,7 @@ class Loop(keras.layers.GRU):
 
 
 @pytest.mark.parametrize("use_cudnn", ["auto", False])
+@relies_on("`keras.layers.RNN` and `keras.layers.GRU` have `inner_loop(sequences, initial_state, mask, training)`.")
 def test_gru_loop_and_rnn_loop(use_cudnn):
     layer = Loop(return_sequences=True, return_state=True, use_cudnn=use_cudnn)
     sequences, initial = numbers(BATCH, TIME, FEATURES), numbers(BATCH, UNITS)
@@ -100,6 +120,7 @@ def test_gru_loop_and_rnn_loop(use_cudnn):
     ], message
 
 
+@relies_on("Cells with dropout have `get_recurrent_dropout_mask` and `reset_recurrent_dropout_mask`.")
 def test_recurrent_layers_get_the_masks_before_their_loop_and_discard_them_after_it():
     layer = Loop(recurrent_dropout=0.5)
     layer(numbers(BATCH, TIME, FEATURES), training=True)
@@ -114,6 +135,7 @@ def test_recurrent_layers_get_the_masks_before_their_loop_and_discard_them_after
     )
 
 
+@relies_on("`keras.layers.GRUCell` has `dropout_mask_count` and `get_dropout_mask(step_input)`.")
 def test_a_cell_draws_as_many_masks_as_it_has_blocks():
     cell = keras.layers.GRUCell(UNITS, dropout=0.5, implementation=1)
     cell.dropout_mask_count = 2
@@ -125,6 +147,7 @@ def test_a_cell_draws_as_many_masks_as_it_has_blocks():
 # Graphs of layers
 
 
+@relies_on("Layers have `_flatten_layers()`.")
 def test_all_layers():
     wrapped = layers.Dense(3, name="wrapped")
     inner = keras.Sequential([keras.Input((None, UNITS)), layers.TimeDistributed(wrapped)])
@@ -138,6 +161,7 @@ def test_all_layers():
     )
 
 
+@relies_on("Layers have the list `_inbound_nodes`.")
 def test_call_count():
     shared, other = layers.Dense(FEATURES), layers.Dense(FEATURES)
     inputs = keras.Input((FEATURES,))
@@ -149,6 +173,7 @@ def test_call_count():
     )
 
 
+@relies_on("Symbolic tensors have `_keras_history`, and the nodes of a layer have `input_tensors`.")
 def test_call_that_made():
     shared, inputs = layers.Dense(FEATURES), keras.Input((FEATURES,))
     first = shared(inputs)
@@ -164,6 +189,7 @@ def test_call_that_made():
     assert tanh is second, message
 
 
+@relies_on("Functional models have `_run_through_graph(inputs, operation_fn)`.")
 def test_rerun_graph():
     inputs = keras.Input((TIME, FEATURES))
     summed = layers.Add()([layers.Activation("tanh", name="replaced")(inputs), inputs])
@@ -180,9 +206,16 @@ def test_rerun_graph():
         "Keras has no `Functional._run_through_graph` that meets every operation any more: `step_model` needs another way "
         "to rerun a graph"
     )
-    np.testing.assert_allclose(outputs, np.exp(np.sin(values) + values), rtol=1e-5)
+    np.testing.assert_allclose(
+        outputs,
+        np.exp(np.sin(values) + values),
+        rtol=1e-5,
+        err_msg="`_run_through_graph` does not call the other operations on the other inputs any more: one-step models "
+        "would compute something else",
+    )
 
 
+@relies_on("Layers attach masks to tensors as `_keras_mask`.")
 def test_mask_of():
     tokens = keras.ops.convert_to_tensor([[1, 2, 0]])
     embedded = layers.Embedding(3, UNITS, mask_zero=True)(tokens)
@@ -191,8 +224,9 @@ def test_mask_of():
         "Layers do not attach masks as `_keras_mask` any more: `step_model` cannot remove them, and distributed training "
         "cannot refuse them"
     )
-    np.testing.assert_array_equal(mask, [[True, True, False]])
-    assert keras_internals.mask_of(tokens) is None
+    message = "`_keras_mask` is not the mask of a tensor any more, None without one"
+    np.testing.assert_array_equal(mask, [[True, True, False]], err_msg=message)
+    assert keras_internals.mask_of(tokens) is None, message
     symbolic = layers.Embedding(3, UNITS, mask_zero=True)(keras.Input((None,), dtype="int32"))
     assert keras_internals.mask_of(symbolic) is not None, "Symbolic tensors have no `_keras_mask` any more"
 
@@ -200,6 +234,7 @@ def test_mask_of():
 # Training
 
 
+@relies_on("Models have `_aggregate_additional_loss(loss)`.")
 def test_additional_loss():
     model = keras.Sequential([keras.Input((FEATURES,)), layers.Dense(1, kernel_regularizer=keras.regularizers.L2(0.5))])
     expected = 0.5 * np.square(model.get_weights()[0]).sum()
@@ -207,7 +242,7 @@ def test_additional_loss():
         "`Model._aggregate_additional_loss` does not return the sum of a regularizer any more: `SampledSoftmax` and "
         "distributed training would lose it"
     )
-    assert keras_internals.additional_loss(compiled()) == 0
+    assert keras_internals.additional_loss(compiled()) == 0, "A model without regularizers has an additional loss"
 
 
 @pytest.mark.parametrize(
@@ -219,6 +254,7 @@ def test_additional_loss():
         ({"clipvalue": 3.5}, [3.0, 3.5, 3.5]),
     ],
 )
+@relies_on("Optimizers have `_clip_gradients(gradients)`.")
 def test_clipped_gradients(clipping, expected):
     optimizer = keras.optimizers.SGD(1.0, **clipping)
     gradients = [tf.constant([3.0, 4.0]), tf.constant([12.0])]
@@ -240,6 +276,7 @@ def test_clipped_gradients(clipping, expected):
 
 
 @pytest.mark.parametrize("loss_scaling", [False, True])
+@relies_on("The method `apply(gradients, trainable_variables)` of an optimizer can be replaced.")
 def test_call_before_apply(loss_scaling):
     inner = keras.optimizers.Adam(0.1, clipnorm=1e-3)
     model = compiled(optimizer=keras.optimizers.LossScaleOptimizer(inner) if loss_scaling else inner)
@@ -258,11 +295,12 @@ def test_call_before_apply(loss_scaling):
         "`GradientNorms` cannot measure them"
     )
     assert not np.allclose(weights[0], model.get_weights()[0]), "the optimizer does not apply the gradients any more"
-    assert inner.get_config() == config
+    assert inner.get_config() == config, "`get_config` of an optimizer depends on its attribute `apply`"
     undo()
-    assert inner.apply == before
+    assert inner.apply == before, "The attribute `apply` of an optimizer does not hide its method: it cannot be undone"
 
 
+@relies_on("`keras.callbacks.TensorBoard` has `_global_train_batch`.")
 def test_set_tensorboard_step(tmp_path):
     callback = keras.callbacks.TensorBoard(tmp_path, write_graph=False, update_freq=1)
     model = compiled()
@@ -281,10 +319,28 @@ def test_set_tensorboard_step(tmp_path):
     assert steps <= {40, 41}, (
         "TensorBoard does not count steps in `_global_train_batch` any more: resumed runs start at 0"
     )
-    assert steps
+    assert steps, "TensorBoard does not write `batch_loss` any more: this test cannot see the numbers of its steps"
 
 
 # Distributed training
+
+
+@relies_on("Stateful recurrent layers have `states`, Keras variables with a TensorFlow variable as `value`.")
+def test_is_carried_state():
+    names = []
+
+    def create(create, **options):
+        names.append(options.get("name"))
+        return create(**options)
+
+    with tf.variable_creator_scope(create):
+        layer = layers.GRU(UNITS, stateful=True)
+        layer.build((BATCH, TIME, FEATURES))
+    found = [name for name in names if keras_internals.is_carried_state(str(name))]
+    assert len(found) == len(layer.states) == 1, (
+        "Keras does not create the carried states as variables of the name `rnn_state` any more: under a strategy all "
+        f"replicas would share one state. The names are {names}"
+    )
 
 
 class Doubles:
@@ -292,20 +348,23 @@ class Doubles:
         return 2 * super().call(inputs, *arguments, **options)
 
 
+@relies_on("The class of a model can be replaced.")
 def test_insert_base(tmp_path):
     model, inputs = keras.Sequential([keras.Input((FEATURES,)), layers.Dense(1)]), numbers(BATCH, FEATURES)
     before = model(inputs).numpy()
     keras_internals.insert_base(model, Doubles)
-    assert isinstance(model, Doubles)
-    assert isinstance(model, keras.Sequential)
     message = "Models do not take another class any more: distributed training cannot override their methods"
+    assert isinstance(model, Doubles), message
+    assert isinstance(model, keras.Sequential), message
     np.testing.assert_allclose(model(inputs), 2 * before, rtol=1e-6, err_msg=message)
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
-    assert type(loaded) is keras.Sequential, "A model whose class was replaced is not saved as its own class any more"
-    np.testing.assert_allclose(loaded(inputs), before, rtol=1e-6)
+    message = "A model whose class was replaced is not saved as its own class any more"
+    assert type(loaded) is keras.Sequential, message
+    np.testing.assert_allclose(loaded(inputs), before, rtol=1e-6, err_msg=message)
 
 
+@relies_on("Optimizers have `_all_reduce_sum_gradients(grads_and_vars)`.")
 def test_sum_before_clipping():
     calls = []
 
@@ -326,9 +385,12 @@ def test_sum_before_clipping():
     keras_internals.sum_before_clipping(optimizer)  # has no further effect
     optimizer.apply_gradients([(tf.constant(3.0), variable)])
     assert calls == [[3.0]], "`_SumBeforeClipping` does not sum the gradients before they are clipped any more"
-    assert float(variable.numpy()) == -4
+    assert float(variable.numpy()) == -4, (
+        "An optimizer with another class does not clip and apply the gradients any more"
+    )
 
 
+@relies_on("Models have `_maybe_symbolic_build(iterator, data_batch)` and `_symbolic_build(data_batch)`.")
 def test_builds_from_one_replica():
     """Keras must ask for a symbolic build before the first step of `fit` and of `evaluate`, with an iterator of batches."""
     built = []
@@ -355,6 +417,7 @@ def test_builds_from_one_replica():
         )
 
 
+@relies_on("Models have `make_train_function(force)` and `make_test_function(force)`.")
 def test_fit_and_evaluate_take_their_step_from_the_public_functions():
     made = []
 
@@ -382,4 +445,11 @@ def test_every_function_has_a_test():
         if getattr(value, "__module__", None) == "keras_seq.keras_internals" and not name.startswith("_")
     }
     source = Path(__file__).read_text(encoding="utf-8")
-    assert not {name for name in public if f"keras_internals.{name}" not in source} - {"SymbolicCall"}
+    untested = {name for name in public if f"keras_internals.{name}" not in source} - {"SymbolicCall"}
+    assert not untested, "A function of `keras_internals` has no test here"
+
+
+def test_a_missing_name_fails_with_the_sentence():
+    with pytest.raises(pytest.fail.Exception, match=r"not so any more: Layers have `gone`\. AttributeError: .*gone"):  # noqa: SIM117
+        with relies_on("Layers have `gone`."):
+            layers.Dense(1).gone()

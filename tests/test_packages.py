@@ -31,6 +31,7 @@ def test_light_modules_load_neither_tensorflow_nor_keras():
         *("keras_seq.data.lines", "keras_seq.data.streams", "keras_seq.data.tfds"),
         *("keras_seq.generation.threefry", "keras_seq.generation.sampling", "keras_seq.generation.generation"),
         *("keras_seq.training.config", "keras_seq.training.run_directory", "keras_seq.cli.main"),
+        *("keras_seq.distribution.tf_config", "keras_seq.cli.workers"),
         *("keras_seq_export", "keras_seq_export.tflite.runtime", "keras_seq_export.client.client"),
     ]
     assert heavy_modules_after(*light) == []
@@ -40,7 +41,7 @@ def test_the_check_itself_sees_keras():
     assert "keras" in heavy_modules_after("keras_seq.layers.gru")
 
 
-@pytest.mark.parametrize("package", ["keras_seq", "keras_seq_export"])
+@pytest.mark.parametrize("package", ["keras_seq", "keras_seq.distribution", "keras_seq_export"])
 def test_every_public_name_is_there(package):
     module = importlib.import_module(package)
     assert len(set(module.__all__)) == len(module.__all__)
@@ -49,7 +50,7 @@ def test_every_public_name_is_there(package):
         assert name in dir(module)
 
 
-@pytest.mark.parametrize("package", ["keras_seq", "keras_seq_export"])
+@pytest.mark.parametrize("package", ["keras_seq", "keras_seq.distribution", "keras_seq_export"])
 def test_no_module_has_a_public_names_name(package):
     """Importing a submodule sets it as an attribute of the package, over the function of that name."""
     module = importlib.import_module(package)
@@ -88,6 +89,24 @@ def test_keras_seq_export_hides_no_import_of_the_program():
     forbidden = tuple(f"keras_seq.{name}" for name in STAGES[STAGES.index("distribution") :])
     for path in (paths.REPOSITORY / "export" / "keras_seq_export").rglob("*.py"):
         assert [name for name in modules_in_strings(path) if name.startswith(forbidden)] == [], path
+
+
+def lines_of_body(function):
+    """The number of lines of a function without its signature and docstring."""
+    body = function.body
+    has_docstring = isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant)
+    first = body[1] if has_docstring and len(body) > 1 else body[0]
+    return function.end_lineno - first.lineno + 1
+
+
+@pytest.mark.parametrize("folder", ["keras_seq", "export/keras_seq_export"])
+def test_modules_and_functions_are_short(folder):
+    for path in (paths.REPOSITORY / folder).rglob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        assert len(text.splitlines()) <= 400, path
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef):
+                assert lines_of_body(node) <= 60, f"{path}: {node.name}"
 
 
 def test_the_wheel_has_every_file_of_the_page():

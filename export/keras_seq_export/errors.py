@@ -1,4 +1,4 @@
-"""Every error class of keras_seq_export. Each message is one sentence: what was expected, what was received, what to do."""
+"""Every error class of keras_seq_export. The messages say what was expected, what was received and what to do."""
 
 from keras_seq.errors import KerasSeqError
 

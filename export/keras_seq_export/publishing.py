@@ -9,7 +9,7 @@ from keras_seq_export.errors import ExportError
 
 
 @contextlib.contextmanager
-def publishing(*targets: Path) -> Iterator[tuple[Path, ...]]:
+def publishing_export(*targets: Path) -> Iterator[tuple[Path, ...]]:
     """Yields a temporary path for each target and publishes them at the end, as `keras_seq.files.publishing` does.
 
     Raises:

@@ -57,7 +57,7 @@ def accuracy_table(probes: Sequence[AgreementSentence], right: Mapping[str, np.n
     """
     far = np.array([probe.distance >= _FAR for probe in probes])
     attractors = np.array([probe.attractors for probe in probes])
-    yield f"was or were? Accuracy by distance, {PROBES} sentences each; the chance level is 50 %\n"
+    yield f"was or were? Accuracy by distance, {PROBES} sentences each; a random guess has 50 %\n"
     yield "  distance   " + "".join(f"{one:>6}" for one in DISTANCES) + f"   {_FAR}-{DISTANCES[-1]}"
     for name, accuracies in by_distance(probes, right).items():
         yield f"  {name:<11}" + "".join(f"{one:>6.0%}" for one in accuracies) + f"{right[name][far].mean():>8.1%}"

@@ -18,7 +18,7 @@ _SMALLEST_NORM = 1e-30  # A logarithmic axis cannot show 0.
 def plot_agreement(
     distances: Sequence[int], accuracies: Mapping[str, Sequence[float] | np.ndarray], picture: Path
 ) -> None:
-    """Draws the accuracy of the verb by the distance from its subject: one curve per model, and the chance level.
+    """Draws the accuracy of the verb by the distance from its subject: one curve per model, and that of a random guess.
 
     Args:
         distances: distances in words.
@@ -28,7 +28,7 @@ def plot_agreement(
     figure, axes = _figure(8, 4.5)
     for name, values in accuracies.items():
         axes.plot(distances, values, marker="o", markersize=3, label=name)
-    axes.axhline(0.5, color="0.4", linestyle="--", label="chance level")
+    axes.axhline(0.5, color="0.4", linestyle="--", label="random guess")
     axes.set(
         xlabel="distance from subject to verb (words)",
         ylabel="accuracy",

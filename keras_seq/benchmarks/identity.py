@@ -70,7 +70,7 @@ class Difference(NamedTuple):
         )
 
 
-class Comparison(NamedTuple):
+class RuntimeComparison(NamedTuple):
     """The result of `compare_runtimes`.
 
     Attributes:
@@ -100,7 +100,7 @@ class Comparison(NamedTuple):
 
 def compare_runtimes(
     model: keras.Model, vocabulary: Vocabulary, text: str, texts: int = 1000, max_tokens: int = 200, seed: int = 0
-) -> Comparison:
+) -> RuntimeComparison:
     """Exports a model and generates texts with it in every runtime.
 
     Args:
@@ -126,7 +126,7 @@ def compare_runtimes(
         for request, expected, sampled in zip(requests, by_keras, rows, strict=True)
         if expected != sampled
     ]
-    return Comparison(texts, sum(map(len, by_keras)), list(tokens_by_runtime), differences)
+    return RuntimeComparison(texts, sum(map(len, by_keras)), list(tokens_by_runtime), differences)
 
 
 def _generate(

@@ -15,7 +15,7 @@ from keras_seq.layers.chrono_initializer import ChronoInitializer
 from keras_seq.layers.gru import GRU
 
 SYMBOLS = 8
-CHANCE = 1 / SYMBOLS  # accuracy of a random guess
+RANDOM_ACCURACY = 1 / SYMBOLS  # accuracy of a random guess
 DISTANCES = (10, 25, 50, 100, 200)
 INITIAL_BIASES = ("zeros", "chrono")
 
@@ -31,7 +31,7 @@ def recall_accuracy(distance: int, initial_bias: str, units: int = 64, batches: 
         seed: seed of the weights and of the sequences.
 
     Returns:
-        Accuracy on 1,000 new sequences; a random guess has `CHANCE`.
+        Accuracy on 1,000 new sequences; a random guess has `RANDOM_ACCURACY`.
 
     Raises:
         ArgumentError: `distance` is not a positive integer, or `initial_bias` is unknown.
@@ -68,7 +68,7 @@ def recall_table(distances: Sequence[int] = DISTANCES, seed: int = 0) -> Iterato
     for distance in distances:
         accuracies = (recall_accuracy(distance, initial_bias, seed=seed) for initial_bias in INITIAL_BIASES)
         yield f"{distance:>8}" + "".join(f"{accuracy:>9.1%}" for accuracy in accuracies)
-    yield f"a random guess has {CHANCE:.1%}"
+    yield f"a random guess has {RANDOM_ACCURACY:.1%}"
 
 
 def _sequences(count: int, distance: int, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

@@ -1,6 +1,7 @@
 """Runs a function in a process of its own and measures its time and memory, those of its child processes included.
 
-This module imports only the standard library, so the process imports nothing but what the function needs.
+Besides the standard library, this module imports only `keras_seq.errors`, so that the process loads little more than the
+function needs.
 """
 
 import multiprocessing

@@ -5,6 +5,7 @@ beside as many bare calls of `decode`. Then many clients send requests at once; 
 """
 
 import json
+import os
 import pickle
 import statistics
 import subprocess
@@ -72,12 +73,12 @@ class Concurrency(NamedTuple):
 
 
 def benchmark_serve(
-    directory: Path | None = None, rounds: int = 5, batches: Sequence[int] = BATCHES
+    model: str | os.PathLike[str] | None = None, rounds: int = 5, batches: Sequence[int] = BATCHES
 ) -> tuple[list[ServeTime], Concurrency]:
     """Times a SavedModel.
 
     Args:
-        directory: directory of a version, such as `serving/shakespeare/1`; None for an untrained GRU of 512 units with 65
+        model: directory of a version, such as `serving/shakespeare/1`; None for an untrained GRU of 512 units with 65
             tokens.
         rounds: number of turns of each batch size.
         batches: the batch sizes.
@@ -90,12 +91,14 @@ def benchmark_serve(
     """
     require.positive_integer("rounds", rounds)
     with tempfile.TemporaryDirectory() as folder:
-        if directory is None:
+        if model is None:
             from keras_seq.benchmarks.timing import benchmark_model
             from keras_seq_export.saved_model.export import export_saved_model
 
             directory = Path(folder, "model", "1")
             export_saved_model(*benchmark_model(65, 2.0), directory)
+        else:
+            directory = Path(model)
         work = pickle.dumps((str(directory), signature_tensors(directory), rounds, tuple(batches)))
         command = [sys.executable, "-m", __name__]
         child = subprocess.run(command, input=work, stdout=subprocess.PIPE, env=child_environment(), check=True)
@@ -112,10 +115,10 @@ def table(rows: Iterable[ServeTime]) -> Iterator[str]:
         )
 
 
-Run = Callable[[str, dict[str, Any]], dict[str, np.ndarray]]
+RunSignature = Callable[[str, dict[str, Any]], dict[str, np.ndarray]]
 
 
-def _measure(run: Run, batch: int, rounds: int) -> ServeTime:
+def _measure(run: RunSignature, batch: int, rounds: int) -> ServeTime:
     requests = generate_inputs([GenerateRequest("", TOKENS, seed, SamplingSettings()) for seed in range(batch)])
     token = np.full(batch, _TOKEN, np.int32)
     states = {name: value for name, value in run(START, {TOKEN: token}).items() if is_state(name)}
@@ -133,7 +136,7 @@ def _measure(run: Run, batch: int, rounds: int) -> ServeTime:
     return ServeTime(batch, generate * 1e3, decode * 1e3, generate / decode, batch * steps / generate)
 
 
-def _many_clients(run: Run) -> Concurrency:
+def _many_clients(run: RunSignature) -> Concurrency:
     def ask(number: int) -> tuple[bytes, ...]:
         requests = [
             GenerateRequest("", _CLIENT_TOKENS, number, SamplingSettings()),

@@ -10,29 +10,31 @@ from keras_seq.errors import ConfigError
 
 
 def add_parser(commands: Any) -> None:
-    """Adds the command."""
+    """Adds `keras-seq batch` to the commands."""
     parser = add_command(commands, "batch", "continue many prompts, or score many texts, on all cores")
-    parser.add_argument("--model", required=True, help=".tflite file (required)")
-    parser.add_argument(
+    files = parser.add_argument_group("files")
+    files.add_argument("--model", required=True, help=".tflite file (required)")
+    files.add_argument(
         "--input",
         required=True,
         help="text file with one prompt or text per line, or a field of a table (news.csv:title) (required)",
     )
-    parser.add_argument(
+    files.add_argument(
         "--output",
         required=True,
         help="file of JSON lines; the same command resumes where it was interrupted (required)",
     )
-    parser.add_argument("--score", action="store_true", help="score the lines (default: continue them)")
-    parser.add_argument("--workers", type=int, help="number of processes (default: one per core)")
-    parser.add_argument("--max_tokens", type=int, help="largest number of tokens to write (default: 200)")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the first text; line i has seed + i (default: 0)")
+    texts = parser.add_argument_group("texts")
+    texts.add_argument("--score", action="store_true", help="score the lines (default: continue them)")
+    texts.add_argument("--max_tokens", type=int, help="largest number of tokens to write (default: 200)")
+    texts.add_argument("--seed", type=int, help="seed of the first text; line i has seed + i (default: 0)")
+    texts.add_argument("--workers", type=int, help="number of processes (default: one per core)")
     add_draw_options(parser)
     parser.set_defaults(run_command=run)
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Runs the command."""
+    """Writes a line of JSON for each line of the input."""
     from keras_seq.cli.corpora import corpus_source
     from keras_seq.data.text_files import joined, read_texts
     from keras_seq_export.errors import ExportError
@@ -49,8 +51,8 @@ def run(arguments: argparse.Namespace) -> None:
         if arguments.score:
             job = score_all(arguments.model, lines, arguments.output, arguments.workers)
         else:
-            options = {**given_options(arguments, "max_tokens"), **given}
-            job = write_all(arguments.model, lines, arguments.output, arguments.workers, arguments.seed, **options)
+            options = given_options(arguments, "max_tokens", "seed")
+            job = write_all(arguments.model, lines, arguments.output, arguments.workers, **options, **given)
     except KeyboardInterrupt:
         print("\nrun the same command again to resume", file=sys.stderr)
         raise

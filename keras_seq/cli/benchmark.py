@@ -6,19 +6,20 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from keras_seq.cli.options import add_command, add_json_option, integers
+from keras_seq.cli.options import add_command, add_json_option, given_options, integers
 
 
 def add_parser(commands: Any) -> None:
-    """Adds the command."""
+    """Adds `keras-seq benchmark` to the commands, and its subjects."""
     parser = add_command(commands, "benchmark", "measure speed and quality beside other libraries, on this machine")
     subjects = parser.add_subparsers(required=True, metavar="SUBJECT")
+    parser.set_defaults(subjects=subjects)
     for add_subject in (_layer, _decode, _sample, _serve, _corpus, _distribute, _identity, _memory):
         add_subject(subjects)
 
 
-def _rounds(parser: argparse.ArgumentParser, default: int) -> None:
-    parser.add_argument("--rounds", type=int, default=default, help=f"turns of each contender (default: {default})")
+def _add_rounds(parser: argparse.ArgumentParser, default: int) -> None:
+    parser.add_argument("--rounds", type=int, help=f"turns of each contender (default: {default})")
 
 
 def _print_rows(rows: Iterable[Any], table: Callable[[Iterable[Any]], Iterable[str]], as_json: bool) -> None:
@@ -39,7 +40,7 @@ def _layer(subjects: Any) -> None:
         "--sizes",
         help="batch, length, features and units, such as 64x100x128x256,1x1000x64x256 (default: five sizes)",
     )
-    _rounds(parser, 15)
+    _add_rounds(parser, 15)
     add_json_option(parser)
     parser.set_defaults(run_command=_run_layer)
 
@@ -47,15 +48,17 @@ def _layer(subjects: Any) -> None:
 def _run_layer(arguments: argparse.Namespace) -> None:
     from keras_seq.benchmarks import gru_layer
 
-    sizes = [gru_layer.Size.parse(text) for text in arguments.sizes.split(",")] if arguments.sizes else gru_layer.SIZES
-    _print_rows(gru_layer.benchmark_layer(sizes, arguments.rounds), gru_layer.table, arguments.json)
+    given = given_options(arguments, "rounds")
+    if arguments.sizes:
+        given["sizes"] = [gru_layer.Size.parse(text) for text in arguments.sizes.split(",")]
+    _print_rows(gru_layer.benchmark_layer(**given), gru_layer.table, arguments.json)
 
 
 def _decode(subjects: Any) -> None:
     parser = add_command(
         subjects, "decode", "one token in our .tflite beside TensorFlow and, if installed, ONNX Runtime and PyTorch"
     )
-    _rounds(parser, 15)
+    _add_rounds(parser, 15)
     add_json_option(parser)
     parser.set_defaults(run_command=_run_decode)
 
@@ -63,17 +66,17 @@ def _decode(subjects: Any) -> None:
 def _run_decode(arguments: argparse.Namespace) -> None:
     from keras_seq.benchmarks import litert_decode
 
-    _print_rows(litert_decode.benchmark_decode(arguments.rounds), litert_decode.table, arguments.json)
+    _print_rows(
+        litert_decode.benchmark_decode(**given_options(arguments, "rounds")), litert_decode.table, arguments.json
+    )
 
 
 def _sample(subjects: Any) -> None:
     from keras_seq_export.signatures import QUANTIZATIONS
 
     parser = add_command(subjects, "sample", "sampling of a token in LiteRT beside the step of the model")
-    parser.add_argument(
-        "--quantization", default="int8", choices=list(QUANTIZATIONS), help="weights of the model (default: int8)"
-    )
-    _rounds(parser, 15)
+    parser.add_argument("--quantization", choices=list(QUANTIZATIONS), help="weights of the model (default: int8)")
+    _add_rounds(parser, 15)
     add_json_option(parser)
     parser.set_defaults(run_command=_run_sample)
 
@@ -81,7 +84,7 @@ def _sample(subjects: Any) -> None:
 def _run_sample(arguments: argparse.Namespace) -> None:
     from keras_seq.benchmarks import litert_sample
 
-    rows = litert_sample.benchmark_sample(arguments.quantization, arguments.rounds)
+    rows = litert_sample.benchmark_sample(**given_options(arguments, "quantization", "rounds"))
     _print_rows(rows, litert_sample.table, arguments.json)
 
 
@@ -90,16 +93,16 @@ def _serve(subjects: Any) -> None:
         subjects, "serve", "a SavedModel in TensorFlow's C++ session: texts at several batch sizes, and many clients"
     )
     parser.add_argument(
-        "--model", help="directory of a version, such as serving/shakespeare/1 (default: a GRU of 512 units)"
+        "--model", type=Path, help="directory of a version, such as serving/shakespeare/1 (default: a GRU of 512 units)"
     )
-    _rounds(parser, 5)
+    _add_rounds(parser, 5)
     parser.set_defaults(run_command=_run_serve)
 
 
 def _run_serve(arguments: argparse.Namespace) -> None:
     from keras_seq.benchmarks import serving
 
-    rows, concurrency = serving.benchmark_serve(Path(arguments.model) if arguments.model else None, arguments.rounds)
+    rows, concurrency = serving.benchmark_serve(**given_options(arguments, "model", "rounds"))
     print("\n".join([*serving.table(rows), "", str(concurrency)]))
 
 
@@ -110,8 +113,8 @@ def _corpus(subjects: Any) -> None:
         "encoding of a text on disk and training on it: throughput, memory, and how long a step waits for its batch",
     )
     parser.add_argument("--corpus", action="append", help="text file (default: sentences of the built-in grammar)")
-    parser.add_argument("--megabytes", type=int, default=100, help="megabytes of these sentences (default: 100)")
-    parser.add_argument("--steps", type=int, default=100, help="training steps for each kind (default: 100)")
+    parser.add_argument("--megabytes", type=int, help="megabytes of these sentences (default: 100)")
+    parser.add_argument("--steps", type=int, help="training steps for each kind (default: 100)")
     add_json_option(parser)
     parser.set_defaults(run_command=_run_corpus)
 
@@ -119,7 +122,7 @@ def _corpus(subjects: Any) -> None:
 def _run_corpus(arguments: argparse.Namespace) -> None:
     from keras_seq.benchmarks import corpus
 
-    rows = corpus.benchmark_corpus(arguments.corpus, arguments.megabytes, arguments.steps)
+    rows = corpus.benchmark_corpus(**given_options(arguments, "corpus", "megabytes", "steps"))
     _print_rows(rows, corpus.table, arguments.json)
 
 
@@ -127,22 +130,22 @@ def _distribute(subjects: Any) -> None:
     parser = add_command(
         subjects, "distribute", "a training step alone and with a second worker, and a model of what many workers pay"
     )
-    parser.add_argument("--steps", type=int, default=30, help="training steps (default: 30)")
+    parser.add_argument("--steps", type=int, help="training steps (default: 30)")
     parser.set_defaults(run_command=_run_distribute)
 
 
 def _run_distribute(arguments: argparse.Namespace) -> None:
     from keras_seq.benchmarks import distribution
 
-    for line in distribution.benchmark_distribute(arguments.steps):
+    for line in distribution.benchmark_distribute(**given_options(arguments, "steps")):
         print(line, flush=True)
 
 
 def _identity(subjects: Any) -> None:
     parser = add_command(subjects, "identity", "whether one seed gives one text in Keras, the SavedModel and LiteRT")
     parser.add_argument("--run", required=True, help="run directory (required)")
-    parser.add_argument("--texts", type=int, default=1000, help="texts to write with each (default: 1000)")
-    parser.add_argument("--max_tokens", type=int, default=200, help="tokens of each text (default: 200)")
+    parser.add_argument("--texts", type=int, help="texts to write with each (default: 1000)")
+    parser.add_argument("--max_tokens", type=int, help="tokens of each text (default: 200)")
     parser.set_defaults(run_command=_run_identity)
 
 
@@ -154,7 +157,8 @@ def _run_identity(arguments: argparse.Namespace) -> None:
     run = load_run(Path(arguments.run))
     corpus = corpus_of(run.config)
     text = corpus.validation + corpus.test
-    comparison = compare_runtimes(run.model, run.vocabulary, text, arguments.texts, arguments.max_tokens)
+    options = given_options(arguments, "texts", "max_tokens")
+    comparison = compare_runtimes(run.model, run.vocabulary, text, **options)
     print(comparison)
     if not all(difference.is_near_tie for difference in comparison.differences):
         raise ExportError("the runtimes must write the same texts, near-ties excepted; they do not")
@@ -165,12 +169,12 @@ def _memory(subjects: Any) -> None:
         subjects, "memory", "over how many steps a GRU learns to remember, by the initial value of its bias"
     )
     parser.add_argument("--distances", type=integers, help="steps, with commas between (default: 10,25,50,100,200)")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the weights and of the sequences (default: 0)")
+    parser.add_argument("--seed", type=int, help="seed of the weights and of the sequences (default: 0)")
     parser.set_defaults(run_command=_run_memory)
 
 
 def _run_memory(arguments: argparse.Namespace) -> None:
     from keras_seq.benchmarks import long_memory
 
-    for line in long_memory.recall_table(arguments.distances or long_memory.DISTANCES, arguments.seed):
+    for line in long_memory.recall_table(**given_options(arguments, "distances", "seed")):
         print(line, flush=True)

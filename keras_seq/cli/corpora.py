@@ -1,7 +1,8 @@
 """Corpora as they are named on the command line, and what the program prints about them."""
 
+import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from keras_seq.data.corpus import Corpus
@@ -9,6 +10,16 @@ from keras_seq.data.encoded_text import positions_of
 from keras_seq.data.text_files import STANDARD_INPUT
 from keras_seq.data.tfds import is_tfds
 from keras_seq.data.vocabulary import Vocabulary
+from keras_seq.errors import TextError
+
+
+@contextlib.contextmanager
+def naming_corpus() -> Iterator[None]:
+    """Names the corpus in errors about characters of its text."""
+    try:
+        yield
+    except TextError as error:
+        raise TextError("corpus", *error.args[1:]) from error
 
 
 def corpus_source(names: Sequence[str]) -> str | list[str]:
@@ -24,7 +35,7 @@ def corpus_name(source: str | Sequence[str]) -> str:
 
 
 def describe_corpus(corpus: Corpus, vocabulary: Vocabulary) -> str:
-    """Returns a line on the size of the training text and of the vocabulary, and on the share of `<unk>`."""
+    """Returns a line on the size of the training text and of the vocabulary, and on the fraction of `<unk>`."""
     text = corpus.train
     size = f"{len(text):,} characters" if isinstance(text, str) else f"{len(text):,} tokens on disk"
     unknown = ""

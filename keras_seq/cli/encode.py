@@ -5,32 +5,36 @@ import shlex
 import sys
 from typing import Any
 
-from keras_seq.cli.options import CORPUS_HELP, add_command
+from keras_seq.cli.options import CORPUS_HELP, LEVELS, add_command, given_options
 
 
 def add_parser(commands: Any) -> None:
-    """Adds the command."""
+    """Adds `keras-seq encode` to the commands."""
     parser = add_command(commands, "encode", "encode a text on disk, to train on one larger than memory")
-    parser.add_argument("--corpus", action="append", required=True, help=f"{CORPUS_HELP} (required)")
-    parser.add_argument(
+    files = parser.add_argument_group("files")
+    files.add_argument("--corpus", action="append", required=True, help=f"{CORPUS_HELP} (required)")
+    files.add_argument(
         "--output",
         required=True,
         help="directory to make; the same command resumes where it was interrupted (required)",
     )
     group = parser.add_argument_group("vocabulary")
-    group.add_argument("--level", default="char", choices=("char", "word"), help="what a token is (default: char)")
+    group.add_argument("--level", choices=LEVELS, help="what a token is (default: char)")
     group.add_argument("--max_size", type=int, help="largest number of tokens, at word level (default: all)")
     group.add_argument(
-        "--coverage", type=float, default=1.0, help="share of the text that the words kept make up (default: 1, all)"
+        "--coverage", type=float, help="fraction of the text that the words kept make up (default: 1, all)"
     )
     group.add_argument(
-        "--by_line", action="store_true", help="make each line a sequence of its own (default: one long stream)"
+        "--by_line",
+        action="store_true",
+        default=None,
+        help="make each line a sequence of its own (default: one long stream)",
     )
     parser.set_defaults(run_command=run)
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Runs the command."""
+    """Encodes the corpus and prints the command that trains on it."""
     from keras_seq.cli.corpora import corpus_source, describe_corpus
     from keras_seq.data.encode import encode_corpus
 
@@ -38,10 +42,7 @@ def run(arguments: argparse.Namespace) -> None:
         corpus = encode_corpus(
             corpus_source(arguments.corpus),
             arguments.output,
-            level=arguments.level,
-            max_size=arguments.max_size,
-            coverage=arguments.coverage,
-            by_line=arguments.by_line,
+            **given_options(arguments, "level", "max_size", "coverage", "by_line"),
         )
     except KeyboardInterrupt:
         print("\nrun the same command again to resume", file=sys.stderr)

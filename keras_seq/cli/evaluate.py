@@ -12,7 +12,7 @@ SPLITS = ("held_out", "validation", "test", "train")
 
 
 def add_parser(commands: Any) -> None:
-    """Adds the command."""
+    """Adds `keras-seq evaluate` to the commands."""
     parser = add_command(commands, "evaluate", "measure a run or a .tflite on held-out text")
     add_source_options(parser)
     text = parser.add_argument_group("text")
@@ -33,11 +33,14 @@ def add_parser(commands: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Runs the command."""
-    if arguments.model:
-        _evaluate_tflite(arguments)
-    else:
-        _evaluate_run(arguments)
+    """Prints how well the model predicts the text."""
+    from keras_seq.cli.corpora import naming_corpus
+
+    with naming_corpus():
+        if arguments.model:
+            _evaluate_tflite(arguments)
+        else:
+            _evaluate_run(arguments)
 
 
 def _evaluate_tflite(arguments: argparse.Namespace) -> None:

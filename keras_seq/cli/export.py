@@ -1,7 +1,6 @@
 """`keras-seq export`: writes a .tflite and a SavedModel of a run."""
 
 import argparse
-import dataclasses
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,17 +15,18 @@ FORMATS = ("tflite", "saved_model", "all")
 
 
 def add_parser(commands: Any) -> None:
-    """Adds the command."""
+    """Adds `keras-seq export` to the commands."""
     from keras_seq_export.signatures import QUANTIZATIONS, STATES
 
     parser = add_command(commands, "export", "write a .tflite and a SavedModel of a run")
-    parser.add_argument("--run", required=True, help="run directory (required)")
-    parser.add_argument("--format", default="all", choices=FORMATS, help="what to write (default: all)")
-    parser.add_argument(
+    files = parser.add_argument_group("files")
+    files.add_argument("--run", required=True, help="run directory (required)")
+    files.add_argument("--format", default="all", choices=FORMATS, help="what to write (default: all)")
+    files.add_argument(
         "--output",
         help="directory to write RUN.tflite, RUN.int8.batch8.tflite, RUN/1, RUN/2, ... into (default: RUN/export)",
     )
-    parser.add_argument("--license", help="license of the model for its card, such as CC0-1.0 (default: not stated)")
+    files.add_argument("--license", help="license of the model for its card, such as CC0-1.0 (default: not stated)")
     tflite = parser.add_argument_group("the .tflite")
     tflite.add_argument(
         "--quantization",
@@ -49,7 +49,7 @@ def add_parser(commands: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Runs the command."""
+    """Writes the exports and prints what was verified."""
     from keras_seq.training.run_directory import load_run
     from keras_seq_export import ExportError
     from keras_seq_export.saved_model.serving_files import next_version
@@ -93,7 +93,7 @@ def _marks(arguments: argparse.Namespace) -> str:
 
 
 def _export_tflite(run: "Run", target: Path, arguments: argparse.Namespace) -> None:
-    from keras_seq.cli.corpora import corpus_name
+    from keras_seq.cli.corpora import corpus_name, naming_corpus
     from keras_seq_export import export_tflite
 
     held_out, measured_on = _held_out(run, arguments.corpus)
@@ -104,15 +104,16 @@ def _export_tflite(run: "Run", target: Path, arguments: argparse.Namespace) -> N
         "cell": run.config.cell,
         "units": list(run.config.units),
     }
-    report = export_tflite(
-        run.model,
-        run.vocabulary,
-        target,
-        by_line=run.config.by_line,
-        held_out=held_out,
-        card=card | given_options(arguments, "license"),
-        **given_options(arguments, "quantization", "state", "batch", "max_loss"),
-    )
+    with naming_corpus():
+        report = export_tflite(
+            run.model,
+            run.vocabulary,
+            target,
+            by_line=run.config.by_line,
+            held_out=held_out,
+            card=card | given_options(arguments, "license"),
+            **given_options(arguments, "quantization", "state", "batch", "max_loss"),
+        )
     print(f"{target}: {report['bytes']:,} bytes, {_describe_quality(report)}")
     for signature, operators in report["operators"].items():
         print(f"  {signature}: {', '.join(f'{operator} {count}' for operator, count in operators.items())}")
@@ -132,23 +133,23 @@ def _export_saved_model(run: "Run", target: Path) -> None:
 def _held_out(run: "Run", names: list[str] | None) -> tuple[str | None, dict[str, str]]:
     """Returns the text to measure an export on, and its source; None if the corpus of the run cannot be read any more."""
     from keras_seq.cli.corpora import corpus_name, corpus_source
+    from keras_seq.data.load import load_corpus
     from keras_seq.training.run_directory import corpus_of
 
-    config = run.config
     if names:
-        source = corpus_source(names)
-        config = dataclasses.replace(config, corpus=source if isinstance(source, str) else tuple(source))
-    try:
-        corpus = corpus_of(config)
-    except (OSError, ValueError) as error:
-        if names:
-            raise
-        print(f"keras-seq: measured on text that the model writes, because {error}", file=sys.stderr)
-        return None, {}
+        source: Any = corpus_source(names)
+        corpus = load_corpus(source, by_line=run.config.by_line)
+    else:
+        source = run.config.corpus
+        try:
+            corpus = corpus_of(run.config)
+        except (OSError, ValueError) as error:
+            print(f"keras-seq: measured on text that the model writes, because {error}", file=sys.stderr)
+            return None, {}
     text = corpus.validation + corpus.test
     if not text:
         raise ConfigError(
-            f"the last tenth of {corpus_name(config.corpus)}, to measure the file on, is empty: name a longer {{}}",
+            f"the last tenth of {corpus_name(source)}, to measure the file on, is empty: name a longer {{}}",
             "corpus",
         )
     return text, {"held_out_from": corpus.name}

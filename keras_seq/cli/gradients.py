@@ -10,23 +10,26 @@ _SHOWN_LAGS = (0, 1, 2, 5, 10, 20, 50, 100)
 
 
 def add_parser(commands: Any) -> None:
-    """Adds the command."""
+    """Adds `keras-seq gradients` to the commands."""
     parser = add_command(
         commands, "gradients", "show gradients that explode and are clipped, or how far back the loss of a run reaches"
     )
-    parser.add_argument(
+    flow = parser.add_argument_group("gradient flow")
+    flow.add_argument(
         "--run",
         action="append",
-        help="run directory, to show how far back its loss reaches; may be given several times (default: exploding gradients)",
+        help="run directory, to show how far back its loss reaches; may be given several times "
+        "(default: show exploding gradients)",
     )
-    parser.add_argument("--lags", type=int, default=100, help="largest lag, in steps (default: 100)")
-    parser.add_argument("--output", default="gradients", help="directory for pictures and tables (default: gradients)")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the weights and of the text (default: 0)")
+    flow.add_argument("--lags", type=int, default=100, help="largest lag, in steps (default: 100)")
+    results = parser.add_argument_group("results")
+    results.add_argument("--output", default="gradients", help="directory for pictures and tables (default: gradients)")
+    results.add_argument("--seed", type=int, default=0, help="seed of the weights and of the text (default: 0)")
     parser.set_defaults(run_command=run)
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Runs the command."""
+    """Draws exploding gradients, or the gradient flow of runs."""
     output = Path(arguments.output)
     output.mkdir(parents=True, exist_ok=True)
     if arguments.run:

@@ -8,7 +8,7 @@ from keras_seq.cli.options import add_command, add_json_option
 
 
 def add_parser(commands: Any) -> None:
-    """Adds the command."""
+    """Adds `keras-seq inspect` to the commands."""
     parser = add_command(commands, "inspect", "show what is in a .tflite, without running it")
     parser.add_argument("file", metavar="FILE.tflite", help="the file (required)")
     add_json_option(parser)
@@ -16,7 +16,7 @@ def add_parser(commands: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Runs the command."""
+    """Prints the contents of the file."""
     from keras_seq_export.tflite import inspect
 
     found = inspect.inspect(arguments.file)

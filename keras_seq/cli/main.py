@@ -4,9 +4,10 @@ import argparse
 import faulthandler
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from keras_seq.cli import batch, benchmark, demo, encode, evaluate, export, gradients, inspect, sample, train, web
+from keras_seq.cli.options import option_names
 from keras_seq.errors import KerasSeqError
 
 COMMANDS = (demo, encode, train, sample, batch, evaluate, gradients, export, inspect, web, benchmark)
@@ -35,11 +36,11 @@ def main(arguments: argparse.Namespace) -> int:
     """Runs one command; returns the exit code."""
     try:
         arguments.run_command(arguments)
-    except KerasSeqError as error:
-        print(f"keras-seq: {error.for_command_line()}", file=sys.stderr)
-        return 1
-    except ValueError as error:
-        print(f"keras-seq: {error}", file=sys.stderr)
+    except (KerasSeqError, ValueError) as error:
+        message = str(error)
+        if isinstance(error, KerasSeqError):
+            message = error.for_command_line(option_names(arguments.parser))
+        print(f"keras-seq: {message}", file=sys.stderr)
         return 1
     except BrokenPipeError:  # The reader of the output has ended, as `head` does.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
@@ -68,8 +69,17 @@ def parse(
         command.add_parser(commands)
     found, unknown = parser.parse_known_args(arguments)
     if unknown:
-        option = unknown[0].partition("=")[0]
-        owners = [name for name, other in commands.choices.items() if option in other.format_help().split()]
-        hint = f"; it is an option of {', '.join(owners)}" if owners else ""
-        commands.choices[found.command].error(f"unknown option {option}{hint}")
+        found.parser.error("; ".join(_describe_unknown(argument, commands.choices) for argument in unknown))
     return found
+
+
+def _describe_unknown(argument: str, commands: Mapping[str, argparse.ArgumentParser]) -> str:
+    """Returns what is wrong with an argument that a command does not have, and which commands have it."""
+    option = argument.partition("=")[0]
+    if not option.startswith("--"):
+        return f"unexpected argument {argument}"
+    parsers = dict(commands)
+    for name, subject in commands["benchmark"].get_default("subjects").choices.items():
+        parsers[f"benchmark {name}"] = subject
+    owners = [name for name, parser in parsers.items() if option.removeprefix("--") in option_names(parser)]
+    return f"unknown option {option}" + (f", an option of {', '.join(owners)}" if owners else "")

@@ -1,8 +1,10 @@
 """Options that several commands share, and how their values are read."""
 
 import argparse
+import re
 from typing import Any
 
+LEVELS = ("char", "word")
 # Options of the draw, by their names in `keras_seq.generation.text.Options`.
 DRAW = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty", "allow_unk", "stop")
 
@@ -10,11 +12,18 @@ CORPUS_HELP = "file, folder, pattern, field of a table (news.csv:body), tfds:NAM
 
 
 def add_command(commands: Any, name: str, summary: str) -> argparse.ArgumentParser:
-    """Adds a command to the program, or a subject to a command."""
+    """Adds a command to the program, or a subject to a command; `arguments.parser` is then its parser."""
     # Abbreviations are off: absl would take --run for a short form of its own --run_with_pdb.
-    return commands.add_parser(
+    parser = commands.add_parser(
         name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.", allow_abbrev=False
     )
+    parser.set_defaults(parser=parser)
+    return parser
+
+
+def option_names(parser: argparse.ArgumentParser) -> set[str]:
+    """Returns the names of a parser's options, without the dashes."""
+    return set(re.findall(r"--(\w+)", parser.format_usage()))
 
 
 def add_draw_options(parser: argparse.ArgumentParser) -> None:
@@ -28,7 +37,7 @@ def add_draw_options(parser: argparse.ArgumentParser) -> None:
         "--top_p", type=float, help="sample from the most likely tokens with total probability p (default: 1, off)"
     )
     group.add_argument(
-        "--min_p", type=float, help="drop tokens below this share of the highest probability (default: 0, off)"
+        "--min_p", type=float, help="drop tokens below this fraction of the highest probability (default: 0, off)"
     )
     group.add_argument(
         "--repetition_penalty",

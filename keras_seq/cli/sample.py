@@ -16,7 +16,7 @@ from keras_seq.cli.options import (
 
 
 def add_parser(commands: Any) -> None:
-    """Adds the command."""
+    """Adds `keras-seq sample` to the commands."""
     parser = add_command(commands, "sample", "write text with a run or a .tflite")
     add_source_options(parser)
     text = parser.add_argument_group("text")
@@ -45,7 +45,7 @@ def add_parser(commands: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Runs the command."""
+    """Prints texts as they are generated."""
     known = _lines_of(arguments.corpus) if arguments.corpus else None
     given = given_options(arguments, "max_tokens", *DRAW, "num_samples", "num_beams", "length_penalty")
     vocabulary, pieces = _generation(arguments, {"seed": arguments.seed, **given})

@@ -8,8 +8,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from keras_seq.cli.options import CORPUS_HELP, add_command, as_flags, integers
-from keras_seq.errors import ConfigError
+from keras_seq.cli.options import CORPUS_HELP, LEVELS, add_command, as_flags, integers
+from keras_seq.errors import ConfigError, KerasSeqError
+from keras_seq.models.language_model import CELLS
 from keras_seq.training.config import CLIPPING_KINDS, ON_DIVERGENCE, Clipping, TrainConfig, read_config
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ _FIELDS = [field.name for field in dataclasses.fields(TrainConfig)]
 
 
 def add_parser(commands: Any) -> None:
-    """Adds the command."""
+    """Adds `keras-seq train` to the commands."""
     parser = add_command(commands, "train", "train a model on a text")
     run_group = parser.add_argument_group("run")
     run_group.add_argument("--run", help="run directory to make (default: runs/NAME)")
@@ -61,22 +62,20 @@ def _shown(default: Any) -> str:
 
 def _add_text_options(group: Any) -> None:
     _add_option(group, "corpus", f"{CORPUS_HELP}; or the output of encode", action="append")
-    _add_option(
-        group, "level", "what a token is", choices=("char", "word"), shown="char, but word for the built-in grammar"
-    )
+    _add_option(group, "level", "what a token is", choices=LEVELS, shown="char, but word for the built-in grammar")
     _add_option(group, "max_size", "largest number of tokens, at word level", type=int, shown="all")
-    _add_option(group, "coverage", "share of the text that the words kept make up", type=float)
+    _add_option(group, "coverage", "fraction of the text that the words kept make up", type=float)
     by_line = argparse.BooleanOptionalAction
     _add_option(group, "by_line", "make each line a sequence of its own", action=by_line)
 
 
 def _add_model_options(group: Any) -> None:
-    _add_option(group, "cell", "kind of recurrent layer", choices=("gru", "simple_rnn", "lstm"))
+    _add_option(group, "cell", "kind of recurrent layer", choices=CELLS)
     _add_option(group, "units", "state size of each layer, such as 256,256", type=integers)
     _add_option(group, "embedding_dim", "length of a token's vector", type=int)
-    _add_option(group, "dropout", "share dropped after each recurrent layer", type=float)
-    _add_option(group, "embedding_dropout", "share dropped after the embedding", type=float)
-    _add_option(group, "weight_dropout", "share of the recurrent kernels' weights dropped, GRU only", type=float)
+    _add_option(group, "dropout", "fraction dropped after each recurrent layer", type=float)
+    _add_option(group, "embedding_dropout", "fraction dropped after the embedding", type=float)
+    _add_option(group, "weight_dropout", "fraction of the recurrent kernels' weights dropped, GRU only", type=float)
     _add_option(
         group,
         "tie_embeddings",
@@ -95,7 +94,7 @@ def _add_model_options(group: Any) -> None:
 
 def _add_training_options(group: Any) -> None:
     length = group.add_mutually_exclusive_group()
-    _add_option(length, "epochs", "passes through the text", type=int)
+    _add_option(length, "epochs", "passes through the text", type=int, shown="see --minutes")
     _add_option(length, "minutes", "minutes of training", type=float)
     _add_option(group, "batch_size", "rows in a batch", type=int)
     _add_option(group, "length", "tokens of a stream in each batch", type=int)
@@ -117,7 +116,7 @@ def _add_training_options(group: Any) -> None:
 def _add_optimizer_options(group: Any) -> None:
     _add_option(group, "optimizer", "Keras's name of the optimizer: adam, adamw, sgd, rmsprop")
     _add_option(group, "learning_rate", "highest learning rate; it falls to 0 along a cosine", type=float)
-    _add_option(group, "warmup", "share of the run over which the learning rate rises", type=float)
+    _add_option(group, "warmup", "fraction of the run over which the learning rate rises", type=float)
     clipping = group.add_mutually_exclusive_group()
     for kind, summary in zip(
         CLIPPING_KINDS,
@@ -131,13 +130,13 @@ def _add_optimizer_options(group: Any) -> None:
         assert _DEFAULTS.clipping is not None
         default = _DEFAULTS.clipping.threshold if kind == _DEFAULTS.clipping.kind else "off"
         clipping.add_argument(f"--{kind}", type=float, help=f"{summary} (default: {default})")
-    _add_option(group, "weight_decay", "share of each weight that a step removes, at learning rate 1", type=float)
+    _add_option(group, "weight_decay", "fraction of each weight that a step removes, at learning rate 1", type=float)
     _add_option(group, "ema_momentum", "average the weights over the steps, such as 0.999", type=float)
-    _add_option(group, "label_smoothing", "share of each target spread over all tokens", type=float)
+    _add_option(group, "label_smoothing", "fraction of each target spread over all tokens", type=float)
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Runs the command."""
+    """Trains a new run, resumes one, or starts the workers that do."""
     from keras_seq.cli.workers import end_with_launcher, is_worker
 
     if arguments.workers is not None and not is_worker():
@@ -170,7 +169,12 @@ def config_of(arguments: argparse.Namespace) -> TrainConfig:
     for name, other in (("epochs", "minutes"), ("minutes", "epochs")):
         if name in given:  # The option replaces the length in the file, whichever it is.
             values.pop(other, None)
-    return TrainConfig.from_dict({**values, **given})
+    try:
+        return TrainConfig.from_dict({**values, **given})
+    except KerasSeqError as error:
+        if given.keys() & set(error.names) or not arguments.config:
+            raise
+        raise ConfigError(f"{arguments.config}: {error}") from error
 
 
 def _train_new_run(arguments: argparse.Namespace, strategy: Any) -> None:
@@ -211,7 +215,7 @@ def _train(
     directory: Path, corpus: "Corpus", vocabulary: "Vocabulary", config: TrainConfig, *, resume: bool, strategy: Any
 ) -> None:
     from keras_seq.cli.corpora import describe_corpus
-    from keras_seq.distribution.strategy import is_chief
+    from keras_seq.distribution.strategies import is_chief
     from keras_seq.training.run_directory import CHECKPOINT
     from keras_seq.training.train import train
 
@@ -247,7 +251,7 @@ def _vocabulary(corpus: "Corpus", config: TrainConfig, given: dict[str, Any]) ->
 
 
 def _strategy(kind: str) -> Any:
-    from keras_seq.distribution.strategy import strategy, worker_number
+    from keras_seq.distribution.strategies import strategy, worker_number
 
     if kind == "multi_worker":
         print("waiting for the other workers", flush=True)

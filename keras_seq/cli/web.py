@@ -4,25 +4,24 @@ import argparse
 import webbrowser
 from typing import Any
 
-from keras_seq.cli.options import add_command
+from keras_seq.cli.options import add_command, given_options
 
 
 def add_parser(commands: Any) -> None:
-    """Adds the command."""
+    """Adds `keras-seq web` to the commands."""
     parser = add_command(commands, "web", "open a .tflite in a page of your browser, served to this machine only")
-    parser.add_argument("--model", metavar="FILE.tflite", help="the file (default: chosen in the page)")
-    parser.add_argument("--port", type=int, help="port of the page (default: 8599)")
-    parser.add_argument(
-        "--no_open", action="store_true", help="print the address only (default: open it in the browser)"
-    )
+    page = parser.add_argument_group("page")
+    page.add_argument("--model", metavar="FILE.tflite", help="the file (default: chosen in the page)")
+    page.add_argument("--port", type=int, help="port of the page (default: 8599)")
+    page.add_argument("--no_open", action="store_true", help="print the address only (default: open it in the browser)")
     parser.set_defaults(run_command=run)
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Runs the command."""
-    from keras_seq_export.tflite.page_server import PORT, page_server
+    """Serves the page until Ctrl-C."""
+    from keras_seq_export.tflite.page_server import page_server
 
-    server, address = page_server(arguments.model, port=PORT if arguments.port is None else arguments.port)
+    server, address = page_server(arguments.model, **given_options(arguments, "port"))
     print(f"{address} (Ctrl-C ends it)", flush=True)
     if not arguments.no_open:
         webbrowser.open(address)

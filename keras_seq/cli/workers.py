@@ -9,7 +9,8 @@ import time
 from pathlib import Path
 
 from keras_seq import require
-from keras_seq.distribution.tf_config import free_ports, tf_config
+from keras_seq.distribution.rendezvous import free_ports
+from keras_seq.distribution.tf_config import tf_config
 from keras_seq.errors import TrainingError
 from keras_seq.processes import cores
 

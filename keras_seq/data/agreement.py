@@ -176,7 +176,7 @@ def agreement_probes(
     require.that(len(distances) > 0, "distances", "a sequence of at least one distance", distances)
     for distance in distances:
         require.positive_integer("distances", distance)
-    require.that(require.is_number(test) and 0 < test <= 1, "test", "above 0 and at most 1", test)
+    require.positive_fraction("test", test)
     rng = random.Random(int(seed))
     return [
         _held_out(rng, distance, plural=bool(number % 2), test=test)

@@ -66,7 +66,7 @@ def cut_off_end(text: str, sizes: Mapping[str, int], by_line: bool) -> tuple[str
 
     Args:
         text: the text.
-        sizes: number of characters of each part, the last part first; at most, if `by_line`.
+        sizes: number of characters of each part, the last part first. If `by_line`, a part can be shorter.
         by_line: whether each part begins with a line.
 
     Returns:

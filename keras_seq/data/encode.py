@@ -32,7 +32,7 @@ from keras_seq.data.encoded_corpus import (
     load_started,
     write_text,
 )
-from keras_seq.data.encoded_text import stored_tokens, token_type, write_tokens
+from keras_seq.data.encoded_text import stored_tokens, token_ids, token_type, write_tokens
 from keras_seq.data.lines import LONGEST_LINE
 from keras_seq.data.sources import RepeatableText, open_repeatable
 from keras_seq.data.tokens import RESERVED, Level, count_tokens
@@ -41,9 +41,8 @@ from keras_seq.errors import CorpusError
 from keras_seq.processes import ProcessPool, process_pool
 
 _CHUNKS_PER_FILE = 16
-LONGEST_HELD_OUT = (
-    10**6
-)  # characters of the validation part and of the test part; more would only take longer to evaluate
+# Characters of the validation part and of the test part; more would only take longer to evaluate.
+LONGEST_HELD_OUT = 10**6
 _MOST_WORDS = 4_000_000  # distinct words to count; beyond it, rare words are dropped to bound the memory
 
 
@@ -76,7 +75,7 @@ def encode_corpus(
             characters; empty lines are left out.
         validation: fraction of the validation part, which has at most a million characters. At the word level and by
             line, the part begins with a line.
-        test: fraction of the test part, likewise.
+        test: fraction of the test part, to which the same limit and the same beginning apply.
         processes: number of processes; None for one per core. They import the calling script, so a script must call
             this function under `if __name__ == "__main__":`.
 
@@ -104,7 +103,7 @@ def encode_corpus(
     vocabulary = Vocabulary.load(directory / VOCABULARY)
     if not is_complete(directory, manifest, vocabulary):
         with process_pool(processes, _prepare, vocabulary.to_bytes(), by_line) as pool:
-            files = _encode_train(source, directory, manifest, vocabulary, pool)
+            files = _encode_train(source, directory, settings, manifest, vocabulary, pool)
         source.require_unchanged(settings.source)
         dataclasses.replace(manifest, files=files).save(directory)
     return load_encoded_corpus(directory)
@@ -197,18 +196,22 @@ def _write_held_out(directory: Path, settings: Settings, source: RepeatableText,
 
 
 def _encode_train(
-    source: RepeatableText, directory: Path, manifest: Manifest, vocabulary: Vocabulary, pool: ProcessPool
+    source: RepeatableText,
+    directory: Path,
+    settings: Settings,
+    manifest: Manifest,
+    vocabulary: Vocabulary,
+    pool: ProcessPool,
 ) -> list[tuple[str, int]]:
     """Writes the missing files of the training part; returns the name and the number of tokens of every file."""
     dtype = token_type(vocabulary)
     names: list[str] = []
     known = dict(manifest.files or [])  # number of tokens of each file, if all were written before
-    unit = _unit(Settings(**manifest.settings))
 
     def missing() -> Iterator[tuple[Path, str]]:
         """Yields the chunks of the files that are missing, each with its file."""
         exists = False
-        chunks = first_characters(in_chunks(source.pieces(), unit), manifest.characters)
+        chunks = first_characters(in_chunks(source.pieces(), _unit(settings)), manifest.characters)
         for number, chunk in enumerate(chunks):
             if number % _CHUNKS_PER_FILE == 0:
                 names.append(f"train-{len(names):05}.tfrecord")
@@ -223,7 +226,10 @@ def _encode_train(
         for path, blocks in itertools.groupby(encoded, key=lambda result: result[0][0]):
             write_tokens(path, (ids for _, ids in blocks), dtype)
     for leftover in filter(is_partial, directory.iterdir()):
-        shutil.rmtree(leftover)
+        if leftover.is_dir():
+            shutil.rmtree(leftover)
+        else:  # Earlier code wrote partial files without a folder.
+            leftover.unlink()
     return [(name, stored_tokens(directory / name, dtype) or 0) for name in names]
 
 
@@ -248,4 +254,4 @@ def _prepare(vocabulary: bytes, by_line: bool) -> None:
 def _encode_chunk(chunk: tuple[Path, str]) -> np.ndarray:
     """Returns the token ids of a chunk, given with its file."""
     (vocabulary, by_line), (_, text) = _vocabulary_and_by_line, chunk
-    return (vocabulary.encode_lines(text) if by_line else vocabulary.encode(text)).astype(token_type(vocabulary))
+    return token_ids(text, vocabulary, by_line=by_line).astype(token_type(vocabulary))

@@ -9,6 +9,7 @@ import hashlib
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import overload
 
 import numpy as np
 
@@ -17,9 +18,8 @@ from keras_seq.errors import CorpusError
 from keras_seq.files import replacing
 
 RECORD = 2**15  # tokens
-_FRAME = (
-    16  # bytes of TFRecord framing per record: length (8) and its checksum (4) before the tokens, checksum (4) after
-)
+# Bytes of TFRecord framing per record: length (8) and its checksum (4) before the tokens, checksum (4) after.
+_FRAME = 16
 
 
 class EncodedText:
@@ -96,6 +96,14 @@ class _TokenFile:
                 break
             pieces.append(tokens[max(begin - number * RECORD, 0) : end - number * RECORD])
         return np.concatenate(pieces).astype(np.int32)
+
+
+@overload
+def token_ids(text: str, vocabulary: Vocabulary, *, by_line: bool) -> np.ndarray: ...
+
+
+@overload
+def token_ids(text: str | EncodedText, vocabulary: Vocabulary, *, by_line: bool) -> np.ndarray | EncodedText: ...
 
 
 def token_ids(text: str | EncodedText, vocabulary: Vocabulary, *, by_line: bool) -> np.ndarray | EncodedText:

@@ -59,12 +59,10 @@ class Vocabulary:
             raise ArgumentError("tokens", "a sequence of strings", tokens[:40])
         self._tokens = tuple(tokens)
         self._level: Level = level_of(self._tokens)
-        reserved = RESERVED[self._level]
-        first = self._tokens[: len(reserved)]
-        require.that(first == reserved, "tokens", f"a sequence that begins with {', '.join(reserved)}", first)
         if (invalid := find_invalid_token(self._tokens)) is not None:
             index, expected = invalid
-            raise ArgumentError(f"tokens[{index}]", expected, self._tokens[index])
+            received = self._tokens[index] if index < len(self._tokens) else None
+            raise ArgumentError(f"tokens[{index}]", expected, received)
 
     @classmethod
     def from_text(
@@ -134,7 +132,7 @@ class Vocabulary:
             max_size,
         )
         require.positive_integer("min_count", min_count)
-        require.that(require.is_number(coverage) and 0 < coverage <= 1, "coverage", "above 0 and at most 1", coverage)
+        require.positive_fraction("coverage", coverage)
         if level == "char":
             return cls((*reserved, *_all_characters(counts, max_size, min_count, coverage)))
         kept = _frequent_words(counts, min_count, coverage)

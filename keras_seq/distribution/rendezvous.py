@@ -7,7 +7,8 @@ import socket
 import time
 from collections.abc import Sequence
 
-from keras_seq.errors import RendezvousError
+from keras_seq.distribution.tf_config import TF_CONFIG
+from keras_seq.errors import DistributionError, RendezvousError
 
 _ALL_PRESENT = b"all present"  # the message of the first worker to the others
 _NUMBER_BYTES = 4  # the message of another worker: its number
@@ -31,6 +32,35 @@ def meet(addresses: Sequence[str], number: int) -> None:
         _wait_for_workers(int(port), len(addresses) - 1)
     else:
         _report_to_first_worker(host, int(port), number)
+
+
+def free_ports(count: int) -> list[int]:
+    """Returns ports of this machine that no process listens on."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
+    finally:
+        for one in sockets:
+            one.close()
+
+
+def require_free_port(address: str) -> None:
+    """Requires that no process listens on the port of an address, `host:port`.
+
+    Raises:
+        DistributionError: the port is in use.
+    """
+    port = int(address.rpartition(":")[2])
+    with socket.socket(socket.AF_INET6 if socket.has_dualstack_ipv6() else socket.AF_INET) as own:
+        own.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            own.bind(("", port))
+        except OSError as error:
+            raise DistributionError(
+                f"the port of this worker, {address}, is in use ({error.strerror}). Name a free port in {TF_CONFIG}"
+            ) from None
 
 
 def _wait_for_workers(port: int, others: int) -> None:

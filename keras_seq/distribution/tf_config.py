@@ -1,7 +1,6 @@
 """`TF_CONFIG`: the environment variable that lists the workers of a training run and says which of them this process is."""
 
 import json
-import socket
 from collections.abc import Sequence
 
 from keras_seq.errors import DistributionError
@@ -52,18 +51,6 @@ def read_tf_config(config: str | None) -> tuple[list[str], int]:
     except (ValueError, TypeError) as error:
         raise _malformed(str(error)) from None
     return workers, task["index"]
-
-
-def free_ports(count: int) -> list[int]:
-    """Returns ports of this machine that no process listens on."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
-    finally:
-        for one in sockets:
-            one.close()
 
 
 def _require_address(address: object) -> None:

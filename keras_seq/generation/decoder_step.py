@@ -9,6 +9,7 @@ import numpy as np
 
 from keras_seq import require
 from keras_seq.data.vocabulary import Vocabulary
+from keras_seq.errors import ModelError
 from keras_seq.generation.sampling import SamplingSettings, log_softmax, next_token
 
 
@@ -55,13 +56,13 @@ class Step(ABC):
         The model starts from the zero state.
 
         Raises:
-            ValueError: a logit is NaN; the message has the position of the token in the text.
+            ModelError: a logit is NaN; the message has the position of the token in the text.
         """
         steps = self.read(tokens[:-1], self.initial_states())
         for position, ((logits, _), target) in enumerate(zip(steps, tokens[1:], strict=True)):
             log_probability = float(log_softmax(logits)[target])
             if np.isnan(log_probability):
-                raise ValueError(f"token {position} of the text cannot be scored: the model's logits there are NaN")
+                raise ModelError(f"token {position} of the text cannot be scored: the model's logits there are NaN")
             yield log_probability
 
     def read(self, tokens: Iterable[int], states: Any) -> Iterator[tuple[np.ndarray, Any]]:
@@ -75,10 +76,11 @@ def require_vocabulary(vocabulary: Vocabulary, logits: int) -> None:
     """Requires a vocabulary with as many tokens as the model has logits.
 
     Raises:
-        ValueError: `vocabulary` is not a Vocabulary, or the numbers differ.
+        ArgumentError: `vocabulary` is not a Vocabulary.
+        ModelError: the numbers differ.
     """
     require.that(isinstance(vocabulary, Vocabulary), "vocabulary", "a Vocabulary", vocabulary)
     if logits != len(vocabulary):
-        raise ValueError(
+        raise ModelError(
             f"`model` must give one logit per token of the vocabulary, {len(vocabulary)}. Received: {logits} logits"
         )

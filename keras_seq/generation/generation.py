@@ -9,7 +9,7 @@ import numpy as np
 
 from keras_seq import require
 from keras_seq.data.vocabulary import Vocabulary
-from keras_seq.errors import ConfigError
+from keras_seq.errors import ArgumentError, ConfigError, ModelError
 from keras_seq.generation.beam_search import Beam, beam_search
 from keras_seq.generation.decoder_step import Step, require_vocabulary
 from keras_seq.generation.sampling import (
@@ -20,7 +20,7 @@ from keras_seq.generation.sampling import (
     logit_bias,
     next_token,
 )
-from keras_seq.generation.stop_strings import checked_stops, find_stop, first_characters, until_stop
+from keras_seq.generation.stop_strings import checked_stops, cut_pieces, find_stop, until_stop
 from keras_seq.generation.text import Options, Piece, Text
 from keras_seq.generation.threefry import seed_words, uniform
 
@@ -47,8 +47,11 @@ class Generation(Iterator[Piece]):
 
     Raises:
         TypeError: an option does not exist.
-        ValueError: an argument is out of range, or the prompt has characters outside the vocabulary. During iteration:
-            a logit is NaN; the message has the position of the token.
+        ArgumentError: an argument is out of range.
+        TextError: the prompt has characters outside the vocabulary.
+        ConfigError: arguments contradict each other.
+        ModelError: the model has another number of logits than the vocabulary has tokens. During iteration: a logit is
+            NaN; the message has the position of the token.
     """
 
     def __init__(
@@ -100,12 +103,11 @@ class Generation(Iterator[Piece]):
     @settings.setter
     def settings(self, settings: SamplingSettings) -> None:
         if not isinstance(settings, SamplingSettings):
-            raise ValueError(
-                f"`settings` must be SamplingSettings; `change` takes single options. Received: {settings!r}"
-            )
+            raise ArgumentError("settings", "SamplingSettings; `change` takes single options", settings)
         if self._searches:
-            raise ValueError(
-                "`num_beams` above 1 searches for the text as a whole, so its settings cannot be changed between tokens"
+            raise ConfigError(
+                "{} above 1 searches for the text as a whole, so its settings cannot be changed between tokens",
+                "num_beams",
             )
         self._use(settings)
 
@@ -119,7 +121,8 @@ class Generation(Iterator[Piece]):
 
         Raises:
             TypeError: a setting does not exist or cannot be changed during generation.
-            ValueError: a setting is out of range, or the text comes from beam search.
+            ArgumentError: a setting is out of range.
+            ConfigError: the text comes from beam search.
         """
         names = [field.name for field in dataclasses.fields(SamplingSettings)]
         _require_known(settings, names, "cannot be changed during generation. The options that can are")
@@ -147,9 +150,7 @@ class Generation(Iterator[Piece]):
         if context:
             _, states = self._step.prefill(context, states)
         for row in range(rows):
-            pieces = self._draw_row(last, states, row)
-            reason = yield from (until_stop(pieces, self._stops) if self._stops else pieces)
-            self.finish_reasons.append(reason)
+            yield from until_stop(self._draw_row(last, states, row), self._stops, self.finish_reasons.append)
 
     def _draw_row(self, token: int, states: Any, row: int) -> Generator[Piece, None, str]:
         """Yields the pieces of one text after `token`, and returns its finish reason."""
@@ -161,7 +162,7 @@ class Generation(Iterator[Piece]):
             try:
                 token, states, log_probability = self._draw_token(token, states, uniforms[position % _BLOCK], history)
             except ValueError as error:
-                raise ValueError(f"token {position} of the continuation cannot be drawn: {error}") from error
+                raise ModelError(f"token {position} of the continuation cannot be drawn: {error}") from error
             if token == self.vocabulary.eos_id:
                 return "eos"
             yield Piece(written[token], token, log_probability, row)
@@ -194,7 +195,7 @@ class Generation(Iterator[Piece]):
             pieces = self._pieces_of(beam, row)
             self.finish_reasons.append(beam.finish_reason)
             if beam.finish_reason == "stop":
-                yield from first_characters(pieces, find_stop("".join(pieces), self._stops))
+                yield from cut_pieces(pieces, find_stop("".join(pieces), self._stops))
             else:
                 yield from pieces
 
@@ -203,7 +204,7 @@ class Generation(Iterator[Piece]):
         try:
             return log_softmax(adjust_logits(logits, self.settings, self._logit_bias, [*self._prompt, *tokens]))
         except ValueError as error:
-            raise ValueError(f"token {len(tokens)} of the continuation cannot be ranked: {error}") from error
+            raise ModelError(f"token {len(tokens)} of the continuation cannot be ranked: {error}") from error
 
     def _pieces_of(self, beam: Beam, row: int) -> list[Piece]:
         tokens = [token for token in beam.tokens if token != self.vocabulary.eos_id]

@@ -25,7 +25,9 @@ class KerasStep(Step):
             the conditions of `step_model`.
 
     Raises:
-        ValueError: the model cannot be run one step at a time, or does not end in logits.
+        ArgumentError: `model` is not a Keras model.
+        ModelError: the model does not end in logits.
+        SteppingError: the model cannot be run one step at a time.
     """
 
     def __init__(self, model: keras.Model):
@@ -58,7 +60,11 @@ def generate(
 
     Raises:
         TypeError: an option does not exist; the message lists the options.
-        ValueError: an argument is out of range, or the prompt has characters outside the vocabulary.
+        ArgumentError: an argument is out of range.
+        TextError: the prompt has characters outside the vocabulary.
+        ConfigError: arguments contradict each other.
+        ModelError: the model does not end in logits, one for each token of the vocabulary, or a logit is NaN.
+        SteppingError: the model cannot be run one step at a time.
 
     Example:
         >>> from keras_seq import language_model
@@ -81,7 +87,11 @@ def sample(model: keras.Model, vocabulary: Vocabulary, prompt: str = "", **optio
 
     Raises:
         TypeError: an option does not exist; the message lists the options.
-        ValueError: an argument is out of range, or the prompt has characters outside the vocabulary.
+        ArgumentError: an argument is out of range.
+        TextError: the prompt has characters outside the vocabulary.
+        ConfigError: arguments contradict each other.
+        ModelError: the model does not end in logits, one for each token of the vocabulary, or a logit is NaN.
+        SteppingError: the model cannot be run one step at a time.
 
     Example:
         >>> from keras_seq import language_model
@@ -107,7 +117,9 @@ def score(model: keras.Model, vocabulary: Vocabulary, text: str, by_line: bool =
         by_line: whether to score each line as a text of its own that ends with `<eos>`.
 
     Raises:
-        ValueError: the text has characters outside the vocabulary, or a logit is NaN.
+        TextError: the text has characters outside the vocabulary.
+        ModelError: a logit is NaN, or the model does not fit the vocabulary.
+        SteppingError: the model cannot be run one step at a time.
 
     Example:
         >>> from keras_seq import language_model

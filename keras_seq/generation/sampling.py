@@ -13,6 +13,7 @@ import numpy as np
 
 from keras_seq import require
 from keras_seq.data.vocabulary import Vocabulary
+from keras_seq.errors import ArgumentError, ConfigError, ModelError
 
 # The settings that every runtime's draw takes, in the order of the inputs of the signature `sample`. The other settings
 # change the logits of single tokens.
@@ -30,7 +31,7 @@ class SamplingSettings:
     """The settings with which a token is drawn; `keras_seq.generation.text.Options` documents each.
 
     Raises:
-        ValueError: a value is out of range or not a number.
+        ArgumentError: a value is out of range or not a number.
 
     Example:
         >>> SamplingSettings(temperature=0.8, top_k=40).is_greedy
@@ -75,7 +76,8 @@ def logit_bias(vocabulary: Vocabulary, settings: SamplingSettings) -> np.ndarray
     `<pad>` and `<s>` are always forbidden, and `<unk>` unless `settings.allow_unk` is True.
 
     Raises:
-        ValueError: `settings.bias` has a token that the vocabulary lacks or that is forbidden, or forbids all others.
+        ArgumentError: `settings.bias` has a token that the vocabulary lacks or that is forbidden.
+        ConfigError: `settings.bias` forbids all other tokens.
 
     Example:
         >>> vocabulary = Vocabulary.from_text("abc")
@@ -89,26 +91,22 @@ def logit_bias(vocabulary: Vocabulary, settings: SamplingSettings) -> np.ndarray
     for token, value in settings.bias.items():
         token_id = vocabulary.ids.get(token)
         if token_id is None:
-            raise ValueError(
-                "`bias` must be for tokens of the vocabulary. "
-                f"Received: bias for {token!r}{_hint_of_space(token, vocabulary)}"
-            )
+            expected = f"for tokens of the vocabulary{_hint_of_space(token, vocabulary)}"
+            raise ArgumentError("bias", expected, {token: value})
         if token_id in forbidden:
             unless = " unless `allow_unk` is True" if token_id == vocabulary.unk_id else ""
-            raise ValueError(
-                "`bias` must be for tokens that may be drawn. "
-                f"Received: bias for {token!r}, which is never drawn{unless}"
-            )
+            expected = f"for tokens that may be drawn; {token} is never drawn{unless}"
+            raise ArgumentError("bias", expected, {token: value})
         added[token_id] = value
     added[forbidden] = -np.inf
     if not np.isfinite(added).any():
-        raise ValueError("`bias` must leave a token that may be drawn. Received: -inf for every token")
+        raise ConfigError("{} must leave a token that may be drawn. Received: -inf for every token", "bias")
     return added
 
 
 def _hint_of_space(token: object, vocabulary: Vocabulary) -> str:
     spaced = f" {token}"
-    return f"; the word after a space is the token {spaced!r}" if spaced in vocabulary.ids else ""
+    return f", such as {spaced!r}, the word after a space" if spaced in vocabulary.ids else ""
 
 
 def penalize_repetition(logits: np.ndarray, history: Sequence[int], penalty: float) -> np.ndarray:
@@ -214,13 +212,13 @@ def adjust_logits(
     """Returns logits `(vocabulary,)` after the steps that concern single tokens: bias and repetition penalty.
 
     Raises:
-        ValueError: a logit is NaN, or none is finite.
+        ModelError: a logit is NaN, or none is finite.
     """
     logits = np.asarray(logits, np.float32) + logit_bias
     if settings.repetition_penalty != 1:
         logits = penalize_repetition(logits, history, settings.repetition_penalty)
     if np.isnan(logits).any() or not np.isfinite(logits.max()):
-        raise ValueError("the model's logits must be numbers, not NaN, and the largest must be finite")
+        raise ModelError("the model's logits must be numbers, not NaN, and the largest must be finite")
     return logits
 
 
@@ -230,7 +228,7 @@ def filter_logits(
     """Returns logits `(vocabulary,)` after all steps before the softmax: -inf for the tokens that may not be drawn.
 
     Raises:
-        ValueError: a logit is NaN, or none is finite.
+        ModelError: a logit is NaN, or none is finite.
     """
     logits = adjust_logits(logits, settings, logit_bias, history)
     if settings.is_greedy:
@@ -258,7 +256,7 @@ def next_token(
         history: ids of the prompt and of the text so far, for the repetition penalty.
 
     Raises:
-        ValueError: a logit is NaN, or none is finite.
+        ModelError: a logit is NaN, or none is finite.
 
     Example:
         >>> next_token(np.array([0.0, 1.0, 2.0]), 0.5, SamplingSettings(top_k=1), np.zeros(3))

@@ -36,8 +36,8 @@ def score(step: Step, vocabulary: Vocabulary, text: str, *, by_line: bool = Fals
         by_line: whether to score each line as a text of its own that ends with `<eos>`.
 
     Raises:
-        ValueError: `text` has characters outside the vocabulary, the vocabulary is not that of the model, or a logit is
-            NaN.
+        TextError: `text` has characters outside the vocabulary.
+        ModelError: the model has another number of logits than the vocabulary has tokens, or a logit is NaN.
     """
     require_vocabulary(vocabulary, step.vocabulary_size)
     require.boolean("by_line", by_line)
@@ -63,7 +63,7 @@ def segments(text: str, vocabulary: Vocabulary, *, by_line: bool, name: str = "t
         name: name of the caller's argument, for error messages.
 
     Raises:
-        ValueError: `text` has characters outside the vocabulary.
+        TextError: `text` has characters outside the vocabulary.
 
     Example:
         >>> vocabulary = Vocabulary.from_text("ab")

@@ -1,6 +1,6 @@
 """Stop strings: the text ends before the first of them, wherever the tokens begin and end."""
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 
 from keras_seq import require
 from keras_seq.generation.text import Piece
@@ -10,7 +10,7 @@ def checked_stops(stop: str | Sequence[str]) -> tuple[str, ...]:
     """Returns the stop strings as a tuple. `stop` may be one string.
 
     Raises:
-        ValueError: `stop` is not a string or a sequence of strings, or a string is empty.
+        ArgumentError: `stop` is not a string or a sequence of strings, or a string is empty.
     """
     stops = (stop,) if isinstance(stop, str) else stop
     are_strings = isinstance(stops, Sequence) and all(isinstance(one, str) and one for one in stops)
@@ -39,37 +39,40 @@ def unfinished_stop(text: str, stops: Sequence[str]) -> int:
     return max(lengths, default=0)
 
 
-def until_stop(pieces: Generator[Piece, None, str], stops: Sequence[str]) -> Generator[Piece, None, str]:
-    """Yields pieces up to the first stop string, and returns the finish reason.
+def until_stop(
+    pieces: Generator[Piece, None, str], stops: Sequence[str], report: Callable[[str], None]
+) -> Iterator[Piece]:
+    """Yields pieces up to the first stop string, and reports the finish reason.
 
     A piece that may belong to a stop string is held back until the following pieces show whether it does.
 
     Args:
         pieces: the pieces of a text; the generator returns its finish reason.
         stops: the stop strings.
-
-    Returns:
-        "stop" if a stop string was found, else the finish reason of `pieces`.
+        report: is called with the finish reason as soon as it is known, before the pieces that are still held back are
+            yielded: "stop" if a stop string was found, else the finish reason of `pieces`.
     """
     held: list[Piece] = []
     while True:
         try:
             held.append(next(pieces))
         except StopIteration as end:
+            report(end.value)
             yield from held
-            return end.value
+            return
         text = "".join(held)
         position = find_stop(text, stops)
         if position >= 0:
-            yield from first_characters(held, position)
-            return "stop"
+            report("stop")
+            yield from cut_pieces(held, position)
+            return
         safe = len(text) - unfinished_stop(text, stops)
         while held and len(held[0]) <= safe:
             safe -= len(held[0])
             yield held.pop(0)
 
 
-def first_characters(pieces: Sequence[Piece], count: int) -> Iterator[Piece]:
+def cut_pieces(pieces: Sequence[Piece], count: int) -> Iterator[Piece]:
     """Yields the pieces of the first `count` characters. The last piece is cut if necessary."""
     for piece in pieces:
         if count <= 0:

@@ -46,7 +46,7 @@ def seed_words(seed: int) -> tuple[int, int]:
     """Returns the low and the high uint32 word of a 64-bit seed. Negative seeds are read as two's complement.
 
     Raises:
-        ValueError: `seed` is not an integer from -2**63 to 2**64 - 1.
+        ArgumentError: `seed` is not an integer from -2**63 to 2**64 - 1.
 
     Example:
         >>> seed_words(-1)
@@ -66,7 +66,7 @@ def uniform(seed: int, position: Any) -> Any:
         position: index of the token in its text, or an array of indices.
 
     Raises:
-        ValueError: `seed` is not an integer from -2**63 to 2**64 - 1.
+        ArgumentError: `seed` is not an integer from -2**63 to 2**64 - 1.
 
     Example:
         >>> uniform(7, [0, 1]).dtype, uniform(7, [0, 1]).shape

@@ -9,15 +9,17 @@ import numpy as np
 from keras import ops
 
 from keras_seq import require
+from keras_seq.errors import ArgumentError
 
 
 @keras.saving.register_keras_serializable(package="keras_seq")
 class ChronoInitializer(keras.initializers.Initializer):
-    """Initializes a GRU's bias so that each unit starts out keeping its memory for another time, 2 to `longest` steps.
+    """Initializes a GRU's bias so that each unit initially keeps its memory for a different number of steps.
 
     A unit that multiplies its memory by a constant `keep` at each step forgets it over about L = 1 / (1 - keep) steps.
-    The bias log(L - 1) gives it the time L, which is drawn uniformly. The biases of relevance and candidate are 0. This
-    is the chrono initialization of Tallec & Ollivier 2018 (arXiv 1804.11188), who write it for Γu, with the other sign.
+    The bias log(L - 1) gives it L steps, where L is drawn uniformly from 2 to `longest`. The biases of relevance and
+    candidate are 0. This is the chrono initialization of Tallec & Ollivier 2018 (arXiv 1804.11188), who write it for Γu,
+    with the other sign.
 
     Args:
         longest: largest number of steps between an input and the output that depends on it, at least 2.
@@ -43,9 +45,7 @@ class ChronoInitializer(keras.initializers.Initializer):
     def __call__(self, shape: Any, dtype: Any = None) -> Any:
         """Returns a bias of the shape that a GRU requests: `(gates * units,)` or `(2, gates * units)`."""
         if shape[-1] % self.gates or tuple(shape[:-1]) not in ((), (2,)):
-            raise ValueError(
-                f"ChronoInitializer is for the bias of a GRU of {self.gates} blocks. Received: shape={tuple(shape)}"
-            )
+            raise ArgumentError("shape", f"that of the bias of a GRU with {self.gates} blocks", tuple(shape))
         units = shape[-1] // self.gates
         bias = np.zeros(shape)
         # As in the initializers of Keras, a missing seed comes from Python: `keras.utils.set_random_seed` sets it.

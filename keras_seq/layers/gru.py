@@ -11,6 +11,7 @@ import tensorflow as tf
 from keras import ops
 
 from keras_seq import keras_internals, require
+from keras_seq.errors import ArgumentError, ConfigError
 from keras_seq.layers import gru_fast_path
 from keras_seq.layers.chrono_initializer import ChronoInitializer
 from keras_seq.layers.gru_step import (
@@ -27,7 +28,7 @@ class Gates(NamedTuple):
 
     Attributes:
         update: Γu in (0, 1). 0 keeps the memory; 1 replaces it by the candidate.
-        relevance: Γr in (0, 1), the share of the memory that enters the candidate; all 1 with `reset_gate=False`.
+        relevance: Γr in (0, 1), the fraction of the memory that enters the candidate; all 1 with `reset_gate=False`.
         candidate: c~, in (-1, 1) with the default tanh.
     """
 
@@ -209,7 +210,7 @@ class GRU(keras.layers.GRU):
 
     Raises:
         ArgumentError: an argument is out of range.
-        ValueError: `use_cudnn=True` is not possible with the other arguments.
+        ConfigError: `use_cudnn=True` is not possible with the other arguments.
         NotImplementedError: a second derivative of the fast path is requested; use `unroll=True` for it.
 
     Example:
@@ -228,9 +229,9 @@ class GRU(keras.layers.GRU):
         use_cudnn = arguments.pop("use_cudnn", "auto")
         require.that(use_cudnn in ("auto", True, False), "use_cudnn", "'auto', True or False", use_cudnn)
         if use_cudnn is True and not reset_gate:
-            raise ValueError("`use_cudnn=True` needs the reset gate: cuDNN has no GRU without it")
+            raise ConfigError("`use_cudnn=True` needs the reset gate: cuDNN has no GRU without it")
         if use_cudnn is True and weight_dropout:
-            raise ValueError("`use_cudnn=True` cannot drop weights: remove `weight_dropout`")
+            raise ConfigError("`use_cudnn=True` cannot drop weights: remove `weight_dropout`")
         cell_arguments = {name: arguments.pop(name) for name in _CELL_ARGUMENTS & set(arguments)}
         shared = {name: arguments[name] for name in ("dtype", "trainable") if name in arguments}
         cell = GRUCell(
@@ -286,7 +287,7 @@ class GRU(keras.layers.GRU):
         )
 
     def _fast_loop(self, sequences: Any, initial_state: Any, mask: Any) -> tuple[Any, Any, Any]:
-        """Is `inner_loop` with the hand-written backward pass."""
+        """Runs over the sequence with the hand-written backward pass; see `inner_loop`."""
         memory = initial_state[0] if isinstance(initial_state, list | tuple) else initial_state
         memory = tf.ensure_shape(memory, (None, self.units))
         mask = mask[0] if isinstance(mask, list | tuple) else mask
@@ -325,13 +326,15 @@ class GRU(keras.layers.GRU):
             initial_state: the initial memory, `(batch, units)`, or a list with it; zeros if absent.
 
         Raises:
-            ValueError: an argument has another shape, or `sequences` is a symbolic input of a model.
+            ArgumentError: an argument has another shape, or `sequences` is a symbolic input of a model.
         """
         if isinstance(sequences, keras.KerasTensor):
-            raise ValueError(f"`sequences` must be data, not a symbolic tensor. Received: {sequences}")
+            raise ArgumentError("sequences", "data, not a symbolic tensor", sequences)
         sequences = ops.convert_to_tensor(sequences, dtype=self.compute_dtype)
         if len(sequences.shape) != 3 or not sequences.shape[1]:
-            raise ValueError(f"`sequences` must be (batch, time, features). Received: shape={tuple(sequences.shape)}")
+            raise ArgumentError(
+                "sequences.shape", "(batch, time, features) with at least one step", tuple(sequences.shape)
+            )
         if self.go_backwards:
             sequences = ops.flip(sequences, axis=1)
         if not self.built:
@@ -343,7 +346,7 @@ class GRU(keras.layers.GRU):
                 (initial_state,) = initial_state
             memory = ops.convert_to_tensor(initial_state, dtype=self.compute_dtype)
             if tuple(memory.shape) != expected:
-                raise ValueError(f"`initial_state` must be {expected}. Received: shape={tuple(memory.shape)}")
+                raise ArgumentError("initial_state.shape", str(expected), tuple(memory.shape))
         steps = []
         for step in range(sequences.shape[1]):
             steps.append(self.cell.gates(sequences[:, step], memory))

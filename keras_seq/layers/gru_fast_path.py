@@ -70,7 +70,7 @@ def run(inputs: Any, memory: Any, kernel: Any, recurrent_kernel: Any, bias: Any,
 def _run_rows(
     inputs: Any, memory: Any, mask: Any, kernel: Any, recurrent_kernel: Any, bias: Any, reset_after: bool
 ) -> Any:
-    """Is `run` for some rows of the batch."""
+    """Runs the steps of some rows of the batch; see `run`."""
     time, features = inputs.shape[1:]
     units = memory.shape[1]
     mask = None if mask is None else tf.transpose(mask)[:, :, None]

@@ -56,7 +56,10 @@ def step_with_reset_after(
 
 
 def step_with_reset_before(x: Any, memory: Any, kernel: Any, masks: Any, sigmoid: Activation, tanh: Activation) -> Step:
-    """The form of the equations above: Γr scales the memory itself, Wc (Γr * c). The arguments are the same."""
+    """The form of the equations above: Γr scales the memory itself, Wc (Γr * c).
+
+    The arguments are those of `step_with_reset_after`, without `bias`: the input's product has the only bias.
+    """
     gate_kernel, candidate_kernel = ops.split(kernel, [2 * kernel.shape[0]], axis=1)
     gate_masks, candidate_mask = (None, None) if masks is None else (masks[:2], masks[2])
     x_keep, x_relevance, x_candidate = ops.split(x, 3, axis=-1)
@@ -69,7 +72,10 @@ def step_with_reset_before(x: Any, memory: Any, kernel: Any, masks: Any, sigmoid
 
 
 def step_without_reset(x: Any, memory: Any, kernel: Any, masks: Any, sigmoid: Activation, tanh: Activation) -> Step:
-    """The simplified GRU: the whole memory enters the candidate. `x` and `kernel` have two blocks."""
+    """The simplified GRU: the whole memory enters the candidate.
+
+    The arguments are those of `step_with_reset_before`, but `x`, `kernel` and `masks` have two blocks instead of three.
+    """
     x_keep, x_candidate = ops.split(x, 2, axis=-1)
     c_keep, c_candidate = ops.split(project(memory, kernel, None, masks), 2, axis=-1)
     keep, candidate = sigmoid(x_keep + c_keep), tanh(x_candidate + c_candidate)

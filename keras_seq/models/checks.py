@@ -4,17 +4,19 @@ from typing import Any
 
 import keras
 
+from keras_seq.errors import ArgumentError, ModelError
+
 
 def require_each_step(model: keras.Model) -> None:
     """Requires a model that gives an output after each step.
 
     Raises:
-        ValueError: the output has no time axis, or another length than the input. The message names a recurrent layer
+        ModelError: the output has no time axis, or another length than the input. The message names a recurrent layer
             that returns only its last output.
     """
     for output in model.outputs[:1] if getattr(model, "outputs", None) else []:
         if len(output.shape) < 2 or output.shape[1] != model.inputs[0].shape[1]:
-            raise ValueError(
+            raise ModelError(
                 f"`model` must give an output after each step, (batch, time, ...). Received: {model.name} with an output of "
                 f"shape {output.shape}{_hint_about_return_sequences(model)}"
             )
@@ -27,22 +29,20 @@ def require_logits(model: keras.Model) -> None:
     output at the end of a text has never learned to predict the tokens before it.
 
     Raises:
-        ValueError: `model` is not a Keras model, its last layer is a softmax or has one as its activation, or its output
-            is not `(batch, time, vocabulary)`.
+        ArgumentError: `model` is not a Keras model.
+        ModelError: its last layer is a softmax or has one as its activation, or its output is not `(batch, time, vocabulary)`.
     """
     if not isinstance(model, keras.Model):
-        raise ValueError(
-            f"`model` must be a Keras model. Load a file with `keras.models.load_model`. Received: {model!r}"
-        )
+        raise ArgumentError("model", "a Keras model, such as `keras.models.load_model` returns for a file", model)
     last: Any = model.layers[-1] if model.layers else None
     if isinstance(last, keras.layers.Softmax) or getattr(last, "activation", None) is keras.activations.softmax:
-        raise ValueError(
+        raise ModelError(
             f"`model` must end in logits. Received: layer {last.name!r} with a softmax. Build the model without it, copy "
             "the weights with `set_weights`, and train with from_logits=True"
         )
     for output in model.outputs[:1] if getattr(model, "outputs", None) else []:
         if len(output.shape) != 3:
-            raise ValueError(
+            raise ModelError(
                 "`model` must give logits after each token, (batch, time, vocabulary). "
                 f"Received: {model.name} with an output of shape {output.shape}{_hint_about_return_sequences(model)}"
             )

@@ -6,6 +6,7 @@ from typing import Any
 import keras
 from keras import tree
 
+from keras_seq.errors import ModelError
 from keras_seq.keras_internals import all_layers
 
 
@@ -22,7 +23,7 @@ def clone_with_configs(
         batch_size: batch size of the inputs of the copy; None keeps that of `model`.
 
     Raises:
-        ValueError: a layer cannot be created from its configuration; the message names it.
+        ModelError: a layer cannot be created from its configuration; the message names it.
     """
 
     def clone_layer(layer: keras.layers.Layer) -> keras.layers.Layer:
@@ -34,7 +35,7 @@ def clone_with_configs(
             with keras.saving.custom_object_scope(classes):
                 return type(layer).from_config(config_of(layer))
         except (TypeError, ValueError) as error:
-            raise ValueError(
+            raise ModelError(
                 f"layer {layer.name!r} ({type(layer).__name__}) cannot be copied: {str(error).partition(chr(10))[0]}"
             ) from error
 
@@ -57,7 +58,7 @@ def float32_copy(model: keras.Model) -> keras.Model:
     """Returns a copy of a model in half, mixed or double precision that computes in float32.
 
     Raises:
-        ValueError: a layer cannot be created from its configuration; the message names it.
+        ModelError: a layer cannot be created from its configuration; the message names it.
 
     Example:
         >>> import keras_seq as ks

@@ -18,8 +18,8 @@ def acts_on_each_step(
     Args:
         operation: a layer or operation over sequences `(batch, time, ...)`.
         one_step: its form over single steps `(batch, ...)`.
-        inputs: symbolic tensors of a single step, `(batch, ...)`, or other values.
-        options: named arguments, likewise.
+        inputs: positional arguments: symbolic tensors of a single step, `(batch, ...)`, or other values.
+        options: named arguments, of the same kinds.
 
     Raises:
         Exception: whatever `operation` or `one_step` raises.
@@ -47,9 +47,9 @@ def acts_on_each_step(
     one_by_one = [keras.ops.concatenate(outputs) for outputs in zip(*outputs_of_steps, strict=True)]
     at_once = tree.flatten(operation(*sequence[0], **sequence[1]))
     return all(
-        tuple(whole.shape) == (1, *steps.shape)
-        and np.allclose(np.asarray(whole[0], "float32"), np.asarray(steps, "float32"), atol=1e-3, equal_nan=True)
-        for whole, steps in zip(at_once, one_by_one, strict=True)
+        tuple(whole.shape) == (1, *joined.shape)
+        and np.allclose(np.asarray(whole[0], "float32"), np.asarray(joined, "float32"), atol=1e-3, equal_nan=True)
+        for whole, joined in zip(at_once, one_by_one, strict=True)
     )
 
 

@@ -98,11 +98,11 @@ def require_language_model_arguments(
     are_sizes = isinstance(units, Sequence) and units and all(require.is_integer(size) and size > 0 for size in units)
     require.that(bool(are_sizes), "units", "a list of positive integers, one per layer", units)
     require.positive_integer("embedding_dim", embedding_dim)
-    for name, share in (
+    for name, fraction in (
         ("dropout", dropout),
         ("embedding_dropout", embedding_dropout),
         ("weight_dropout", weight_dropout),
     ):
-        require.fraction(name, share)
+        require.fraction(name, fraction)
     if weight_dropout and cell != "gru":
-        raise ConfigError(f"{{}} needs {{}}='gru'. Received: cell={cell!r}", "weight_dropout", "cell")
+        raise ConfigError(f"{{}} needs {{}} to be gru. Received: {cell}", "weight_dropout", "cell")

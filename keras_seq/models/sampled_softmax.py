@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_seq import require
+from keras_seq.errors import ModelError
 from keras_seq.keras_internals import additional_loss, call_that_made
 
 
@@ -37,7 +38,7 @@ class SampledSoftmax(keras.Model):
 
     Raises:
         ArgumentError: `samples` is not between 0 and the number of tokens.
-        ValueError: the embeddings of `model` are not tied.
+        ModelError: the embeddings of `model` are not tied.
 
     Example:
         >>> import keras_seq as ks
@@ -71,7 +72,7 @@ class SampledSoftmax(keras.Model):
 
     def get_config(self) -> dict[str, Any]:
         """Refuses to be saved."""
-        raise ValueError(
+        raise ModelError(
             "a SampledSoftmax cannot be saved: save the model that it was created from, which learns with it"
         )
 
@@ -146,13 +147,13 @@ def _tied_embedding(model: keras.Model) -> tuple[Any, keras.layers.Layer]:
     """Returns the symbolic tensor that tied embeddings turn into logits, and the embedding layer.
 
     Raises:
-        ValueError: another layer makes the logits.
+        ModelError: another layer makes the logits.
     """
     call = call_that_made(model.output)
     if isinstance(call.operation, keras.layers.Activation):
         call = call_that_made(call.inputs[0])
     if not isinstance(call.operation, keras.layers.ReversibleEmbedding):
-        raise ValueError(
+        raise ModelError(
             "a sampled softmax needs a model whose embeddings are also the kernel of its logits: create it with "
             f"tie_embeddings=True. Received: logits made by {call.operation.name!r} ({type(call.operation).__name__})"
         )

@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 from keras import tree
 
+from keras_seq.errors import ModelError
 from keras_seq.keras_internals import all_layers, call_count
 from keras_seq.models.clone import clone_with_configs
 
@@ -16,7 +17,7 @@ def stateful_copy(model: keras.Model, batch_size: int) -> keras.Model:
     """Returns a copy of `model`, weights included, with stateful recurrent layers, for batches of `batch_size` rows.
 
     Raises:
-        ValueError: a recurrent layer is called more than once, or a layer cannot be created from its configuration.
+        ModelError: a recurrent layer is called more than once, or a layer cannot be created from its configuration.
 
     Example:
         >>> from keras_seq import language_model
@@ -31,7 +32,7 @@ def stateful_copy(model: keras.Model, batch_size: int) -> keras.Model:
     copy = clone_with_configs(model, stateful_config, batch_size)
     for layer in _recurrent_layers(copy):
         if (calls := call_count(layer)) > 1:
-            raise ValueError(
+            raise ModelError(
                 f"layer {layer.name!r} is called {calls} times, but a stateful layer has only one state. "
                 "Create a separate recurrent layer for each call"
             )

@@ -13,7 +13,7 @@ from keras_seq.errors import DivergedError
 from keras_seq.files import replacing
 from keras_seq.models.stateful import read_states, reset_states, write_states
 from keras_seq.training.checkpoint import Checkpoint
-from keras_seq.training.config import CLIPPING_KINDS, Clipping
+from keras_seq.training.config import CLIPPING_KINDS
 from keras_seq.training.gradient_norms import GRADIENT_NORM
 
 
@@ -58,7 +58,7 @@ class CosineSchedule(keras.callbacks.Callback):
     Args:
         epochs: length of the run in epochs.
         minutes: length of the run in minutes of training. Exactly one of `epochs` and `minutes` is given.
-        warmup: share of the run over which the rate rises linearly from zero, in [0, 1).
+        warmup: fraction of the run over which the rate rises linearly from zero, in [0, 1).
 
     Attributes:
         scale: factor of the rate; `RollBack` lowers it.
@@ -158,10 +158,10 @@ class StopWhenNotFinite(keras.callbacks.Callback):
         optimizer = getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)  # of a LossScaleOptimizer
         rate = float(ops.convert_to_numpy(optimizer.learning_rate))
         clipped = [
-            Clipping(kind, threshold) for kind in CLIPPING_KINDS if (threshold := getattr(optimizer, kind)) is not None
+            f"{kind}={threshold:g}" for kind in CLIPPING_KINDS if (threshold := getattr(optimizer, kind)) is not None
         ]
         if not clipped:
-            return f"the gradients exploded and are not clipped; set `clipnorm` (learning rate {rate:.3g})"
+            return f"the gradients exploded and are not clipped; set a threshold, such as clipnorm=1 (learning rate {rate:.3g})"
         return (
             f"the steps are too long (learning rate {rate:.3g}, {clipped[0]}); lower the learning rate or the threshold"
         )

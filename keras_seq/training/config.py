@@ -61,14 +61,14 @@ class TrainConfig:
         corpus: what `keras_seq.load_corpus` reads; `"agreement"` is the built-in grammar.
         level: `"char"` or `"word"`; None is `"word"` for the grammar and `"char"` for any other corpus.
         max_size: largest number of tokens in the vocabulary, at word level; None keeps all.
-        coverage: share of the text that the words in the vocabulary make up, in (0, 1].
+        coverage: fraction of the text that the words in the vocabulary make up, in (0, 1].
         by_line: whether each line is a sequence of its own.
         cell: `"gru"`, `"simple_rnn"` or `"lstm"`.
         units: state size of each recurrent layer.
         embedding_dim: length of a token's vector.
-        dropout: share of values dropped after each recurrent layer.
-        embedding_dropout: share of values dropped after the embedding.
-        weight_dropout: share of the recurrent kernels' weights dropped; `cell="gru"` only.
+        dropout: fraction of values dropped after each recurrent layer.
+        embedding_dropout: fraction of values dropped after the embedding.
+        weight_dropout: fraction of the recurrent kernels' weights dropped; `cell="gru"` only.
         tie_embeddings: whether the embeddings are also the kernel of the logits (Press & Wolf 2017, arXiv 1608.05859).
         sampled_softmax: number of tokens sampled for each batch to train on instead of the whole vocabulary; 0 is off. It
             needs `tie_embeddings` (Jean et al. 2015, arXiv 1412.2007).
@@ -78,11 +78,11 @@ class TrainConfig:
         minutes: minutes of training. At most one of `epochs` and `minutes` is given; without either it is 3 minutes.
         optimizer: Keras's name of the optimizer.
         learning_rate: the highest learning rate; it falls to zero along a cosine.
-        warmup: share of the run over which the learning rate rises, in [0, 1).
+        warmup: fraction of the run over which the learning rate rises, in [0, 1).
         clipping: how gradients are clipped; None does not clip.
-        weight_decay: share of each weight, biases excluded, that a step at learning rate 1 removes; None is off.
+        weight_decay: fraction of each weight, biases excluded, that a step at learning rate 1 removes; None is off.
         ema_momentum: momentum of the moving average of the weights, in (0, 1); None is off (Polyak & Juditsky 1992).
-        label_smoothing: share of each target that is spread over all tokens, in [0, 1) (arXiv 1512.00567).
+        label_smoothing: fraction of each target that is spread over all tokens, in [0, 1) (arXiv 1512.00567).
         on_divergence: `"stop"` ends the run when loss or gradient are not finite, `"rollback"` returns to the last
             checkpoint at half the learning rate.
         tensorboard: whether to log to `RUN/tensorboard` as well.
@@ -137,14 +137,14 @@ class TrainConfig:
         self._require_training()
 
     def _require_text(self) -> None:
-        is_corpus = bool(self.corpus) and all(isinstance(one, str) for one in self.corpus)
+        names = self.corpus if isinstance(self.corpus, tuple) else (self.corpus,)
+        is_corpus = bool(names) and all(isinstance(name, str) and name for name in names)
         require.that(is_corpus, "corpus", "a string, or a list of strings", self.corpus)
         if self.level is not None:
             require.one_of("level", self.level, get_args(Level))
         if self.max_size is not None:
             require.positive_integer("max_size", self.max_size)
-        in_range = require.is_number(self.coverage) and 0 < self.coverage <= 1
-        require.that(in_range, "coverage", "above 0 and at most 1", self.coverage)
+        require.positive_fraction("coverage", self.coverage)
         require.boolean("by_line", self.by_line)
 
     def _require_model(self) -> None:
@@ -212,11 +212,11 @@ class TrainConfig:
                 hint = f"did you mean {near[0]}?" if near else f"the keys are {', '.join(known)}"
                 raise ConfigError(f"a configuration has no key {name!r}; {hint}")
         clipping = values.get("clipping")
-        if isinstance(clipping, Mapping):
-            if clipping.keys() != {"kind", "threshold"}:
-                raise ConfigError(f"`clipping` must have the keys kind and threshold. Received: {dict(clipping)}")
-            return cls(**{**values, "clipping": Clipping(**clipping)})
-        return cls(**values)
+        if clipping is None or isinstance(clipping, Clipping):
+            return cls(**values)
+        if not isinstance(clipping, Mapping) or clipping.keys() != {"kind", "threshold"}:
+            raise ConfigError(f"`clipping` must be an object with the keys kind and threshold. Received: {clipping}")
+        return cls(**{**values, "clipping": Clipping(**clipping)})
 
 
 def read_config(path: Path) -> dict[str, Any]:

@@ -48,7 +48,7 @@ class GradientNorms(keras.callbacks.Callback):
 
     Logs after each batch: `gradient_norm`, the common norm of all gradients; `clipped_norm`, the same after clipping;
     `parameter_norm`, the norm of the trainable weights; `learning_rate`. Logs after each epoch: the means of the first two
-    over the steps with a finite norm; `largest_gradient_norm`; `clipped`, the share of the steps that clipping changed;
+    over the steps with a finite norm; `largest_gradient_norm`; `clipped`, the fraction of the steps that clipping changed;
     `parameter_norm` and `learning_rate` of the last step.
 
     Args:

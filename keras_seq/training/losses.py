@@ -10,11 +10,11 @@ from keras import ops
 class SmoothedCrossentropy(keras.losses.Loss):
     """Cross-entropy of logits with label smoothing (Szegedy et al. 2016, arXiv 1512.00567).
 
-    A share of each target is spread over all tokens equally. Keras smooths only one-hot targets,
+    A fraction of each target is spread over all tokens equally. Keras smooths only one-hot targets,
     `(batch, time, vocabulary)`.
 
     Args:
-        smoothing: the share, in [0, 1).
+        smoothing: the fraction, in [0, 1).
         **options: the arguments of every Keras loss.
     """
 

@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure  # Not pyplot: it needs a display, and would change the user's own backend.
 from matplotlib.ticker import MaxNLocator
 
-from keras_seq.files import read_columns
+from keras_seq.training.run_directory import read_columns
 
 
 def plot_history(history: Path, steps: Path, picture: Path) -> None:

@@ -4,18 +4,21 @@ model.keras     the model with the fewest nats per token on the validation text
 vocab.txt       its vocabulary
 config.json     the configuration, `keras_seq.training.config.TrainConfig`
 history.csv     one row per epoch: `nats` and `val_nats` in nats per token, Keras's own `loss` and `val_loss`, the norms of
-                the gradients, the share of clipped steps and the learning rate (see `GradientNorms`)
+                the gradients, the fraction of clipped steps and the learning rate (see `GradientNorms`)
 steps.csv       one row per step: norms and learning rate
 history.png     both as a picture
 checkpoint.npz  the state from which an unfinished run resumes
 """
 
+import csv
 import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from keras_seq.data.corpus import Corpus
 from keras_seq.data.load import load_corpus
@@ -130,8 +133,16 @@ def load_settings(directory: Path, also: Sequence[str] = ()) -> tuple[Vocabulary
             raise RunError("it must have the keys corpus and by_line")
         config = TrainConfig.from_dict(values)
     except (KerasSeqError, ValueError) as error:
-        raise RunError(f"{directory / CONFIG} is damaged: {error}") from error
+        reason = f"{error}; a run of an earlier version of keras_seq must be trained again"
+        raise RunError(f"{directory / CONFIG} is damaged: {reason}") from error
     return vocabulary, config
+
+
+def read_columns(table: Path) -> dict[str, np.ndarray]:
+    """Returns the columns of `history.csv` or `steps.csv`, float64, by the names in its first line."""
+    with table.open(encoding="utf-8", newline="") as file:
+        header, *rows = csv.reader(file)
+    return dict(zip(header, np.array(rows, float).T, strict=True))
 
 
 def corpus_of(config: TrainConfig) -> Corpus:

@@ -14,15 +14,16 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from keras_seq import require
 from keras_seq.data.corpus import Corpus
 from keras_seq.data.lines import Lines, lines
 from keras_seq.data.streams import Streams, streams
 from keras_seq.data.vocabulary import Vocabulary
 from keras_seq.distribution.collectives import code_sha256, reporting_lost_workers, require_same, wait_for_all
 from keras_seq.distribution.distributed_fit import distributed
-from keras_seq.distribution.strategy import is_chief, scope, worker_number
+from keras_seq.distribution.strategies import is_chief, scope, worker_number
 from keras_seq.errors import ConfigError, DivergedError
-from keras_seq.files import PARTIAL, read_columns, replacing
+from keras_seq.files import PARTIAL, replacing
 from keras_seq.models.clone import clone_with_configs
 from keras_seq.models.language_model import language_model
 from keras_seq.models.sampled_softmax import SampledSoftmax
@@ -34,7 +35,7 @@ from keras_seq.training.config import TrainConfig
 from keras_seq.training.gradient_norms import GRADIENT_NORM, GradientNorms, threshold_range
 from keras_seq.training.plot_history import plot_history
 from keras_seq.training.progress import EndWithEpoch, Progress, ResumedTensorBoard
-from keras_seq.training.run_directory import CHECKPOINT, HISTORY, MODEL, STEPS, Run, create_run, load_run
+from keras_seq.training.run_directory import CHECKPOINT, HISTORY, MODEL, STEPS, Run, create_run, load_run, read_columns
 
 _ENDLESS = 1_000_000  # epochs of a run that ends after its minutes
 # A pass through a long text is several epochs of `fit`, so that it is evaluated and saved every few minutes.
@@ -138,6 +139,10 @@ def prepare(
         # The corpus may have another path on each machine.
         alike = {name: value for name, value in config.to_dict().items() if name != "corpus"}
         require_same(strategy, {**belongs_to, "settings": json.dumps(alike), "code": code_sha256()})
+    if config.sampled_softmax:
+        smaller = config.sampled_softmax < len(vocabulary)
+        expected = f"below {len(vocabulary)}, the size of the vocabulary"
+        require.that(smaller, "sampled_softmax", expected, config.sampled_softmax)
     model = untrained_model(len(vocabulary), config)
     batches, validation = _batches(corpus, vocabulary, config)
     with contextlib.nullcontext() if strategy is None else scope(strategy):
@@ -153,20 +158,20 @@ def prepare(
     if resume:
         _load_progress(directory, checkpoint, logs)
     return Training(
-        directory,
-        config,
-        model,
-        trained_model,
-        batches,
-        validation,
-        steps,
-        epochs,
-        schedule,
-        keep_best,
-        checkpoint,
-        logs,
-        resume,
-        strategy,
+        directory=directory,
+        config=config,
+        model=model,
+        trained_model=trained_model,
+        batches=batches,
+        validation=validation,
+        steps=steps,
+        epochs=epochs,
+        schedule=schedule,
+        keep_best=keep_best,
+        checkpoint=checkpoint,
+        logs=logs,
+        resume=resume,
+        strategy=strategy,
     )
 
 
@@ -305,7 +310,7 @@ def _load_progress(directory: Path, checkpoint: Checkpoint, logs: Path) -> None:
     if (directory / CHECKPOINT).exists() or (directory / MODEL).exists():
         checkpoint.load()
     for unfinished in logs.glob(f"{PARTIAL}*"):
-        shutil.rmtree(unfinished)
+        shutil.rmtree(unfinished) if unfinished.is_dir() else unfinished.unlink()
     for name in (HISTORY, STEPS):
         _remove_epochs(logs / name, checkpoint.epoch)
 

@@ -36,7 +36,7 @@ def test_agreement(tmp_path):
     curves = {"gru": [1.0, 0.99, 0.98, 0.97], "simple_rnn": [1.0, 0.8, 0.6, 0.5]}
     plot_agreement([2, 6, 10, 14], curves, tmp_path / "agreement.png")
     pixels = read_picture(tmp_path / "agreement.png", 8, 4.5)
-    for color in ("C0", "C1", "0.4"):  # one curve each, and the chance level
+    for color in ("C0", "C1", "0.4"):  # one curve each, and that of a random guess
         assert color_share(pixels, color) > 0.0005
 
 

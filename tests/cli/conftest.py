@@ -20,6 +20,7 @@ def folder(tmp_path_factory, run_cli):
     (folder / BINARY).write_bytes(b"\x89PNG\r\n\x00\xff")
     (folder / EMPTY).write_bytes(b"")
     (folder / SHORT).write_text("to be")
+    (folder / "greek.txt").write_text("αβγ δεζ\n" * 100)
     (folder / "cut.tflite").write_bytes((folder / "fox" / "export" / "fox.tflite").read_bytes()[:-100])
     for name, file, content in (("no_vocabulary", "vocab.txt", "a\na\n"), ("no_config", "config.json", "{}")):
         shutil.copytree(folder / "fox", folder / name, dirs_exist_ok=True, ignore=shutil.ignore_patterns("export"))

@@ -1,4 +1,4 @@
-"""`keras-seq export` and `keras-seq inspect`."""
+"""`keras-seq export`."""
 
 import json
 import shutil
@@ -12,14 +12,14 @@ def test_an_export_is_measured_on_the_held_out_text_and_inspected(folder, run_cl
     file = "fox/export/fox.float16.internal.batch2.tflite"
     answer = run_cli("inspect", file, cwd=folder)
     assert answer.returncode == 0, answer.stderr
-    for told in (
+    for words in (
         "signature reset",
         "license              CC0-1.0",
         "corpus               fox",
         "held_out_from        fox",
         "nats_per_token",
     ):
-        assert told in answer.stdout
+        assert words in answer.stdout
     found = json.loads(run_cli("inspect", file, "--json", cwd=folder).stdout)
     assert found["signatures"]["decode"]["inputs"] == {"token": ["int32", [2]]}
     texts = [

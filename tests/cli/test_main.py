@@ -39,6 +39,15 @@ TFLITE = "--model=fox/export/fox.tflite"
         (["train", "--run=fox", "--resume", "--clipvalue=9"], "leave out --clipvalue"),
         (["train", "--run=fox", "--resume", "--config=x.toml"], "leave out --config"),
         (["train", "--resume"], "--resume needs the run to resume"),
+        (["evaluate", "--run=fox", "--corpus=greek.txt"], "--corpus must hold only characters of the vocabulary"),
+        (
+            ["export", "--run=fox", "--format=tflite", "--batch=3", "--corpus=greek.txt"],
+            "--corpus must hold only characters of the vocabulary",
+        ),
+        (
+            ["train", "--corpus=fox.txt", "--run=new", "--tie_embeddings", "--sampled_softmax=999"],
+            "--sampled_softmax must be below",
+        ),
         (["sample", "--run=nowhere"], "not a run directory"),
         (["sample", "--run=fox", "--prompt=Ω"], "Ω"),
         (["sample", TFLITE, "--prompt=Ω"], "Ω"),
@@ -99,7 +108,10 @@ def test_bad_input_is_all_that_a_process_prints(folder, arguments, words):
     ("arguments", "words"),
     [
         (["train", "--unit=8"], "unknown option --unit"),
-        (["train", "--prompt=x"], "unknown option --prompt; it is an option of sample"),
+        (["train", "--prompt=x"], "unknown option --prompt, an option of sample"),
+        (["train", "--megabytes=3"], "unknown option --megabytes, an option of benchmark corpus"),
+        (["sample", "--run=fox", "--by_line"], "unknown option --by_line, an option of encode, train"),
+        (["sample", "--run=fox", "hello"], "unexpected argument hello"),
         (["benchmark", "layer", "--nonsense"], "unknown option --nonsense"),
         (["sample", "--run=fox", "--temp=1"], "unknown option --temp"),
         (["sample"], "one of the arguments --run --model is required"),

@@ -246,7 +246,8 @@ def test_encoding_again_repairs_damaged_files(files, small, encoded):
 
 def test_remains_of_a_killed_call_without_a_manifest_are_replaced(files, small, tmp_path):
     (tmp_path / "on_disk" / ".partial-99").mkdir(parents=True)
-    for name in (".partial-99/vocab.txt", "vocab.txt", "test.txt"):
+    # Earlier code wrote partial files without a folder, such as .partial-98-test.txt.
+    for name in (".partial-99/vocab.txt", ".partial-98-test.txt", "vocab.txt", "test.txt"):
         (tmp_path / "on_disk" / name).write_text("cut o")
     corpus = ks.encode_corpus(files, tmp_path / "on_disk", processes=1)
     assert len(corpus.train.vocabulary) > 20

@@ -3,8 +3,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from keras_seq.distribution.rendezvous import meet
-from keras_seq.distribution.tf_config import free_ports
+from keras_seq.distribution.rendezvous import free_ports, meet
 from keras_seq.errors import RendezvousError
 
 

@@ -179,7 +179,7 @@ def test_beams_end_at_eos_and_at_a_stop_string():
         ({"length_penalty": -1}, "`length_penalty` must be"),
         ({"num_beams": 2, "length_penalty": 11}, "`length_penalty` must be"),
         ({"num_beams": 2, "length_penalty": math.nan}, "`length_penalty` must be"),
-        ({"bias": {"x": 1.0}}, "`bias` must be for tokens of the vocabulary. Received: bias for 'x'"),
+        ({"bias": {"x": 1.0}}, "`bias` must be for tokens of the vocabulary. Received: bias={'x': 1.0}"),
         ({"bias": {"a": -math.inf, "b": -math.inf, "<eos>": -math.inf}}, "`bias` must leave a token"),
         ({"bias": {"a": math.nan}}, "`bias` must be"),
         ({"bias": {"a": math.inf}}, "`bias` must be"),
@@ -218,6 +218,25 @@ def test_an_error_about_nan_logits_has_the_position(options):
 
     with pytest.raises(ValueError, match="token 2 of the continuation"):
         list(Generation(Broken(), VOCABULARY, max_tokens=5, **options))
+
+
+ABAB = {VOCABULARY.start_id: {A: 1.0}, A: {B: 1.0}, B: {A: 1.0}}
+AB_EOS = {VOCABULARY.start_id: {A: 1.0}, A: {B: 1.0}, B: {EOS: 1.0}}
+
+
+@pytest.mark.parametrize(
+    ("chain", "options", "text", "reason"),
+    [
+        (ABAB, {"stop": ["abb", "ba"]}, "a", "stop"),  # The beginning of "abb" is held back until "ba" is complete.
+        (ABAB, {"stop": "abb", "max_tokens": 2}, "ab", "length"),
+        (AB_EOS, {"stop": "abb"}, "ab", "eos"),
+        (ABAB, {"stop": "ba", "num_beams": 2}, "a", "stop"),
+        (AB_EOS, {"num_beams": 2}, "ab", "eos"),
+    ],
+)
+def test_the_finish_reason_is_known_when_the_last_pieces_are_yielded(chain, options, text, reason):
+    writing = Generation(MarkovChain(chain), VOCABULARY, **{"max_tokens": 5} | options)
+    assert [(piece, list(writing.finish_reasons)) for piece in writing] == [(piece, [reason]) for piece in text]
 
 
 def test_eos_is_not_yielded():

@@ -145,10 +145,10 @@ def test_logit_bias_holds_the_bias_and_forbids_the_rest():
 @pytest.mark.parametrize(
     ("bias", "message"),
     [
-        ({"x": 1.0}, "must be for tokens of the vocabulary. Received: bias for 'x'$"),
-        ({"be": 1.0}, "bias for 'be'; the word after a space is the token ' be'$"),
-        ({"<pad>": 1.0}, "may be drawn. Received: bias for '<pad>', which is never drawn$"),
-        ({"<unk>": 1.0}, "bias for '<unk>', which is never drawn unless `allow_unk` is True$"),
+        ({"x": 1.0}, r"must be for tokens of the vocabulary\. Received: bias={'x': 1.0}$"),
+        ({"be": 1.0}, r"such as ' be', the word after a space\. Received: bias={'be': 1.0}$"),
+        ({"<pad>": 1.0}, r"that may be drawn; <pad> is never drawn\. Received: bias={'<pad>': 1.0}$"),
+        ({"<unk>": 1.0}, r"<unk> is never drawn unless `allow_unk` is True\. Received: bias={'<unk>': 1.0}$"),
         (dict.fromkeys(WORDS.tokens[3:], -math.inf), "must leave a token that may be drawn"),
     ],
 )

@@ -21,13 +21,13 @@ def test_the_log_probability_of_an_empty_text_is_0():
 
 
 def test_an_error_about_nan_logits_has_the_position():
-    class DivergedError(MarkovChain):
+    class NaNAfterB(MarkovChain):
         def __call__(self, token, states):
             logits, states = super().__call__(token, states)
             return (logits * np.nan if token == B else logits), states
 
     with pytest.raises(ValueError, match="token 2 of the text cannot be scored: the model's logits there are NaN"):
-        score(DivergedError(), VOCABULARY, "abab")
+        score(NaNAfterB(), VOCABULARY, "abab")
 
 
 def test_characters_outside_the_vocabulary_are_refused():

@@ -9,7 +9,9 @@ import keras_seq as ks
 
 @pytest.mark.parametrize("shape", [(13,), (4, 12), (3, 2, 12)])
 def test_a_shape_that_is_no_gru_bias_is_rejected(shape):
-    with pytest.raises(ValueError, match="ChronoInitializer is for the bias of a GRU of 3 blocks"):
+    with pytest.raises(
+        ValueError, match=r"`shape` must be that of the bias of a GRU with 3 blocks\. Received: shape=\("
+    ):
         ks.ChronoInitializer(9)(shape)
 
 

@@ -28,9 +28,17 @@ def test_layer_and_gates_follow_the_equations(reset_after):
 @pytest.mark.parametrize(
     ("sequences", "memory", "message"),
     [
-        (np.ones((5, 3)), None, r"`sequences` must be \(batch, time, features\)"),
-        (np.ones((2, 0, 3)), None, "`sequences`"),
-        (np.ones((2, 5, 3)), np.ones((2, 3)), r"`initial_state` must be \(2, 4\)"),
+        (
+            np.ones((5, 3)),
+            None,
+            r"`sequences.shape` must be \(batch, time, features\).*Received: sequences.shape=\(5, 3\)",
+        ),
+        (np.ones((2, 0, 3)), None, "`sequences.shape`"),
+        (
+            np.ones((2, 5, 3)),
+            np.ones((2, 3)),
+            r"`initial_state.shape` must be \(2, 4\). Received: initial_state.shape=\(2, 3\)",
+        ),
     ],
 )
 def test_gates_reject_wrong_shapes(sequences, memory, message):

@@ -64,7 +64,7 @@ def test_logits_stay_float32_under_mixed_precision():
         ({"dropout": float("nan")}, "dropout=nan"),
         ({"embedding_dropout": -0.1}, "embedding_dropout=-0.1"),
         ({"weight_dropout": 1.0}, "weight_dropout=1.0"),
-        ({"weight_dropout": 0.1, "cell": "lstm"}, "cell='lstm'"),
+        ({"weight_dropout": 0.1, "cell": "lstm"}, "`weight_dropout` needs `cell` to be gru. Received: lstm"),
     ],
 )
 def test_arguments_out_of_range(arguments, message):

@@ -13,7 +13,7 @@ import keras_seq as ks
 from keras_seq import distribution
 from keras_seq.data.lines import Lines
 from keras_seq.distribution.collectives import any_worker, require_same, wait_for_all
-from keras_seq.distribution.strategy import worker_number
+from keras_seq.distribution.strategies import worker_number
 from keras_seq.errors import DistributionError
 from keras_seq.models.stateful import read_states
 

@@ -9,7 +9,7 @@ from keras_seq_export.tflite.page_server import page_server
 @contextlib.contextmanager
 def served(model, litert):
     """Serves the page; yields its address."""
-    server, address = page_server(model, litert)
+    server, address = page_server(model, litert, port=0)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
         yield address

@@ -3,7 +3,8 @@
 import os
 import subprocess
 
-from keras_seq.distribution.tf_config import free_ports, tf_config
+from keras_seq.distribution.rendezvous import free_ports
+from keras_seq.distribution.tf_config import tf_config
 
 
 def worker_environments(count=2):

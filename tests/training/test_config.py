@@ -46,12 +46,15 @@ def test_a_threshold_that_is_not_positive_is_refused(kind, value):
         ("clipping", {"clipnorm": 1.0}),
         ("corpus", ""),
         ("corpus", []),
+        ("corpus", 5),
+        ("corpus", {"a": 1}),
+        ("corpus", [1]),
     ],
 )
 def test_a_value_out_of_range_is_refused_by_its_name(name, value):
     with pytest.raises(ArgumentError, match=f"`{name}` must be") as error:
         TrainConfig(**{name: value})
-    assert error.value.for_command_line().startswith(f"--{name} must be")
+    assert error.value.for_command_line(options=[name]).startswith(f"--{name} must be")
 
 
 @pytest.mark.parametrize(
@@ -63,10 +66,10 @@ def test_a_value_out_of_range_is_refused_by_its_name(name, value):
             {"sampled_softmax": 64, "tie_embeddings": True, "label_smoothing": 0.1},
             "only one of `sampled_softmax` and `label_smoothing` can be set",
         ),
-        ({"weight_dropout": 0.1, "cell": "lstm"}, "`weight_dropout` needs `cell`='gru'"),
+        ({"weight_dropout": 0.1, "cell": "lstm"}, "`weight_dropout` needs `cell` to be gru"),
         ({"epoch": 1}, "no key 'epoch'; did you mean epochs"),
         ({"zzz": 1}, "no key 'zzz'; the keys are corpus, level"),
-        ({"clipping": {"kind": "clipnorm"}}, "must have the keys kind and threshold"),
+        ({"clipping": {"kind": "clipnorm"}}, "must be an object with the keys kind and threshold"),
     ],
 )
 def test_values_that_contradict_each_other_are_refused(values, message):

@@ -12,10 +12,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import keras_seq as ks
 from keras_seq.analysis.evaluate import evaluate
 from keras_seq.errors import TrainingError
-from keras_seq.files import read_columns
 from keras_seq.training import train as training_run
 from keras_seq.training.config import TrainConfig
-from keras_seq.training.run_directory import load_run
+from keras_seq.training.run_directory import load_run, read_columns
 from keras_seq.training.train import train
 
 RANDOM = np.random.default_rng(0)

@@ -109,7 +109,7 @@ def sampling_checks(inputs: Inputs) -> Iterator[tf.Operation]:
     yield check(in_range, "`temperature` must be from 0 to 1e6.", temperature)
     yield check(top_k >= 0, "`top_k` must be an integer of at least 0.", top_k)
     yield check((top_p > 0) & (top_p <= 1), "`top_p` must be above 0 and at most 1.", top_p)
-    yield check((min_p >= 0) & (min_p <= 1), "`min_p` must be in 0 to 1.", min_p)
+    yield check((min_p >= 0) & (min_p <= 1), "`min_p` must be from 0 to 1.", min_p)
 
 
 def utf8_check(name: str, text: tf.Tensor) -> tf.Operation:

@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_seq.data.vocabulary import Vocabulary
+from keras_seq.errors import ModelError
 from keras_seq.generation.decoder_step import require_vocabulary
 from keras_seq.models.checks import require_each_step, require_logits
 from keras_seq.models.step_model import step_model
@@ -49,8 +50,9 @@ class GraphStep:
 
     Raises:
         ExportError: a weight is NaN or infinite.
-        ValueError: `model` cannot be run one step at a time. With a vocabulary: `model` ends in a softmax, does not
-            take token ids, or has another number of logits than the vocabulary has tokens.
+        SteppingError: `model` cannot be run one step at a time.
+        ModelError: `model` does not give an output after each step. With a vocabulary: `model` ends in a softmax, does
+            not take token ids, or has another number of logits than the vocabulary has tokens.
     """
 
     def __init__(self, model: keras.Model, vocabulary: Vocabulary | None):
@@ -66,7 +68,7 @@ class GraphStep:
         self.output = OUTPUT if vocabulary is None else LOGITS
         if vocabulary is not None:
             if self.name != TOKEN or keras.backend.standardize_dtype(self._input.dtype) != "int32":
-                raise ValueError(
+                raise ModelError(
                     f"`model` must take token ids. Received: {model.name}, which takes {self._input.dtype}"
                 )
             require_vocabulary(vocabulary, self._decoder.outputs[0].shape[-1])

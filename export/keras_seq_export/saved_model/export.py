@@ -31,7 +31,7 @@ from keras_seq_export.graph.step import (
 )
 from keras_seq_export.graph.text import default_max_tokens, generate_endpoint, score_endpoint
 from keras_seq_export.graph.tokenizer import GraphTokenizer
-from keras_seq_export.publishing import publishing
+from keras_seq_export.publishing import publishing_export
 from keras_seq_export.requests import sampling_inputs, warm_up_requests, zero_states
 from keras_seq_export.saved_model.parity import verify
 from keras_seq_export.saved_model.serving_files import next_version, write_configuration, write_warm_up
@@ -137,7 +137,7 @@ def export_saved_model(
     require.that(isinstance(vocabulary, Vocabulary), "vocabulary", "a Vocabulary", vocabulary)
     step = GraphStep(model, vocabulary)
     version = next_version(pathlib.Path(path))
-    with publishing(version) as (partial,):
+    with publishing_export(version) as (partial,):
         write_signatures(step, vocabulary, partial, max_length)
         extra = partial / "assets.extra"
         extra.mkdir()

@@ -33,14 +33,14 @@ def next_version(path: Path) -> Path:
         taken = [int(child.name) for child in path.iterdir() if _is_number(child.name)] if path.is_dir() else []
         version = path / str(max(taken, default=0) + 1)
     if not version.absolute().parent.name:
-        raise ValueError(f"`path` must be inside a directory named after the model. Received: path={path}")
+        raise ValueError(f"the version directory must be inside a directory named after the model. Received: {path}")
     if inside := next((parent for parent in version.parents if (parent / "saved_model.pb").is_file()), None):
-        raise ValueError(f"`path` must not be inside the SavedModel {inside}. Received: path={path}")
+        raise ValueError(f"the version directory must not be inside the SavedModel {inside}. Received: {path}")
     # TensorFlow Serving reads 007 as 7, and no number above 63 bits.
     if str(int(version.name)) != version.name or int(version.name) >= 2**63:
         raise ValueError(
-            f"`path` must end in the model's name or in a version from 0 to {2**63 - 1} without leading zeros. "
-            f"Received: path={version}"
+            f"the name of the version directory must be a number from 0 to {2**63 - 1} without leading zeros. "
+            f"Received: {version}"
         )
     return version
 

@@ -4,6 +4,7 @@ The results are JSON lines in the order of the input. The same call resumes an i
 line. The results do not depend on the number of processes.
 """
 
+import inspect
 import json
 import os
 from collections.abc import Callable, Iterable
@@ -11,9 +12,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from keras_seq.errors import CorpusError
+from keras_seq.generation.generation import Generation
 from keras_seq.processes import process_pool
 from keras_seq_export.tflite.runtime import LiteRTSampler
 
+_MAX_TOKENS = inspect.signature(Generation).parameters["max_tokens"].default
 _sampler: LiteRTSampler  # in each worker process
 
 
@@ -39,9 +42,10 @@ def write_all(
 ) -> Job:
     """Continues each prompt; prompt i gets the seed `seed + i`.
 
-    Each line of the output is an object with `prompt`, `seed`, `options`, `model` (start of the model's SHA-256),
-    `text` (the continuation), `log_probability` (in nats, by the model's own softmax), `tokens` (their number) and
-    `finish_reason`. If a prompt has characters that the vocabulary lacks, `error` replaces the last four.
+    Each line of the output is an object with `prompt`, `seed`, `options` (those given, and `max_tokens` in any case),
+    `model` (start of the model's SHA-256), `text` (the continuation), `log_probability` (in nats, by the model's own
+    softmax), `tokens` (their number) and `finish_reason`. If a prompt has characters that the vocabulary lacks, `error`
+    replaces the last four.
 
     Args:
         model: a .tflite file.
@@ -58,6 +62,7 @@ def write_all(
         ValueError: an option is out of range, or a process was terminated from outside.
     """
     sampler = LiteRTSampler(model)
+    options = {"max_tokens": _MAX_TOKENS, **options}
     sampler.generate("", seed=seed, **options)  # Raises if an option is out of range.
     common = {"options": json.loads(json.dumps(options)), "model": _model_id(sampler)}
     requests = [{"prompt": prompt, "seed": seed + number, **common} for number, prompt in enumerate(prompts)]

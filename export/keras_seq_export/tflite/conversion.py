@@ -115,6 +115,7 @@ def checked_contents(content: bytes, quantization: str) -> Contents:
     if QUANTIZATIONS[quantization] not in stored_bytes or (is_quantized(quantization) and mostly_float32):
         raise ExportError(
             f"{quantization} changes little in this model: only embeddings and kernels of dense and recurrent layers "
-            f"with at least {SMALLEST:,} weights are quantized, and most weights are elsewhere; use quantization='none'"
+            f"with at least {SMALLEST:,} weights are quantized, and most weights are elsewhere; use another {{}}, or none",
+            "quantization",
         )
     return Contents(operators, stored_bytes)

@@ -16,14 +16,14 @@ from keras_seq.models.clone import dtypes_other_than_float32, float32_copy
 from keras_seq_export.comparison import TOLERANCE
 from keras_seq_export.errors import ExportError
 from keras_seq_export.graph.step import GraphStep
-from keras_seq_export.publishing import publishing
+from keras_seq_export.publishing import publishing_export
 from keras_seq_export.signatures import QUANTIZATIONS, STATES, is_quantized
 from keras_seq_export.tflite.bundle import add_card, read_bundle, to_json, write_bundle
 from keras_seq_export.tflite.card import model_card, require_card
 from keras_seq_export.tflite.conversion import checked_contents, convert, signature_endpoints
-from keras_seq_export.tflite.parity import Comparison, Reading, compare_signatures, read_file_and_model
+from keras_seq_export.tflite.parity import Reading, SignatureComparison, compare_signatures, read_file_and_model
 from keras_seq_export.tflite.quality import Quality, excerpts, quality_on_held_out, quality_on_own_text
-from keras_seq_export.tflite.report import ExportSettings, Report
+from keras_seq_export.tflite.report import ExportSettings, TFLiteReport
 from keras_seq_export.tflite.runtime import LiteRTDecoder, LiteRTSampler
 
 MAX_LOSS = 0.01  # nats per token
@@ -115,7 +115,7 @@ def export_tflite(
     rows = None if vocabulary is None or held_out is None else excerpts(held_out, vocabulary, by_line)
     settings = ExportSettings(by_line, quantization, state, batch)
     path = Path(path)
-    with publishing(path, path.with_name(f"{path.name}.report.json")) as (partial, partial_report):
+    with publishing_export(path, path.with_name(f"{path.name}.report.json")) as (partial, partial_report):
         content = convert(signature_endpoints(step, bias, state, batch), quantization)
         contents = checked_contents(content, quantization)
         partial.write_bytes(content)
@@ -127,7 +127,7 @@ def export_tflite(
         _require_small_loss(quantization, comparison, quality, max_loss)
         add_card(partial, model_card(model, settings, quality, card or {}))
         read_bundle(partial)
-        report = Report(
+        report = TFLiteReport(
             settings=settings,
             operators=contents.operators,
             stored_bytes=contents.stored_bytes,
@@ -184,7 +184,7 @@ def _compare(
     decoder: LiteRTDecoder,
     bias: np.ndarray | None,
     quantization: str,
-) -> tuple[Reading, Comparison]:
+) -> tuple[Reading, SignatureComparison]:
     tolerance = np.inf if is_quantized(quantization) else TOLERANCE
     try:
         reading = read_file_and_model(model, vocabulary, decoder)
@@ -201,7 +201,9 @@ def _measure(model: keras.Model, sampler: LiteRTSampler, reading: Reading, rows:
     return quality_on_held_out(model, sampler, rows)
 
 
-def _require_small_loss(quantization: str, comparison: Comparison, quality: Quality | None, max_loss: float) -> None:
+def _require_small_loss(
+    quantization: str, comparison: SignatureComparison, quality: Quality | None, max_loss: float
+) -> None:
     """Refuses a quantized file whose predictions are too far from the model's."""
     if not is_quantized(quantization):
         return
@@ -209,10 +211,13 @@ def _require_small_loss(quantization: str, comparison: Comparison, quality: Qual
     if error is not None and error > _LARGEST_RELATIVE_ERROR:
         raise ExportError(
             f"{quantization} changes the outputs by {error:.1%} of their standard deviation, more than "
-            f"{_LARGEST_RELATIVE_ERROR:.0%}; use another quantization, or none"
+            f"{_LARGEST_RELATIVE_ERROR:.0%}; use another {{}}, or none",
+            "quantization",
         )
     if quality is not None and not quality.nats_lost <= max_loss:
         raise ExportError(
-            f"{quantization} costs {quality.nats_lost:.4f} nats per token, more than the {max_loss:g} allowed "
-            "(max_loss); use another quantization, or none"
+            f"{quantization} costs {quality.nats_lost:.4f} nats per token, more than the {max_loss:g} that {{}} allows; "
+            "use another {}, or none",
+            "max_loss",
+            "quantization",
         )

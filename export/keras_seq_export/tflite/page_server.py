@@ -7,6 +7,7 @@ import posixpath
 import urllib.parse
 from pathlib import Path
 
+from keras_seq.errors import ConfigError
 from keras_seq_export.tflite.bundle import read_bundle
 
 LITERT = "@litertjs/core"
@@ -81,7 +82,7 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
 
 
 def page_server(
-    model: str | Path | None = None, litert: Path | None = None, port: int = 0
+    model: str | Path | None = None, litert: Path | None = None, port: int = PORT
 ) -> tuple[http.server.ThreadingHTTPServer, str]:
     """Returns a server on the loopback address, ready for `serve_forever`, and the URL to open.
 
@@ -92,7 +93,8 @@ def page_server(
 
     Raises:
         BundleError: `model` was not written by this package.
-        ValueError: LiteRT.js is not installed, or the port is in use.
+        ConfigError: the port is in use, or is not a port.
+        ValueError: LiteRT.js is not installed.
     """
     if model is not None:
         read_bundle(model)
@@ -101,7 +103,9 @@ def page_server(
     try:
         server = http.server.ThreadingHTTPServer(("127.0.0.1", port), handler)
     except (OSError, OverflowError) as error:
-        raise ValueError(f"port {port} cannot be used: {error}; choose another --port, or leave it out") from error
+        raise ConfigError(
+            f"port {port} cannot be used: {error}; choose another {{}}, or leave it out", "port"
+        ) from error
     url = f"http://127.0.0.1:{server.server_address[1]}/"
     if path is None:
         return server, url

@@ -51,7 +51,7 @@ class Reading(NamedTuple):
     expected: np.ndarray
 
 
-class Comparison(NamedTuple):
+class SignatureComparison(NamedTuple):
     """How the signatures of a file compare with the model.
 
     Attributes:
@@ -91,7 +91,7 @@ def read_file_and_model(model: keras.Model, vocabulary: Vocabulary | None, decod
 
 def compare_signatures(
     decoder: LiteRTDecoder, reading: Reading, logit_bias: np.ndarray | None, tolerance: float = TOLERANCE
-) -> Comparison:
+) -> SignatureComparison:
     """Compares `decode` with the model, and `prefill` and `sample` with `decode`.
 
     Args:
@@ -108,7 +108,7 @@ def compare_signatures(
     scale = 1.0 if of_text else max(1.0, float(np.abs(reading.expected).max()))
     difference = compare(DECODE, reading.expected, reading.outputs, tolerance * scale)
     _compare_prefill(decoder, reading, scale)
-    return Comparison(
+    return SignatureComparison(
         steps_compared=reading.inputs.shape[0] * reading.inputs.shape[1],
         largest_difference=difference,
         relative_error=None if of_text else _relative_error(reading),

@@ -4,7 +4,7 @@ import dataclasses
 from typing import Any
 
 from keras_seq.version import __version__
-from keras_seq_export.tflite.parity import Comparison
+from keras_seq_export.tflite.parity import SignatureComparison
 from keras_seq_export.tflite.quality import Quality
 
 
@@ -28,7 +28,7 @@ class ExportSettings:
 
 
 @dataclasses.dataclass(frozen=True)
-class Report:
+class TFLiteReport:
     """What is known of a .tflite that has been verified.
 
     Attributes:
@@ -46,7 +46,7 @@ class Report:
     operators: dict[str, dict[str, int]]
     stored_bytes: dict[str, int]
     trained_in: list[str]
-    comparison: Comparison
+    comparison: SignatureComparison
     quality: Quality | None
     vocabulary_sha256: str | None
     bytes: int

@@ -4,12 +4,12 @@ import pytest
 import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from unicode_texts import ANY_TEXT
 
 import keras_seq as ks
 from keras_seq_export.graph.tokenizer import GraphTokenizer
 from keras_seq_export.requests import strings
 
-ANY_TEXT = st.text(st.characters(exclude_categories=["Cs"]))  # all of Unicode except lone surrogates
 # Characters that the two levels or the vocabulary file treat specially, next to each other.
 TRICKY = st.text(st.sampled_from("ab '’-_7.\\n\n\r\t\0x5c<>\ufeff\u00a0\u2028é\u0301漢字かกข한🙂𝄞\U0010ffff"))
 TEXTS = st.lists(ANY_TEXT | TRICKY, min_size=1, max_size=6)

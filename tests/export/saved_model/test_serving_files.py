@@ -21,7 +21,7 @@ def test_the_next_version_is_above_all_existing_ones(tmp_path):
 
 @pytest.mark.parametrize("wrong", ["007", "00", str(2**63)])
 def test_a_version_that_the_server_reads_differently_is_refused(wrong, tmp_path):
-    with pytest.raises(ValueError, match=r"`path` must end in the model's name or in a version"):
+    with pytest.raises(ValueError, match=r"the name of the version directory must be a number from 0 to"):
         next_version(tmp_path / wrong)
 
 

@@ -1,7 +1,26 @@
 import pytest
+from hamlet import small_model
 
 from keras_seq_export.tflite import export
 from keras_seq_export.tflite.bundle import read_bundle
+
+
+@pytest.fixture(scope="module")
+def model():
+    """A small model of two layers."""
+    return small_model()[0]
+
+
+@pytest.fixture(scope="module")
+def vocabulary():
+    """The vocabulary of `model`."""
+    return small_model()[1]
+
+
+@pytest.fixture(scope="module")
+def exported(small_tflite):
+    """The .tflite of `model`, which stores a temperature of 0.5."""
+    return small_tflite(sampling={"temperature": 0.5})
 
 
 @pytest.fixture

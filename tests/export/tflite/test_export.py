@@ -60,21 +60,6 @@ def stock():
     return stack(keras.layers.GRU(8, return_sequences=True), keras.layers.LSTM(6, return_sequences=True))
 
 
-@pytest.fixture(scope="module")
-def model():
-    return small_model()[0]
-
-
-@pytest.fixture(scope="module")
-def vocabulary():
-    return small_model()[1]
-
-
-@pytest.fixture(scope="module")
-def exported(small_tflite):
-    return small_tflite(sampling={"temperature": 0.5})
-
-
 def logits_of(path, ids):
     sampler = LiteRTSampler(path)
     return np.stack([logits.copy() for logits, _ in sampler.read(ids, sampler.initial_states())])
@@ -247,7 +232,9 @@ def test_a_model_of_which_a_part_is_in_mixed_precision(half, tmp_path):
 def test_quantization_that_costs_too_much_is_refused(small_tflite, take_converted, tmp_path):
     take_converted(small_tflite(quantization="int4", **WIDE))
     model, vocabulary = small_model(**WIDE)
-    with pytest.raises(ExportError, match=r"int4 costs \d.* nats per token, more than the 1e-09 allowed"):
+    with pytest.raises(
+        ExportError, match=r"int4 costs \d.* nats per token, more than the 1e-09 that `max_loss` allows"
+    ):
         export_tflite(model, vocabulary, tmp_path / "a.tflite", quantization="int4", max_loss=1e-9)
     assert list(tmp_path.iterdir()) == []
 

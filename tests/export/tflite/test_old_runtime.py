@@ -9,7 +9,7 @@ import sys
 
 import numpy as np
 import pytest
-from hamlet import TEXT, WIDE
+from hamlet import TEXT, WIDE, report_of
 
 from keras_seq.generation.sampling import SamplingSettings, logit_bias
 from keras_seq_export import LiteRTSampler
@@ -75,6 +75,7 @@ def run(python, path, tokens):
 @pytest.mark.parametrize(("quantization", "difference"), [("none", 1e-4), ("float16", 1e-4), ("int8", 0.05)])
 def test_the_file_loads_and_agrees(quantization, difference, python, small_tflite):
     path = small_tflite(quantization=quantization, **WIDE)
+    assert report_of(path)["quality"]["nats_lost"] <= 0.01
     sampler = LiteRTSampler(path)
     tokens = [sampler.vocabulary.start_id, *sampler.vocabulary.encode(TEXT[:42]).tolist()]
     answer = run(python, path, tokens)

@@ -3,7 +3,6 @@
 import keras
 import numpy as np
 import pytest
-from hamlet import small_model
 
 from keras_seq_export import ExportError, LiteRTDecoder, export_tflite
 
@@ -11,16 +10,6 @@ from keras_seq_export import ExportError, LiteRTDecoder, export_tflite
 @pytest.fixture(autouse=True)
 def _converted(take_converted, small_tflite):
     take_converted(small_tflite())
-
-
-@pytest.fixture(scope="module")
-def model():
-    return small_model()[0]
-
-
-@pytest.fixture(scope="module")
-def vocabulary():
-    return small_model()[1]
 
 
 def test_other_weights_than_the_models_are_refused(model, vocabulary, tmp_path):

@@ -9,27 +9,12 @@ import keras
 import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter
-from hamlet import TEXT, WIDE, small_model
+from hamlet import TEXT, WIDE
 
 import keras_seq as ks
 from keras_seq.generation.sampling import SamplingSettings, logit_bias
 from keras_seq_export import LiteRTDecoder, LiteRTSampler, export_tflite
 from keras_seq_export.errors import BundleError
-
-
-@pytest.fixture(scope="module")
-def model():
-    return small_model()[0]
-
-
-@pytest.fixture(scope="module")
-def vocabulary():
-    return small_model()[1]
-
-
-@pytest.fixture(scope="module")
-def exported(small_tflite):
-    return small_tflite(sampling={"temperature": 0.5})
 
 
 def sensor(last):

@@ -119,7 +119,7 @@ def test_texts_of_words(litert, chromium, small_tflite):
 
 
 def test_continue_resumes_a_stopped_text_with_the_same_tokens(page, model):
-    wanted = {"seed": 3, "max_tokens": 20_000, "top_k": 3}  # <eos> is not among the three likeliest.
+    wanted = {"seed": 3, "max_tokens": 20_000, "top_k": 3}  # <eos> is not among the three most likely.
     expected = LiteRTSampler(model).sample("To be", **wanted)
     fill_in(page, "To be", **wanted)
     page.click("#write")

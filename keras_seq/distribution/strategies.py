@@ -2,19 +2,17 @@
 
 import contextlib
 import os
-import socket
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import tensorflow as tf
 
 from keras_seq import require
-from keras_seq.distribution.rendezvous import meet
+from keras_seq.distribution.rendezvous import meet, require_free_port
 from keras_seq.distribution.tf_config import TF_CONFIG, read_tf_config
-from keras_seq.errors import DistributionError
+from keras_seq.keras_internals import is_carried_state
 
 KINDS = ("mirrored", "multi_worker")
-_CARRIED_STATE = "rnn_state"  # Keras's name for the variables of a stateful layer
 
 
 def strategy(kind: str, devices: Sequence[str] | None = None) -> tf.distribute.Strategy:
@@ -37,7 +35,7 @@ def strategy(kind: str, devices: Sequence[str] | None = None) -> tf.distribute.S
     require.one_of("kind", kind, KINDS)
     if kind == "multi_worker":
         workers, number = read_tf_config(os.environ.get(TF_CONFIG))
-        _require_free_port(workers[number])
+        require_free_port(workers[number])
         meet(workers, number)
         return tf.distribute.MultiWorkerMirroredStrategy()
     if devices is None:
@@ -68,19 +66,7 @@ def scope(strategy: tf.distribute.Strategy) -> Iterator[None]:
 
 def _create_variable(create: Any, **options: Any) -> tf.Variable:
     """Creates a variable. One that holds a carried state is never synchronized between replicas."""
-    if str(options.get("name")).startswith(_CARRIED_STATE):
+    if is_carried_state(str(options.get("name"))):
         options["synchronization"] = tf.VariableSynchronization.ON_READ
         options["aggregation"] = tf.VariableAggregation.ONLY_FIRST_REPLICA
     return create(**options)
-
-
-def _require_free_port(address: str) -> None:
-    port = int(address.rpartition(":")[2])
-    with socket.socket(socket.AF_INET6 if socket.has_dualstack_ipv6() else socket.AF_INET) as own:
-        own.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            own.bind(("", port))
-        except OSError as error:
-            raise DistributionError(
-                f"the port of this worker, {address}, is in use ({error.strerror}). Name a free port in {TF_CONFIG}"
-            ) from None

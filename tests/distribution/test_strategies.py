@@ -4,7 +4,7 @@ import socket
 import pytest
 
 from keras_seq import distribution
-from keras_seq.distribution.strategy import is_chief, worker_number
+from keras_seq.distribution.strategies import is_chief, worker_number
 from keras_seq.distribution.tf_config import tf_config
 from keras_seq.errors import DistributionError
 

@@ -1,0 +1,91 @@
+"""`keras-seq benchmark`: the options of each subject, and its two ways to print."""
+
+import inspect
+import json
+
+import pytest
+
+from keras_seq.benchmarks import (
+    corpus,
+    distribution,
+    gru_layer,
+    identity,
+    litert_decode,
+    litert_sample,
+    long_memory,
+    serving,
+)
+from keras_seq.benchmarks.litert_sample import SampleTime
+
+SUBJECTS = ("layer", "decode", "sample", "serve", "corpus", "distribute", "identity", "memory")
+
+
+@pytest.mark.parametrize("subject", SUBJECTS)
+def test_each_option_has_a_help_text_with_its_default(subject, run_cli, tmp_path):
+    answer = run_cli("benchmark", subject, "--help", cwd=tmp_path)
+    assert answer.returncode == 0
+    described = answer.stdout.partition("show this help message and exit")[2].split("\n  --")[1:]
+    assert described
+    for option in described:
+        assert "default: " in option or "(required)" in " ".join(option.split()), option
+
+
+@pytest.mark.parametrize(
+    ("subject", "function", "names"),
+    [
+        ("layer", gru_layer.benchmark_layer, ["rounds"]),
+        ("decode", litert_decode.benchmark_decode, ["rounds"]),
+        ("sample", litert_sample.benchmark_sample, ["quantization", "rounds"]),
+        ("serve", serving.benchmark_serve, ["rounds"]),
+        ("corpus", corpus.benchmark_corpus, ["megabytes", "steps"]),
+        ("distribute", distribution.benchmark_distribute, ["steps"]),
+        ("identity", identity.compare_runtimes, ["texts", "max_tokens"]),
+        ("memory", long_memory.recall_table, ["distances", "seed"]),
+    ],
+)
+def test_the_defaults_in_the_help_texts_are_those_of_the_functions(subject, function, names, run_cli, tmp_path):
+    printed = " ".join(
+        run_cli("benchmark", subject, "--help", cwd=tmp_path).stdout.partition("show this help")[2].split()
+    )
+    for name in names:
+        default = inspect.signature(function).parameters[name].default
+        shown = ",".join(map(str, default)) if isinstance(default, tuple) else f"{default}"
+        described = printed.partition(f" --{name} ")[2].partition(" --")[0]
+        assert f"(default: {shown})" in described, (name, described)
+
+
+def test_rows_are_printed_as_a_table_or_as_json(monkeypatch, run_cli, tmp_path):
+    rows, given = [SampleTime(65, "decode", 10.0, 1.0), SampleTime(65, "sample, all filters off", 25.0, 2.5)], []
+
+    def benchmark_sample(**options):
+        given.append(options)
+        return rows
+
+    monkeypatch.setattr(litert_sample, "benchmark_sample", benchmark_sample)
+    answer = run_cli("benchmark", "sample", cwd=tmp_path)
+    assert answer.returncode == 0
+    assert [line.split()[-1] for line in answer.stdout.splitlines()] == ["decodes", "1.00x", "2.50x"]
+    answer = run_cli("benchmark", "sample", "--json", "--rounds=3", "--quantization=none", cwd=tmp_path)
+    assert [SampleTime(**row) for row in json.loads(answer.stdout)] == rows
+    assert given == [{}, {"quantization": "none", "rounds": 3}]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["serve", "--rounds=0"], 1, "--rounds must be a positive integer. Received: --rounds=0"),
+        (["corpus", "--megabytes=0"], 1, "--megabytes must be a positive integer. Received: --megabytes=0"),
+        (["distribute", "--steps=0"], 1, "--steps must be a positive integer. Received: --steps=0"),
+        (["identity", "--run=fox", "--texts=0"], 1, "--texts must be a positive integer. Received: --texts=0"),
+        (["sample", "--quantization=int3"], 2, "--quantization: invalid choice"),
+        (["nonsense"], 2, "nonsense"),
+        ([], 2, "SUBJECT"),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, list) else "",
+)
+def test_bad_options_are_rejected_in_one_sentence(arguments, code, words, folder, run_cli):
+    answer = run_cli("benchmark", *arguments, cwd=folder)
+    assert answer.returncode == code
+    message = answer.stderr.splitlines()[-1]
+    assert message.startswith("keras-seq")
+    assert words in message
