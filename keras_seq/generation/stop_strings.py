@@ -52,6 +52,9 @@ def until_stop(
         report: is called with the finish reason as soon as it is known, before the pieces that are still held back are
             yielded: "stop" if a stop string was found, else the finish reason of `pieces`.
     """
+    if not stops:
+        report((yield from pieces))
+        return
     held: list[Piece] = []
     while True:
         try:
