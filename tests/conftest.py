@@ -6,8 +6,8 @@ import io
 import os
 from typing import NamedTuple
 
+import hamlet
 import pytest
-from hamlet import export_small_tflite
 
 from keras_seq.cli.main import main, parse
 
@@ -42,6 +42,12 @@ def run_cli():
 
 
 @pytest.fixture(scope="session")
+def tiny_model():
+    """`tiny_model(vocabulary, seed=1, **options)` returns a new `language_model` with peaked distributions."""
+    return hamlet.tiny_model
+
+
+@pytest.fixture(scope="session")
 def small_tflite(tmp_path_factory):
     """`small_tflite(level="word", quantization="int8")` exports a small model once for the whole session."""
     made = {}
@@ -49,7 +55,7 @@ def small_tflite(tmp_path_factory):
     def path_of(**options):
         key = repr(sorted(options.items()))
         if key not in made:
-            made[key] = export_small_tflite(tmp_path_factory.mktemp("tflite"), **options)
+            made[key] = hamlet.export_small_tflite(tmp_path_factory.mktemp("tflite"), **options)
         return made[key]
 
     return path_of

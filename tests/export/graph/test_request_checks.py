@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from hamlet import tiny_model
 from open_session import OpenSession
 
 import keras_seq as ks
@@ -15,7 +14,7 @@ VOCABULARY = ks.Vocabulary.from_text("the cats were full")
 
 
 @pytest.fixture(scope="module")
-def directory(tmp_path_factory):
+def directory(tmp_path_factory, tiny_model):
     path = tmp_path_factory.mktemp("serving") / "1"
     write_signatures(GraphStep(tiny_model(VOCABULARY), VOCABULARY), VOCABULARY, path, max_length=10_000)
     return path

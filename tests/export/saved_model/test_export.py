@@ -13,7 +13,6 @@ import numpy as np
 import paths
 import pytest
 import tensorflow as tf
-from hamlet import tiny_model
 from open_session import OpenSession
 
 import keras_seq as ks
@@ -52,7 +51,7 @@ at_character_level = pytest.mark.parametrize("exported", ["char"], indirect=True
 
 
 @pytest.fixture(scope="module", params=["char", "word"])
-def exported(request, tmp_path_factory):
+def exported(request, tmp_path_factory, tiny_model):
     vocabulary = ks.Vocabulary.from_text(TEXTS[request.param], level=request.param)
     model = tiny_model(vocabulary)
     directory = tmp_path_factory.mktemp("serving") / "model" / "1"
@@ -229,7 +228,7 @@ def test_a_text_that_cannot_be_scored_is_an_error(exported):
         exported.run([("score", {"text": ["the cat " * 1300]})])
 
 
-def test_infinite_logits_are_an_error_that_names_the_token(tmp_path):
+def test_infinite_logits_are_an_error_that_names_the_token(tmp_path, tiny_model):
     model = tiny_model(VOCABULARY)
     model.layers[-1].kernel.assign(np.full(model.layers[-1].kernel.shape, 3e38))
     model.layers[-1].bias.assign(np.full(len(VOCABULARY), 3e38))
@@ -238,7 +237,7 @@ def test_infinite_logits_are_an_error_that_names_the_token(tmp_path):
         run_in_cpp_session(tmp_path / "1", [("serving_default", {"prompt": ["the "]})])
 
 
-def test_several_states_dropout_a_short_limit_and_the_next_version(tmp_path):
+def test_several_states_dropout_a_short_limit_and_the_next_version(tmp_path, tiny_model):
     model = tiny_model(VOCABULARY, cell="lstm", units=[8, 4], dropout=0.5)
     (tmp_path / "hamlet" / "3").mkdir(parents=True)
     path = saved_model.export_saved_model(model, VOCABULARY, tmp_path / "hamlet", max_length=9)["path"]
@@ -248,7 +247,7 @@ def test_several_states_dropout_a_short_limit_and_the_next_version(tmp_path):
     assert answer["text"][0].decode() == ks.sample(model, VOCABULARY, "the ", max_tokens=5, seed=3)
 
 
-def test_weights_that_are_nan_are_refused(tmp_path):
+def test_weights_that_are_nan_are_refused(tmp_path, tiny_model):
     model = tiny_model(VOCABULARY)
     model.set_weights([weight * np.nan for weight in model.get_weights()])
     with pytest.raises(ExportError, match="weights must be finite"):
@@ -256,7 +255,7 @@ def test_weights_that_are_nan_are_refused(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_existing_version_is_not_changed(tmp_path):
+def test_an_existing_version_is_not_changed(tmp_path, tiny_model):
     (tmp_path / "1").mkdir()
     (tmp_path / "1" / "mine").write_text("mine")
     with pytest.raises(ExportError, match="1 exists: choose another name"):
@@ -264,7 +263,7 @@ def test_an_existing_version_is_not_changed(tmp_path):
     assert [path.name for path in tmp_path.rglob("*")] == ["1", "mine"]
 
 
-def test_unsuitable_arguments_are_refused(tmp_path):
+def test_unsuitable_arguments_are_refused(tmp_path, tiny_model):
     other = ks.Vocabulary.from_text("the cats were all full of fish")
     with pytest.raises(ValueError, match=rf"{len(other)}\. Received: {len(VOCABULARY)}"):
         saved_model.export_saved_model(tiny_model(VOCABULARY), other, tmp_path / "1")

@@ -7,7 +7,6 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from hamlet import tiny_model
 
 import keras_seq as ks
 from keras_seq.generation.decoder_step import Step
@@ -21,7 +20,7 @@ from keras_seq_export.saved_model import export, parity
 VOCABULARY = ks.Vocabulary.from_text("the cats were full")
 
 
-def test_a_file_with_other_weights_is_refused_and_nothing_is_left(tmp_path, monkeypatch):
+def test_a_file_with_other_weights_is_refused_and_nothing_is_left(tmp_path, monkeypatch, tiny_model):
     model, write = tiny_model(VOCABULARY), export.write_signatures
     bias = model.get_layer("logits").bias
 
@@ -37,7 +36,7 @@ def test_a_file_with_other_weights_is_refused_and_nothing_is_left(tmp_path, monk
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_file_with_another_vocabulary_is_refused_and_nothing_is_left(tmp_path, monkeypatch):
+def test_a_file_with_another_vocabulary_is_refused_and_nothing_is_left(tmp_path, monkeypatch, tiny_model):
     reversed_order = ks.Vocabulary([*VOCABULARY.tokens[:3], *VOCABULARY.tokens[:2:-1]])
     write = export.write_signatures
     monkeypatch.setattr(
@@ -71,7 +70,7 @@ class Verified(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def verified(tmp_path_factory):
+def verified(tmp_path_factory, tiny_model):
     model, run, outputs_of, answers, logits = (
         tiny_model(VOCABULARY),
         parity.run_in_cpp_session,
