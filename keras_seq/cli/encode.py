@@ -20,9 +20,11 @@ def add_parser(commands: Any) -> None:
     )
     group = parser.add_argument_group("vocabulary")
     group.add_argument("--level", choices=LEVELS, help="what a token is (default: char)")
-    group.add_argument("--max_size", type=int, help="largest number of tokens, at word level (default: all)")
+    group.add_argument("--max_size", type=int, help="largest vocabulary, at word level (default: all)")
     group.add_argument(
-        "--coverage", type=float, help="fraction of the text that the words kept make up (default: 1, all)"
+        "--coverage",
+        type=float,
+        help="keep the most frequent words that make up this fraction of the text (default: 1, all)",
     )
     group.add_argument(
         "--by_line",

@@ -27,7 +27,8 @@ def add_parser(commands: Any) -> None:
         "--window",
         type=int,
         default=256,
-        help="tokens of each window that is read from the zero state, for the second figure (default: 256, as nanoGPT)",
+        help="tokens of each window that is read from the zero state, for the second figure (default: 256, the context of "
+        "nanoGPT's character model)",
     )
     parser.set_defaults(run_command=run)
 

@@ -24,7 +24,8 @@ def add_parser(commands: Any) -> None:
     files.add_argument("--format", default="all", choices=FORMATS, help="what to write (default: all)")
     files.add_argument(
         "--output",
-        help="directory to write RUN.tflite, RUN.int8.batch8.tflite, RUN/1, RUN/2, ... into (default: RUN/export)",
+        help="directory to write NAME.tflite (or such as NAME.int8.tflite) and NAME/1, NAME/2, ... into, where NAME is that "
+        "of the run directory (default: export in the run directory)",
     )
     files.add_argument("--license", help="license of the model for its card, such as CC0-1.0 (default: not stated)")
     tflite = parser.add_argument_group("the .tflite")

@@ -1,10 +1,12 @@
 """The program `keras-seq`: finds the command, and prints expected errors as one sentence."""
 
 import argparse
+import difflib
 import faulthandler
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from typing import NoReturn
 
 from keras_seq.cli import batch, benchmark, demo, encode, evaluate, export, gradients, inspect, sample, train, web
 from keras_seq.cli.options import option_names
@@ -59,7 +61,15 @@ def parse(
     arguments: Sequence[str], parser_class: type[argparse.ArgumentParser] = argparse.ArgumentParser
 ) -> argparse.Namespace:
     """Parses the arguments after the program's name; ends the program with code 2 if they are not understood."""
-    parser = parser_class(
+
+    class Parser(parser_class):  # type: ignore[valid-type, misc]
+        """Prints an error as one sentence, not below the usage of all options."""
+
+        def error(self, message: str) -> NoReturn:
+            self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
+            raise AssertionError  # `exit` does not return.
+
+    parser = Parser(
         prog="keras-seq",
         description="Small recurrent language models, from text to phone.",
         allow_abbrev=False,  # Otherwise absl takes --run for a short form of its own --run_with_pdb.
@@ -69,17 +79,28 @@ def parse(
         command.add_parser(commands)
     found, unknown = parser.parse_known_args(arguments)
     if unknown:
-        found.parser.error("; ".join(_describe_unknown(argument, commands.choices) for argument in unknown))
+        found.parser.error(
+            "; ".join(_describe_unknown(argument, found.parser, commands.choices) for argument in unknown)
+        )
     return found
 
 
-def _describe_unknown(argument: str, commands: Mapping[str, argparse.ArgumentParser]) -> str:
-    """Returns what is wrong with an argument that a command does not have, and which commands have it."""
+def _describe_unknown(
+    argument: str, parser: argparse.ArgumentParser, commands: Mapping[str, argparse.ArgumentParser]
+) -> str:
+    """Returns what is wrong with an argument that a command does not have, and what may have been meant."""
     option = argument.partition("=")[0]
     if not option.startswith("--"):
         return f"unexpected argument {argument}"
-    parsers = dict(commands)
-    for name, subject in commands["benchmark"].get_default("subjects").choices.items():
-        parsers[f"benchmark {name}"] = subject
-    owners = [name for name, parser in parsers.items() if option.removeprefix("--") in option_names(parser)]
-    return f"unknown option {option}" + (f", an option of {', '.join(owners)}" if owners else "")
+    name = option.removeprefix("--")
+    others = dict(commands)
+    for subject, other in commands["benchmark"].get_default("subjects").choices.items():
+        others[f"benchmark {subject}"] = other
+    owners = [command for command, other in others.items() if name in option_names(other)]
+    near = difflib.get_close_matches(name.replace("-", "_"), option_names(parser), n=1)
+    hint = ""
+    if owners:
+        hint = f", it is an option of {', '.join(owners)}"
+    elif near:
+        hint = f", did you mean --{near[0]}?"
+    return f"there is no option {option}{hint}"

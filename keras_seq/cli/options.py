@@ -68,7 +68,7 @@ def add_json_option(parser: argparse.ArgumentParser) -> None:
 
 
 def integers(text: str) -> tuple[int, ...]:
-    """Reads integers with commas between, such as `256,256`.
+    """Reads integers separated by commas, such as `256,256`.
 
     Raises:
         ArgumentTypeError: the text is something else.
@@ -77,7 +77,7 @@ def integers(text: str) -> tuple[int, ...]:
         return tuple(int(number) for number in text.split(","))
     except ValueError:
         raise argparse.ArgumentTypeError(
-            f"must be integers with commas between, such as 256,256. Received: {text!r}"
+            f"must be integers separated by commas, such as 256,256. Received: {text!r}"
         ) from None
 
 

@@ -1,10 +1,12 @@
 """`keras-seq train`: trains a model on a text."""
 
 import argparse
+import contextlib
 import dataclasses
 import shlex
 import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,9 +27,11 @@ def add_parser(commands: Any) -> None:
     """Adds `keras-seq train` to the commands."""
     parser = add_command(commands, "train", "train a model on a text")
     run_group = parser.add_argument_group("run")
-    run_group.add_argument("--run", help="run directory to make (default: runs/NAME)")
+    run_group.add_argument("--run", help="run directory to make (default: runs/ and the name of the corpus)")
     run_group.add_argument(
-        "--config", help="config.json of a run, or the same keys as TOML; options change it (default: none)"
+        "--config",
+        metavar="FILE",
+        help="config.json of a run, or a .toml file with the same keys; options override it (default: none)",
     )
     run_group.add_argument(
         "--resume", action="store_true", help="resume the interrupted run of --run (default: a new run)"
@@ -61,10 +65,16 @@ def _shown(default: Any) -> str:
 
 
 def _add_text_options(group: Any) -> None:
-    _add_option(group, "corpus", f"{CORPUS_HELP}; or the output of encode", action="append")
+    _add_option(
+        group,
+        "corpus",
+        f"{CORPUS_HELP}; or the output of encode",
+        action="append",
+        shown="agreement, the built-in grammar",
+    )
     _add_option(group, "level", "what a token is", choices=LEVELS, shown="char, but word for the built-in grammar")
-    _add_option(group, "max_size", "largest number of tokens, at word level", type=int, shown="all")
-    _add_option(group, "coverage", "fraction of the text that the words kept make up", type=float)
+    _add_option(group, "max_size", "largest vocabulary, at word level", type=int, shown="all")
+    _add_option(group, "coverage", "keep the most frequent words that make up this fraction of the text", type=float)
     by_line = argparse.BooleanOptionalAction
     _add_option(group, "by_line", "make each line a sequence of its own", action=by_line)
 
@@ -94,15 +104,15 @@ def _add_model_options(group: Any) -> None:
 
 def _add_training_options(group: Any) -> None:
     length = group.add_mutually_exclusive_group()
-    _add_option(length, "epochs", "passes through the text", type=int, shown="see --minutes")
+    _add_option(length, "epochs", "passes through the text", type=int, shown="none; see --minutes")
     _add_option(length, "minutes", "minutes of training", type=float)
     _add_option(group, "batch_size", "rows in a batch", type=int)
-    _add_option(group, "length", "tokens of a stream in each batch", type=int)
+    _add_option(group, "length", "tokens in each row of a batch; gradients reach no further back", type=int)
     _add_option(group, "seed", "seed of weights, dropout and order of the text", type=int)
     _add_option(
         group,
         "on_divergence",
-        "when loss or gradient are not finite: stop, or roll back to the last checkpoint at half the rate",
+        "when the loss or a gradient is not finite: stop, or roll back to the last checkpoint at half the rate",
         choices=ON_DIVERGENCE,
     )
     _add_option(
@@ -121,7 +131,7 @@ def _add_optimizer_options(group: Any) -> None:
     for kind, summary in zip(
         CLIPPING_KINDS,
         (
-            "clip each weight's gradient to this norm",
+            "clip the gradient of each weight matrix to this norm",
             "clip all gradients to this common norm",
             "clip each element of the gradients to this value",
         ),
@@ -150,7 +160,8 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.resume:
         _resume(arguments, strategy)
     else:
-        _train_new_run(arguments, strategy)
+        with _naming_config_file(arguments):
+            _train_new_run(arguments, strategy)
 
 
 def given_config(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -164,15 +175,23 @@ def given_config(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def config_of(arguments: argparse.Namespace) -> TrainConfig:
     """Returns the configuration of a new run: the file of `--config`, changed by the options that were given."""
-    values = read_config(Path(arguments.config)) if arguments.config else {}
+    values = {} if arguments.config is None else read_config(Path(arguments.config))
     given = given_config(arguments)
+    if arguments.config is not None and not {"corpus"} & (values.keys() | given.keys()):
+        raise ConfigError(f"{arguments.config} must name a corpus: add one, or give it with --corpus")
     for name, other in (("epochs", "minutes"), ("minutes", "epochs")):
         if name in given:  # The option replaces the length in the file, whichever it is.
             values.pop(other, None)
+    return TrainConfig.from_dict({**values, **given})
+
+
+@contextlib.contextmanager
+def _naming_config_file(arguments: argparse.Namespace) -> Iterator[None]:
+    """Names the file of `--config` in errors about values that were not given as options."""
     try:
-        return TrainConfig.from_dict({**values, **given})
+        yield
     except KerasSeqError as error:
-        if given.keys() & set(error.names) or not arguments.config:
+        if arguments.config is None or not error.names or given_config(arguments).keys() & set(error.names):
             raise
         raise ConfigError(f"{arguments.config}: {error}") from error
 

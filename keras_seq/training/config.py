@@ -210,6 +210,8 @@ class TrainConfig:
             if name not in known:
                 near = difflib.get_close_matches(name, known, n=1)
                 hint = f"did you mean {near[0]}?" if near else f"the keys are {', '.join(known)}"
+                if name in CLIPPING_KINDS:
+                    hint = f"clipping has the keys kind ({name}) and threshold"
                 raise ConfigError(f"a configuration has no key {name!r}; {hint}")
         clipping = values.get("clipping")
         if clipping is None or isinstance(clipping, Clipping):
@@ -223,17 +225,21 @@ def read_config(path: Path) -> dict[str, Any]:
     """Returns the values in the `config.json` of a run, or in a TOML file with the same keys.
 
     Args:
-        path: a `.toml` file is read as TOML, any other as JSON.
+        path: a file, read as TOML if its name ends in `.toml` and as JSON otherwise; or a run directory.
 
     Raises:
         ConfigError: the file is not a JSON object or a TOML document.
         OSError: the file cannot be read.
     """
+    path = path / "config.json" if path.is_dir() else path
+    is_toml = path.suffix.lower() == ".toml"
     try:
-        text = path.read_text(encoding="utf-8")
-        values = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
+        text = path.read_text(encoding="utf-8-sig")
+        values = tomllib.loads(text) if is_toml else json.loads(text)
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"the configuration {path} must be a text in UTF-8") from error
     except ValueError as error:
-        raise ConfigError(f"the configuration {path} cannot be read: {error}") from error
+        raise ConfigError(f"the configuration {path} is not {'TOML' if is_toml else 'JSON'}: {error}") from error
     if not isinstance(values, dict):
         raise ConfigError(f"the configuration {path} must hold a JSON object. Received: {type(values).__name__}")
     return values

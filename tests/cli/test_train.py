@@ -76,6 +76,15 @@ def test_a_run_is_repeated_from_its_configuration_with_one_option_changed(folder
     assert again == {**first, "seed": 1}
 
 
+def test_a_run_directory_and_a_byte_order_mark_are_accepted(folder, tmp_path, run_cli):
+    (tmp_path / "marked.JSON").write_text((folder / "fox" / "config.json").read_text(), encoding="utf-8-sig")
+    for number, config in enumerate((folder / "fox", tmp_path / "marked.JSON")):
+        run = tmp_path / f"run{number}"
+        answer = run_cli("train", f"--config={config}", "--epochs=1", "--units=4", f"--run={run}", cwd=folder)
+        assert answer.returncode == 0, answer.stderr
+        assert json.loads((run / "config.json").read_text())["units"] == [4]
+
+
 def test_a_configuration_in_toml_and_options_that_replace_its_length_and_clipping(folder, run_cli):
     (folder / "small.toml").write_text(
         'corpus = "fox.txt"\nunits = [4]\nbatch_size = 4\nlength = 8\nminutes = 60.0\n'
@@ -104,7 +113,11 @@ def test_a_configuration_in_toml_and_options_that_replace_its_length_and_clippin
         ('{"corpus": "fox.txt", "clipping": 1}', "must be an object with the keys kind and threshold"),
         ('{"corpus": 5}', "config.json: `corpus` must be a string"),
         ("[1]", "must hold a JSON object"),
-        ("{", "cannot be read"),
+        ("{", "is not JSON"),
+        ("{}", "config.json must name a corpus: add one, or give it with --corpus"),
+        ('{"corpus": "fox.txt", "global_clipnorm": 1}', "clipping has the keys kind (global_clipnorm) and threshold"),
+        ('{"corpus": "fox.txt", "coverage": 0.5}', "config.json: `coverage` must be 1 at the character level"),
+        ('{"corpus": "fox.txt", "batch_size": 4, "length": 8, "optimizer": "foo"}', "config.json: `optimizer` must be"),
         (None, "No such file or directory"),
     ],
 )

@@ -25,7 +25,7 @@ class Job(NamedTuple):
 
     Attributes:
         existing: lines that were in the output before.
-        failed: new lines that hold an error.
+        failed: lines that hold an error.
     """
 
     existing: int
@@ -116,7 +116,7 @@ def _run(
     output: Path,
     processes: int | None,
 ) -> Job:
-    existing, failed = _resume(output, requests), 0
+    existing, failed = _resume(output, requests)
     if existing < len(requests):
         with process_pool(processes, _load, os.fspath(model)) as pool, output.open("a", encoding="utf-8") as file:
             for _, result in pool.in_order(work, requests[existing:]):
@@ -126,12 +126,16 @@ def _run(
     return Job(existing, failed)
 
 
-def _resume(output: Path, requests: list[dict[str, Any]]) -> int:
-    """Removes an incomplete last line from a file of results; returns how many requests it answers."""
+def _resume(output: Path, requests: list[dict[str, Any]]) -> tuple[int, int]:
+    """Removes an incomplete last line from a file of results.
+
+    Returns:
+        How many requests the file answers, and how many of the answers are errors.
+    """
     if not output.exists():
-        return 0
+        return 0, 0
     with output.open("rb+") as file:
-        complete_bytes = answered = 0
+        complete_bytes = answered = failed = 0
         for line in file:
             is_complete = line.endswith(b"\n")
             matches = _answers if is_complete else _could_answer
@@ -142,8 +146,9 @@ def _resume(output: Path, requests: list[dict[str, Any]]) -> int:
                 )
             if is_complete:
                 complete_bytes, answered = complete_bytes + len(line), answered + 1
+                failed += "error" in json.loads(line)
         file.truncate(complete_bytes)
-    return answered
+    return answered, failed
 
 
 def _answers(line: bytes, request: dict[str, Any]) -> bool:
