@@ -14,7 +14,8 @@ from keras_seq.generation.text import Options
 
 
 def test_the_documented_defaults_are_the_defaults():
-    documented = dict(re.findall(r"(?s)\n        (\w+): (?:(?!\n        \w).)*?Default:\s+([^\s]+)\.", Options.__doc__))
+    text = inspect.cleandoc(Options.__doc__)  # Python 3.13 removes the indentation by itself.
+    documented = dict(re.findall(r"(?s)\n    (\w+): (?:(?!\n    \w).)*?Default:\s+([^\s]+)\.", text))
     defaults = {
         name: parameter.default
         for name, parameter in inspect.signature(Generation).parameters.items()
