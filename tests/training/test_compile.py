@@ -53,5 +53,6 @@ def test_bad_settings_of_the_optimizer_are_refused(arguments, message):
 def test_biases_do_not_decay(decay):
     model = small_model()
     compile_model(model, small_config(optimizer="adamw", **decay))
+    model.optimizer.build(model.trainable_variables)
     used = {variable.path: model.optimizer._use_weight_decay(variable) for variable in model.trainable_variables}
     assert {path for path, decays in used.items() if not decays} == {path for path in used if path.endswith("bias")}
