@@ -14,6 +14,7 @@ from keras_seq.cli.main import main, parse
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Each process of pytest-xdist has one core, on which several threads of TensorFlow only hinder each other.
     os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
+    os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
 
 
 class Answer(NamedTuple):

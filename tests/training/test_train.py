@@ -22,6 +22,7 @@ TEXT = "".join(RANDOM.choice(list("abcdefgh \n"), 4000))
 LINES = "\n".join("ab" * length for length in RANDOM.integers(1, 12, 300)) + "\n"
 CONFIG = TrainConfig(
     corpus="memory",
+    cell="simple_rnn",
     units=(8,),
     embedding_dim=6,
     dropout=0.0,
