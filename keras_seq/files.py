@@ -59,6 +59,15 @@ def replacing(target: Path) -> Iterator[Path]:
         yield partial
 
 
+def remove_partial(folder: Path) -> None:
+    """Removes what interrupted writes left behind in a folder."""
+    for leftover in folder.glob(f"{PARTIAL}*"):
+        if leftover.is_dir():
+            shutil.rmtree(leftover)
+        else:  # Earlier code wrote partial files without a folder.
+            leftover.unlink()
+
+
 def _refuse_existing(target: Path) -> None:
     if target.exists():
         raise FileExistsError(f"{target} exists: choose another name, or remove it first")

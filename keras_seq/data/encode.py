@@ -8,7 +8,6 @@ import collections
 import dataclasses
 import functools
 import itertools
-import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,6 @@ from keras_seq.data.encoded_corpus import (
     Manifest,
     Settings,
     is_complete,
-    is_partial,
     load_encoded_corpus,
     load_started,
     write_text,
@@ -38,6 +36,7 @@ from keras_seq.data.sources import RepeatableText, open_repeatable
 from keras_seq.data.tokens import RESERVED, Level, count_tokens
 from keras_seq.data.vocabulary import Vocabulary
 from keras_seq.errors import CorpusError
+from keras_seq.files import remove_partial
 from keras_seq.processes import ProcessPool, process_pool
 
 _CHUNKS_PER_FILE = 16
@@ -225,11 +224,7 @@ def _encode_train(
         encoded = pool.in_order(_encode_chunk, missing())
         for path, blocks in itertools.groupby(encoded, key=lambda result: result[0][0]):
             write_tokens(path, (ids for _, ids in blocks), dtype)
-    for leftover in filter(is_partial, directory.iterdir()):
-        if leftover.is_dir():
-            shutil.rmtree(leftover)
-        else:  # Earlier code wrote partial files without a folder.
-            leftover.unlink()
+    remove_partial(directory)
     return [(name, stored_tokens(directory / name, dtype) or 0) for name in names]
 
 

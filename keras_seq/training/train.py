@@ -23,7 +23,7 @@ from keras_seq.distribution.collectives import code_sha256, reporting_lost_worke
 from keras_seq.distribution.distributed_fit import distributed
 from keras_seq.distribution.strategies import is_chief, scope, worker_number
 from keras_seq.errors import ConfigError, DivergedError
-from keras_seq.files import PARTIAL, replacing
+from keras_seq.files import remove_partial, replacing
 from keras_seq.models.clone import clone_with_configs
 from keras_seq.models.language_model import language_model
 from keras_seq.models.sampled_softmax import SampledSoftmax
@@ -309,8 +309,7 @@ def _load_progress(directory: Path, checkpoint: Checkpoint, logs: Path) -> None:
     # A run with neither file was killed before its first checkpoint: it starts again.
     if (directory / CHECKPOINT).exists() or (directory / MODEL).exists():
         checkpoint.load()
-    for unfinished in logs.glob(f"{PARTIAL}*"):
-        shutil.rmtree(unfinished) if unfinished.is_dir() else unfinished.unlink()
+    remove_partial(logs)
     for name in (HISTORY, STEPS):
         _remove_epochs(logs / name, checkpoint.epoch)
 
