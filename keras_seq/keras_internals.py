@@ -10,24 +10,27 @@ masks that `get_dropout_mask` draws. `get_recurrent_dropout_mask` and `reset_rec
 and after the loop over time.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
 from keras import tree
-from tensorflow.python.eager import record
+from tensorflow.python.ops import gradients_util
 
 # Layers
 
 
-def tape_may_record() -> bool:
-    """Returns whether a gradient tape is active, in eager mode or while a graph is traced.
+def possible_derivatives(tensors: Sequence[Any]) -> int:
+    """Returns the order of the derivatives that gradient tapes may take of what is computed from tensors.
 
-    Relies on `tensorflow.python.eager.record.could_possibly_record`, which TensorFlow's own custom gradients call. The
-    public `tf.GradientTape` can be asked what it watches, but not whether there is one.
+    This is 0 if no tape records the tensors, 1 if one tape does that is not persistent, and 2 otherwise, which stands
+    for any higher order.
+
+    Relies on `tensorflow.python.ops.gradients_util.PossibleTapeGradientTypes`, which TensorFlow asks when it calls a
+    function. The public `tf.GradientTape` can be asked what it watches, but not whether there is one.
     """
-    return record.could_possibly_record()
+    return gradients_util.PossibleTapeGradientTypes(list(tensors))
 
 
 def refuse_jit_compile(layer: keras.layers.Layer) -> None:
@@ -83,53 +86,55 @@ def all_layers(layer: keras.layers.Layer) -> list[keras.layers.Layer]:
     return layer._flatten_layers()
 
 
-def call_count(layer: keras.layers.Layer) -> int:
-    """Returns how often a layer is called in the graphs of models.
-
-    Relies on `Operation._inbound_nodes`, one node for each symbolic call. No public name counts the calls; `Layer.output`
-    only raises an error if there are several.
-    """
-    return len(layer._inbound_nodes)
-
-
 class SymbolicCall(NamedTuple):
     """A call that is part of the graph of a Functional model.
 
     Attributes:
         operation: the layer, or the operation of `keras.ops`.
-        inputs: the symbolic tensors that it was called with.
+        args: the positional arguments, with symbolic tensors in them.
+        kwargs: the named arguments, likewise.
+        outputs: the symbolic tensors that it returned, flat.
     """
 
     operation: Any
-    inputs: Sequence[keras.KerasTensor]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    outputs: Sequence[keras.KerasTensor]
+
+    @property
+    def inputs(self) -> list[keras.KerasTensor]:
+        """The symbolic tensors among the arguments."""
+        arguments = tree.flatten((self.args, self.kwargs))
+        return [argument for argument in arguments if isinstance(argument, keras.KerasTensor)]
 
 
 def call_that_made(tensor: keras.KerasTensor) -> SymbolicCall:
     """Returns the call whose output is a symbolic tensor.
 
-    Relies on `KerasTensor._keras_history`, the operation and the number of its node, and on `Operation._inbound_nodes`
-    with the `input_tensors` of each node. The public `Layer.input` does not tell the calls of a shared layer apart, such
-    as tied embeddings.
+    Relies on `KerasTensor._keras_history`, the operation and the number of its node, and on `Operation._inbound_nodes`.
+    The public `Layer.input` does not tell the calls of a shared layer apart, such as tied embeddings.
     """
     history = tensor._keras_history
-    return SymbolicCall(history.operation, history.operation._inbound_nodes[history.node_index].input_tensors)
+    return _call_of(history.operation._inbound_nodes[history.node_index])
 
 
-def rerun_graph(model: keras.Model, inputs: Any, replace: Callable[[Any], Callable[..., Any]]) -> Any:
-    """Runs the graph of a Functional model on other inputs, with other operations in place of its own.
+def calls_in_order(model: keras.Model) -> list[SymbolicCall]:
+    """Returns the calls in the graph of a Sequential or Functional model, each after those whose outputs it takes.
 
-    Relies on `Function._run_through_graph(inputs, operation_fn)`. The public `keras.models.clone_model` refuses the
-    additional inputs of a one-step model, because they are not inputs of the model it clones.
-
-    Args:
-        model: a Functional model.
-        inputs: as many tensors as the model has inputs.
-        replace: maps each layer or operation of the graph to the function to call instead.
-
-    Returns:
-        The outputs, in the structure of the outputs of the model.
+    Relies on `Function._nodes_by_depth`, the nodes of a graph by the distance from its outputs, and on the `is_input` of
+    a node. The public `keras.Function` can only run a graph whole, and `keras.models.clone_model` refuses the additional
+    inputs of a one-step model, because they are not inputs of the model it clones.
     """
-    return model._run_through_graph(inputs, operation_fn=replace)
+    nodes_by_depth = keras.Function(model.inputs, model.outputs)._nodes_by_depth
+    # An input of a nested model may be an output of another call: that call is outside of the graph.
+    given = {id(tensor) for tensor in model.inputs}
+    nodes = [node for depth in sorted(nodes_by_depth, reverse=True) for node in nodes_by_depth[depth]]
+    return [_call_of(node) for node in nodes if not node.is_input and not given.issuperset(map(id, node.outputs))]
+
+
+def _call_of(node: Any) -> SymbolicCall:
+    """Relies on the `operation`, the `arguments` with `args` and `kwargs`, and the `outputs` of a node."""
+    return SymbolicCall(node.operation, node.arguments.args, node.arguments.kwargs, node.outputs)
 
 
 def mask_of(tensor: Any) -> Any:
@@ -153,43 +158,35 @@ def additional_loss(model: keras.Model) -> Any:
     return sum(model._aggregate_additional_loss(one) for one in model.losses)
 
 
-def clipped_gradients(optimizer: keras.optimizers.Optimizer, gradients: Iterable[Any]) -> list[Any]:
-    """Returns the gradients after the clipping that the optimizer was configured with.
-
-    Relies on `Optimizer._clip_gradients`, which `apply` calls. Code that repeats the clipping could drift from it: Keras
-    clips the gradient of an embedding by the norm of the rows that were looked up, before equal rows are added.
-    """
-    return optimizer._clip_gradients(list(gradients))
-
-
-def call_before_apply(
-    optimizer: keras.optimizers.Optimizer, function: Callable[[Sequence[Any]], None]
+def call_at_clipping(
+    optimizer: keras.optimizers.Optimizer, function: Callable[[Sequence[Any], Sequence[Any]], None]
 ) -> Callable[[], None]:
-    """Makes an optimizer call `function(gradients)` before each `apply`, also inside the graph of a training step.
+    """Makes an optimizer call `function(gradients, clipped)` at each update of the weights, also inside a graph.
 
-    Relies on the public method `Optimizer.apply`, which every training step calls through the instance, so that an
-    attribute of the instance replaces it. A wrapped optimizer would be the public way, but then the model has another
-    optimizer during `fit`: saved models and checkpoints of an epoch would hold the wrapper, and the inner optimizer of
-    a `LossScaleOptimizer` would have to be wrapped in place.
+    Relies on `Optimizer._clip_gradients`. Each update calls it once through the instance, so that an attribute of the
+    instance replaces it, and updates the weights by what it returns. The public `apply` is also called for the partial
+    gradients of `gradient_accumulation_steps`, and gets gradients that are scaled with `loss_scale_factor`. A wrapped
+    optimizer would be a public way to the former, but then the model has another optimizer during `fit`: saved models and
+    checkpoints of an epoch would hold the wrapper.
 
     Args:
-        optimizer: the optimizer; of a `LossScaleOptimizer`, its `inner_optimizer`, which gets gradients that are not
-            scaled.
-        function: is called with the gradients, before clipping.
+        optimizer: the optimizer; of a `LossScaleOptimizer`, its `inner_optimizer`, which clips.
+        function: is called with the gradients of the update, neither scaled nor clipped, and with the clipped ones.
 
     Returns:
         A function that undoes it.
     """
-    apply = optimizer.apply
+    clip = optimizer._clip_gradients
 
-    def call_and_apply(gradients: Any, trainable_variables: Any = None) -> None:
-        function(gradients)
-        apply(gradients, trainable_variables)
+    def clip_and_call(gradients: Any) -> Any:
+        clipped = clip(gradients)
+        function(gradients, clipped)
+        return clipped
 
     def undo() -> None:
-        del optimizer.apply
+        del optimizer._clip_gradients
 
-    optimizer.apply = call_and_apply
+    optimizer._clip_gradients = clip_and_call
     return undo
 
 

@@ -1,15 +1,20 @@
 """What every test may use. KERAS_SEQ_NO_SKIPS=1, as `.ci/run` sets it, turns each skipped test into a failure."""
 
 import contextlib
+import fcntl
 import gc
+import hashlib
 import io
 import os
+import shutil
 from typing import NamedTuple
 
 import hamlet
 import pytest
 
 from keras_seq.cli.main import main, parse
+from keras_seq_export.graph.step import GraphStep
+from keras_seq_export.saved_model.export import write_signatures
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Each process of pytest-xdist has one core, on which several threads of TensorFlow only hinder each other.
@@ -49,23 +54,74 @@ def tiny_model():
 
 
 @pytest.fixture(scope="session")
-def small_tflite(tmp_path_factory):
+def made_once(tmp_path_factory):
+    """`made_once(name, make)` returns what `make(folder)` returned, a path in the folder, and calls it once in all.
+
+    The processes of pytest-xdist share these folders: the first that needs one makes it while the others wait.
+    """
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent  # Each process has a folder of its own in this one.
+
+    def made(name, make):
+        folder, result = shared / "made_once" / name, shared / "made_once" / f"{name}.result"
+        folder.parent.mkdir(exist_ok=True)
+        with open(folder.with_name(f"{name}.lock"), "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not result.exists():
+                shutil.rmtree(folder, ignore_errors=True)  # `make` failed in another test.
+                folder.mkdir()
+                result.write_text(os.path.relpath(make(folder), folder))
+        return folder / result.read_text()
+
+    return made
+
+
+@pytest.fixture(scope="session")
+def small_tflite(made_once):
     """`small_tflite(level="word", quantization="int8")` exports a small model once for the whole session."""
-    made = {}
+
+    def named(kind, key, make):
+        return made_once(f"{kind}-{hashlib.sha256(key.encode()).hexdigest()[:16]}", make)
+
+    def converted(key, convert):
+        def make(folder):
+            (folder / "converted.tflite").write_bytes(convert())
+            return folder / "converted.tflite"
+
+        return named("converted", key, make).read_bytes()
 
     def path_of(**options):
         key = repr(sorted(options.items()))
-        if key not in made:
-            made[key] = hamlet.export_small_tflite(tmp_path_factory.mktemp("tflite"), **options)
-        return made[key]
+        return named("exported", key, lambda folder: hamlet.export_small_tflite(folder, converted, **options))
 
     return path_of
 
 
+@pytest.fixture(scope="session")
+def small_saved_model(made_once):
+    """The signatures of the `tiny_model` of `hamlet.CATS` as a SavedModel, written once for the whole session."""
+
+    def make(folder):
+        step = GraphStep(hamlet.tiny_model(hamlet.CATS), hamlet.CATS)
+        write_signatures(step, hamlet.CATS, folder / "1", max_length=10_000)
+        return folder / "1"
+
+    return made_once("saved_model", make)
+
+
+def pytest_configure(config):
+    # Keras reads TensorFlow's tensors in a way that NumPy 2 warns of, ten thousand times in these tests.
+    config.addinivalue_line(
+        "filterwarnings", "ignore:__array__ implementation doesn't accept a copy:DeprecationWarning"
+    )
+
+
 def pytest_collection_finish():
-    """Exempts the imported modules from garbage collection, which TensorFlow's converter starts at each export."""
+    """Exempts the imported modules from garbage collection, and lets it start less often: tracing makes many objects."""
     gc.collect()
     gc.freeze()
+    gc.set_threshold(50_000, 50, 100)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -25,7 +25,7 @@ def relies_on(sentence: str) -> Iterator[None]:
         pytest.fail(f"This is not so any more: {sentence} {type(error).__name__}: {error}")
 
 
-with relies_on("`tensorflow.python.eager` has the module `record`."):
+with relies_on("`tensorflow.python.ops` has the module `gradients_util`."):
     from keras_seq import keras_internals
 
 BATCH, TIME, FEATURES, UNITS = 2, 3, 4, 5
@@ -44,21 +44,26 @@ def compiled(**options):
 # Layers
 
 
-@relies_on("`record.could_possibly_record()` of TensorFlow tells whether a tape is active.")
-def test_tape_may_record():
-    assert not keras_internals.tape_may_record(), (
-        "TensorFlow's `record.could_possibly_record` is true without a tape: exports would contain compiled code"
-    )
-    seen = {}
+@relies_on("`gradients_util.PossibleTapeGradientTypes(tensors)` of TensorFlow tells what tapes may differentiate.")
+@pytest.mark.parametrize("in_graph", [False, True])
+def test_possible_derivatives(in_graph):
+    watched, other = tf.Variable(1.0), tf.Variable(1.0, trainable=False)
 
-    def trace(mode):
-        seen[mode] = keras_internals.tape_may_record()
+    def order(*tapes, of=watched):
+        run = tf.function(asked) if in_graph else asked
+        with contextlib.ExitStack() as stack:
+            for tape in tapes:
+                stack.enter_context(tape)
+            return int(run(of))
 
-    with tf.GradientTape():
-        trace("eager")
-        tf.function(lambda: trace("in a graph"))()
-    assert all(seen.values()), (
-        "TensorFlow's `record.could_possibly_record` does not see a tape any more: the fast path of the GRU never runs"
+    def asked(variable):
+        return keras_internals.possible_derivatives([tf.convert_to_tensor(variable)])
+
+    once, twice = tf.GradientTape, lambda: tf.GradientTape(persistent=True)
+    found = [order(), order(once(), of=other), order(once()), order(twice()), order(once(), once())]
+    assert found == [0, 0, 1, 2, 2], (
+        "`PossibleTapeGradientTypes` of TensorFlow does not count tapes any more: the fast path of the GRU never runs, or "
+        "runs where XLA cannot give TensorFlow what a second derivative needs"
     )
 
 
@@ -161,19 +166,7 @@ def test_all_layers():
     )
 
 
-@relies_on("Layers have the list `_inbound_nodes`.")
-def test_call_count():
-    shared, other = layers.Dense(FEATURES), layers.Dense(FEATURES)
-    inputs = keras.Input((FEATURES,))
-    keras.Model(inputs, other(shared(shared(inputs))))
-    counts = [keras_internals.call_count(shared), keras_internals.call_count(other)]
-    assert counts == [2, 1], (
-        "`_inbound_nodes` does not have one node for each call of a layer any more: `stateful_copy` would accept a layer "
-        "that is called twice"
-    )
-
-
-@relies_on("Symbolic tensors have `_keras_history`, and the nodes of a layer have `input_tensors`.")
+@relies_on("Symbolic tensors have `_keras_history`, and layers the list `_inbound_nodes`.")
 def test_call_that_made():
     shared, inputs = layers.Dense(FEATURES), keras.Input((FEATURES,))
     first = shared(inputs)
@@ -189,30 +182,25 @@ def test_call_that_made():
     assert tanh is second, message
 
 
-@relies_on("Functional models have `_run_through_graph(inputs, operation_fn)`.")
-def test_rerun_graph():
+@relies_on("`keras.Function` has `_nodes_by_depth`; nodes have `is_input`, `operation`, `arguments` and `outputs`.")
+def test_calls_in_order():
     inputs = keras.Input((TIME, FEATURES))
-    summed = layers.Add()([layers.Activation("tanh", name="replaced")(inputs), inputs])
-    model = keras.Model(inputs, keras.ops.exp(summed))
-    values = numbers(BATCH, FEATURES)
-    met = []
-
-    def replace(operation):
-        met.append(operation.name)
-        return tf.sin if operation.name == "replaced" else operation
-
-    outputs = keras_internals.rerun_graph(model, values, replace)
-    assert len(met) == 3, (
-        "Keras has no `Functional._run_through_graph` that meets every operation any more: `step_model` needs another way "
-        "to rerun a graph"
+    shared = layers.Dense(FEATURES)
+    summed = layers.Add()([shared(inputs), inputs])
+    model = keras.Model(inputs, keras.ops.clip(shared(summed), -1, x_max=1))
+    calls = keras_internals.calls_in_order(model)
+    kinds = [type(call.operation).__name__ for call in calls]
+    assert kinds == ["Dense", "Add", "Dense", "Clip"], (
+        "`Function._nodes_by_depth` does not hold every call any more: `step_model` needs another way to run a graph"
     )
-    np.testing.assert_allclose(
-        outputs,
-        np.exp(np.sin(values) + values),
-        rtol=1e-5,
-        err_msg="`_run_through_graph` does not call the other operations on the other inputs any more: one-step models "
-        "would compute something else",
-    )
+    known = {id(inputs)}
+    for call in calls:
+        message = "`Function._nodes_by_depth` is not in the order of the graph any more"
+        assert known.issuperset(map(id, call.inputs)), message
+        known.update(map(id, call.outputs))
+    last = calls[-1]
+    assert last.args[0] is calls[-2].outputs[0], "The arguments of a node are not those of the call any more"
+    assert last.outputs[0] is model.outputs[0], "The outputs of a node are not those of the call any more"
 
 
 @relies_on("Layers attach masks to tensors as `_keras_mask`.")
@@ -254,50 +242,58 @@ def test_additional_loss():
         ({"clipvalue": 3.5}, [3.0, 3.5, 3.5]),
     ],
 )
-@relies_on("Optimizers have `_clip_gradients(gradients)`.")
-def test_clipped_gradients(clipping, expected):
-    optimizer = keras.optimizers.SGD(1.0, **clipping)
-    gradients = [tf.constant([3.0, 4.0]), tf.constant([12.0])]
-    clipped = keras_internals.clipped_gradients(optimizer, gradients)
-    np.testing.assert_allclose(
-        np.concatenate(clipped),
-        expected,
-        rtol=1e-6,
-        err_msg="`Optimizer._clip_gradients` does not clip as documented any more: `GradientNorms` would show other norms",
-    )
+@pytest.mark.parametrize("options", [{}, {"loss_scale_factor": 8.0}, {"gradient_accumulation_steps": 2}], ids=str)
+@relies_on("The method `_clip_gradients(gradients)` of an optimizer can be replaced.")
+def test_call_at_clipping(clipping, expected, options):
+    optimizer = keras.optimizers.SGD(1.0, **clipping, **options)
+    seen = []
+    undo = keras_internals.call_at_clipping(optimizer, lambda gradients, clipped: seen.append((gradients, clipped)))
+    scale = options.get("loss_scale_factor", 1.0)
     variables = [keras.Variable([0.0, 0.0]), keras.Variable([0.0])]
-    optimizer.apply(gradients, variables)
+    for part in (0.5, 1.5) if "gradient_accumulation_steps" in options else (1.0,):
+        gradients = [tf.constant([3.0, 4.0]) * part * scale, tf.constant([12.0]) * part * scale]
+        optimizer.apply(gradients, variables)
+    assert len(seen) == 1, (
+        "An update of the weights does not call `_clip_gradients` once: norms would be of other steps"
+    )
+    for name, arrays, right in zip(("gets", "returns"), seen[0], ([3.0, 4.0, 12.0], expected), strict=True):
+        np.testing.assert_allclose(
+            np.concatenate(arrays),
+            right,
+            rtol=1e-6,
+            err_msg=f"`Optimizer._clip_gradients` {name} other gradients now: `GradientNorms` would show other norms",
+        )
     np.testing.assert_allclose(
         np.concatenate([-variable.numpy() for variable in variables]),
         expected,
         rtol=1e-6,
-        err_msg="`Optimizer.apply` does not clip by `_clip_gradients` any more: `GradientNorms` would show other norms",
+        err_msg="An update does not use what `_clip_gradients` returns any more: `GradientNorms` would show other norms",
     )
+    config = optimizer.get_config()
+    undo()
+    assert config == optimizer.get_config(), "`get_config` of an optimizer depends on its attribute `_clip_gradients`"
+    assert "_clip_gradients" not in vars(optimizer), "An attribute of an optimizer cannot be removed again"
 
 
-@pytest.mark.parametrize("loss_scaling", [False, True])
-@relies_on("The method `apply(gradients, trainable_variables)` of an optimizer can be replaced.")
-def test_call_before_apply(loss_scaling):
+@relies_on("A `LossScaleOptimizer` passes unscaled gradients to its inner optimizer.")
+def test_call_at_clipping_in_half_precision():
     inner = keras.optimizers.Adam(0.1, clipnorm=1e-3)
-    model = compiled(optimizer=keras.optimizers.LossScaleOptimizer(inner) if loss_scaling else inner)
-    norm, before = keras.Variable(0.0, trainable=False), inner.apply
-    undo = keras_internals.call_before_apply(
-        inner, lambda gradients: norm.assign(tf.linalg.global_norm([tf.convert_to_tensor(one) for one in gradients]))
+    model = compiled(optimizer=keras.optimizers.LossScaleOptimizer(inner))
+    norm = keras.Variable(0.0, trainable=False)
+    keras_internals.call_at_clipping(
+        inner, lambda gradients, _: norm.assign(tf.linalg.global_norm([tf.convert_to_tensor(one) for one in gradients]))
     )
     inputs, targets = numbers(BATCH, FEATURES), np.ones((BATCH, 1), "float32")
     with tf.GradientTape() as tape:
         loss = tf.reduce_mean(tf.square(model(inputs) - targets))
     gradients = tape.gradient(loss, [weight.value for weight in model.trainable_weights])
-    config, weights = inner.get_config(), model.get_weights()
+    weights = model.get_weights()
     model.train_on_batch(inputs, targets)
     assert float(norm.numpy()) == pytest.approx(float(tf.linalg.global_norm(gradients)), rel=1e-4), (
-        "A training step does not pass its gradients to `apply` of the optimizer any more, unscaled and before clipping: "
+        "A training step does not pass its gradients to `_clip_gradients` of the inner optimizer any more, unscaled: "
         "`GradientNorms` cannot measure them"
     )
     assert not np.allclose(weights[0], model.get_weights()[0]), "the optimizer does not apply the gradients any more"
-    assert inner.get_config() == config, "`get_config` of an optimizer depends on its attribute `apply`"
-    undo()
-    assert inner.apply == before, "The attribute `apply` of an optimizer does not hide its method: it cannot be undone"
 
 
 @relies_on("`keras.callbacks.TensorBoard` has `_global_train_batch`.")

@@ -13,45 +13,58 @@ if TYPE_CHECKING:
     import keras
 
 TOLERANCE = 1e-4  # largest difference of a logit; float32 kernels differ by about 1e-6 after hundreds of steps
+_MOST_NUMBERS = 2**24  # of outputs in memory at a time: 64 MiB
 NEAR_TIE = 1e-5  # probability by which rounding may move an edge of the cumulative distribution
 
 
-def reference_outputs(model: "keras.Model", rows: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
-    """Yields the outputs of the sequence model for each row, computed on the CPU.
+def reference_outputs(model: "keras.Model", rows: Sequence[np.ndarray], *, of_text: bool) -> Iterator[np.ndarray]:
+    """Yields the outputs of the model itself for each row, read from the start on the CPU.
+
+    A model that takes a fixed number of steps reads these; its own layers continue from the states after them.
 
     Args:
         model: the model over sequences; its own states, if it has any, are not changed.
         rows: tokens `(steps,)` or frames `(steps, ...)`; the rows may differ in length.
+        of_text: whether the outputs are to be logits: the logarithms of probabilities, if the model gives these.
 
     Yields:
-        Outputs `(steps, ...)` float32 from the zero state.
+        Outputs `(steps, ...)` float32.
     """
     import tensorflow as tf
-    from keras import tree
 
-    from keras_seq.models.stateful import is_stateful, reset_states, stateful_copy
+    from keras_seq.models.step_model import stepped
 
-    # A model with a fixed batch or time reads each row in pieces of that length; a copy carries the states across them.
-    batch, time = model.inputs[0].shape[:2]
-    carries_states = batch is not None or time is not None or is_stateful(model)
-    reader = stateful_copy(model, batch_size=1) if carries_states else model
-    time = time or max(map(len, rows))
-    # Traced once: every row is padded to a multiple of the same length.
-    read = tf.function(lambda piece: reader(piece, training=False)).get_concrete_function(
-        tf.TensorSpec((1, time, *rows[0].shape[1:]), rows[0].dtype)
-    )
+    longest = max(map(len, rows))
+    size = max(1, _MOST_NUMBERS // (longest * (model.outputs[0].shape[-1] or 1)))
     # The exported file runs on the CPU; an accelerator may compute in lower precision.
     with tf.device("/CPU:0"):
-        for row in rows:
-            if carries_states:
-                reset_states(reader)
-            padded = np.zeros((1, -(-len(row) // time) * time, *row.shape[1:]), row.dtype)
-            padded[0, : len(row)] = row
-            pieces = [
-                tree.flatten(read(tf.constant(padded[:, start : start + time])))[0]
-                for start in range(0, len(row), time)
-            ]
-            yield np.concatenate([np.asarray(piece[0], np.float32) for piece in pieces])[: len(row)]
+        for first in range(0, len(rows), size):
+            batch = rows[first : first + size]
+            padded = np.zeros((len(batch), longest, *rows[0].shape[1:]), rows[0].dtype)
+            for index, row in enumerate(batch):
+                padded[index, : len(row)] = row
+            outputs = _outputs(model, padded)
+            if of_text:
+                outputs = np.asarray(stepped(model).logits_of(outputs))
+            yield from (output[: len(row)] for output, row in zip(outputs, batch, strict=True))
+
+
+def _outputs(model: "keras.Model", rows: np.ndarray) -> np.ndarray:
+    """Returns the outputs of a model for rows of any number of steps, `(rows, steps, ...)` float32."""
+    from keras_seq.models.sequence_reader import SequenceReader
+    from keras_seq.models.step_model import stepped
+    from keras_seq.models.whole_model import whole_outputs
+
+    time = model.inputs[0].shape[1] or rows.shape[1]
+    whole = whole_outputs(model, rows[:, :time])
+    if rows.shape[1] <= time:
+        return whole
+    reader = SequenceReader(model, stepped(model))
+    outputs, states = [whole], reader(rows[:, :time], reader.initial_states(len(rows)))[1]
+    for start in range(time, rows.shape[1], time):
+        part, states = reader(rows[:, start : start + time], states)
+        outputs.append(part)
+    return np.concatenate(outputs, axis=1)
 
 
 def compare(name: str, expected: np.ndarray, actual: np.ndarray, tolerance: float = TOLERANCE) -> float:
@@ -77,6 +90,28 @@ def compare(name: str, expected: np.ndarray, actual: np.ndarray, tolerance: floa
             "nothing was published"
         )
     return difference
+
+
+def require_equal_but_for_rounding(name: str, model: "keras.Model", expected: np.ndarray, actual: np.ndarray) -> None:
+    """Requires a file in float32 to give the outputs of a model that computes in another precision.
+
+    Args:
+        name: what is compared, for the error message.
+        model: the model.
+        expected: its outputs, `(rows, steps, ...)`.
+        actual: the file's outputs.
+
+    Raises:
+        ExportError: rounding does not explain a difference.
+    """
+    from keras_seq.models.difference import first_difference, tolerance_of
+
+    difference = first_difference(expected, actual, tolerance_of(model))
+    if difference is not None:
+        raise ExportError(
+            f"{name}: the file differs from the model by {difference.size:.3g} at step {difference.step}, more than rounding "
+            "in the model's precision explains; nothing was published"
+        )
 
 
 def possible_tokens(logits: np.ndarray, uniform: float, settings: SamplingSettings, logit_bias: np.ndarray) -> set[int]:

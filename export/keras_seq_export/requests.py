@@ -64,21 +64,21 @@ def strings(texts: Sequence[str]) -> np.ndarray:
     return np.array([text.encode("utf-8") for text in texts], object)
 
 
-def zero_states(units: Sequence[int]) -> dict[str, np.ndarray]:
-    """Returns the zero states `(1, units)` float32 by name, in which a text starts."""
-    return {state_name(index): np.zeros((1, size), np.float32) for index, size in enumerate(units)}
+def initial_states(initial: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+    """Returns the initial states by name, each `(1, units)` float32, from one `(units,)` for each state."""
+    return {state_name(index): value[None] for index, value in enumerate(initial)}
 
 
-def warm_up_requests(start_id: int, max_length: int, units: Sequence[int]) -> dict[str, dict[str, np.ndarray]]:
+def warm_up_requests(start_id: int, max_length: int, initial: Sequence[np.ndarray]) -> dict[str, dict[str, np.ndarray]]:
     """Returns one small request for each signature: one row, with every input given.
 
     Args:
         start_id: the token `<s>`, which starts a text.
         max_length: the largest number of tokens in a text.
-        units: the size of each state.
+        initial: the value of each state at the start of a text, `(units,)` float32.
     """
     token = np.array([start_id], np.int32)
-    settings, states = SamplingSettings(), zero_states(units)
+    settings, states = SamplingSettings(), initial_states(initial)
     return {
         GENERATE: generate_inputs([GenerateRequest("", min(8, max_length), 0, settings)]),
         SCORE: {TEXT: strings([""])},

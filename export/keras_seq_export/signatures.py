@@ -1,4 +1,10 @@
-"""Names of every signature, input and output. The exporters write them; the runtimes and clients read them."""
+"""Names of every signature, input and output. The exporters write them; the runtimes and clients read them.
+
+The states at the start of a text or series are the outputs `state_0`, `state_1`, ... of the signature `start`. In a
+.tflite, `start` has no inputs and is left out if all of these states are zero; with internal states, `reset` sets them.
+In a SavedModel, `start` is always there, and the states are also the defaults of the inputs of `decode`, `prefill` and
+`sample`.
+"""
 
 from keras_seq.generation.sampling import DRAW_SETTINGS
 

@@ -414,7 +414,8 @@ typedef struct {
 typedef struct {
   const char *path;
   Object environment, model, options, compiled;
-  Signature prefill, sample;
+  Signature prefill, sample, start;
+  bool has_start; /* otherwise the states begin at zero */
 } Model;
 
 static void check(int status, const Model *model, const char *action) {
@@ -429,8 +430,9 @@ static Object new_buffer(const Model *model, Object tensor, Object requirements)
   return buffer;
 }
 
-/* Finds a signature by name and creates a buffer for each input and output, whose order differs between runtimes. */
-static void load_signature(const Model *model, const char *name, Signature *signature) {
+/* Finds a signature by name and creates a buffer for each input and output, whose order differs between runtimes. Returns
+ * false if the file has no such signature. */
+static bool load_signature(const Model *model, const char *name, Signature *signature) {
   size_t count;
   const char *key = NULL;
   Object found = NULL, tensor, requirements;
@@ -440,7 +442,7 @@ static void load_signature(const Model *model, const char *name, Signature *sign
     check(LiteRtGetSignatureKey(found, &key), model, "loaded");
     if (!strcmp(key, name)) break;
   }
-  if (signature->index == count) fail("%s has no signature %s: export it with keras-seq export", model->path, name);
+  if (signature->index == count) return false;
   check(LiteRtGetNumSignatureInputs(found, &signature->input_count), model, "loaded");
   check(LiteRtGetNumSignatureOutputs(found, &signature->output_count), model, "loaded");
   if (signature->input_count > MOST || signature->output_count > MOST) fail("%s has too many states", model->path);
@@ -456,6 +458,7 @@ static void load_signature(const Model *model, const char *name, Signature *sign
     check(LiteRtGetCompiledModelOutputBufferRequirements(model->compiled, signature->index, i, &requirements), model, "loaded");
     signature->outputs[i] = new_buffer(model, tensor, requirements);
   }
+  return true;
 }
 
 static void unload_signature(Signature *signature) {
@@ -479,14 +482,16 @@ static Model load_model(const char *path) {
   close(saved_stderr);
   close(null);
   check(status, &model, "loaded");
-  load_signature(&model, "prefill", &model.prefill);
-  load_signature(&model, "sample", &model.sample);
+  if (!load_signature(&model, "prefill", &model.prefill) || !load_signature(&model, "sample", &model.sample))
+    fail("%s must have the signatures prefill and sample: export it with keras-seq export", path);
+  model.has_start = load_signature(&model, "start", &model.start);
   return model;
 }
 
 static void unload_model(Model *model) {
   unload_signature(&model->prefill);
   unload_signature(&model->sample);
+  if (model->has_start) unload_signature(&model->start);
   LiteRtDestroyCompiledModel(model->compiled);
   LiteRtDestroyOptions(model->options);
   LiteRtDestroyModel(model->model);
@@ -525,6 +530,7 @@ static void run(const Model *model, Signature *signature) {
 
 static bool is_state(const char *name) { return !strncmp(name, "state_", 6); }
 
+/* Sets the input states of a signature to zero. */
 static void clear_states(const Model *model, Signature *signature) {
   for (size_t i = 0; i < signature->input_count; i++) {
     if (!is_state(signature->input_names[i])) continue;
@@ -542,6 +548,16 @@ static void pass_states(const Model *model, Signature *from, Signature *to) {
     *state = from->outputs[i];
     from->outputs[i] = buffer;
   }
+}
+
+/* Sets the input states of a signature to those at the start of a text. */
+static void start_states(Model *model, Signature *signature) {
+  if (!model->has_start) {
+    clear_states(model, signature);
+    return;
+  }
+  run(model, &model->start);
+  pass_states(model, &model->start, signature);
 }
 
 /* ---- text ---- */
@@ -566,7 +582,7 @@ static void read_prompt(Model *model, const int32_t *tokens, int count) {
   Signature *prefill = &model->prefill;
   int32_t *chunk = values_of(model, *input(model, prefill, "tokens"), sizeof(int32_t) * STEPS);
   int32_t *length = values_of(model, *input(model, prefill, "length"), sizeof *length);
-  clear_states(model, count > 1 ? prefill : &model->sample);
+  start_states(model, count > 1 ? prefill : &model->sample);
   for (int start = 0; start < count - 1; start += STEPS) {
     *length = count - 1 - start < STEPS ? count - 1 - start : STEPS;
     memset(chunk, 0, sizeof(int32_t) * STEPS);

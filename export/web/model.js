@@ -27,26 +27,25 @@ export class Model {
     }
     await loadRuntime();
     const compiled = await loadAndCompile(model, { accelerator: "wasm" });
-    const { prefill, sample } = compiled.signatures;
+    const { prefill, sample, start } = compiled.signatures;
     if (!prefill || !sample) {
       compiled.delete();
       throw new Error("This file lacks the signatures prefill and sample: export it again.");
     }
-    return new Model(compiled, vocabulary, config, card);
+    return new Model(compiled, vocabulary, config, card, start ? await statesOf(start) : zeroStates(prefill));
   }
 
-  constructor(compiled, vocabulary, config, card) {
-    Object.assign(this, { compiled, vocabulary, card });
+  constructor(compiled, vocabulary, config, card, initial) {
+    Object.assign(this, { compiled, vocabulary, card, initial });
     this.defaults = { ...SETTINGS };
     for (const name in SETTINGS) if (name in config.sampling) this.defaults[name] = config.sampling[name];
     const { prefill, sample } = compiled.signatures;
     Object.assign(this, { prefill, sample });
-    this.shapes = prefill.getInputDetails().filter(({ name }) => name.startsWith("state_"));
   }
 
-  /** Returns the zero states at the start of a text. */
+  /** Returns the states at the start of a text. */
   initialStates() {
-    return Object.fromEntries(this.shapes.map(({ name, shape }) => [name, new Tensor(new Float32Array(shape[1]), [1, shape[1]])]));
+    return Object.fromEntries(this.initial.map(([name, values]) => [name, new Tensor(values.slice(), [1, values.length])]));
   }
 
   /**
@@ -114,6 +113,20 @@ export class Model {
   delete() {
     this.compiled.delete();
   }
+}
+
+/** Returns the states that `start` returns, as pairs of a name and its values. */
+async function statesOf(start) {
+  const states = await start.run({});
+  const values = Object.entries(states).map(([name, tensor]) => [name, tensor.toTypedArray().slice()]);
+  release(states);
+  return values;
+}
+
+/** Returns the states of a file without `start`, in the same form. */
+function zeroStates(prefill) {
+  const states = prefill.getInputDetails().filter(({ name }) => name.startsWith("state_"));
+  return states.map(({ name, shape }) => [name, new Float32Array(shape[1])]);
 }
 
 /** Frees the memory of tensors: the runtime has no garbage collector. */

@@ -8,15 +8,14 @@ import keras
 import numpy as np
 
 from keras_seq import require
-from keras_seq.data.lines import padded
 from keras_seq.data.tokens import split_words
 from keras_seq.data.vocabulary import Vocabulary
 from keras_seq.errors import ConfigError, CorpusError
 from keras_seq.generation.decoder_step import Step, require_vocabulary
 from keras_seq.generation.sampling import log_softmax
 from keras_seq.generation.score import score, segments
-from keras_seq.models.checks import require_logits
-from keras_seq.models.stateful import reset_states, stateful_copy
+from keras_seq.models.sequence_reader import SequenceReader
+from keras_seq.models.step_model import SteppedModel, stepped_language_model
 
 _MOST_LOGITS = 2**24  # logits in memory at a time: 128 MiB in float64
 _LARGEST_BATCH = 256
@@ -69,12 +68,13 @@ def evaluate(
 ) -> Evaluation:
     """Computes the cross-entropy of a text under a Keras model.
 
-    By default, the text is read as one stream from `<s>` and the zero state, and the state is carried to the end. With
-    `by_line`, each line is read from the zero state to its `<eos>`. With `window`, each piece of that many tokens is read
-    from the zero state, after the token before it. Models that carry no state are scored this way (nanoGPT's block).
+    By default, the text is read as one stream from `<s>` and the initial states, and the state is carried to the end. With
+    `by_line`, each line is read from these states to its `<eos>`. With `window`, each piece of that many tokens is read
+    from these states, after the token before it. Models that carry no state are scored this way (nanoGPT's block).
 
     Args:
-        model: token ids `(batch, time)` -> logits `(batch, time, vocabulary)`.
+        model: token ids `(batch, time)` -> logits `(batch, time, vocabulary)`, or probabilities, whose logarithms are the
+            logits.
         vocabulary: its vocabulary.
         text: the text to predict.
         by_line: whether each line is a sequence of its own.
@@ -85,16 +85,17 @@ def evaluate(
         ArgumentError: `window` is not a positive integer.
         ConfigError: both `window` and `by_line` are set.
         CorpusError: the text is empty.
-        ValueError: `model` and `vocabulary` do not belong together, or the text has characters outside the vocabulary.
+        TextError: the text has characters outside the vocabulary.
+        ModelError: `model` and `vocabulary` do not belong together, or an output is NaN.
+        SteppingError: `model` looks into the future, or cannot be read one step at a time for another reason.
     """
-    require_logits(model)
-    require_vocabulary(vocabulary, model.output_shape[-1])
+    require.that(isinstance(vocabulary, Vocabulary), "vocabulary", "a Vocabulary", vocabulary)
     if window is not None:
         pieces = _windows(text, vocabulary, by_line, window)
-        return _evaluation_of_windows(_windows_nats(model, pieces), pieces, text, vocabulary)
+        return _evaluation_of_windows(_nats(model, vocabulary, pieces), pieces, text, vocabulary)
     parts = segments(text, vocabulary, by_line=by_line)
     _require_tokens(sum(map(len, parts)))
-    nats = _lines_nats(model, parts, vocabulary) if by_line else _stream_nats(model, parts[0], vocabulary)
+    nats = _nats(model, vocabulary, [np.concatenate([[vocabulary.start_id], part]) for part in parts])
     return Evaluation(nats, sum(map(len, parts)), len(text), _count_unknown(parts, vocabulary))
 
 
@@ -138,42 +139,38 @@ def _windows(text: str, vocabulary: Vocabulary, by_line: bool, window: int) -> l
     return [ids[start : start + window + 1] for start in range(0, len(ids) - 1, window)]
 
 
-def _windows_nats(model: keras.Model, pieces: list[np.ndarray]) -> float:
-    *pieces, last = pieces
-    batch_size = _batch_size(len(pieces[0] if pieces else last), model.output_shape[-1])
-    nats = _cross_entropy(model.predict_on_batch(last[None, :-1]), last[None, 1:]).sum()
-    for start in range(0, len(pieces), batch_size):
-        ids = np.stack(pieces[start : start + batch_size])
-        # The last batch is filled up to the size of the others, so the model is compiled once.
-        inputs = np.resize(ids[:, :-1], (batch_size, ids.shape[1] - 1))
-        nats += _cross_entropy(model.predict_on_batch(inputs)[: len(ids)], ids[:, 1:]).sum()
+def _nats(model: keras.Model, vocabulary: Vocabulary, rows: Sequence[np.ndarray]) -> float:
+    """Returns the sum in nats over the tokens of all rows. The first token of each row is given, not predicted.
+
+    Args:
+        model: the model; it reads each row from its initial states.
+        vocabulary: its vocabulary.
+        rows: token ids, each `(tokens + 1,)`.
+    """
+    stepped = stepped_language_model(model, rows[0])
+    vocabulary_size = stepped.decoder.outputs[0].shape[-1]
+    require_vocabulary(vocabulary, vocabulary_size)
+    reader = SequenceReader(model, stepped)
+    rows = sorted(rows, key=len)
+    length = min(_PIECE, len(rows[-1]))
+    batch_size = max(1, min(_LARGEST_BATCH, _MOST_LOGITS // (length * vocabulary_size)))
+    batches = (rows[start : start + batch_size] for start in range(0, len(rows), batch_size))
+    return math.fsum(_batch_nats(reader, stepped, batch) for batch in batches)
+
+
+def _batch_nats(reader: SequenceReader, stepped: SteppedModel, rows: Sequence[np.ndarray]) -> float:
+    """Returns the sum in nats over rows that are read at the same time, in pieces, with their states carried."""
+    longest = max(map(len, rows))
+    padded, mask = np.zeros((len(rows), longest), np.int32), np.zeros((len(rows), longest - 1))
+    for index, row in enumerate(rows):
+        padded[index, : len(row)], mask[index, : len(row) - 1] = row, 1
+    inputs, targets = padded[:, :-1], padded[:, 1:]
+    states, nats = reader.initial_states(len(rows)), 0.0
+    for start in range(0, longest - 1, reader.steps or _PIECE):
+        piece = slice(start, start + (reader.steps or _PIECE))
+        outputs, states = reader(inputs[:, piece], states)
+        nats += (_cross_entropy(np.asarray(stepped.logits_of(outputs)), targets[:, piece]) * mask[:, piece]).sum()
     return float(nats)
-
-
-def _stream_nats(model: keras.Model, ids: np.ndarray, vocabulary: Vocabulary) -> float:
-    stateful = stateful_copy(model, batch_size=1)
-    reset_states(stateful)
-    inputs = np.concatenate([[vocabulary.start_id], ids[:-1]]).astype(np.int32)
-    nats = 0.0
-    for start in range(0, len(ids), _PIECE):
-        piece = slice(start, start + _PIECE)
-        nats += _cross_entropy(stateful.predict_on_batch(inputs[None, piece]), ids[None, piece]).sum()
-    return float(nats)
-
-
-def _lines_nats(model: keras.Model, lines: list[np.ndarray], vocabulary: Vocabulary) -> float:
-    lines = sorted(lines, key=len)
-    batch_size = _batch_size(len(lines[-1]), len(vocabulary))
-    nats = 0.0
-    for start in range(0, len(lines), batch_size):
-        inputs, targets, mask = padded(lines[start : start + batch_size], vocabulary)
-        nats += (_cross_entropy(model.predict_on_batch(inputs), targets) * mask).sum()
-    return float(nats)
-
-
-def _batch_size(length: int, vocabulary_size: int) -> int:
-    """Returns how many rows of a length can be read at a time."""
-    return max(1, min(_LARGEST_BATCH, _MOST_LOGITS // (length * vocabulary_size)))
 
 
 def _cross_entropy(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:

@@ -17,8 +17,7 @@ from keras_seq import require
 from keras_seq.data.vocabulary import Vocabulary
 from keras_seq.files import replacing
 from keras_seq.generation.score import segments
-from keras_seq.models.checks import require_logits
-from keras_seq.models.step_model import step_model
+from keras_seq.models.step_model import stepped_language_model
 from keras_seq.training.run_directory import corpus_of, load_run
 from keras_seq.training.train import untrained_model
 
@@ -54,7 +53,7 @@ def gradient_flow(model: keras.Model, tokens: np.ndarray) -> np.ndarray:
 
     Args:
         model: a causal recurrent model: token ids `(batch, time)` -> logits `(batch, time, vocabulary)`.
-        tokens: token ids `(batch, time + 1)`, read from the zero state. The loss is that of the last column.
+        tokens: token ids `(batch, time + 1)`, read from the initial states. The loss is that of the last column.
 
     Returns:
         float64 `(time,)`, the mean over the batch. Element k belongs to the states that enter the step k before the last
@@ -74,20 +73,25 @@ def gradient_flow(model: keras.Model, tokens: np.ndarray) -> np.ndarray:
     tokens = np.asarray(tokens, np.int32)
     is_matrix = tokens.ndim == 2 and tokens.shape[1] >= 2
     require.that(is_matrix, "tokens.shape", "(batch, time + 1) with at least 2 columns", tokens.shape)
-    require_logits(model)
-    decoder = step_model(model)
+    stepped = stepped_language_model(model, tokens[0])
+    decoder = stepped.decoder
     inputs = tf.constant(tokens)
-    states = [tf.zeros([len(tokens), state.shape[1]], state.dtype) for state in decoder.inputs[1:]]
+    states = [tf.tile(state[None], (len(tokens), 1)) for state in stepped.initial_states]
     by_step = []
     with tf.GradientTape() as tape:
         for time in range(tokens.shape[1] - 1):
             # A copy, so that a layer above that reads the state within its own step does not count as a path through time.
             by_step.append([tf.identity(state) for state in states])
             tape.watch(by_step[-1])
-            logits, *states = decoder([inputs[:, time], *by_step[-1]], training=False)
-        loss = tf.nn.sparse_softmax_cross_entropy_with_logits(inputs[:, -1], tf.cast(logits, tf.float32))
+            outputs, *states = decoder([inputs[:, time], *by_step[-1]], training=False)
+        loss = tf.nn.sparse_softmax_cross_entropy_with_logits(
+            inputs[:, -1], tf.cast(stepped.logits_of(outputs), tf.float32)
+        )
     gradients = tape.gradient(loss, by_step)
-    norms = [np.sqrt(sum((np.asarray(one, np.float64) ** 2).sum(axis=1) for one in step)) for step in gradients]
+    norms = [
+        np.sqrt(sum((np.asarray(one, np.float64) ** 2).sum(axis=1) for one in step if one is not None))
+        for step in gradients
+    ]
     return np.array([norm.mean() for norm in reversed(norms)])
 
 

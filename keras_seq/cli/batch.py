@@ -35,15 +35,18 @@ def add_parser(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Writes a line of JSON for each line of the input."""
-    from keras_seq.cli.corpora import corpus_source
-    from keras_seq.data.text_files import joined, read_texts
+    from keras_seq.cli.corpora import corpus_source, report_tables
+    from keras_seq.data.text_files import describe_tables, joined, read_texts
+    from keras_seq.data.tokens import split_lines
     from keras_seq_export.errors import ExportError
     from keras_seq_export.tflite.batch_jobs import score_all, write_all
 
     if arguments.workers is not None:
         require.positive_integer("workers", arguments.workers)
-    text = "".join(joined(pieces for _, pieces in read_texts(*corpus_source([arguments.input]))))
-    lines = [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")]
+    source = corpus_source([arguments.input])
+    text = "".join(joined(pieces for _, pieces in read_texts(*source)))
+    report_tables(describe_tables(*source))
+    lines = split_lines(text.removesuffix("\n"))
     given = given_options(arguments, *DRAW)
     if arguments.score and given:
         raise ConfigError(f"{{}} samples nothing: leave out {as_flags(given)}", "score")

@@ -2,11 +2,14 @@
 
 import contextlib
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from keras_seq.data.corpus import Corpus
 from keras_seq.data.encoded_text import positions_of
+from keras_seq.data.load import load_corpus
 from keras_seq.data.text_files import STANDARD_INPUT
 from keras_seq.data.tfds import is_tfds
 from keras_seq.data.vocabulary import Vocabulary
@@ -34,12 +37,26 @@ def corpus_name(source: str | Sequence[str]) -> str:
     return source if isinstance(source, str) else ", ".join(Path(file).stem for file in source)
 
 
+def read_corpus(names: Sequence[str], **options: Any) -> Corpus:
+    """Reads a corpus as `keras_seq.load_corpus` does, and prints how its tables were read."""
+    corpus = load_corpus(corpus_source(names), **options)
+    report_tables(corpus.tables)
+    return corpus
+
+
+def report_tables(tables: Sequence[str]) -> None:
+    """Prints how the tables of a corpus were read (`keras_seq.data.corpus.Corpus.tables`)."""
+    for table in tables:
+        print(f"keras-seq: {table}", file=sys.stderr)
+
+
 def describe_corpus(corpus: Corpus, vocabulary: Vocabulary) -> str:
-    """Returns a line on the size of the training text and of the vocabulary, and on the fraction of `<unk>`."""
+    """Returns how tables were read, and the size of the training text and of the vocabulary, with the part of `<unk>`."""
     text = corpus.train
     size = f"{len(text):,} characters" if isinstance(text, str) else f"{len(text):,} tokens on disk"
     unknown = ""
     if vocabulary.unk_id is not None:
         ids = vocabulary.encode(text) if isinstance(text, str) else text
         unknown = f", {positions_of(ids, vocabulary.unk_id).size / max(1, len(ids)):.1%} of the text is <unk>"
-    return f"{corpus.name}: {size} to train on, a vocabulary of {len(vocabulary):,} tokens{unknown}"
+    read = f"{corpus.name}: {size} to train on, a vocabulary of {len(vocabulary):,} tokens{unknown}"
+    return "\n".join([*corpus.tables, read])

@@ -71,14 +71,21 @@ def _evaluate_run(arguments: argparse.Namespace) -> None:
 
 
 def _load(names: list[str], by_line: bool) -> Any:
-    from keras_seq.cli.corpora import corpus_source
-    from keras_seq.data.load import load_corpus
+    from keras_seq.cli.corpora import read_corpus
 
-    return load_corpus(corpus_source(names), by_line=by_line)
+    return read_corpus(names, by_line=by_line)
 
 
 def _split(corpus: Any, split: str) -> str:
-    return corpus.validation + corpus.test if split == "held_out" else corpus.text(split)
+    """Returns a part of a corpus; requires that it is not empty."""
+    text = corpus.validation + corpus.test if split == "held_out" else corpus.text(split)
+    if not text:
+        raise ConfigError(
+            f"the {split.replace('_', '-')} part of {corpus.name} must not be empty; name a longer {{}} or another {{}}",
+            "corpus",
+            "split",
+        )
+    return text
 
 
 def _print_evaluation(name: str, arguments: argparse.Namespace, measure: Any, by_line: bool) -> None:

@@ -133,13 +133,12 @@ def _export_saved_model(run: "Run", target: Path) -> None:
 
 def _held_out(run: "Run", names: list[str] | None) -> tuple[str | None, dict[str, str]]:
     """Returns the text to measure an export on, and its source; None if the corpus of the run cannot be read any more."""
-    from keras_seq.cli.corpora import corpus_name, corpus_source
-    from keras_seq.data.load import load_corpus
+    from keras_seq.cli.corpora import corpus_name, corpus_source, read_corpus
     from keras_seq.training.run_directory import corpus_of
 
     if names:
         source: Any = corpus_source(names)
-        corpus = load_corpus(source, by_line=run.config.by_line)
+        corpus = read_corpus(names, by_line=run.config.by_line)
     else:
         source = run.config.corpus
         try:

@@ -88,15 +88,15 @@ def _print_texts(prompt: str, pieces: Any, count: int) -> list[str]:
 
 
 def _lines_of(names: list[str]) -> tuple[str, set[str]]:
-    """Returns the name of a corpus and its lines."""
-    from keras_seq.cli.corpora import corpus_source
-    from keras_seq.data.load import load_corpus
+    """Returns the name of a corpus and its lines that are not empty, as `keras_seq.lines` reads them."""
+    from keras_seq.cli.corpora import read_corpus
+    from keras_seq.data.tokens import split_lines
 
-    corpus = load_corpus(corpus_source(names), validation=0, test=0)
-    return corpus.name, set(corpus.text("train").splitlines())
+    corpus = read_corpus(names, validation=0, test=0)
+    return corpus.name, set(split_lines(corpus.text("train"))) - {""}
 
 
 def _copies(texts: list[str], name: str, lines: set[str]) -> str:
     """Returns a sentence on how many texts are lines of a corpus, usually the one that the model was trained on."""
-    copies = sum(text.strip("\n") in lines for text in texts)
+    copies = sum(text.strip("\n").removesuffix("\r") in lines for text in texts)
     return f"{copies} of {len(texts)} texts are lines of {name}; {1 - copies / len(texts):.0%} are new"

@@ -18,6 +18,8 @@ class Corpus:
         test: the part that the trained model is evaluated on.
         name: name of the text in reports.
         by_line: whether every line is a sequence of its own; if not, the text is one long stream.
+        tables: how the tables that it was read from were understood, such as "news.csv: comma-separated, header id,
+            body, text from body".
     """
 
     train: str | EncodedText
@@ -25,6 +27,7 @@ class Corpus:
     test: str
     name: str
     by_line: bool = False
+    tables: tuple[str, ...] = ()
 
     def text(self, part: str) -> str:
         """Returns the text of a part.

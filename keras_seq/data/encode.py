@@ -92,7 +92,7 @@ def encode_corpus(
     require_fractions(validation, test)
     directory = Path(directory)
     source = open_repeatable(path, directory)
-    settings = Settings(source.fingerprint(), level, max_size, coverage, by_line, [validation, test])
+    settings = Settings(source.fingerprint(), level, max_size, coverage, by_line, [validation, test], source.tables)
     manifest = load_started(directory, settings)
     if manifest is None:
         with process_pool(processes) as pool:

@@ -37,6 +37,7 @@ class Settings:
         coverage: smallest fraction of the words that the vocabulary has.
         by_line: whether every line is a sequence of its own.
         shares: fractions of the validation and the test part.
+        tables: how the tables among the source files are read.
     """
 
     source: list[Any]
@@ -45,6 +46,7 @@ class Settings:
     coverage: float
     by_line: bool
     shares: list[float]
+    tables: list[str]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,7 +106,8 @@ def load_encoded_corpus(path: text_files.Path) -> Corpus:
         raise CorpusError(f"the encoded corpus {directory} is incomplete; encode the text again to complete it")
     files = [(directory / name, tokens) for name, tokens in manifest.files]
     train = EncodedText(files, vocabulary, manifest.by_line)
-    return Corpus(train, validation, test, name=directory.resolve().name, by_line=manifest.by_line)
+    tables = tuple(manifest.settings.get("tables", ()))
+    return Corpus(train, validation, test, directory.resolve().name, manifest.by_line, tables)
 
 
 def load_started(directory: Path, settings: Settings) -> Manifest | None:
@@ -121,7 +124,7 @@ def load_started(directory: Path, settings: Settings) -> Manifest | None:
             raise CorpusError(f"the directory of an encoded corpus must be new, but {directory} exists; choose another")
         return None
     manifest = Manifest.load(directory)
-    if manifest.settings != dataclasses.asdict(settings):
+    if {"tables": [], **manifest.settings} != dataclasses.asdict(settings):  # Earlier code did not write `tables`.
         raise CorpusError(
             f"{directory} has a corpus of other files, of files that have changed since, or with other settings; "
             "choose another directory, or remove it"

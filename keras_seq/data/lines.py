@@ -107,7 +107,7 @@ class Lines(Batches):
 def _require_lengths(lengths: np.ndarray) -> np.ndarray:
     """Requires at least one line, and none of more than `LONGEST_LINE` tokens; returns the lengths."""
     if not lengths.size:
-        raise CorpusError("the corpus must have at least one line that is not empty, but it has none")
+        raise CorpusError("the text must have at least one line that is not empty, but it has none; use a longer text")
     longest = int(lengths.argmax())
     if lengths[longest] > LONGEST_LINE:
         raise CorpusError(

@@ -6,7 +6,7 @@ from keras_seq.data.agreement import agreement_corpus
 from keras_seq.data.corpus import Corpus, cut_off_end, require_fractions
 from keras_seq.data.encoded_corpus import is_encoded_corpus, load_encoded_corpus
 from keras_seq.data.sources import list_sources
-from keras_seq.data.text_files import Path, joined, read_texts
+from keras_seq.data.text_files import Path, and_more, describe_tables, joined, read_texts
 from keras_seq.data.tfds import is_tfds, load_tfds
 
 
@@ -33,7 +33,8 @@ def load_corpus(
         The corpus; that of `"agreement"` is always by line.
 
     Raises:
-        CorpusError: a file is missing, unreadable, damaged, empty, or not text.
+        CorpusError: a file is missing, unreadable, damaged, empty, or not text; or the header or the delimiter of a
+            table cannot be determined.
         ArgumentError: a fraction is out of range.
         ConfigError: the fractions add up to 1 or more.
     """
@@ -49,8 +50,5 @@ def load_corpus(
     text = "".join(joined(pieces for _, pieces in texts))
     sizes = {"test": int(len(text) * test), "validation": int(len(text) * validation)}
     train, parts = cut_off_end(text, sizes, by_line)
-    return Corpus(train=train, **parts, name=_join_names([name for name, _ in texts]), by_line=by_line)
-
-
-def _join_names(names: Sequence[str]) -> str:
-    return names[0] + (f" and {len(names) - 1} more" if len(names) > 1 else "")
+    name = and_more([name for name, _ in texts])
+    return Corpus(train=train, **parts, name=name, by_line=by_line, tables=describe_tables(*sources))

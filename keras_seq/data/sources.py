@@ -8,7 +8,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from keras_seq.data.encoded_corpus import is_encoded_corpus
-from keras_seq.data.text_files import STANDARD_INPUT, Path, files_of, in_lines, joined, read_texts
+from keras_seq.data.text_files import (
+    STANDARD_INPUT,
+    Path,
+    describe_tables,
+    files_of,
+    in_lines,
+    joined,
+    read_texts,
+)
 from keras_seq.data.tfds import is_tfds, open_tfds
 from keras_seq.errors import CorpusError
 
@@ -39,11 +47,13 @@ class RepeatableText:
         fingerprint: returns what identifies the text; it changes when the text changes.
         pieces: reads the text; if `parts` is not empty, the training part.
         parts: functions that read "validation" and "test", if the source has these parts.
+        tables: how the tables among its files are read.
     """
 
     fingerprint: Callable[[], list[Any]]
     pieces: Callable[[], Iterator[str]]
     parts: Mapping[str, Callable[[], Iterator[str]]]
+    tables: list[str]
 
     def require_unchanged(self, fingerprint: list[Any]) -> None:
         """Requires that the fingerprint is still the same.
@@ -75,14 +85,19 @@ def open_repeatable(path: Path | Sequence[Path], output: pathlib.Path) -> Repeat
     if is_tfds(sources[0]):
         _, splits = open_tfds(str(sources[0]))
         lines = {split: functools.partial(_read_lines, texts) for split, texts in splits.items()}
-        return RepeatableText(lambda: [str(sources[0])], lines.pop("train"), lines)
+        return RepeatableText(lambda: [str(sources[0])], lines.pop("train"), lines, [])
     for folder in (pathlib.Path(source).resolve() for source in sources):
         if folder.is_dir() and output.resolve().is_relative_to(folder):
             raise CorpusError(
                 f"the encoded corpus must not be written into the corpus itself, but {output} is inside {folder}; "
                 "choose another directory"
             )
-    return RepeatableText(lambda: _fingerprint(sources), lambda: joined(text for _, text in read_texts(*sources)), {})
+    return RepeatableText(
+        fingerprint=lambda: _fingerprint(sources),
+        pieces=lambda: joined(text for _, text in read_texts(*sources)),
+        parts={},
+        tables=list(describe_tables(*sources)),
+    )
 
 
 def _read_lines(texts: Callable[[], Iterator[str]]) -> Iterator[str]:

@@ -59,7 +59,7 @@ class Streams(Batches):
         self._batch_size, self._length = batch_size, length
         if not len(self):
             raise CorpusError(
-                f"the corpus must have at least batch_size * length = {batch_size} * {length} = {batch_size * length} "
+                f"the text must have at least batch_size * length = {batch_size} * {length} = {batch_size * length} "
                 f"tokens, but it has {len(self._ids)}; use a longer text, or a smaller batch_size or length"
             )
 

@@ -1,13 +1,35 @@
-"""Reads a text field of tables: `.csv`, `.tsv` and JSON lines."""
+"""Reads a text field of tables: `.csv`, `.tsv` and JSON lines.
 
+The field of a `.csv` or `.tsv` must be named: its name in the first row proves that this row is the header and, in a
+`.csv`, which delimiter is the right one. A table that could be read in two ways is refused.
+
+======================  ===========================================================================================
+suffix                  format
+======================  ===========================================================================================
+`.csv`                  separated by commas, semicolons, tabs or `|`; quoted as in RFC 4180
+`.tsv`                  a row is a line, fields are separated by tabs, and all other characters are text, also
+                        quotation marks and backslashes (IANA's `text/tab-separated-values`)
+`.jsonl`, `.ndjson`     a JSON object on each line
+======================  ===========================================================================================
+"""
+
+import contextlib
 import csv
+import itertools
 import json
 from collections.abc import Iterable, Iterator
+from typing import Any, NoReturn
 
 from keras_seq.errors import CorpusError
 
 TABLES = ("csv", "tsv", "jsonl", "ndjson")
+_DELIMITERS = {",": "comma-separated", ";": "semicolon-separated", "\t": "tab-separated", "|": "separated by |"}
 _LONGEST_FIELD = 2**31 - 1  # characters per field: the largest limit that `csv` accepts on every system
+_MOST_SHOWN = 12  # fields in a message, each cut to three times as many characters
+
+_Texts = Iterator[tuple[int, str]]  # the number of a line, and a text
+_Rows = Iterator[tuple[int, list[str]]]  # the number of the line on which a row begins, and its fields
+_Records = Iterator[tuple[int, dict[str, Any]]]  # the number of a line, and its JSON object
 
 
 def read_records(name: str, pieces: Iterable[str], kind: str, field: str | None) -> Iterator[str]:
@@ -17,37 +39,61 @@ def read_records(name: str, pieces: Iterable[str], kind: str, field: str | None)
         name: name of the file, for error messages.
         pieces: content of the file, in pieces.
         kind: one of `TABLES`.
-        field: the field; None for the only field with text.
+        field: the field; None for the only field with text, in JSON lines.
 
     Raises:
-        CorpusError: a line is damaged, or its field is missing or not text; the message names the line.
+        CorpusError: the header or the delimiter cannot be determined; a line is damaged; a row has more or fewer fields
+            than the header; or the field is missing or not text. The message names the line.
 
     Example:
         >>> list(read_records("news.csv", ["id,body\n1,to be\n", "2,or not\n"], "csv", "body"))
         ['to be', 'or not']
     """
-    lines = _lines(pieces)
-    if kind in ("jsonl", "ndjson"):
-        rows = _json_lines(name, lines)
-    else:
-        rows = _rows(name, lines, "\t" if kind == "tsv" else ",")
-    for number, row in rows:
-        if field is None:
-            field = _only_text(name, row)
-        value = row.get(field)
-        if not isinstance(value, str):
-            raise CorpusError(
-                f"the field {field} must be text, but line {number} of {name} has "
-                f"{'no such field' if field not in row else type(value).__name__}; its fields are {', '.join(row)}"
-            )
+    _, texts = _open(name, pieces, kind, field)
+    for number, text in texts:
         try:
-            value.encode("utf-8")
+            text.encode("utf-8")
         except UnicodeEncodeError as error:  # JSON escapes can contain one.
             raise CorpusError(
                 f"the corpus must be text, but line {number} of {name} has the lone surrogate "
-                f"U+{ord(value[error.start]):04X}, which is not a character; remove it"
+                f"U+{ord(text[error.start]):04X}, which is not a character; remove it"
             ) from None
-        yield value
+        yield text
+
+
+def describe_table(name: str, pieces: Iterable[str], kind: str, field: str | None) -> str:
+    r"""Returns how `read_records` reads a table: its delimiter, its header and the field.
+
+    The arguments and errors are those of `read_records`.
+
+    Example:
+        >>> describe_table("news.csv", ["id;body\n1;to be\n"], "csv", "body")
+        'semicolon-separated, header id, body, text from body'
+    """
+    description, _ = _open(name, pieces, kind, field)
+    return description
+
+
+def _open(name: str, pieces: Iterable[str], kind: str, field: str | None) -> tuple[str, _Texts]:
+    """Returns how a table is read, and an iterator over the texts of its field."""
+    lines = enumerate(_lines(pieces), 1)
+    first = next(((number, line) for number, line in lines if line.strip()), None)
+    if first is None:
+        return "empty", iter(())
+    if kind in ("jsonl", "ndjson"):
+        return _open_json_lines(name, itertools.chain([first], lines), field)
+    number, line = first
+    if kind == "tsv":
+        form, header = "tab-separated without quoting", _tsv_row(line)
+        rows: _Rows = ((number, _tsv_row(line)) for number, line in lines)
+    else:
+        delimiter, header = _delimiter(name, number, line, field)
+        form = _DELIMITERS[delimiter] if len(header) > 1 else "a single field"
+        rows = _csv_rows(name, number, (line for _, line in lines), delimiter)
+    if field is None or header.count(field) != 1:
+        _refuse_header(name, header, field)
+    texts = _column(name, rows, header, header.index(field), kind)
+    return f"{form}, header {_shown(header)}, text from {_shown([field])}", texts
 
 
 def _lines(pieces: Iterable[str]) -> Iterator[str]:
@@ -63,51 +109,189 @@ def _lines(pieces: Iterable[str]) -> Iterator[str]:
         yield "".join(unfinished)
 
 
-def _json_lines(name: str, lines: Iterable[str]) -> Iterator[tuple[int, dict[str, object]]]:
-    """Yields line number and record of JSON lines."""
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise CorpusError(
-                f"every line must be JSON, but line {number} of {name} is not: {error}; correct the line"
-            ) from None
-        if not isinstance(row, dict):
-            raise CorpusError(
-                f"every line must be a JSON object, but line {number} of {name} is a {type(row).__name__}; "
-                "correct the line"
-            )
-        yield number, row
+def _tsv_row(line: str) -> list[str]:
+    return line.removesuffix("\n").removesuffix("\r").split("\t")
 
 
-def _rows(name: str, lines: Iterable[str], delimiter: str) -> Iterator[tuple[int, dict[str, object]]]:
-    """Yields line number and record of a CSV or TSV table."""
+def _csv_rows(name: str, before: int, lines: Iterable[str], delimiter: str) -> _Rows:
+    """Yields the rows of a CSV table that are not empty.
+
+    Args:
+        name: name of the file.
+        before: number of lines before these.
+        lines: the lines.
+        delimiter: what separates the fields.
+    """
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
-    header: list[str] | None = None
     while True:
+        begin = before + reader.line_num + 1
         limit = csv.field_size_limit(_LONGEST_FIELD)  # applies to the whole process, so it is restored
         try:
             row = next(reader, None)
         except csv.Error as error:
-            raise CorpusError(f"line {reader.line_num} of {name} is damaged: {error}; correct the line") from None
+            reason = str(error).partition(" - ")[0]  # without advice to programmers
+            raise CorpusError(
+                f"the row on line {begin} of {name} is damaged: {reason}; correct its quotation marks or line breaks"
+            ) from None
         finally:
             csv.field_size_limit(limit)
         if row is None:
             return
-        if header is not None and row:
-            yield reader.line_num, dict(zip(header, row, strict=False))
-        header = header or row
+        if delimiter == "\t" and before + reader.line_num > begin and any("\t" in field for field in row):
+            raise CorpusError(
+                f"the row on line {begin} of {name} has quotation marks around a tab and a line break, so they may be "
+                "text; name the file .tsv if they are, or else remove that tab"
+            )
+        if row:
+            yield begin, row
 
 
-def _only_text(name: str, row: dict[str, object]) -> str:
-    """Returns the only field of a record that is text."""
-    fields = [key for key, value in row.items() if isinstance(value, str)]
-    if len(fields) != 1:
-        example = f"{name}:{fields[0] if fields else 'text'}"
+def _delimiter(name: str, number: int, line: str, field: str | None) -> tuple[str, list[str]]:
+    """Returns the delimiter that finds the field in the first line of a `.csv`, and the fields of that line.
+
+    If no delimiter does, the one that finds the most fields is returned.
+    """
+    rows: dict[str, list[str]] = {}
+    for delimiter in _DELIMITERS:
+        with contextlib.suppress(CorpusError):  # Its quotation marks can be right with another delimiter.
+            rows[delimiter] = next(_csv_rows(name, number - 1, [line], delimiter))[1]
+    if not rows:
         raise CorpusError(
-            f"the corpus must be one field of {name}, which has the fields {', '.join(row)}; "
-            f"name one, for example {example}"
+            f"the header of {name} must be on one line, with quotation marks in pairs; correct line {number}"
+        )
+    # A line that can be split is never read as a single name: the field `id;body` does not exist.
+    headers = {delimiter: row for delimiter, row in rows.items() if len(row) > 1}
+    if not headers:
+        return ",", next(iter(rows.values()))
+    found = [delimiter for delimiter, header in headers.items() if field in header]
+    if len(found) > 1:
+        raise CorpusError(
+            f"a single delimiter must find the field {field} in the first row of {name}, but this row has it both "
+            f"{' and '.join(_DELIMITERS[delimiter] for delimiter in found)}; rename one of its fields"
+        )
+    best = found[0] if found else max(headers, key=lambda delimiter: len(headers[delimiter]))
+    return best, headers[best]
+
+
+def _refuse_header(name: str, row: list[str], field: str | None) -> NoReturn:
+    """Raises an error that says why the first row of a table is not a header with the field."""
+    if field in row:
+        raise CorpusError(f"the header of {name} must have the field {field} once. Received: {_shown(row)}; rename one")
+    if f'"{field}"' in row:
+        raise CorpusError(
+            f"the fields of a .tsv must not be quoted. Received: {name}, with the first row {_shown(row)}; name the file "
+            ".csv to have the quotation marks removed"
+        )
+    if len(row) > 1:
+        advice = "if that row is not a header, put a row with the names of the fields above it"
+    else:
+        advice = "if that row is not a header, name the file .txt to read every line as text"
+    if field is None:
+        raise CorpusError(
+            f"the field of a table must be named, as in {name}:FIELD, because only its name shows that the first row is a "
+            f"header. Received: {name}, with the first row {_shown(row)}; {advice}"
+        )
+    raise CorpusError(
+        f"the first row of {name} must be a header with the field {field}. Received: {_shown(row)}; name one of these, "
+        f"or, {advice}"
+    )
+
+
+def _column(name: str, rows: _Rows, header: list[str], index: int, kind: str) -> _Texts:
+    """Yields the line number and one field of each row."""
+    for number, row in rows:
+        if len(row) != len(header):
+            if not "".join(row).strip():
+                continue
+            advice = (
+                "quote text that has a delimiter" if kind == "csv" else "name the file .csv if its fields are quoted"
+            )
+            raise CorpusError(
+                f"every row of {name} must have as many fields as its header, {len(header)}, but the row on line {number} "
+                f"has {len(row)}; correct the row, or {advice}"
+            )
+        if kind == "tsv" and _is_quoted(row[index]):
+            raise CorpusError(
+                f"the fields of a .tsv must not be quoted, but line {number} of {name} has {_shown([row[index]])}; name "
+                "the file .csv to have the quotation marks removed"
+            )
+        yield number, row[index]
+
+
+def _is_quoted(field: str) -> bool:
+    r"""Returns whether quotation marks around and inside a field are those of CSV, such as `\"\"\"Hi,\"\" he said.\"`."""
+    inside = field[1:-1]
+    return field[:1] == field[-1:] == '"' and '""' in inside and '"' not in inside.replace('""', "")
+
+
+def _open_json_lines(name: str, lines: Iterable[tuple[int, str]], field: str | None) -> tuple[str, _Texts]:
+    """Returns how JSON lines are read, and an iterator over the texts of the field."""
+    records = _json_records(name, lines)
+    first = next(records)
+    records = itertools.chain([first], records)
+    named = field if field is not None else _only_text(name, *first)
+    return f"JSON lines, text from {_shown([named])}", _values(name, records, named, only=field is None)
+
+
+def _json_records(name: str, lines: Iterable[tuple[int, str]]) -> _Records:
+    """Yields line number and record of JSON lines."""
+    decode = json.JSONDecoder(object_pairs_hook=_without_duplicates).decode
+    for number, line in lines:
+        if not line.strip():
+            continue
+        try:
+            record = decode(line)
+        except (ValueError, RecursionError) as error:
+            raise CorpusError(
+                f"every line must be JSON, but line {number} of {name} is not: {error}; correct the line"
+            ) from None
+        if not isinstance(record, dict):
+            raise CorpusError(
+                f"every line must be a JSON object, but line {number} of {name} is a {type(record).__name__}; "
+                "correct the line"
+            )
+        yield number, record
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Returns a JSON object; requires that each of its names is there once."""
+    record = dict(pairs)
+    if len(record) < len(pairs):
+        names = [key for key, _ in pairs]
+        raise ValueError(f"it has the field {_shown([max(names, key=names.count)])} twice")
+    return record
+
+
+def _values(name: str, records: _Records, field: str, only: bool) -> _Texts:
+    """Yields line number and text of a field of each record; if `only`, requires that the others are not text."""
+    for number, record in records:
+        if only:
+            _only_text(name, number, record)
+        text = record.get(field)
+        if not isinstance(text, str):
+            raise CorpusError(
+                f"the field {field} must be text, but line {number} of {name} has "
+                f"{type(text).__name__ if field in record else 'no such field'}; its fields are {_shown(list(record))}"
+            )
+        yield number, text
+
+
+def _only_text(name: str, number: int, record: dict[str, Any]) -> str:
+    """Returns the only field of a record that is text."""
+    fields = [key for key, value in record.items() if isinstance(value, str)]
+    if len(fields) != 1:
+        raise CorpusError(
+            f"the corpus must be one field of {name}, which has the fields {_shown(list(record))} on line {number}; "
+            f"name one, for example {name}:{fields[0] if fields else 'text'}"
         )
     return fields[0]
+
+
+def _shown(names: list[str]) -> str:
+    """Returns names of fields as they appear in messages: on one line, and not too long."""
+    shown = []
+    for name in names[:_MOST_SHOWN]:
+        cut = name if len(name) <= 3 * _MOST_SHOWN else name[: 3 * _MOST_SHOWN] + "..."
+        shown.append(cut if cut and cut == cut.strip() and cut.isprintable() and "," not in cut else repr(cut))
+    more = f" and {len(names) - _MOST_SHOWN} more" if len(names) > _MOST_SHOWN else ""
+    return ", ".join(shown) + more

@@ -11,10 +11,10 @@ import pathlib
 import re
 import sys
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import IO
 
-from keras_seq.data.tables import TABLES, read_records
+from keras_seq.data.tables import TABLES, describe_table, read_records
 from keras_seq.errors import CorpusError
 
 Path = str | os.PathLike[str]
@@ -39,7 +39,7 @@ def read_texts(*sources: Path) -> Iterator[tuple[str, Iterator[str]]]:
             * a pattern, such as `src/**/*.py`;
             * `-`: standard input;
             * a field of a `.csv`, `.tsv`, `.jsonl` or `.ndjson` table, such as `news.csv:body`: its texts, each ended
-              by a line feed. Without a field, the only field with text is read.
+              by a line feed (`keras_seq.data.tables`). In JSON lines, the only field with text needs no name.
 
     Raises:
         CorpusError: a file is missing, unreadable, damaged, empty or not text. The message names the file and, for an
@@ -67,8 +67,34 @@ def files_of(source: Path) -> tuple[list[pathlib.Path], str | None]:
     return _files(name), None
 
 
+def describe_tables(*sources: Path) -> tuple[str, ...]:
+    """Returns how the tables among some sources are read: a line for all tables that are read alike.
+
+    A line is, for example, "news.csv and 2 more: comma-separated, header id, body, text from body". Only the beginning
+    of each table is read for it. The arguments and errors are those of `read_texts`.
+    """
+    alike: dict[str, list[str]] = {}
+    for source in sources:
+        paths, field = ([], None) if source == STANDARD_INPUT else files_of(source)
+        for path in paths:
+            if table := _table_of(path, field):
+                pieces = _decoded(str(path), _file_blocks(path))
+                alike.setdefault(describe_table(str(path), pieces, *table), []).append(path.name)
+    return tuple(f"{and_more(names)}: {description}" for description, names in alike.items())
+
+
+def and_more(names: Sequence[str]) -> str:
+    """Returns the first of some names, and how many others there are.
+
+    Example:
+        >>> and_more(["a.txt", "b.txt", "c.txt"])
+        'a.txt and 2 more'
+    """
+    return names[0] + (f" and {len(names) - 1} more" if len(names) > 1 else "")
+
+
 def joined(texts: Iterable[Iterable[str]]) -> Iterator[str]:
-    r"""Yields the pieces of several texts, separated by a line feed where a text does not end in a line break.
+    r"""Yields the pieces of several texts, separated by a line feed where a text does not end in one.
 
     Example:
         >>> "".join(joined([["to ", "be"], ["or not"]]))
@@ -76,7 +102,7 @@ def joined(texts: Iterable[Iterable[str]]) -> Iterator[str]:
     """
     last = "\n"
     for pieces in texts:
-        if not last.endswith(("\n", "\r")):
+        if not last.endswith("\n"):
             yield "\n"
         for piece in pieces:
             yield piece

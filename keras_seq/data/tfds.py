@@ -52,7 +52,8 @@ def load_tfds(source: str, validation: float, test: float, by_line: bool = False
     fractions = {"test": test, "validation": validation}
     sizes = {split: int(len(whole) * fraction) for split, fraction in fractions.items() if split not in parts}
     train, cut = cut_off_end(whole, sizes, by_line)
-    return Corpus(train=train, **parts, **cut, name=name, by_line=by_line)
+    parts |= cut
+    return Corpus(train, parts["validation"], parts["test"], name, by_line)
 
 
 def open_tfds(source: str) -> tuple[str, dict[str, Callable[[], Iterator[str]]]]:

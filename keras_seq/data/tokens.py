@@ -87,6 +87,16 @@ def split_words(text: str, *, name: str = "text") -> list[str]:
     return _WORD_TOKEN.findall(text)
 
 
+def split_lines(text: str) -> list[str]:
+    r"""Splits a text into lines, without their ends. Lines end in `\n` or `\r\n`, unlike those of `str.splitlines`.
+
+    Example:
+        >>> split_lines("to be\u2028or not\r\nto be\n")
+        ['to be\u2028or not', 'to be', '']
+    """
+    return [line.removesuffix("\r") for line in text.split("\n")]
+
+
 def code_points(text: str, *, name: str = "text") -> npt.NDArray[np.uint32]:
     """Returns the Unicode code points of a text, `(characters,)`.
 

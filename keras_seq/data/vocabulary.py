@@ -25,6 +25,7 @@ from keras_seq.data.tokens import (
     count_tokens,
     find_invalid_token,
     level_of,
+    split_lines,
     split_words,
 )
 from keras_seq.data.vocabulary_file import file_bytes, parse_file
@@ -222,7 +223,7 @@ class Vocabulary:
     def encode_lines(self, text: str, *, name: str = "text") -> npt.NDArray[np.int32]:
         r"""Returns the token ids of each line that is not empty, each line followed by `<eos>`.
 
-        Lines end in `\n` or `\r\n`, as in a text file, unlike those of `str.splitlines`.
+        Lines end in `\n` or `\r\n` (`keras_seq.data.tokens.split_lines`).
 
         Args:
             text: any text.
@@ -238,8 +239,7 @@ class Vocabulary:
             >>> Vocabulary.from_text("ab").encode_lines("a\n\nab\n")
             array([3, 2, 3, 4, 2], dtype=int32)
         """
-        lines = (line.removesuffix("\r") for line in text.split("\n"))
-        return self._look_up("".join([line + "\n" for line in lines if line]), self._line_ids, name)
+        return self._look_up("".join([line + "\n" for line in split_lines(text) if line]), self._line_ids, name)
 
     def decode(self, ids: Iterable[int] | npt.NDArray[np.integer]) -> str:
         """Returns the text of token ids: the concatenation of the tokens.

@@ -9,7 +9,7 @@ import numpy as np
 
 from keras_seq import require
 from keras_seq.data.vocabulary import Vocabulary
-from keras_seq.errors import ModelError
+from keras_seq.errors import ArgumentError, ModelError
 from keras_seq.generation.sampling import SamplingSettings, log_softmax, next_token
 
 
@@ -27,7 +27,7 @@ class Step(ABC):
 
     @abstractmethod
     def initial_states(self) -> Any:
-        """Returns the zero states."""
+        """Returns the states at the start of a text."""
 
     @abstractmethod
     def __call__(self, token: int, states: Any) -> tuple[np.ndarray, Any]:
@@ -53,7 +53,7 @@ class Step(ABC):
     def log_probabilities(self, tokens: Sequence[int]) -> Iterator[float]:
         """Yields the log-probability, in nats, of each token except the first, which is the first input.
 
-        The model starts from the zero state.
+        The model starts from its initial states.
 
         Raises:
             ModelError: a logit is NaN; the message has the position of the token in the text.
@@ -70,6 +70,37 @@ class Step(ABC):
         for token in tokens:
             logits, states = self(token, states)
             yield logits, states
+
+
+def token_ids(values: Any, name: str = "token") -> np.ndarray:
+    """Returns token ids as an int32 array of the same shape.
+
+    A conversion alone would cut the fraction off a float, read True as token 1, and wrap a large integer.
+
+    Args:
+        values: one token id or an array of them.
+        name: name of the caller's argument, for error messages.
+
+    Raises:
+        ArgumentError: the values are not integers, or an id does not fit int32.
+
+    Example:
+        >>> token_ids([3, 4]).dtype
+        dtype('int32')
+        >>> token_ids(0.9)
+        Traceback (most recent call last):
+        keras_seq.errors.ArgumentError: `token` must be integers, the ids of tokens. Received: token=0.9
+    """
+    if type(values) is int and -(2**31) <= values < 2**31:  # The token loops call this once a token.
+        return np.array(values, np.int32)
+    array = np.asarray(values)
+    if array.dtype == np.int32 or not array.size:
+        return array.astype(np.int32, copy=False)
+    require.that(array.dtype.kind in "iu", name, "integers, the ids of tokens", values)
+    ids = array.astype(np.int32)
+    if (wrapped := ids != array).any():
+        raise ArgumentError(name, "ids of tokens, which fit int32", array[wrapped].tolist()[:1])
+    return ids
 
 
 def require_vocabulary(vocabulary: Vocabulary, logits: int) -> None:

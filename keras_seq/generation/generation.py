@@ -37,7 +37,7 @@ class Generation(Iterator[Piece]):
     Args:
         step: the model.
         vocabulary: the vocabulary of the model.
-        prompt: the text to continue; it is not yielded. An empty prompt starts from `<s>` and the zero state.
+        prompt: the text to continue; it is not yielded. An empty prompt starts from `<s>` and the initial states.
         **options: see `keras_seq.generation.text.Options`.
 
     Attributes:

@@ -7,44 +7,43 @@ from typing import Any, Unpack
 
 import keras
 import numpy as np
-import tensorflow as tf
 
+from keras_seq import require
 from keras_seq.data.vocabulary import Vocabulary
 from keras_seq.generation import generation
 from keras_seq.generation import score as scoring
-from keras_seq.generation.decoder_step import Step
-from keras_seq.models.checks import require_logits
-from keras_seq.models.step_model import step_model
+from keras_seq.generation.decoder_step import Step, token_ids
+from keras_seq.models.step_model import stepped_language_model
+
+_COMPARED = 512  # characters
 
 
 class KerasStep(Step):
     """The one-step decoder of a Keras model.
 
     Args:
-        model: a causal recurrent model: token ids `(batch, time)` -> logits `(batch, time, vocabulary)`. It must meet
-            the conditions of `step_model`.
+        model: a causal recurrent model: token ids `(batch, time)` -> logits `(batch, time, vocabulary)`, or
+            probabilities, whose logarithms are the logits. It must meet the conditions of `step_model`.
+        ids: token ids of a text on which the one-step decoder is compared with the model; or None.
 
     Raises:
         ArgumentError: `model` is not a Keras model.
-        ModelError: the model does not end in logits.
+        ModelError: the model does not give one number for each token, or gives NaN.
         SteppingError: the model cannot be run one step at a time.
     """
 
-    def __init__(self, model: keras.Model):
-        require_logits(model)
-        decoder = step_model(model)
-        self.vocabulary_size: int = decoder.outputs[0].shape[-1]
-        self._states = [(state.shape[1], keras.backend.standardize_dtype(state.dtype)) for state in decoder.inputs[1:]]
-        self._decode = tf.function(lambda token, *states: decoder([token, *states], training=False))
+    def __init__(self, model: keras.Model, ids: np.ndarray | None = None):
+        self._stepped = stepped_language_model(model, ids)
+        self.vocabulary_size: int = self._stepped.decoder.outputs[0].shape[-1]
 
     def initial_states(self) -> list[Any]:
-        """Returns the zero states, each `(1, units)`."""
-        return [np.zeros((1, units), dtype) for units, dtype in self._states]
+        """Returns the states before the first token, each `(1, units)`."""
+        return [state[None] for state in self._stepped.initial_states]
 
     def __call__(self, token: int, states: list[Any]) -> tuple[np.ndarray, list[Any]]:
         """Returns the logits after `token`, float32 `(vocabulary,)`, and the new states, each `(1, units)`."""
-        logits, *states = self._decode(np.array([token], np.int32), *states)
-        return logits.numpy()[0].astype(np.float32), states
+        outputs, *states = self._stepped.decode(token_ids([token]), *states)
+        return np.asarray(self._stepped.logits_of(outputs), np.float32)[0], states
 
 
 def generate(
@@ -53,9 +52,10 @@ def generate(
     """Returns an iterator over the pieces of a continuation of `prompt`, one per token. The prompt is not included.
 
     Args:
-        model: a causal recurrent model: token ids `(batch, time)` -> logits `(batch, time, vocabulary)`.
+        model: a causal recurrent model: token ids `(batch, time)` -> logits `(batch, time, vocabulary)`, or
+            probabilities, whose logarithms are the logits.
         vocabulary: the vocabulary of the model.
-        prompt: the text to continue. An empty prompt starts from `<s>` and the zero state.
+        prompt: the text to continue. An empty prompt starts from `<s>` and the initial states.
         **options: `max_tokens`, `seed`, `temperature`, `stop` and others; see `keras_seq.generation.text.Options`.
 
     Raises:
@@ -63,7 +63,7 @@ def generate(
         ArgumentError: an argument is out of range.
         TextError: the prompt has characters outside the vocabulary.
         ConfigError: arguments contradict each other.
-        ModelError: the model does not end in logits, one for each token of the vocabulary, or a logit is NaN.
+        ModelError: the model does not give one number for each token of the vocabulary, or one is NaN.
         SteppingError: the model cannot be run one step at a time.
 
     Example:
@@ -73,16 +73,17 @@ def generate(
         >>> for piece in writing:
         ...     writing.change(temperature=0.5)  # from the next token on
     """
-    return generation.Generation(KerasStep(model), vocabulary, prompt, **options)
+    return generation.Generation(_step(model, vocabulary, prompt, "prompt"), vocabulary, prompt, **options)
 
 
 def sample(model: keras.Model, vocabulary: Vocabulary, prompt: str = "", **options: Unpack[generation.Options]) -> Any:
     """Returns a continuation of `prompt` as a `Text`, which is a `str`, or a list of them with `num_samples`.
 
     Args:
-        model: a causal recurrent model: token ids `(batch, time)` -> logits `(batch, time, vocabulary)`.
+        model: a causal recurrent model: token ids `(batch, time)` -> logits `(batch, time, vocabulary)`, or
+            probabilities, whose logarithms are the logits.
         vocabulary: the vocabulary of the model.
-        prompt: the text to continue. An empty prompt starts from `<s>` and the zero state.
+        prompt: the text to continue. An empty prompt starts from `<s>` and the initial states.
         **options: `max_tokens`, `seed`, `temperature`, `stop` and others; see `keras_seq.generation.text.Options`.
 
     Raises:
@@ -90,7 +91,7 @@ def sample(model: keras.Model, vocabulary: Vocabulary, prompt: str = "", **optio
         ArgumentError: an argument is out of range.
         TextError: the prompt has characters outside the vocabulary.
         ConfigError: arguments contradict each other.
-        ModelError: the model does not end in logits, one for each token of the vocabulary, or a logit is NaN.
+        ModelError: the model does not give one number for each token of the vocabulary, or one is NaN.
         SteppingError: the model cannot be run one step at a time.
 
     Example:
@@ -104,14 +105,15 @@ def sample(model: keras.Model, vocabulary: Vocabulary, prompt: str = "", **optio
         ...  enumerate(sample(model, vocabulary, seed=0, num_samples=2))]
         [True, True]
     """
-    return generation.sample(KerasStep(model), vocabulary, prompt, **options)
+    return generation.sample(_step(model, vocabulary, prompt, "prompt"), vocabulary, prompt, **options)
 
 
 def score(model: keras.Model, vocabulary: Vocabulary, text: str, by_line: bool = False) -> scoring.Score:
-    """Returns the log-probability of each token of a text, in nats, read from `<s>` and the zero state.
+    """Returns the log-probability of each token of a text, in nats, read from `<s>` and the initial states.
 
     Args:
-        model: a causal recurrent model: token ids `(batch, time)` -> logits `(batch, time, vocabulary)`.
+        model: a causal recurrent model: token ids `(batch, time)` -> logits `(batch, time, vocabulary)`, or
+            probabilities, whose logarithms are the logits.
         vocabulary: the vocabulary of the model.
         text: the text to score; it may be empty.
         by_line: whether to score each line as a text of its own that ends with `<eos>`.
@@ -127,4 +129,11 @@ def score(model: keras.Model, vocabulary: Vocabulary, text: str, by_line: bool =
         >>> score(language_model(len(vocabulary), units=[8]), vocabulary, "to be").log_probabilities.shape
         (5,)
     """
-    return scoring.score(KerasStep(model), vocabulary, text, by_line=by_line)
+    return scoring.score(_step(model, vocabulary, text, "text", by_line), vocabulary, text, by_line=by_line)
+
+
+def _step(model: keras.Model, vocabulary: Vocabulary, text: str, name: str, by_line: bool = False) -> KerasStep:
+    """Returns the one-step decoder of a model, which was compared with the model on the beginning of a text too."""
+    require.that(isinstance(vocabulary, Vocabulary), "vocabulary", "a Vocabulary", vocabulary)
+    encode = vocabulary.encode_lines if by_line is True else vocabulary.encode
+    return KerasStep(model, encode(text[:_COMPARED] if isinstance(text, str) else text, name=name))

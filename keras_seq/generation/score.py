@@ -27,7 +27,7 @@ class Score(NamedTuple):
 
 
 def score(step: Step, vocabulary: Vocabulary, text: str, *, by_line: bool = False) -> Score:
-    """Returns the log-probability of each token of a text, read from `<s>` and the zero state.
+    """Returns the log-probability of each token of a text, read from `<s>` and the initial states.
 
     Args:
         step: the model.
@@ -52,7 +52,7 @@ def score(step: Step, vocabulary: Vocabulary, text: str, *, by_line: bool = Fals
 
 
 def segments(text: str, vocabulary: Vocabulary, *, by_line: bool, name: str = "text") -> list[np.ndarray]:
-    r"""Returns the token ids of each segment of a text that the model reads from the zero state, int32 `(tokens,)`.
+    r"""Returns the token ids of each segment of a text that the model reads from its initial states, int32 `(tokens,)`.
 
     The whole text is one segment. With `by_line`, each line that is not empty is a segment that ends with `<eos>`.
 

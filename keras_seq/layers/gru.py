@@ -186,6 +186,7 @@ class GRU(keras.layers.GRU):
     `initial_state`, `go_backwards`, `stateful`, `dropout` and `weight_dropout`. Keras's loop runs instead:
 
     * for inference, in eager mode, and without a gradient tape, so that no exported graph contains compiled code;
+    * under a persistent gradient tape or several tapes, which may take a second derivative;
     * with `recurrent_dropout`, other activations, `unroll=True`, `reset_gate=False`, or `implementation=1` with dropout;
     * in half precision;
     * if the length of the sequences is unknown when the graph is traced, because each length is compiled separately,
@@ -211,7 +212,7 @@ class GRU(keras.layers.GRU):
     Raises:
         ArgumentError: an argument is out of range.
         ConfigError: `use_cudnn=True` is not possible with the other arguments.
-        NotImplementedError: a second derivative of the fast path is requested; use `unroll=True` for it.
+        NotImplementedError: a derivative of the fast path is requested in forward mode; use `unroll=True` for it.
 
     Example:
         >>> import numpy as np
@@ -258,7 +259,7 @@ class GRU(keras.layers.GRU):
 
     def inner_loop(self, sequences: Any, initial_state: Any, mask: Any, training: bool = False) -> tuple[Any, Any, Any]:
         """Runs over the sequence; see `keras_internals.rnn_loop` for the arguments and results."""
-        if self._takes_fast_path(sequences, training):
+        if self._takes_fast_path(sequences, initial_state, training):
             return self._fast_loop(sequences, initial_state, mask)
         drops_weights = training and self.weight_dropout
         drops_by_block = training and self.dropout and self.cell.implementation == 1 and not self.recurrent_dropout
@@ -267,12 +268,11 @@ class GRU(keras.layers.GRU):
             return keras_internals.rnn_loop(self, sequences, initial_state, mask, training)
         return keras_internals.gru_loop(self, sequences, initial_state, mask, training)
 
-    def _takes_fast_path(self, sequences: Any, training: bool) -> bool:
+    def _takes_fast_path(self, sequences: Any, initial_state: Any, training: bool) -> bool:
         """Returns whether `gru_fast_path` runs; the docstring of the class lists the conditions."""
         cell = self.cell
         return (
             bool(training)
-            and keras_internals.tape_may_record()
             and not tf.executing_eagerly()
             and self.use_cudnn is not True
             and not self.unroll
@@ -284,7 +284,14 @@ class GRU(keras.layers.GRU):
             and self.compute_dtype in ("float32", "float64")
             and sequences.shape[1] is not None
             and gru_fast_path.is_available()
+            and self._has_one_tape(sequences, initial_state)
         )
+
+    def _has_one_tape(self, sequences: Any, initial_state: Any) -> bool:
+        """Returns whether a gradient tape records the layer, and cannot take a second derivative."""
+        parts = tf.nest.flatten((sequences, initial_state, self.cell.trainable_weights))
+        # Tensors, because a tape does not know the variables of carried states and of strategies themselves.
+        return keras_internals.possible_derivatives([tf.convert_to_tensor(part) for part in parts]) == 1
 
     def _fast_loop(self, sequences: Any, initial_state: Any, mask: Any) -> tuple[Any, Any, Any]:
         """Runs over the sequence with the hand-written backward pass; see `inner_loop`."""

@@ -15,10 +15,12 @@ gradient with respect to the argument of its activation.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorflow as tf
+
+from keras_seq import keras_internals
 
 SMALLEST_BATCH_TO_HALVE = 16
 # From this number of units on, XLA computes (kernel^T memory^T)^T faster than memory kernel, because it packs the right
@@ -54,7 +56,7 @@ def run(inputs: Any, memory: Any, kernel: Any, recurrent_kernel: Any, bias: Any,
         reset_after: whether the relevance gate scales the product of the memory, or else the memory itself.
 
     Raises:
-        NotImplementedError: a second derivative is requested.
+        NotImplementedError: a derivative is requested in forward mode.
     """
     weights = {"kernel": kernel, "recurrent_kernel": recurrent_kernel, "bias": bias}
     if inputs.shape[0] is not None and inputs.shape[0] < SMALLEST_BATCH_TO_HALVE:
@@ -82,17 +84,17 @@ def _run_rows(
         inputs_by_step = tf.reshape(_swap_batch_and_time(inputs), (-1, features))
         x = tf.reshape(tf.matmul(inputs_by_step, kernel), (time, -1, 3 * units))
         transposed = tf.transpose(recurrent_kernel)
-        memories, saved = loop_forward(x, memory, recurrent_kernel, transposed, bias)
+        memories, *saved = loop_forward(x, memory, recurrent_kernel, transposed, bias)
 
         def gradient(d_memories: Any) -> list[Any]:
             d_memories = tf.ensure_shape(d_memories, (inputs.shape[0], time, units))
-            *d_steps, d_memory = loop_backward(d_memories, memories, saved, recurrent_kernel, transposed)
+            *d_steps, d_memory = loop_backward(d_memories, recurrent_kernel, transposed, memories, *saved)
             d_gates, d_candidate, d_c_candidate = map(_merge_time_and_batch, d_steps)
             d_weights = _weight_gradients(
                 inputs_by_step, memories, saved, d_gates, d_candidate, d_c_candidate, reset_after
             )
             d_inputs = tf.reshape(_input_gradient(kernel, d_gates, d_candidate), (time, -1, features))
-            return [_differentiable_once(one) for one in (_swap_batch_and_time(d_inputs), d_memory, *d_weights)]
+            return [_swap_batch_and_time(d_inputs), d_memory, *d_weights]
 
         # A function that XLA compiled does not declare the shape of its output.
         return tf.ensure_shape(_swap_batch_and_time(memories[1:]), (inputs.shape[0], time, units)), gradient
@@ -100,8 +102,42 @@ def _run_rows(
     return memories_after(inputs, memory, kernel, recurrent_kernel, bias)
 
 
-def _compiled(function: Callable[..., Any]) -> Any:
-    return tf.function(function, jit_compile=True, autograph=False)
+def _compiled(function: Callable[..., Sequence[Any]]) -> Callable[..., Sequence[Any]]:
+    """Returns a function of tensors that XLA compiles, with the derivatives of the function itself.
+
+    XLA cannot return what TensorFlow keeps of a loop to differentiate it ("TensorList crossing the XLA/TF boundary").
+    """
+    compiled = tf.function(function, jit_compile=True, autograph=False)
+
+    @tf.custom_gradient
+    def results_of(*operands: Any) -> tuple[list[Any], Callable[..., Any]]:
+        def gradient(*d_results: Any) -> Any:
+            return _gradients(function, _copies(operands), d_results)
+
+        # Under a second or a persistent tape, TensorFlow would prepare to differentiate the compiled function.
+        is_differentiated = keras_internals.possible_derivatives(operands) > 1
+        return list((function if is_differentiated else compiled)(*operands)), gradient
+
+    return lambda *operands: results_of(*_copies(operands))
+
+
+def _copies(tensors: Sequence[Any]) -> list[Any]:
+    """Returns copies that belong to the current graph. A gradient may be traced in another graph than its function."""
+    return [tf.identity(one) for one in tensors]
+
+
+def _gradients(function: Callable[..., Any], operands: Sequence[Any], d_results: Any) -> Any:
+    """Returns the gradients of the operands of a function by automatic differentiation."""
+    with tf.GradientTape() as tape:
+        tape.watch(operands)
+        results = function(*operands)
+    d_operands = tape.gradient(results, operands, output_gradients=d_results)
+    if d_operands[0] is None:  # The results depend on the first operand.
+        raise NotImplementedError(
+            "TensorFlow records no gradients of `keras_seq.GRU` here, as in `tf.autodiff.ForwardAccumulator`: build the "
+            "layer with `unroll=True`"
+        )
+    return d_operands
 
 
 def _swap_batch_and_time(values: Any) -> Any:
@@ -161,19 +197,7 @@ def _sum_of_rows(values: Any) -> Any:
     return tf.matmul(tf.ones((1, tf.shape(values)[0]), values.dtype), values)
 
 
-@tf.custom_gradient
-def _differentiable_once(gradient: Any) -> tuple[Any, Callable[..., Any]]:
-    def second_derivative(_: Any) -> Any:
-        raise NotImplementedError(
-            "the backward pass of `keras_seq.GRU` has no second derivative: build the layer with `unroll=True` for it"
-        )
-
-    return tf.identity(gradient), second_derivative
-
-
-def _forward(
-    x: Any, memory: Any, kernel: Any, transposed: Any, bias: Any, mask: Any, reset_after: bool
-) -> tuple[Any, list[Any]]:
+def _forward(x: Any, memory: Any, kernel: Any, transposed: Any, bias: Any, mask: Any, reset_after: bool) -> list[Any]:
     """Runs the steps forward.
 
     Args:
@@ -186,8 +210,8 @@ def _forward(
         reset_after: as for `run`.
 
     Returns:
-        The memories from the initial one on, `(time + 1, batch, units)`, and a list of what the backward pass needs of
-        each step, `(time, batch, units)` each: keep, relevance, candidate, and with `reset_after` c_candidate.
+        The memories from the initial one on, `(time + 1, batch, units)`, and what the backward pass needs of each step,
+        `(time, batch, units)` each: keep, relevance, candidate, and with `reset_after` c_candidate.
     """
     time, units = x.shape[0], memory.shape[1]
     x_bias, c_bias = tf.unstack(bias)
@@ -224,20 +248,20 @@ def _forward(
     _, _, memories, *saved = tf.while_loop(
         lambda t, *_: t < time, step, (0, memory, memories, *saved), maximum_iterations=time
     )
-    return memories.stack(), [array.stack() for array in saved]
+    return [memories.stack(), *(array.stack() for array in saved)]
 
 
 def _backward(
-    d_memories: Any, memories: Any, saved: Any, kernel: Any, transposed: Any, reset_after: bool
+    d_memories: Any, kernel: Any, transposed: Any, memories: Any, *saved: Any, reset_after: bool
 ) -> tuple[Any, ...]:
     """Runs the steps backward.
 
     Args:
         d_memories: the gradient of the memory after each step, `(batch, time, units)`.
-        memories: from `_forward`.
-        saved: from `_forward`.
         kernel: the recurrent kernel.
         transposed: the recurrent kernel, transposed once instead of at each step.
+        memories: from `_forward`.
+        *saved: from `_forward`.
         reset_after: as for `run`.
 
     Returns:

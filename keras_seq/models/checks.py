@@ -1,53 +1,99 @@
-"""Checks that a model gives an output, or logits, after each token."""
+"""Checks of a model before its one-step form is made: what kind of model it is, and what it takes."""
 
+import re
 from typing import Any
 
 import keras
+import numpy as np
+from keras import tree
 
-from keras_seq.errors import ArgumentError, ModelError
-
-
-def require_each_step(model: keras.Model) -> None:
-    """Requires a model that gives an output after each step.
-
-    Raises:
-        ModelError: the output has no time axis, or another length than the input. The message names a recurrent layer
-            that returns only its last output.
-    """
-    for output in model.outputs[:1] if getattr(model, "outputs", None) else []:
-        if len(output.shape) < 2 or output.shape[1] != model.inputs[0].shape[1]:
-            raise ModelError(
-                f"`model` must give an output after each step, (batch, time, ...). Received: {model.name} with an output of "
-                f"shape {output.shape}{_hint_about_return_sequences(model)}"
-            )
+from keras_seq.errors import ArgumentError, SteppingError
+from keras_seq.models.graph import has_graph, in_inference
 
 
-def require_logits(model: keras.Model) -> None:
-    """Requires a model that gives logits after each token.
-
-    A softmax over probabilities instead of logits would make all tokens almost equally likely. A model with a single
-    output at the end of a text has never learned to predict the tokens before it.
+def require_sequence_model(model: Any) -> None:
+    """Requires a Sequential or Functional model that maps one sequence to one output.
 
     Raises:
         ArgumentError: `model` is not a Keras model.
-        ModelError: its last layer is a softmax or has one as its activation, or its output is not `(batch, time, vocabulary)`.
+        SteppingError: it is a subclassed model or not built, or has other inputs or outputs.
     """
     if not isinstance(model, keras.Model):
-        raise ArgumentError("model", "a Keras model, such as `keras.models.load_model` returns for a file", model)
-    last: Any = model.layers[-1] if model.layers else None
-    if isinstance(last, keras.layers.Softmax) or getattr(last, "activation", None) is keras.activations.softmax:
-        raise ModelError(
-            f"`model` must end in logits. Received: layer {last.name!r} with a softmax. Build the model without it, copy "
-            "the weights with `set_weights`, and train with from_logits=True"
+        expected = "a Keras model, such as `keras.models.load_model` returns for a file"
+        if any(base.__module__.startswith("tf_keras") for base in type(model).__mro__):
+            expected = "a model of Keras 3: build it with `keras` and copy the weights with `set_weights`"
+        raise ArgumentError("model", expected, model)
+    if not has_graph(model):
+        raise SteppingError(
+            f"`model` must be a built Sequential or Functional model. Received: {_without_graph(model)}"
         )
-    for output in model.outputs[:1] if getattr(model, "outputs", None) else []:
-        if len(output.shape) != 3:
-            raise ModelError(
-                "`model` must give logits after each token, (batch, time, vocabulary). "
-                f"Received: {model.name} with an output of shape {output.shape}{_hint_about_return_sequences(model)}"
-            )
+    if len(model.inputs) != 1 or len(model.outputs) != 1:
+        raise SteppingError(
+            "`model` must have one input, the sequence, and one output. "
+            f"Received: {len(model.inputs)} inputs and {len(model.outputs)} outputs"
+        )
+    (sequence,) = model.inputs
+    if keras.backend.standardize_dtype(sequence.dtype) == "string":
+        raise SteppingError(
+            f"`model` must take token ids or frames. Received: {model.name}, which takes strings. Encode the text before "
+            "the model, with a Vocabulary, and build the model from the layer after the encoding on"
+        )
+    if len(sequence.shape) < 2:
+        raise SteppingError(
+            f"`model` must take sequences, (batch, time, ...). Received: an input of shape {sequence.shape}"
+        )
 
 
-def _hint_about_return_sequences(model: keras.Model) -> str:
-    layers = [layer for layer in model.layers if getattr(layer, "return_sequences", True) is False]
-    return f": layer {layers[-1].name!r} must have return_sequences=True" if layers else ""
+def reason_of(error: Exception) -> str:
+    """Returns the first line of an error message that is not Keras's own heading, without terminal colours."""
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).splitlines()
+    lines = [
+        line.strip() for line in lines if line.strip() and not line.startswith("Exception encountered when calling")
+    ]
+    return lines[0] if lines else type(error).__name__
+
+
+def _without_graph(model: keras.Model) -> str:
+    """Returns what a model without a graph is, and how to make a Functional model of it."""
+    kind = type(model).__name__
+    if isinstance(model, keras.Sequential):
+        return f"{kind}, which is not built: begin it with keras.Input((None,), dtype='int32') for token ids"
+    line = _functional_line(model)
+    if line is None:
+        return f"{kind}, a subclass of keras.Model: build it from its layers as keras.Model(inputs, outputs)"
+    return (
+        f"{kind}, a subclass of keras.Model. If its `call` applies its layers in this order, this is a Functional model "
+        f"with the same weights, for a model m and i = keras.Input((None,), dtype='int32'): {line}"
+    )
+
+
+def _functional_line(model: keras.Model) -> str | None:
+    """Returns the Python expression that calls the layers of a model one after the other, in the order of creation.
+
+    None if there is no such expression, or if it is another model.
+    """
+    names = {id(value): name for name, value in vars(model).items() if isinstance(value, keras.layers.Layer)}
+    if not model.layers or not all(id(layer) in names for layer in model.layers):
+        return None
+    if model.built and not _applies_layers_in_order(model):
+        return None
+    line = "i"
+    for layer in model.layers:
+        line = f"m.{names[id(layer)]}({line})" + ("[0]" if getattr(layer, "return_state", False) else "")
+    return f"keras.Model(i, {line})"
+
+
+def _applies_layers_in_order(model: keras.Model) -> bool:
+    """Returns whether a model does, on some tokens, what its layers do one after the other."""
+    ids = keras.ops.convert_to_tensor([[1, 0, 1, 1]], "int32")
+
+    def one_after_the_other() -> Any:
+        values = ids
+        for layer in model.layers:
+            values = tree.flatten(layer(values))[0]
+        return values
+
+    try:
+        return np.allclose(tree.flatten(model(ids, training=False))[0], in_inference(one_after_the_other), atol=1e-5)
+    except Exception:  # Each custom layer has its own error classes.
+        return False

@@ -12,10 +12,12 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
+from keras import ops
 
 from keras_seq import require
 from keras_seq.errors import ModelError
 from keras_seq.keras_internals import additional_loss, call_that_made
+from keras_seq.models.token_weights import token_weights
 
 
 class SampledSoftmax(keras.Model):
@@ -91,13 +93,12 @@ class SampledSoftmax(keras.Model):
         kernel = tf.convert_to_tensor(self._kernel())
         memories = tf.cast(y_pred["memories"], kernel.dtype)
         # The metrics need the logits of the kernel as it is now; they are computed after it has been updated.
-        last_memories = _at_last_token(memories, sample_weight)
+        weights = token_weights(ops.shape(memories)[:-1], sample_weight)
+        last_memories = _at_last_token(memories, weights)
         y_pred["last_logits"] = tf.matmul(last_memories, tf.stop_gradient(kernel), transpose_b=True)
         losses = self._sampled_losses(tf.reshape(memories, (-1, memories.shape[-1])), tf.reshape(y, (-1,)))
-        weights = tf.ones_like(losses)
-        if sample_weight is not None:
-            weights = tf.cast(tf.reshape(sample_weight, (-1,)), losses.dtype)
-        loss = tf.reduce_sum(losses * weights) / tf.maximum(tf.reduce_sum(weights), 1)
+        weights = tf.cast(tf.reshape(weights, (-1,)), losses.dtype)
+        loss = tf.math.divide_no_nan(tf.reduce_sum(losses * weights), tf.reduce_sum(weights))
         return loss + additional_loss(self)
 
     def _sampled_losses(self, memories: Any, targets: Any) -> Any:
@@ -120,8 +121,9 @@ class SampledSoftmax(keras.Model):
         """Returns the metrics; in training, of the last token of each row."""
         if not isinstance(y_pred, dict):
             return super().compute_metrics(x, y, y_pred, sample_weight)
-        weights = None if sample_weight is None else _at_last_token(sample_weight, sample_weight)
-        return super().compute_metrics(x, _at_last_token(y, sample_weight), y_pred["last_logits"], weights)
+        weights = token_weights(ops.shape(y_pred["memories"])[:-1], sample_weight)
+        last_weights = _at_last_token(weights, weights)
+        return super().compute_metrics(x, _at_last_token(y, weights), y_pred["last_logits"], last_weights)
 
     def _sample(self) -> Any:
         """Returns token ids `(samples,)`; a token may be sampled more than once."""
@@ -135,12 +137,10 @@ class SampledSoftmax(keras.Model):
         return tf.cast(self._samples * tf.math.log1p(1 / (ids + 1)) / np.log(self._tokens + 1), dtype)
 
 
-def _at_last_token(values: Any, sample_weight: Any) -> Any:
+def _at_last_token(values: Any, weights: Any) -> Any:
     """Returns `(batch, 1, ...)`, the values `(batch, time, ...)` at the last position of each row with a weight."""
-    if sample_weight is None:
-        return values[:, -1:]
-    position = tf.maximum(tf.math.count_nonzero(sample_weight, axis=1, keepdims=True) - 1, 0)
-    return tf.gather(values, position, axis=1, batch_dims=1)
+    last = tf.reduce_max(tf.where(weights != 0, tf.range(tf.shape(weights)[1]), 0), axis=1, keepdims=True)
+    return tf.gather(values, last, axis=1, batch_dims=1)
 
 
 def _tied_embedding(model: keras.Model) -> tuple[Any, keras.layers.Layer]:
@@ -150,7 +150,8 @@ def _tied_embedding(model: keras.Model) -> tuple[Any, keras.layers.Layer]:
         ModelError: another layer makes the logits.
     """
     call = call_that_made(model.output)
-    if isinstance(call.operation, keras.layers.Activation):
+    is_activation = isinstance(call.operation, keras.layers.Activation)
+    if is_activation and call.operation.activation is keras.activations.linear:
         call = call_that_made(call.inputs[0])
     if not isinstance(call.operation, keras.layers.ReversibleEmbedding):
         raise ModelError(

@@ -1,36 +1,47 @@
-"""`step_model`: turns a model over sequences into one over single steps, which maps a token and states to logits and states.
+"""The verified one-step form of a model, from which `sample`, `score`, `evaluate` and both exports start.
 
-The graph of the model is rerun on the input of a single step. Each recurrent layer is replaced by its cell, with the states
-of the cell as additional inputs and outputs. All other layers are the same objects as before, so all weights are shared.
-A layer that is not recurrent must act on each time step independently; `acts_on_each_step` verifies this by running it.
+A model is compared with its one-step form once for the same weights. No other module does this.
 """
 
-import itertools
-from collections.abc import Callable
+import threading
+import weakref
+import zlib
 from typing import Any
 
 import keras
-from keras import tree
+import numpy as np
+import tensorflow as tf
 
-from keras_seq.errors import SteppingError
-from keras_seq.keras_internals import mask_of, rerun_graph
-from keras_seq.models.independent_steps import acts_on_each_step, with_time_axis
+from keras_seq.errors import ModelError
+from keras_seq.keras_internals import all_layers
+from keras_seq.models.checks import reason_of, require_sequence_model
+from keras_seq.models.initial_states import initial_states
+from keras_seq.models.logits import are_probabilities, as_logits
+from keras_seq.models.probe import probe_rows, reads_tokens, token_count
+from keras_seq.models.step_comparison import require_equal_steps, require_single_softmax
+from keras_seq.models.step_graph import step_graph
+from keras_seq.models.whole_model import whole_outputs
 
 
 def step_model(model: keras.Model) -> keras.Model:
     """Returns the one-step form of a causal recurrent model. It shares every weight with `model`.
 
-    Its inputs are `token` `(batch,)` int32, or `frame` `(batch, features)` for a model over real-valued frames, and then
-    `state_0`, `state_1`, ..., each `(batch, units)`, which are zeros at the start of a text. Its outputs are the logits
-    `(batch, vocabulary)` and then the new states in the same order.
+    Its inputs are `token` `(batch,)` int32, or `frame` `(batch, ...)` for a model over real-valued frames, and then
+    `state_0`, `state_1`, ..., each `(batch, units)`. Its outputs are that of the model after the step, `(batch, ...)`, and
+    then the new states in the same order. The states are zeros at the start of a sequence, unless the model has initial
+    states of its own; `keras_seq.models.step_model.stepped(model).initial_states` has them in any case.
+
+    The one-step form was compared with the model over 64 steps of random sequences.
 
     Args:
         model: a built Sequential or Functional model with one input, made of embeddings, recurrent layers and layers that
             act on each time step independently.
 
     Raises:
+        ArgumentError: `model` is not a Keras model.
         SteppingError: a layer looks across time or into the future, or has states that are not `(batch, units)`. The
             message names the layer.
+        ModelError: the model gives its output only after the last step, or its outputs are NaN.
 
     Example:
         >>> from keras_seq import language_model
@@ -38,143 +49,168 @@ def step_model(model: keras.Model) -> keras.Model:
         >>> [tensor.name for tensor in decoder.inputs]
         ['token', 'state_0', 'state_1']
     """
-    step = _step_input(model)
-    steps = _Steps()
-    logits = steps.run(model, step)
-    if not steps.states:
-        raise SteppingError(f"`model` must have a recurrent layer. Received: {model.name} with none")
-    return keras.Model([step, *steps.states], [logits, *steps.new_states], name=f"{model.name}_step")
+    return stepped(model).decoder
 
 
-def _step_input(model: keras.Model) -> keras.KerasTensor:
-    """Returns the symbolic token or frame of a single step.
+class SteppedModel:
+    """The verified one-step form of a model with the weights that it has.
 
-    Raises:
-        SteppingError: the model is not built, or does not map one sequence to one output.
-    """
-    if not getattr(model, "inputs", None):
-        raise SteppingError(f"`model` must be a built Sequential or Functional model. Received: {type(model).__name__}")
-    if len(model.inputs) != 1 or len(model.outputs) != 1:
-        raise SteppingError(
-            "`model` must have one input (the tokens) and one output (the logits). "
-            f"Received: {len(model.inputs)} inputs and {len(model.outputs)} outputs"
-        )
-    sequence = model.inputs[0]
-    if len(sequence.shape) < 2:
-        raise SteppingError(
-            f"`model` must take sequences, (batch, time, ...). Received: an input of shape {sequence.shape}"
-        )
-    if len(sequence.shape) == 2:
-        return keras.Input((), dtype="int32", name="token")
-    return keras.Input(sequence.shape[2:], dtype=sequence.dtype, name="frame")
-
-
-class _Steps:
-    """Runs the graph of a model on a single step.
+    Args:
+        model: a model that `require_sequence_model` accepts.
+        ids: token ids of a text on which the forms are compared too, or None.
 
     Attributes:
-        states: symbolic inputs for the states of all recurrent layers met so far.
-        new_states: their values after the step, in the same order.
+        decoder: the model of a single step; see `step_model`.
+        decode: `decoder` as a compiled function: value `(batch,)` or `(batch, ...)` and states -> output and states.
+        reads_tokens: whether a step reads a token id, otherwise a frame.
+        initial_states: the states before the first step, each `(units,)`, in the dtype of the decoder's inputs.
+        graph: how the decoder was made.
+        gives_probabilities: whether the outputs are probabilities instead of logits.
+        gives_fractions: whether the outputs are between 0 and 1, but no probabilities.
+        token_count: the number of token ids that the model reads, if `reads_tokens`.
+        reads_in_parts: whether `SequenceReader` has compared its parts with the whole model.
+        fingerprint: see `_fingerprint`.
+
+    Raises:
+        SteppingError: see `step_model`.
+        ModelError: see `step_model`.
     """
 
-    def __init__(self) -> None:
-        self.states: list[Any] = []
-        self.new_states: list[Any] = []
-        self._unique = _UniqueNames()
+    def __init__(self, model: keras.Model, ids: np.ndarray | None):
+        self.fingerprint = _fingerprint(model)
+        self.reads_in_parts = False
+        self.reads_tokens = reads_tokens(model)
+        self.graph = step_graph(model, self._step_input(model))
+        self.decoder = decoder = self.graph.decoder
+        specs = [tf.TensorSpec(tensor.shape, tensor.dtype) for tensor in decoder.inputs]
+        self.decode = tf.function(
+            lambda value, *states: decoder([value, *states], training=False), input_signature=specs, autograph=False
+        )
+        rows = probe_rows(model, self.reads_tokens, ids)
+        whole = _probed_outputs(model, rows)
+        self.initial_states = initial_states(model, self.graph, rows)
+        require_equal_steps(model, self.graph, self.decode, self.initial_states, rows, whole)
+        self.gives_probabilities: bool = are_probabilities(whole)
+        self.gives_fractions = not self.gives_probabilities and bool(((whole > 0) & (whole < 1)).all())
+        self.token_count = token_count(model)
+        if self.gives_probabilities:
+            require_single_softmax(model, self.graph, self.initial_states, rows)
 
-    def run(self, part: keras.Model, inputs: Any) -> Any:
-        """Returns the output of a model or nested model on the inputs of a single step."""
-        # A Sequential has no graph of its own that can be rerun.
-        graph = keras.Model(part.inputs, part.outputs) if isinstance(part, keras.Sequential) else part
-        outputs = tree.flatten(rerun_graph(graph, inputs, self._step_of))
-        return outputs[0] if len(outputs) == 1 else outputs
+    def _step_input(self, model: keras.Model) -> keras.KerasTensor:
+        """Returns the symbolic token or frame of a single step."""
+        if self.reads_tokens:
+            return keras.Input((), dtype="int32", name="token")
+        return keras.Input(model.inputs[0].shape[2:], dtype=model.inputs[0].dtype, name="frame")
 
-    def _step_of(self, operation: Any) -> Callable[..., Any]:
-        """Returns the function that replaces a layer or operation over sequences."""
-        if isinstance(operation, keras.Model) and getattr(operation, "inputs", None):
-            return lambda inputs, **_: self.run(operation, inputs)
-        if isinstance(operation, keras.layers.RNN):
-            return lambda inputs, **options: self._recurrent_step(operation, inputs, options)
-        if isinstance(operation, keras.layers.TimeDistributed):
-            return lambda inputs, **_: self._unique(operation.layer)(inputs)
-        return lambda *inputs, **options: self._independent_step(operation, inputs, options)
-
-    def _recurrent_step(self, layer: keras.layers.RNN, inputs: Any, options: dict[str, Any]) -> Any:
-        """Calls the cell of a recurrent layer, with new inputs for its states."""
-        if layer.go_backwards:
-            raise SteppingError(
-                f"layer {layer.name!r} cannot be stepped: go_backwards=True reads the text from its end"
-            )
-        if options.get("initial_state") is not None:
-            raise SteppingError(f"layer {layer.name!r} cannot be stepped: another layer gives its initial_state")
-        structure = layer.get_initial_state(batch_size=1)
-        states = []
-        for state in tree.flatten(structure):
-            if len(state.shape) != 2:
-                raise SteppingError(
-                    f"layer {layer.name!r} cannot be stepped: a state must be (batch, units), not {tuple(state.shape)}"
-                )
-            name = f"state_{len(self.states)}"
-            states.append(keras.Input((state.shape[1],), dtype=layer.cell.compute_dtype, name=name))
-            self.states.append(states[-1])
-        cell = self._unique(layer.cell)
-        output, new_states = cell(_without_mask(inputs), tree.pack_sequence_as(structure, states))
-        new_states = tree.flatten(new_states)
-        self.new_states.extend(new_states)
-        return (output, *new_states) if layer.return_state else output
-
-    def _independent_step(self, operation: Any, inputs: tuple[Any, ...], options: dict[str, Any]) -> Any:
-        """Calls a layer or operation that acts on each time step independently.
-
-        Raises:
-            SteppingError: it does not.
-        """
-        reason = "it looks across time, but a step only has its own token and the states of the recurrent layers"
-        cause: Exception | None = None
-        # Some layers need a time axis, or were built with one. They get an axis of length 1.
-        for form in (lambda operation: operation, with_time_axis):
-            try:
-                if acts_on_each_step(operation, form(operation), inputs, options):
-                    return tree.map_structure(_without_mask, form(self._unique(operation))(*inputs, **options))
-            except Exception as error:  # Each backend has its own error classes.
-                cause = cause or error
-                reason = "it looks across time, or fails on a single step, (batch, ...)"
-        raise SteppingError(
-            f"layer {operation.name!r} ({type(operation).__name__}) cannot be stepped: {reason}"
-        ) from cause
+    def logits_of(self, outputs: Any) -> Any:
+        """Returns the logits that outputs `(..., vocabulary)` of the model stand for."""
+        return as_logits(outputs, self.gives_probabilities)
 
 
-class _Renamed(keras.layers.Layer):
-    """A layer or operation under another name."""
+def stepped_language_model(model: keras.Model, ids: np.ndarray | None = None) -> SteppedModel:
+    """Returns the verified one-step form of a language model: token ids `(batch, time)` -> `(batch, time, vocabulary)`.
 
-    def __init__(self, operation: Any, name: str):
-        super().__init__(name=name, autocast=False)
-        self.operation = operation
-        self.built = True
+    Args:
+        model: a model that ends in logits, or in probabilities, whose logarithms are the logits.
+        ids: see `stepped`.
 
-    def call(self, *inputs: Any, **options: Any) -> Any:
-        return self.operation(*inputs, **options)
+    Raises:
+        ArgumentError: see `step_model`.
+        SteppingError: see `step_model`.
+        ModelError: the model does not read token ids or give one number for each token; or see `step_model`.
+    """
+    known = stepped(model, ids)
+    if not known.reads_tokens:
+        shape = ("batch", "time", *model.inputs[0].shape[2:])
+        raise ModelError(
+            f"`model` must take token ids. Received: {model.name}, which takes real values ({', '.join(map(str, shape))})"
+        )
+    if len(model.outputs[0].shape) != 3:
+        raise ModelError(
+            "`model` must give logits after each token, (batch, time, vocabulary). "
+            f"Received: {model.name} with an output of shape {model.outputs[0].shape}"
+        )
+    if known.gives_fractions:
+        raise ModelError(
+            "`model` must give logits, or probabilities that sum to one. Received: "
+            f"{model.name} with outputs between 0 and 1, as a sigmoid gives them; end it in a softmax, or in no activation"
+        )
+    if known.token_count < model.outputs[0].shape[-1]:
+        raise ModelError(
+            f"`model` must read every token that it predicts. Received: {model.name} with embeddings of "
+            f"{known.token_count} tokens and logits of {model.outputs[0].shape[-1]}"
+        )
+    return known
 
 
-class _UniqueNames:
-    """Gives layers unique names, as a model requires: the cells of two layers, or layers of nested models, can share one."""
-
-    def __init__(self) -> None:
-        self._named: dict[int, Any] = {}
-
-    def __call__(self, operation: Any) -> Any:
-        """Returns `operation`, or the same operation under another name if its name is taken. The result is cached."""
-        if id(operation) not in self._named:
-            taken = {other.name for other in self._named.values()}
-            stem = operation.name
-            if stem in ("token", "frame") or stem.startswith("state_"):
-                stem = f"layer_{stem}"  # The inputs have these names.
-            names = (f"{stem}_{number}" if number else stem for number in itertools.count())
-            name = next(name for name in names if name not in taken)
-            self._named[id(operation)] = operation if name == operation.name else _Renamed(operation, name)
-        return self._named[id(operation)]
+_stepped: "weakref.WeakKeyDictionary[keras.Model, SteppedModel]" = weakref.WeakKeyDictionary()
+_lock = threading.Lock()
 
 
-def _without_mask(tensor: Any) -> Any:
-    """Returns the tensor, or a copy without its mask: a single token is never padding, and cells take no mask."""
-    return tensor if mask_of(tensor) is None else keras.ops.copy(tensor)
+def stepped(model: keras.Model, ids: np.ndarray | None = None) -> SteppedModel:
+    """Returns the verified one-step form of a model. It is made again when the weights have changed.
+
+    The first call takes some tenths of a second, a later one about a millisecond.
+
+    Args:
+        model: see `step_model`.
+        ids: token ids of the user's text, on which the forms are compared too; or None.
+
+    Raises:
+        ArgumentError: see `step_model`.
+        SteppingError: see `step_model`.
+        ModelError: see `step_model`.
+    """
+    require_sequence_model(model)
+    with _lock:
+        known = _stepped.get(model)
+        if known is None or known.fingerprint != _fingerprint(model):
+            known = _stepped[model] = SteppedModel(model, ids)
+    return known
+
+
+def _probed_outputs(model: keras.Model, rows: np.ndarray) -> np.ndarray:
+    """Returns the outputs of the model on the probe.
+
+    Raises:
+        ModelError: the model fails, gives no output after each step, or one is NaN.
+    """
+    try:
+        outputs = whole_outputs(model, rows)
+    except Exception as error:  # Each backend, and each custom layer, has its own error classes.
+        raise ModelError(f"`model` fails on {rows.shape[1]} random steps of its input: {reason_of(error)}") from error
+    if outputs.shape[:2] != rows.shape[:2]:
+        raise ModelError(
+            "`model` must give an output after each step, (batch, time, ...). "
+            f"Received: {model.name} with an output of shape {model.outputs[0].shape}"
+        )
+    if np.isnan(outputs).any():
+        finite = all(np.isfinite(np.asarray(weight, np.float32)).all() for weight in model.weights)
+        advice = (
+            "although its weights are finite; use an operation that is defined for every input"
+            if finite
+            else "because a weight is not finite; train again with gradient clipping or a lower learning rate"
+        )
+        raise ModelError(f"`model` gives NaN on random steps, {advice}. Received: {model.name}")
+    return outputs
+
+
+def _fingerprint(model: keras.Model) -> tuple[Any, ...]:
+    """Returns values that differ if a weight, an attribute of a layer or the graph of the model has changed.
+
+    Of a weight with more than 65,536 numbers, only so many are looked at.
+    """
+    attributes = [_attributes(layer) for layer in all_layers(model)]
+    return id(model.outputs[0]), *attributes, *(_checksum(weight) for weight in model.weights)
+
+
+def _attributes(layer: keras.layers.Layer) -> tuple[Any, ...]:
+    """Returns the public attributes of a layer that are numbers, strings or functions."""
+    public = [(name, value) for name, value in vars(layer).items() if not name.startswith("_")]
+    plain = [(name, repr(value)) for name, value in public if isinstance(value, bool | int | float | str | None)]
+    return *plain, *((name, id(value)) for name, value in public if callable(value))
+
+
+def _checksum(weight: keras.Variable) -> int:
+    flat = keras.ops.reshape(weight, (-1,))
+    return zlib.crc32(np.asarray(flat[:: max(1, flat.shape[0] // 2**16)]).tobytes())

@@ -9,9 +9,9 @@ import keras
 from keras import ops
 
 from keras_seq import require
-from keras_seq.errors import DivergedError
+from keras_seq.errors import ConfigError, DivergedError, ModelError
 from keras_seq.files import replacing
-from keras_seq.models.stateful import read_states, reset_states, write_states
+from keras_seq.models.carried_states import read_states, reset_states, write_states
 from keras_seq.training.checkpoint import Checkpoint
 from keras_seq.training.config import CLIPPING_KINDS
 from keras_seq.training.gradient_norms import GRADIENT_NORM
@@ -27,6 +27,28 @@ class CarriedState(keras.callbacks.Callback):
     def __init__(self, batches: int | None = None):
         super().__init__()
         self._batches, self._done, self._kept = batches, 0, list[Any]()
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        """Checks that every pass and every epoch begin where the states can be reset.
+
+        Raises:
+            ConfigError: the length of an epoch is unknown although `batches` is given, or a pass or an epoch can begin in
+                the middle of an execution of `steps_per_execution` batches.
+        """
+        steps, together = self.params["steps"], self.model.steps_per_execution
+        if steps is None and self._batches is not None:
+            raise ConfigError(
+                "{} needs data with a known number of batches: set {}, or leave out {} if an epoch is one pass",
+                *("batches", "steps_per_epoch", "batches"),
+            )
+        # Keras reads whole executions, also past `steps_per_epoch`.
+        for count, what in ((steps, "an epoch"), (self._batches, "a pass through the text")):
+            if count is not None and count % together:
+                raise ConfigError(
+                    f"{{}} must divide the {count} batches of {what}, because states can only be reset between two "
+                    f"executions. Received: steps_per_execution={together}",
+                    "steps_per_execution",
+                )
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Resets the states if each epoch is a pass through the text."""
@@ -53,7 +75,8 @@ class CarriedState(keras.callbacks.Callback):
 class CosineSchedule(keras.callbacks.Callback):
     """Raises the learning rate to that of `compile`, then lowers it to zero along half a cosine (arXiv 1608.03983).
 
-    A run given in minutes also ends when they are over.
+    A run given in minutes also ends when they are over. With `steps_per_execution`, all batches of an execution have the
+    mean of their rates.
 
     Args:
         epochs: length of the run in epochs.
@@ -74,7 +97,6 @@ class CosineSchedule(keras.callbacks.Callback):
             require.positive_number("minutes", minutes)
         require.fraction("warmup", warmup)
         self._epochs, self._minutes, self._warmup = epochs, minutes, warmup
-        self._batches = 0
         self.scale = 1.0
 
     @property
@@ -87,40 +109,62 @@ class CosineSchedule(keras.callbacks.Callback):
         self.scale, self._start = state["scale"], time.monotonic() - state["seconds"]
 
     def on_train_begin(self, logs: Any = None) -> None:
-        """Starts the clock."""
+        """Starts the clock.
+
+        Raises:
+            ConfigError: the number of batches in an epoch is unknown although `epochs` is given, or the learning rate of
+                `compile` is not a number.
+        """
         if self._epochs is not None and self.params["steps"] is None:
-            raise ValueError(
-                "`epochs` needs data with a known number of batches: set `steps_per_epoch`, or give `minutes`"
+            raise ConfigError(
+                "{} needs data with a known number of batches: set {}, or give {}",
+                *("epochs", "steps_per_epoch", "minutes"),
+            )
+        rate = self.model.optimizer.learning_rate
+        if not isinstance(rate, keras.Variable):
+            raise ConfigError(
+                "{} must be a number, which `CosineSchedule` then changes. Received: a schedule or a function; leave out one "
+                "of the two",
+                "learning_rate",
             )
         self.scale, self._start = 1.0, time.monotonic()
-        self._peak = float(ops.convert_to_numpy(self.model.optimizer.learning_rate))
+        self._peak = float(ops.convert_to_numpy(rate))
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Sets the position in the run; a resumed run does not start with epoch 0."""
-        self._batches = epoch * (self.params["steps"] or 0)
+        self._first = epoch * (self.params["steps"] or 0)
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
-        """Sets the learning rate of the batch."""
-        progress = min(1.0, self._progress())
-        rise = min(1.0, progress / self._warmup) if self._warmup else 1.0
-        fall = 0.5 * (1 + math.cos(math.pi * max(0.0, progress - self._warmup) / (1 - self._warmup)))
-        self.model.optimizer.learning_rate.assign(self._peak * self.scale * rise * fall)
+        """Sets the learning rate of the batch, or of all batches in an execution."""
+        factors = [self._factor(min(1.0, progress)) for progress in self._progress(batch)]
+        self.model.optimizer.learning_rate.assign(self._peak * self.scale * sum(factors) / len(factors))
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         """Ends the run if its minutes are over."""
-        self._batches += 1
-        if self._minutes is not None and self._progress() >= 1:
+        if self._minutes is not None and self._elapsed(self._minutes) >= 1:
             self.model.stop_training = True
 
     def on_train_end(self, logs: Any = None) -> None:
         """Restores the learning rate of `compile`, for another `fit`."""
         self.model.optimizer.learning_rate.assign(self._peak)
 
-    def _progress(self) -> float:
+    def _progress(self, batch: int) -> list[float]:
+        """Returns the finished fraction of the run before each batch of the execution that begins with this batch."""
         if self._minutes is not None:
-            return (time.monotonic() - self._start) / (60 * self._minutes)
+            return [self._elapsed(self._minutes)]
         assert self._epochs is not None
-        return self._batches / (self._epochs * self.params["steps"])
+        steps = self.params["steps"]
+        end = min(batch + self.model.steps_per_execution, max(steps, batch + 1))
+        return [(self._first + one) / (self._epochs * steps) for one in range(batch, end)]
+
+    def _elapsed(self, minutes: float) -> float:
+        """Returns the fraction of the minutes that is over."""
+        return (time.monotonic() - self._start) / (60 * minutes)
+
+    def _factor(self, progress: float) -> float:
+        """Returns the learning rate at a fraction of the run, relative to the peak."""
+        rise = min(1.0, progress / self._warmup) if self._warmup else 1.0
+        return rise * 0.5 * (1 + math.cos(math.pi * max(0.0, progress - self._warmup) / (1 - self._warmup)))
 
 
 class StopWhenNotFinite(keras.callbacks.Callback):
@@ -149,9 +193,10 @@ class StopWhenNotFinite(keras.callbacks.Callback):
             value = (logs or {}).get(name, 0.0)
             if not math.isfinite(value):
                 before = "" if math.isnan(self._norm) else f" (the gradient's norm was {self._norm:.3g} before)"
-                position = f"batch {batch + 1} of epoch {self._epoch + 1}"
-                return f"{what} became {value} at {position}{before}: {self._cause()}"
-        self._norm = (logs or {}).get(GRADIENT_NORM, math.nan)
+                together = self.model.steps_per_execution  # Only the end of an execution is seen.
+                batches = f"batch {batch + 1}" if together == 1 else f"batches {batch + 2 - together} to {batch + 1}"
+                return f"{what} became {value} at {batches} of epoch {self._epoch + 1}{before}: {self._cause()}"
+        self._norm = (logs or {}).get(GRADIENT_NORM, self._norm)
         return None
 
     def _cause(self) -> str:
@@ -229,8 +274,14 @@ class KeepBest(keras.callbacks.Callback):
         self.best = state["best"]
 
     def on_test_end(self, logs: Any = None) -> None:
-        """Saves the model if this evaluation is the best so far."""
-        nats = (logs or {}).get("nats", math.inf)
+        """Saves the model if this evaluation is the best so far.
+
+        Raises:
+            ModelError: the model is compiled without `NatsPerToken`.
+        """
+        nats = (logs or {}).get("nats")
+        if nats is None:
+            raise ModelError("`KeepBest` needs a model compiled with weighted_metrics=[keras_seq.NatsPerToken()]")
         if nats < self.best:
             self.best = nats
             self._best_model.set_weights(self.model.get_weights())

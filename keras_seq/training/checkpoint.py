@@ -13,7 +13,7 @@ from keras import ops
 
 from keras_seq.errors import TrainingError
 from keras_seq.files import replacing
-from keras_seq.models.stateful import read_states, write_states
+from keras_seq.models.carried_states import read_states, write_states
 
 _METADATA = "about"
 

@@ -12,13 +12,14 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from keras_seq.keras_internals import call_before_apply, clipped_gradients
+from keras_seq.errors import ModelError
+from keras_seq.keras_internals import call_at_clipping
 
 GRADIENT_NORM = "gradient_norm"
 
 
 class StepNorms(NamedTuple):
-    """The norms of one training step: the columns of `steps.csv`, and the logs of a batch.
+    """The norms of one update of the weights: the columns of `steps.csv`, and the logs of a batch.
 
     Attributes:
         gradient_norm: common norm of all gradients.
@@ -49,7 +50,12 @@ class GradientNorms(keras.callbacks.Callback):
     Logs after each batch: `gradient_norm`, the common norm of all gradients; `clipped_norm`, the same after clipping;
     `parameter_norm`, the norm of the trainable weights; `learning_rate`. Logs after each epoch: the means of the first two
     over the steps with a finite norm; `largest_gradient_norm`; `clipped`, the fraction of the steps that clipping changed;
-    `parameter_norm` and `learning_rate` of the last step.
+    `parameter_norm` and `learning_rate` of the last step. They are NaN if no step has a finite norm.
+
+    A step is an update of the weights. With `gradient_accumulation_steps` it has the mean gradient of several batches, and
+    only the last of them has these logs. With `steps_per_execution`, every step is measured, and `fit` logs the first step
+    of an execution whose norm is not finite, or else the last one. In float16, Keras skips the update where the scaled
+    gradients overflow, so the batch has no step.
 
     Args:
         path: a `.csv` file for the norms of each step, one row per step; None writes none.
@@ -73,14 +79,25 @@ class GradientNorms(keras.callbacks.Callback):
         super().__init__()
         self._path = None if path is None else Path(path)
         self.norms: list[float] = []
-        self._norms: Any = None
+        self._table: Any = None
 
     def on_train_begin(self, logs: Any = None) -> None:
-        """Starts measuring the gradients that the optimizer receives."""
-        self._optimizer = self.model.optimizer
-        self._inner = getattr(self._optimizer, "inner_optimizer", self._optimizer)  # of a LossScaleOptimizer
-        self._norms = keras.Variable(np.zeros(3, "float32"), trainable=False, name="norms")
-        self._restore_optimizer = call_before_apply(self._inner, self._measure)
+        """Starts measuring the gradients by which the optimizer updates the weights.
+
+        Raises:
+            ModelError: the model has several optimizers.
+        """
+        optimizer = self.model.optimizer
+        self._optimizer = getattr(optimizer, "inner_optimizer", optimizer)  # of a LossScaleOptimizer
+        if hasattr(self._optimizer, "optimizers"):
+            raise ModelError(
+                "`GradientNorms` needs a model with one optimizer, which clips all gradients. Received: a "
+                f"{type(self._optimizer).__name__}; leave out one of the two"
+            )
+        # One row for each update in an execution.
+        table = np.zeros((self.model.steps_per_execution, len(StepNorms._fields)), "float32")
+        self._table = keras.Variable(table, trainable=False, name="norms")
+        self._restore_optimizer = call_at_clipping(self._optimizer, self._measure)
         self.model.make_train_function(force=True)
         if self._path is not None:
             with self._path.open("a", newline="", encoding="utf-8") as file:
@@ -96,33 +113,39 @@ class GradientNorms(keras.callbacks.Callback):
         """Starts the table of a new epoch."""
         self._epoch, self._steps, self._written = epoch, list[StepNorms](), 0
 
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        """Counts the updates so far."""
+        self._updates = self._count_updates()
+
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        """Adds the norms of the step to the logs."""
-        gradient, clipped, parameters = np.asarray(self._norms.value, np.float64).tolist()
-        step = StepNorms(gradient, clipped, parameters, float(ops.convert_to_numpy(self._optimizer.learning_rate)))
-        self._steps.append(step)
-        self.norms.append(step.gradient_norm)
-        if logs is not None:
-            logs.update(step._asdict())
-        if not step.is_finite:  # The run may end here.
+        """Adds the norms of the new steps to the logs."""
+        table = np.asarray(self._table.value, np.float64).tolist()
+        steps = [StepNorms(*table[update % len(table)]) for update in range(self._updates, self._count_updates())]
+        self._steps += steps
+        self.norms += [step.gradient_norm for step in steps]
+        not_finite = [step for step in steps if not step.is_finite]
+        if logs is not None and steps:
+            logs.update((not_finite or steps[-1:])[0]._asdict())
+        if not_finite:  # The run may end here.
             self._write()
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Adds the means over the epoch to the logs."""
         self._write()
+        if logs is None:
+            return
         finite = [step for step in self._steps if step.is_finite]
-        if logs is not None and finite:
-            last = finite[-1]
-            logs.update(
-                {
-                    "gradient_norm": float(np.mean([step.gradient_norm for step in finite])),
-                    "clipped_norm": float(np.mean([step.clipped_norm for step in finite])),
-                    "largest_gradient_norm": max(step.gradient_norm for step in finite),
-                    "clipped": sum(step.is_clipped for step in finite) / len(finite),
-                    "parameter_norm": last.parameter_norm,
-                    "learning_rate": last.learning_rate,
-                }
-            )
+        last = finite[-1] if finite else StepNorms(math.nan, math.nan, math.nan, math.nan)
+        logs.update(
+            {
+                "gradient_norm": _mean([step.gradient_norm for step in finite]),
+                "clipped_norm": _mean([step.clipped_norm for step in finite]),
+                "largest_gradient_norm": max([step.gradient_norm for step in finite], default=math.nan),
+                "clipped": _mean([step.is_clipped for step in finite]),
+                "parameter_norm": last.parameter_norm,
+                "learning_rate": last.learning_rate,
+            }
+        )
 
     def _write(self) -> None:
         """Appends the new steps to the file."""
@@ -133,9 +156,20 @@ class GradientNorms(keras.callbacks.Callback):
                 csv.writer(file).writerow([self._epoch, number, *map("{:.6g}".format, step)])
         self._written = len(self._steps)
 
-    def _measure(self, gradients: Sequence[Any]) -> None:
-        clipped = clipped_gradients(self._inner, gradients)
-        self._norms.assign(ops.stack([_norm(gradients), _norm(clipped), _norm(self.model.trainable_variables)]))
+    def _count_updates(self) -> int:
+        # The inner conversion is for variables of Keras, the outer for those of a strategy.
+        return int(tf.convert_to_tensor(ops.convert_to_tensor(self._optimizer.iterations)))
+
+    def _measure(self, gradients: Sequence[Any], clipped: Sequence[Any]) -> None:
+        norms = [_norm(arrays) for arrays in (gradients, clipped, self.model.trainable_variables)]
+        row = ops.stack([*norms, ops.cast(self._optimizer.learning_rate, "float32")])
+        # By the count of updates, which all replicas share.
+        update = self._optimizer.iterations % self._table.shape[0]
+        self._table.assign(ops.scatter_update(self._table, [[update]], [row]))
+
+
+def _mean(values: Sequence[float]) -> float:
+    return float(np.mean(values)) if values else math.nan
 
 
 def _norm(arrays: Iterable[Any]) -> tf.Tensor:

@@ -18,11 +18,12 @@ from keras_seq import require
 from keras_seq.data.corpus import Corpus
 from keras_seq.data.lines import Lines, lines
 from keras_seq.data.streams import Streams, streams
+from keras_seq.data.tokens import split_lines
 from keras_seq.data.vocabulary import Vocabulary
 from keras_seq.distribution.collectives import code_sha256, reporting_lost_workers, require_same, wait_for_all
 from keras_seq.distribution.distributed_fit import distributed
 from keras_seq.distribution.strategies import is_chief, scope, worker_number
-from keras_seq.errors import ConfigError, DivergedError
+from keras_seq.errors import ConfigError, CorpusError, DivergedError
 from keras_seq.files import remove_partial, replacing
 from keras_seq.models.clone import clone_with_configs
 from keras_seq.models.language_model import language_model
@@ -257,11 +258,21 @@ def _batches(corpus: Corpus, vocabulary: Vocabulary, config: TrainConfig) -> tup
     """Returns the training batches and the validation batches."""
     if config.by_line:
         training = Lines(corpus.train, vocabulary, config.batch_size, config.seed)
-        return training, lines(corpus.validation, vocabulary, config.batch_size, seed=None)
+        return training, _validation_lines(corpus.validation, vocabulary, config)
     return (
         Streams(corpus.train, vocabulary, config.batch_size, config.length, config.seed),
         _validation_streams(corpus.validation, vocabulary, config),
     )
+
+
+def _validation_lines(text: str, vocabulary: Vocabulary, config: TrainConfig) -> tf.data.Dataset:
+    """Returns the validation text as lines."""
+    if not any(split_lines(text)):
+        raise CorpusError(
+            "the validation part of the corpus, a few percent at its end, must have a line that is not empty, but it has "
+            "none; use a text with more lines or, in Python, a larger `validation` of `keras_seq.load_corpus`"
+        )
+    return lines(text, vocabulary, config.batch_size, seed=None)
 
 
 def _validation_streams(text: str, vocabulary: Vocabulary, config: TrainConfig) -> tf.data.Dataset:

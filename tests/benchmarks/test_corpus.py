@@ -4,12 +4,15 @@ import pytest
 
 from keras_seq.benchmarks import corpus
 from keras_seq.benchmarks.corpus import benchmark_corpus, table
+from keras_seq.training.config import TrainConfig
 
 
 def test_a_text_is_encoded_and_trained_on(monkeypatch):
     assert len(corpus.KINDS) == 3
     # The other kinds differ only in the arguments of encode_corpus, which its own tests cover.
     monkeypatch.setattr(corpus, "KINDS", {"by line": {"by_line": True}})
+    # Tests do not judge speed: a small model trains sooner.
+    monkeypatch.setattr(corpus, "_CONFIG", TrainConfig(units=(16,), dropout=0.0))
     rows = list(benchmark_corpus(None, megabytes=1, steps=2))
     assert len(rows) == 1
     for row in rows:

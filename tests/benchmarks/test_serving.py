@@ -1,14 +1,10 @@
 import pytest
 
-import keras_seq as ks
 from keras_seq.benchmarks.serving import CLIENTS, REQUESTS, benchmark_serve, table
-from keras_seq_export import export_saved_model
 
 
-def test_many_clients_get_the_answers_that_each_gets_alone(tmp_path):
-    vocabulary = ks.Vocabulary.from_text("to be, or not to be")
-    report = export_saved_model(ks.language_model(len(vocabulary), units=[8]), vocabulary, tmp_path / "hamlet")
-    rows, concurrency = benchmark_serve(report["path"], rounds=1, batches=(1, 3))
+def test_many_clients_get_the_answers_that_each_gets_alone(small_saved_model):
+    rows, concurrency = benchmark_serve(small_saved_model, rounds=1, batches=(1, 3))
     assert (CLIENTS, REQUESTS) == (24, 50)
     assert concurrency.equal == CLIENTS * REQUESTS
     assert [row.batch for row in rows] == [1, 3]

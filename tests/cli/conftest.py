@@ -7,9 +7,14 @@ from cli_files import BINARY, EMPTY, SHORT, TEXT
 
 
 @pytest.fixture(scope="session")
-def folder(tmp_path_factory, run_cli):
-    """The folder in which the program is run."""
-    folder = tmp_path_factory.mktemp("cli")
+def folder(tmp_path_factory, made_once, run_cli):
+    """The folder in which the program is run. Its runs name the text of the folder that this one is a copy of."""
+    made = made_once("cli", lambda folder: fill(folder, run_cli))
+    return shutil.copytree(made, tmp_path_factory.mktemp("cli"), dirs_exist_ok=True)
+
+
+def fill(folder, run_cli):
+    """Makes the texts, the run and its exports, and damaged copies of them; returns the folder."""
     (folder / "fox.txt").write_text(TEXT)
     for arguments in (
         ("train", "--corpus=fox.txt", "--units=32", "--batch_size=4", "--length=16", "--epochs=2", "--run=fox"),

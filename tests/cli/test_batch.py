@@ -46,8 +46,12 @@ def test_a_finished_job_resumes_with_its_default_given_explicitly(batch, tmp_pat
 
 
 def test_lines_are_scored(batch, tmp_path):
-    (tmp_path / "prompts.txt").write_text("the quick brown\nxof\n")
-    assert batch("--score").returncode == 0
+    (tmp_path / "prompts.tsv").write_text("id\ttext\n1\tthe quick brown\n2\txof\n")
+    answer = batch("--score", f"--input={tmp_path / 'prompts.tsv'}:text")
+    assert (answer.returncode, answer.stderr) == (
+        0,
+        "keras-seq: prompts.tsv: tab-separated without quoting, header id, text, text from text\n",
+    )
     likely, unlikely = results(tmp_path)
     assert (likely["scored"], likely["tokens"]) == ("the quick brown", 15)
     assert unlikely["log_probability"] / 3 < likely["log_probability"] / 15 < 0

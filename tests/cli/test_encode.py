@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-SMALL = ("--units=8", "--embedding_dim=4", "--batch_size=4", "--length=16", "--epochs=1")
+SMALL = ("--cell=simple_rnn", "--units=8", "--embedding_dim=4", "--batch_size=4", "--length=16", "--epochs=1")
 
 
 @pytest.fixture(scope="module")
@@ -22,6 +22,19 @@ def test_the_size_and_the_next_command_are_printed(encoded):
     assert "tokens on disk to train on, a vocabulary of 12 tokens, " in size
     assert size.endswith("% of the text is <unk>")
     assert following == "Next:\n  keras-seq train --corpus=words\n"
+
+
+def test_tables_are_reported_as_they_were_read(folder, run_cli):
+    lines = (folder / "fox.txt").read_text().splitlines()
+    (folder / "fox.csv").write_text("id;body\n" + "".join(f"{number};{line}\n" for number, line in enumerate(lines)))
+    read = "fox.csv: semicolon-separated, header id, body, text from body"
+    options = ("--corpus=fox.csv:body", "--output=of_table", "--by_line")
+    encoded = run_cli("encode", *options, cwd=folder).stdout.splitlines()
+    assert encoded[0] == read
+    assert encoded[1].startswith("of_table: ")
+    refused = run_cli("encode", "--corpus=fox.csv", "--output=of_rows", cwd=folder)
+    assert refused.returncode == 1
+    assert "fox.csv:FIELD, because only its name shows that the first row is a header" in refused.stderr
 
 
 def test_the_same_command_finds_the_corpus_complete(encoded, folder, run_cli):

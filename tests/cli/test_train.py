@@ -7,6 +7,9 @@ import shlex
 import pytest
 from cli_files import TEXT
 
+# A SimpleRNN takes less time to trace than a GRU.
+SMALL = ("--cell=simple_rnn", "--units=4", "--batch_size=4", "--length=8", "--epochs=1")
+
 
 def test_a_run_directory_has_all_files(folder):
     names = {"config.json", "export", "history.csv", "history.png", "model.keras", "steps.csv", "vocab.txt"}
@@ -14,7 +17,7 @@ def test_a_run_directory_has_all_files(folder):
 
 
 def test_the_built_in_grammar_by_its_name(folder, run_cli):
-    options = ("--units=4", "--minutes=0.01", "--run=grammar")
+    options = ("--cell=simple_rnn", "--units=4", "--minutes=0.01", "--run=grammar")
     answer = run_cli("train", "--corpus=agreement", *options, cwd=folder)
     assert answer.returncode == 0, answer.stderr
     answer = run_cli("evaluate", "--run=grammar", "--corpus=agreement", "--split=test", cwd=folder)
@@ -43,27 +46,14 @@ def test_each_kind_of_run_is_trained_exported_and_sampled(folder, options, run_c
     assert [answer.stderr for answer in answers] == [told, told]
 
 
-def test_words_by_coverage_and_a_folder_of_files(folder, run_cli):
+def test_words_by_coverage_in_a_folder_of_files_and_a_file_with_a_space_in_its_name(folder, run_cli):
     (folder / "texts").mkdir()
     (folder / "texts" / "a.txt").write_text(TEXT + "rare\n")
-    options = (
-        "--level=word",
-        "--coverage=0.9",
-        "--units=4",
-        "--batch_size=4",
-        "--length=8",
-        "--epochs=1",
-        "--run=texts_run",
-    )
-    answer = run_cli("train", "--corpus=texts", *options, cwd=folder)
+    (folder / "my text.txt").write_text(TEXT)
+    arguments = ("--corpus=my text.txt", "--corpus=texts", "--level=word", "--coverage=0.9")
+    answer = run_cli("train", *arguments, *SMALL, cwd=folder)
     assert answer.returncode == 0, answer.stderr
     assert re.search(r"a vocabulary of \d+ tokens, \d\.\d% of the text is <unk>", answer.stdout)
-
-
-def test_two_corpora_and_a_name_with_a_space(folder, run_cli):
-    (folder / "my text.txt").write_text(TEXT)
-    arguments = ("--corpus=my text.txt", "--corpus=fox.txt", "--units=4", "--batch_size=4", "--length=8", "--epochs=1")
-    answer = run_cli("train", *arguments, cwd=folder)
     commands = [line.strip() for line in answer.stdout.splitlines() if line.startswith("  keras-seq")]
     run = next(word for word in shlex.split(commands[0]) if word.startswith("--run="))
     assert (folder / run.removeprefix("--run=") / "model.keras").is_file()
@@ -80,14 +70,14 @@ def test_a_run_directory_and_a_byte_order_mark_are_accepted(folder, tmp_path, ru
     (tmp_path / "marked.JSON").write_text((folder / "fox" / "config.json").read_text(), encoding="utf-8-sig")
     for number, config in enumerate((folder / "fox", tmp_path / "marked.JSON")):
         run = tmp_path / f"run{number}"
-        answer = run_cli("train", f"--config={config}", "--epochs=1", "--units=4", f"--run={run}", cwd=folder)
+        answer = run_cli("train", f"--config={config}", *SMALL, f"--run={run}", cwd=folder)
         assert answer.returncode == 0, answer.stderr
         assert json.loads((run / "config.json").read_text())["units"] == [4]
 
 
 def test_a_configuration_in_toml_and_options_that_replace_its_length_and_clipping(folder, run_cli):
     (folder / "small.toml").write_text(
-        'corpus = "fox.txt"\nunits = [4]\nbatch_size = 4\nlength = 8\nminutes = 60.0\n'
+        'corpus = "fox.txt"\ncell = "simple_rnn"\nunits = [4]\nbatch_size = 4\nlength = 8\nminutes = 60.0\n'
         '[clipping]\nkind = "clipvalue"\nthreshold = 0.5\n'
     )
     options = ("--epochs=1", "--global_clipnorm=2", "--run=from_toml")

@@ -1,6 +1,8 @@
 """Corpora encoded on disk, against `load_corpus` and `Vocabulary` on the whole text."""
 
 import contextlib
+import csv
+import json
 import os
 import shutil
 import signal
@@ -80,6 +82,38 @@ def test_a_corpus_on_disk_equals_that_in_memory(files, small, tmp_path, level, b
     assert len(list((tmp_path / "on_disk").glob("*.tfrecord"))) > 5
     opened = load_corpus(tmp_path / "on_disk")
     assert (opened.by_line, opened.validation, len(opened.train)) == (by_line, whole.validation, len(expected))
+
+
+def test_tables_on_disk_are_those_in_memory(small, tmp_path):
+    rows = [(number, f'{line}; "{number}"\n\u2028x\n') for number, line in enumerate(LINES[:40])]
+    with (tmp_path / "a.csv").open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file, delimiter=";").writerows([("id", "body"), *rows])
+    (tmp_path / "b.tsv").write_text('body\tid\n"Hello.\t1\nBye."\t2\n', encoding="utf-8")
+    sources = [f"{tmp_path}/a.csv:body", f"{tmp_path}/b.tsv:body"]
+    corpus = ks.encode_corpus(sources, tmp_path / "on_disk", processes=1)
+    whole = load_corpus(sources)
+    assert whole.train + whole.validation + whole.test == "".join(text for _, text in rows) + '"Hello.\nBye."\n'
+    train = corpus.train.vocabulary.decode(corpus.train[0 : len(corpus.train)])
+    assert (train, corpus.validation, corpus.test) == (whole.train, whole.validation, whole.test)
+    assert corpus.tables == whole.tables == load_corpus(tmp_path / "on_disk").tables
+    assert whole.tables == (
+        "a.csv: semicolon-separated, header id, body, text from body",
+        "b.tsv: tab-separated without quoting, header body, id, text from body",
+    )
+    manifest = tmp_path / "on_disk" / "encoded_corpus.json"
+    values = json.loads(manifest.read_text())
+    values["settings"].pop("tables")  # as earlier code wrote it, which read tables in another way
+    manifest.write_text(json.dumps(values))
+    with pytest.raises(CorpusError, match="or with other settings"):
+        ks.encode_corpus(sources, tmp_path / "on_disk", processes=1)
+
+
+def test_a_corpus_that_earlier_code_encoded_is_complete(files, small, encoded):
+    manifest = encoded / "encoded_corpus.json"
+    values = json.loads(manifest.read_text())
+    assert values["settings"].pop("tables") == []
+    manifest.write_text(json.dumps(values))
+    assert ks.encode_corpus(files, encoded).tables == ()
 
 
 def test_tensorflow_reads_the_files(encoded):

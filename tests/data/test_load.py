@@ -60,13 +60,15 @@ def test_folders_and_fields_of_tables_are_joined(tmp_path):
     corpus = load_corpus([tmp_path / "poems", f"{table}:body"], 0, 0)
     assert corpus.train == "one\ntwo\nthree\n"
     assert corpus.name == "a and 2 more"
+    assert corpus.tables == ("news.csv: comma-separated, header title, body, text from body",)
 
 
 def test_several_files_are_joined_in_order(tmp_path):
-    paths = [write(tmp_path, name, data) for name, data in [("b.txt", "b"), ("a.txt", "a\n"), ("c.txt", "\ufeffc")]]
+    texts = [("b.txt", "b"), ("a.txt", "a\n"), ("r.txt", "r\r"), ("c.txt", "\ufeffc")]
+    paths = [write(tmp_path, name, data) for name, data in texts]
     corpus = load_corpus(paths, 0, 0)
-    assert corpus.train == "b\na\nc"
-    assert corpus.name == "b and 2 more"
+    assert corpus.train == "b\na\nr\r\nc"
+    assert corpus.name == "b and 3 more"
     assert load_corpus(tuple(map(str, paths)), 0, 0) == corpus
 
 

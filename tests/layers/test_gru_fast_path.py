@@ -234,20 +234,3 @@ def test_fit_takes_the_same_steps_as_with_the_stock_layer(build, monkeypatch):
         losses.append(history.history["loss"])
     np.testing.assert_allclose(*losses, rtol=1e-5)
     assert fast.called
-
-
-def test_a_second_derivative_is_rejected():
-    layer, sequences = layer_of(), tf.constant(numbers(BATCH, TIME, FEATURES))
-
-    @tf.function
-    def twice():
-        with tf.GradientTape() as outer:
-            outer.watch(sequences)
-            with tf.GradientTape() as inner:
-                inner.watch(sequences)
-                total = tf.reduce_sum(layer(sequences, training=True))
-            squared = tf.reduce_sum(inner.gradient(total, sequences) ** 2)
-        return outer.gradient(squared, sequences)
-
-    with pytest.raises(NotImplementedError, match="no second derivative: build the layer with `unroll=True`"):
-        twice()

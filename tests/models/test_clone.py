@@ -1,5 +1,7 @@
 """Float32 copies of models in half and mixed precision."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -71,9 +73,74 @@ def test_a_cell_of_the_users_own():
     assert copy.layers[-1].cell.compute_dtype == "float32"
 
 
-def test_a_layer_that_cannot_be_copied_is_named():
+def own_activation(x):
+    return keras.ops.tanh(x) * 0.9
+
+
+def test_functions_and_initializers_of_the_user_are_shared():
+    """None of them could be part of a configuration that Keras reads."""
     tokens = keras.Input((None,), dtype="int32")
-    values = layers.Embedding(9, 8, dtype="mixed_float16")(tokens)
-    model = keras.Model(tokens, layers.Lambda(lambda x: x * 2, name="twice", dtype="mixed_float16")(values))
-    with pytest.raises(ValueError, match=r"layer 'twice' \(Lambda\) cannot be copied"):
+    x = layers.Embedding(
+        9, 8, dtype="mixed_float16", embeddings_initializer=lambda shape, dtype: keras.ops.ones(shape)
+    )(tokens)
+    x = x + layers.Lambda(lambda x: x * 2, dtype="mixed_float16")(x)
+    x = layers.TimeDistributed(layers.Dense(4, own_activation, dtype="mixed_float16"))(x)
+    x = layers.SimpleRNN(4, activation=functools.partial(keras.activations.leaky_relu, negative_slope=0.3))(x)
+    model = keras.Model(tokens, x)
+    copy = float32_copy(model)
+    assert dtypes_other_than_float32(copy) == []
+    assert copy.layers[-1].activation is model.layers[-1].activation
+    assert model.layers[-2].layer.activation is own_activation  # the model itself is as it was
+    ids = np.array([[1, 2, 3]])
+    np.testing.assert_allclose(copy(ids), model(ids), atol=2e-3)
+
+
+def test_values_that_are_no_weights_are_copied():
+    frames = keras.Input((None, 3))
+    normalization = layers.Normalization()
+    normalization.adapt(np.random.default_rng(0).normal(3, 2, size=(50, 3)))
+    model = keras.Model(frames, layers.Dense(2, dtype="mixed_float16")(normalization(frames)))
+    values = np.random.default_rng(1).normal(size=(2, 5, 3))
+    np.testing.assert_allclose(float32_copy(model)(values), model(values), atol=1e-2)
+
+
+class Offset(layers.Layer):
+    """A layer with a value that is neither a weight nor an argument."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.offset = 0.0
+
+    def build(self, shape):
+        self.scale = self.add_weight(initializer="ones", name="scale")
+
+    def call(self, inputs):
+        return inputs * self.scale + self.offset
+
+
+def test_a_layer_whose_copy_gives_something_else_is_named():
+    tokens = keras.Input((None,), dtype="int32")
+    offset = Offset(name="shift")
+    model = keras.Model(tokens, offset(layers.Embedding(9, 8, dtype="mixed_float16")(tokens)))
+    offset.offset = 0.5
+    with pytest.raises(
+        ValueError, match=r"layer 'shift' \(Offset\) cannot be copied: it holds values that are neither"
+    ):
+        float32_copy(model)
+
+
+def test_a_layer_that_cannot_be_copied_is_named():
+    class WithArgument(layers.Layer):
+        def __init__(self, size, **options):
+            super().__init__(**options)
+            self.size = np.array(size)  # Keras needs `get_config` for it
+
+        def call(self, inputs):
+            return inputs * 2
+
+    tokens = keras.Input((None,), dtype="int32")
+    model = keras.Model(
+        tokens, WithArgument(size=np.ones(2), name="own", dtype="mixed_float16")(layers.Embedding(9, 8)(tokens))
+    )
+    with pytest.raises(ValueError, match=r"layer 'own' \(WithArgument\) cannot be copied"):
         float32_copy(model)

@@ -37,14 +37,14 @@ def exact_nats(trained, inputs, targets):
     return -np.take_along_axis(logits, targets[..., None], -1)[..., 0]
 
 
-@pytest.mark.parametrize("masked", [False, True])
-def test_the_loss_is_the_cross_entropy_among_the_sampled_tokens(monkeypatch, masked):
+@pytest.mark.parametrize("shape", [None, (5, 7), (5, 7, 1), (5, 1), (5,)], ids=str)
+def test_the_loss_is_the_cross_entropy_among_the_sampled_tokens(monkeypatch, shape):
     trained = compiled(samples=9)
     inputs, targets = batch()
-    mask = (np.random.default_rng(1).random(targets.shape) < 0.6).astype(np.float32) if masked else None
+    weights = None if shape is None else np.random.default_rng(1).choice([0, 0.01, 0.02], shape).astype(np.float32)
     seed = np.array([3, 4], np.uint32)
     monkeypatch.setattr(trained._seeds, "next", lambda *_, **__: seed)
-    found = trained.compute_loss(inputs, targets, trained(inputs, training=True), mask)
+    found = trained.compute_loss(inputs, targets, trained(inputs, training=True), weights)
     uniform = tf.random.stateless_uniform((9,), seed).numpy().astype(np.float64)
     drawn = np.minimum(np.floor(np.exp(uniform * np.log(TOKENS + 1))).astype(int) - 1, TOKENS - 1)
     expected_count = 9 * (np.log(np.arange(TOKENS) + 2) - np.log(np.arange(TOKENS) + 1)) / np.log(TOKENS + 1)
@@ -53,7 +53,9 @@ def test_the_loss_is_the_cross_entropy_among_the_sampled_tokens(monkeypatch, mas
     for row, target in zip(logits.reshape(-1, TOKENS), targets.ravel(), strict=True):
         others = row[drawn[drawn != target]]
         losses.append(np.log(np.exp(row[target]) + np.exp(others).sum()) - row[target])
-    assert float(found) == pytest.approx(np.average(losses, weights=None if mask is None else mask.ravel()), rel=1e-5)
+    every = 1.0 if shape is None else weights.reshape(5, -1)
+    expected = np.average(losses, weights=np.broadcast_to(every, targets.shape).ravel())
+    assert float(found) == pytest.approx(expected, rel=1e-5)
 
 
 def test_tokens_are_sampled_as_often_as_expected():
@@ -96,6 +98,7 @@ def test_metrics_are_exact():
     inputs, targets = batch(rows=6)
     mask = np.ones(targets.shape, np.float32)
     mask[:2, -1] = 0  # Their last token with a weight is the one before.
+    mask[1, 2] = 0
     assert trained.evaluate(inputs, targets, verbose=0, return_dict=True)["nats"] == pytest.approx(
         exact_nats(trained, inputs, targets).mean(), rel=1e-5
     )

@@ -4,7 +4,8 @@ import pytest
 from keras import layers
 
 import keras_seq as ks
-from keras_seq.models.stateful import reset_states, stateful_copy
+from keras_seq.models.carried_states import reset_states
+from keras_seq.models.stateful import stateful_copy
 
 SIZE, BATCH, TIME = 11, 3, 8
 

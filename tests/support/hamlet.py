@@ -13,6 +13,7 @@ from keras_seq_export.tflite import conversion
 TEXT = "To be, or not to be: that is the question.\nWhether 'tis nobler in the mind to suffer\n" * 3
 LINE = "to be, or not to be: that is the question\n"
 VOCABULARY = ks.Vocabulary.from_text(LINE)
+CATS = ks.Vocabulary.from_text("the cats were full")
 
 # A model whose matrices are large enough to be quantized, and whose rows are whole blocks.
 WIDE = {"units": (64,), "embedding_dim": 32}
@@ -40,36 +41,56 @@ def small_model(level="char", units=(24, 16), embedding_dim=12, weight_scale=3, 
     vocabulary = ks.Vocabulary.from_text(TEXT, level=level)
     keras.utils.set_random_seed(1)
     model = ks.language_model(len(vocabulary), units=list(units), embedding_dim=embedding_dim, **options)
+    return _peaked(model, vocabulary, weight_scale), vocabulary
+
+
+def _peaked(model, vocabulary, weight_scale):
+    """Scales the weights of a new model; returns the model."""
     model.set_weights([weight * weight_scale for weight in model.get_weights()])
     bias = getattr(model.get_layer("logits"), "bias", None)  # None with tied embeddings.
     if bias is not None:  # Most texts are long; a few end with <eos>.
         bias.assign(bias.numpy() - 3.5 * (np.arange(len(vocabulary)) == vocabulary.eos_id))
-    return model, vocabulary
+    return model
+
+
+class StartingCell(keras.layers.LSTMCell):
+    """An LSTM cell whose two states begin at the same values, from -1 to 1."""
+
+    def get_initial_state(self, batch_size=None):
+        values = keras.ops.linspace(-1.0, 1.0, self.units, dtype=self.compute_dtype)
+        return 2 * [keras.ops.tile(values[None], (batch_size, 1))]
+
+
+def starting_model(level="char"):
+    """Returns a new model of `TEXT` whose states do not begin at zero, with its vocabulary."""
+    vocabulary = ks.Vocabulary.from_text(TEXT, level=level)
+    keras.utils.set_random_seed(1)
+    tokens = keras.Input((None,), dtype="int32")
+    embedded = keras.layers.Embedding(len(vocabulary), 12)(tokens)
+    values = keras.layers.RNN(StartingCell(16), return_sequences=True)(embedded)
+    model = keras.Model(tokens, keras.layers.Dense(len(vocabulary), name="logits")(values))
+    return _peaked(model, vocabulary, weight_scale=3), vocabulary
 
 
 _MODEL_OPTIONS = ("level", "cell", "units", "embedding_dim", "tie_embeddings", "weight_scale")
-_CONVERTED = {}
 
 
-def export_small_tflite(folder, quantization="none", max_loss=10.0, **options):
-    """Exports a `small_model`; returns the path of the .tflite.
+def export_small_tflite(folder, converted, quantization="none", max_loss=10.0, **options):
+    """Exports a `small_model`, or the `starting_model` with `starting=True`; returns the path of the .tflite.
 
-    TensorFlow's converter takes most of the time of an export. It runs once for all exports whose graphs are the same,
-    such as the quantizations of a model.
+    TensorFlow's converter takes most of the time of an export. Exports whose graphs are the same, such as the
+    quantizations of a model, have the same key: `converted(key, convert)` returns what `convert()` returns, and need not
+    call it again for a key.
     """
     model_options = {name: options.pop(name) for name in _MODEL_OPTIONS if name in options}
-    model, vocabulary = small_model(**model_options)
+    starting = options.pop("starting", False)
+    model, vocabulary = starting_model(**model_options) if starting else small_model(**model_options)
     fixed = {name: options.get("sampling", {}).get(name) for name in ("bias", "allow_unk")}
-    key = repr((sorted(model_options.items()), options.get("state"), options.get("batch"), fixed))
+    key = repr((starting, sorted(model_options.items()), options.get("state"), options.get("batch"), fixed))
     convert = conversion._convert_to_builtins
 
-    def convert_once(endpoints):
-        if key not in _CONVERTED:
-            _CONVERTED[key] = convert(endpoints)
-        return _CONVERTED[key]
-
     path = folder / f"{model_options.get('level', 'char')}.tflite"
-    with mock.patch.object(conversion, "_convert_to_builtins", convert_once):
+    with mock.patch.object(conversion, "_convert_to_builtins", lambda ends: converted(key, lambda: convert(ends))):
         export_tflite(model, vocabulary, path, quantization=quantization, max_loss=max_loss, held_out=TEXT, **options)
     return path
 

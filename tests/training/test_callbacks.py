@@ -4,10 +4,11 @@ import types
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from small_training import TEXT, VOCABULARY, data, small_config, small_model
 
 from keras_seq.data.streams import Streams
-from keras_seq.errors import TrainingError
+from keras_seq.errors import ConfigError, ModelError, TrainingError
 from keras_seq.models.stateful import stateful_copy
 from keras_seq.training import callbacks as training
 from keras_seq.training.callbacks import CarriedState, CosineSchedule, KeepBest, RollBack, StopWhenNotFinite, save_model
@@ -25,46 +26,103 @@ class Rates(keras.callbacks.Callback):
         self.seen.append(float(self.model.optimizer.learning_rate))
 
 
+ONES = np.ones((8, 1), "float32")
+FOUR_BATCHES = {"x": ONES, "y": ONES, "batch_size": 2, "verbose": 0}
+
+
+def summing(learning_rate=0.01, steps_per_execution=1, **options):
+    """Returns a model with one weight: the sum of the rates that the optimizer used, as long as it is below 1."""
+    layer = keras.layers.Dense(1, use_bias=False, kernel_initializer="zeros")
+    optimizer = keras.optimizers.SGD(learning_rate, **options)
+    model = keras.Sequential([keras.Input((1,)), layer])
+    model.compile(optimizer, "mae", steps_per_execution=steps_per_execution, jit_compile=False)
+    return model
+
+
+def sums_of_rates(schedule, **options):
+    """Returns the sum of the rates so far after each batch, or each execution, of two epochs."""
+    sums = []
+
+    class Sums(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            sums.append(self.model.get_weights()[0].item())
+
+    summing(**options).fit(**FOUR_BATCHES, epochs=2, callbacks=[schedule, Sums()])
+    return np.array(sums)
+
+
 def test_cosine_goes_from_the_peak_to_zero_over_the_epochs():
-    model, rates = small_model(), Rates()
-    compile_model(model, small_config(learning_rate=0.01))
-    model.fit(data(), epochs=2, verbose=0, callbacks=[CosineSchedule(epochs=2), rates])
-    batches = 2 * len(data())
-    assert len(rates.seen) == batches == 8
+    rates = np.diff(sums_of_rates(CosineSchedule(epochs=2)), prepend=0)
     # (1 + cos(a)) / 2 = cos(a / 2) ** 2
-    expected = [0.01 * math.cos(math.pi / 2 * batch / batches) ** 2 for batch in range(batches)]
-    assert rates.seen == pytest.approx(expected, rel=1e-5)
-    assert rates.seen[0] == pytest.approx(0.01)
-    assert rates.seen[batches // 2] == pytest.approx(0.005)
-    assert rates.seen[-1] < 0.01 * 0.05
+    assert rates == pytest.approx([0.01 * math.cos(math.pi / 2 * batch / 8) ** 2 for batch in range(8)], rel=1e-4)
+    assert rates[0] == pytest.approx(0.01)
+    assert rates[4] == pytest.approx(0.005)
+    assert rates[-1] < 0.01 * 0.05
+
+
+@pytest.mark.parametrize(("together", "last_batches"), [(2, [1, 3, 5, 7]), (3, [2, 3, 6, 7])])
+def test_an_execution_has_the_mean_of_the_rates_of_its_batches(together, last_batches):
+    schedule = CosineSchedule(epochs=2, warmup=0.3)
+    expected = sums_of_rates(schedule)[last_batches]
+    assert sums_of_rates(schedule, steps_per_execution=together) == pytest.approx(expected, rel=1e-5)
+
+
+def test_accumulated_gradients_have_the_rate_of_the_batch_that_applies_them():
+    schedule = CosineSchedule(epochs=2)
+    rates = np.diff(sums_of_rates(schedule), prepend=0)
+    expected = np.cumsum(rates * np.tile([0, 1], 4))
+    assert sums_of_rates(schedule, gradient_accumulation_steps=2) == pytest.approx(expected, rel=1e-5)
 
 
 def test_minutes_end_the_run_and_the_rate_reaches_zero(monkeypatch):
     clock = iter(range(10**6))  # a second at every look
     monkeypatch.setattr(training, "time", types.SimpleNamespace(monotonic=lambda: next(clock)))
-    model, rates = small_model(), Rates()
-    compile_model(model, small_config(learning_rate=0.01))
-    history = model.fit(data(), epochs=100, verbose=0, callbacks=[CosineSchedule(minutes=0.2), rates])
+    rates = Rates()
+    history = summing().fit(**FOUR_BATCHES, epochs=100, callbacks=[CosineSchedule(minutes=0.2), rates]).history
     assert len(rates.seen) == 6  # two looks a batch, 12 seconds
-    assert len(history.history["loss"]) == 2  # four batches an epoch: it ended in the middle of the second
+    assert len(history["loss"]) == 2  # It ended in the middle of the second epoch.
     seconds = [1, 3, 5, 7, 9, 11]
     assert rates.seen == pytest.approx([0.01 * math.cos(math.pi / 2 * s / 12) ** 2 for s in seconds], rel=1e-5)
 
 
 def test_one_schedule_can_run_twice():
-    model, rates, schedule = small_model(), Rates(), CosineSchedule(epochs=1)
-    compile_model(model, small_config(learning_rate=0.01))
+    model, rates, schedule = summing(), Rates(), CosineSchedule(epochs=1)
     for _ in range(2):
-        model.fit(data(), epochs=1, verbose=0, callbacks=[schedule, rates])
+        model.fit(**FOUR_BATCHES, callbacks=[schedule, rates])
     assert rates.seen[:4] == pytest.approx(rates.seen[4:])
 
 
-def test_epochs_of_unknown_length_are_refused_by_the_schedule():
-    model = small_model()
-    compile_model(model, small_config())
-    unknown = data().filter(lambda inputs, targets: True)
-    with pytest.raises(ValueError, match="number of batches"):
-        model.fit(unknown, epochs=1, verbose=0, callbacks=[CosineSchedule(epochs=1)])
+@pytest.mark.parametrize(
+    ("callback", "known", "options", "message"),
+    [
+        (CosineSchedule(epochs=1), False, {}, "`epochs` needs data with a known number of batches"),
+        (CarriedState(batches=4), False, {}, "`batches` needs data with a known number of batches"),
+        (
+            CarriedState(),
+            True,
+            {"steps_per_execution": 3},
+            "`steps_per_execution` must divide the 4 batches of an epoch",
+        ),
+        (
+            CarriedState(batches=9),
+            True,
+            {"steps_per_execution": 2},
+            "must divide the 9 batches of a pass through the text.* Received: steps_per_execution=2",
+        ),
+        (
+            CosineSchedule(epochs=1),
+            True,
+            {"learning_rate": keras.optimizers.schedules.ExponentialDecay(0.1, 5, 0.5)},
+            "`learning_rate` must be a number",
+        ),
+    ],
+)
+def test_what_a_callback_cannot_follow_is_refused_when_fit_begins(callback, known, options, message):
+    model = summing(**options)
+    pairs = tf.data.Dataset.from_tensor_slices((ONES, ONES)).batch(2)
+    with pytest.raises(ConfigError, match=message):
+        model.fit(pairs if known else pairs.filter(lambda *_: True), shuffle=False, verbose=0, callbacks=[callback])
+    assert model.get_weights()[0] == 0
 
 
 @pytest.mark.parametrize("arguments", [{}, {"epochs": 2, "minutes": 1.0}])
@@ -104,6 +162,18 @@ def test_in_half_precision_the_message_names_the_clipping_of_the_inner_optimizer
     assert "clipnorm=0.5" in reason
 
 
+def test_in_an_execution_the_message_names_its_batches():
+    model = small_model()
+    model.compile("sgd", "mse", steps_per_execution=3)
+    watch = StopWhenNotFinite()
+    watch.set_model(model)
+    watch.on_epoch_begin(0)
+    assert watch.divergence(2, {"gradient_norm": 7.0, "loss": 1.0}) is None
+    assert watch.divergence(5, {"loss": 1.0}) is None  # without an update of the weights
+    reason = watch.divergence(8, {"loss": np.nan})
+    assert "the loss became nan at batches 7 to 9 of epoch 1 (the gradient's norm was 7 before)" in reason
+
+
 def filled(model, value):
     model.set_weights([np.full_like(weight, value) for weight in model.get_weights()])
 
@@ -131,6 +201,13 @@ def test_keep_best_in_fit(tmp_path):
     assert keep.best == min(history["val_nats"])
     kept = keras.saving.load_model(tmp_path / "model.keras")
     assert kept.evaluate(data(), verbose=0)[1] == pytest.approx(keep.best, rel=1e-5)
+
+
+def test_keep_best_refuses_a_model_without_its_metric():
+    model = small_model()
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True), run_eagerly=True)
+    with pytest.raises(ModelError, match="`KeepBest` needs a model compiled with weighted_metrics="):
+        model.evaluate(data().take(1), verbose=0, callbacks=[KeepBest(model, None)])
 
 
 def test_a_save_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
@@ -189,22 +266,39 @@ def test_the_state_is_carried_over_epochs_within_a_pass_and_over_validation():
     assert [not state.any() for state in seen] == [True, False, False, False, True, False, False, False, True]
 
 
+def test_in_executions_the_states_are_carried_and_reset_as_by_hand():
+    """Passes of four batches in epochs of two."""
+    layer = keras.layers.SimpleRNN(1, stateful=True, return_sequences=True)
+    model, states = keras.Sequential([keras.Input(batch_shape=(1, 2, 1)), layer]), []
+    model.compile(keras.optimizers.SGD(0.0), "mse", steps_per_execution=2, jit_compile=False)
+
+    class States(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            states.append(layer.states[0].numpy().item())
+
+    inputs = np.arange(1, 9, dtype="float32").reshape(4, 2, 1)
+    data = tf.data.Dataset.from_tensor_slices((inputs, inputs)).batch(1, drop_remainder=True).repeat()
+    callbacks = [CarriedState(batches=4), States()]
+    model.fit(data, epochs=3, steps_per_epoch=2, shuffle=False, verbose=0, callbacks=callbacks)
+    kernel, recurrent_kernel, bias = (weight.item() for weight in layer.get_weights())
+    state, expected = 0.0, []
+    for number in [*range(1, 9), 0, *range(1, 5)]:  # 0 begins a pass.
+        state = number and math.tanh(number * kernel + state * recurrent_kernel + bias)
+        expected.append(state)
+    assert states == pytest.approx([expected[place] for place in (3, 7, 12)], rel=1e-4)
+
+
 def test_the_rate_rises_before_it_falls():
-    model, rates = small_model(), Rates()
-    compile_model(model, small_config(learning_rate=0.01))
-    model.fit(data(), epochs=2, verbose=0, callbacks=[CosineSchedule(epochs=2, warmup=0.5), rates])
-    assert rates.seen[:5] == pytest.approx([0, 0.0025, 0.005, 0.0075, 0.01])
-    assert rates.seen[5:] == pytest.approx(
-        [0.01 * math.cos(math.pi / 2 * part / 4) ** 2 for part in (1, 2, 3)], rel=1e-5
-    )
+    rates = np.diff(sums_of_rates(CosineSchedule(epochs=2, warmup=0.5)), prepend=0)
+    assert rates[:5] == pytest.approx([0, 0.0025, 0.005, 0.0075, 0.01], rel=1e-4)
+    assert rates[5:] == pytest.approx([0.01 * math.cos(math.pi / 2 * part / 4) ** 2 for part in (1, 2, 3)], rel=1e-4)
     with pytest.raises(ValueError, match="`warmup` must be a number of at least 0 and below 1"):
         CosineSchedule(epochs=2, warmup=1.0)
 
 
 def test_a_resumed_run_has_the_rate_of_its_position():
-    model, rates = small_model(), Rates()
-    compile_model(model, small_config(learning_rate=0.01))
-    model.fit(data(), initial_epoch=1, epochs=2, verbose=0, callbacks=[CosineSchedule(epochs=2), rates])
+    rates = Rates()
+    summing().fit(**FOUR_BATCHES, initial_epoch=1, epochs=2, callbacks=[CosineSchedule(epochs=2), rates])
     assert rates.seen[0] == pytest.approx(0.005)
 
 

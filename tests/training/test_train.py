@@ -108,6 +108,24 @@ def test_a_run_that_diverges_is_an_error(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["run.diverged.csv"]
 
 
+def test_three_lines_leave_the_validation_part_without_one(tmp_path):
+    vocabulary = ks.Vocabulary.from_text("abc\n")
+    config = dataclasses.replace(CONFIG, by_line=True)
+    (tmp_path / "three.txt").write_text("ab\nbc\nca\n")
+    three = ks.load_corpus(tmp_path / "three.txt", by_line=True)
+    message = (
+        "the validation part of the corpus, .* but it has none; use a text with more lines or, in Python, a larger"
+    )
+    with pytest.raises(ValueError, match=message):
+        train(tmp_path / "run", three, vocabulary, config)
+    assert not (tmp_path / "run").exists()
+    # The advice helps.
+    enough = ks.load_corpus(tmp_path / "three.txt", validation=0.4, by_line=True)
+    assert training_run._batches(enough, vocabulary, config)
+    (tmp_path / "many.txt").write_text("ab\nbc\nca\n" * 14)
+    assert training_run._batches(ks.load_corpus(tmp_path / "many.txt", by_line=True), vocabulary, config)
+
+
 def test_a_setting_out_of_range_leaves_nothing(tmp_path):
     for change in ({"batch_size": 0}, {"length": 10**6}, {"learning_rate": -1.0}, {"units": (0,)}):
         with pytest.raises(ValueError, match="must"):

@@ -13,7 +13,7 @@ import numpy as np
 
 from keras_seq import require
 from keras_seq.data.vocabulary import Vocabulary
-from keras_seq.generation.decoder_step import Step
+from keras_seq.generation.decoder_step import Step, token_ids
 from keras_seq.generation.generation import Generation
 from keras_seq.generation.sampling import SamplingSettings, logit_bias
 from keras_seq.generation.score import Score
@@ -106,7 +106,7 @@ class Client(Step):
             raise
 
     def _start(self, source: str, vocabulary: Vocabulary | None) -> None:
-        """Requests what a text starts with: the vocabulary, the zero states and the default length."""
+        """Requests what a text starts with: the vocabulary, the initial states and the default length."""
         answer = self._transport.predict(START, {TOKEN: np.zeros(1, np.int32)})
         try:
             self.vocabulary = Vocabulary.from_bytes(answer[VOCABULARY_BYTES][0])
@@ -194,7 +194,7 @@ class Client(Step):
         return Score(token_ids.astype(np.int32), log_probabilities.astype(np.float64))
 
     def initial_states(self) -> dict[str, np.ndarray]:
-        """Returns the zero states by name, each `(1, units)` float32, as the server reports them."""
+        """Returns the initial states by name, each `(1, units)` float32, as the server reports them."""
         return dict(self._initial_states)
 
     def close(self) -> None:
@@ -209,13 +209,14 @@ class Client(Step):
 
     def __call__(self, token: int, states: dict[str, np.ndarray]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """Returns the logits `(vocabulary,)` after `token`, and the new states by name."""
-        answer = self._transport.predict(DECODE, {TOKEN: np.array([token], np.int32), **states})
+        answer = self._transport.predict(DECODE, {TOKEN: token_ids([token]), **states})
         return answer[LOGITS][0], _states(answer)
 
     def prefill(self, tokens: Sequence[int], states: dict[str, np.ndarray]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """Returns the logits `(vocabulary,)` and the states after the last token; a request reads up to 64 tokens."""
-        for start in range(0, len(tokens), PREFILL_STEPS):
-            piece = tokens[start : start + PREFILL_STEPS]
+        ids = token_ids(tokens, "tokens")
+        for start in range(0, len(ids), PREFILL_STEPS):
+            piece = ids[start : start + PREFILL_STEPS]
             padded = np.zeros((1, PREFILL_STEPS), np.int32)
             padded[0, : len(piece)] = piece
             length = np.array([len(piece)], np.int32)
@@ -239,7 +240,7 @@ class Client(Step):
         """
         if settings.repetition_penalty != 1 or not np.array_equal(logit_bias, self._bias):
             return super().draw(token, states, uniform, settings, logit_bias, history)
-        inputs = {TOKEN: np.array([token], np.int32), UNIFORM: np.array([uniform], np.float32)}
+        inputs = {TOKEN: token_ids([token]), UNIFORM: np.array([uniform], np.float32)}
         answer = self._transport.predict(
             SAMPLE, {**inputs, **sampling_inputs([self._with_int32_top_k(settings)]), **states}
         )

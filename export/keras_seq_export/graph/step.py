@@ -1,4 +1,4 @@
-"""One step of a model inside a graph, and the signatures `decode`, `prefill`, `sample` and `reset` of both exports."""
+"""One step of a model inside a graph, and the signatures `decode`, `prefill`, `sample`, `start` and `reset`."""
 
 from collections.abc import Callable, Sequence
 
@@ -9,8 +9,8 @@ import tensorflow as tf
 from keras_seq.data.vocabulary import Vocabulary
 from keras_seq.errors import ModelError
 from keras_seq.generation.decoder_step import require_vocabulary
-from keras_seq.models.checks import require_each_step, require_logits
-from keras_seq.models.step_model import step_model
+from keras_seq.models.clone import dtypes_other_than_float32, float32_copy
+from keras_seq.models.step_model import stepped, stepped_language_model
 from keras_seq_export.errors import ExportError
 from keras_seq_export.graph import sampling as graph_sampling
 from keras_seq_export.signatures import (
@@ -39,50 +39,56 @@ class GraphStep:
 
     Args:
         model: a causal recurrent model: token ids `(batch, time)` or frames `(batch, time, ...)` -> outputs
-            `(batch, time, ...)`; with a vocabulary, token ids -> logits `(batch, time, vocabulary)`.
+            `(batch, time, ...)`; with a vocabulary, token ids -> logits or probabilities `(batch, time, vocabulary)`.
         vocabulary: the vocabulary of the model; None for a model of other series than text.
 
     Attributes:
         name: name of the input of a step, `TOKEN` or `FRAME`.
         output: name of the output of a step, `LOGITS` or `OUTPUT`.
         units: size of each state.
+        initial: value of each state at the start of a text or series, `(units,)` float32.
         dtypes: dtype of each state in the model.
 
     Raises:
         ExportError: a weight is NaN or infinite.
         SteppingError: `model` cannot be run one step at a time.
-        ModelError: `model` does not give an output after each step. With a vocabulary: `model` ends in a softmax, does
-            not take token ids, or has another number of logits than the vocabulary has tokens.
+        ModelError: `model` does not give an output after each step, or gives NaN. With a vocabulary: `model` does not take
+            token ids, or has another number of logits than the vocabulary has tokens.
     """
 
     def __init__(self, model: keras.Model, vocabulary: Vocabulary | None):
-        (require_each_step if vocabulary is None else require_logits)(model)
-        if not all(np.isfinite(np.asarray(weight, np.float32)).all() for weight in model.weights):
+        if not all(np.isfinite(np.asarray(weight, np.float32)).all() for weight in getattr(model, "weights", ())):
             raise ExportError(
                 "the model's weights must be finite, but some are NaN or infinite, because training diverged; train "
                 "again with gradient clipping or a lower learning rate"
             )
-        self._decoder = step_model(model)
+        stepped_as = stepped if vocabulary is None else stepped_language_model
+        self._stepped = stepped_as(model)
+        self._decoder = self._stepped.decoder
         self._input, *states = self._decoder.inputs
         self.name = self._input.name
         self.output = OUTPUT if vocabulary is None else LOGITS
         if vocabulary is not None:
-            if self.name != TOKEN or keras.backend.standardize_dtype(self._input.dtype) != "int32":
-                raise ModelError(
-                    f"`model` must take token ids. Received: {model.name}, which takes {self._input.dtype}"
-                )
             require_vocabulary(vocabulary, self._decoder.outputs[0].shape[-1])
         self.units: list[int] = [state.shape[1] for state in states]
+        self.initial = [state.astype(np.float32) for state in self._stepped.initial_states]
         self.dtypes = [keras.backend.standardize_dtype(state.dtype) for state in states]
 
-    def initial_states(self, batch: tf.Tensor) -> list[tf.Tensor]:
-        """Returns the zero states, each `(batch, units)` float32."""
-        return [tf.zeros([batch, units]) for units in self.units]
+    @property
+    def begins_at_zero(self) -> bool:
+        """Whether each initial state is zero."""
+        return not any(value.any() for value in self.initial)
+
+    def initial_states(self, batch: tf.Tensor | int) -> list[tf.Tensor]:
+        """Returns the initial states, each `(batch, units)` float32."""
+        return [tf.broadcast_to(value, [batch, len(value)]) for value in self.initial]
 
     def __call__(self, value: tf.Tensor, states: Sequence[tf.Tensor]) -> tuple[tf.Tensor, list[tf.Tensor]]:
         """Returns the outputs `(batch, ...)` and the new states after a token `(batch,)` or frame `(batch, ...)`."""
         states = [tf.cast(state, dtype) for state, dtype in zip(states, self.dtypes, strict=True)]
         output, *states = self._decoder([tf.cast(value, self._input.dtype), *states], training=False)
+        if self.output == LOGITS:
+            output = self._stepped.logits_of(output)
         return tf.cast(output, tf.float32), [tf.cast(state, tf.float32) for state in states]
 
     def input_spec(self, batch: int | None, steps: int | None = None) -> tf.TensorSpec:
@@ -96,6 +102,30 @@ class GraphStep:
     def state_specs(self, batch: int | None) -> list[tf.TensorSpec]:
         """Returns the specs of the states; `batch` None leaves the batch size open."""
         return [tf.TensorSpec([batch, units], tf.float32, state_name(index)) for index, units in enumerate(self.units)]
+
+
+def float32_step(model: keras.Model, vocabulary: Vocabulary | None) -> tuple[keras.Model, GraphStep, list[str]]:
+    """Returns the model in float32, its step, and the floating-point dtypes in which the given model computes.
+
+    The exported files compute in float32: TFLite's operators do, and a seed gives the same text in both.
+
+    Raises:
+        ModelError: a layer in another dtype cannot be copied; or see `GraphStep`.
+        SteppingError: see `GraphStep`.
+        ExportError: see `GraphStep`.
+    """
+    step = GraphStep(model, vocabulary)
+    others = dtypes_other_than_float32(model)
+    if not others:
+        return model, step, ["float32"]
+    try:
+        copy = float32_copy(model)
+    except ValueError as error:
+        raise ModelError(
+            f"`model` computes in {', '.join(others)}, but exported files in float32, and {error}; build it again under "
+            "the float32 policy and give it the weights with `set_weights`"
+        ) from error
+    return copy, GraphStep(copy, vocabulary), others
 
 
 def named_states(states: Sequence[tf.Tensor]) -> dict[str, tf.Tensor]:
@@ -165,8 +195,15 @@ def sample_endpoint(step: GraphStep, logit_bias: np.ndarray, batch: int | None) 
     return sample, [*(tf.TensorSpec([batch], dtype, name) for name, dtype in inputs.items()), *step.state_specs(batch)]
 
 
+def start_endpoint(step: GraphStep, batch: int) -> Endpoint:
+    """Returns the function and the input signature of `start`, which returns the initial states."""
+    return lambda: named_states(step.initial_states(batch)), []
+
+
 class StateVariables:
     """The states as variables of the exported model, instead of inputs and outputs of its signatures.
+
+    They hold the initial states until the first call.
 
     Args:
         step: the model.
@@ -174,9 +211,9 @@ class StateVariables:
     """
 
     def __init__(self, step: GraphStep, batch: int):
+        self._initial = step.initial_states(batch)
         self._variables = [
-            tf.Variable(tf.zeros([batch, units]), trainable=False, name=state_name(index))
-            for index, units in enumerate(step.units)
+            tf.Variable(value, trainable=False, name=state_name(index)) for index, value in enumerate(self._initial)
         ]
 
     def endpoint(self, endpoint: Endpoint) -> Endpoint:
@@ -192,11 +229,11 @@ class StateVariables:
         return stateful, [spec for spec in specs if not is_state(spec.name)]
 
     def reset_endpoint(self) -> Endpoint:
-        """Returns `reset`, which sets the states to zero. It returns their number, since LiteRT requires an output."""
+        """Returns `reset`, which sets the initial states. It returns their number, since LiteRT requires an output."""
 
         def reset() -> dict[str, tf.Tensor]:
-            for variable in self._variables:
-                variable.assign(tf.zeros_like(variable))
+            for variable, value in zip(self._variables, self._initial, strict=True):
+                variable.assign(value)
             return {"states": tf.constant([len(self._variables)])}
 
         return reset, []

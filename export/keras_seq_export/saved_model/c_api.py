@@ -78,10 +78,13 @@ def new_tensor(library: ctypes.CDLL, value: Any) -> int:
         array = np.asarray(value, object)
     dims = (ctypes.c_int64 * array.ndim)(*array.shape)
     if array.dtype.kind in "OU":
+        strings = array.ravel().tolist()
+        if others := sorted({type(item).__name__ for item in strings if not isinstance(item, str | bytes)}):
+            raise SessionError(f"an input of strings must hold `str` or `bytes`. Received: {', '.join(others)}")
         tensor = library.TF_AllocateTensor(_STRING, dims, array.ndim, array.size * _STRING_BYTES)
         start = library.TF_TensorData(tensor)
-        for index, item in enumerate(array.ravel().tolist()):
-            data = item.encode() if isinstance(item, str) else bytes(item)
+        for index, item in enumerate(strings):
+            data = item.encode() if isinstance(item, str) else item
             library.TF_StringInit(start + index * _STRING_BYTES)
             library.TF_StringCopy(start + index * _STRING_BYTES, data, len(data))
         return tensor

@@ -3,7 +3,7 @@
 `serving_default` generates texts: the whole token loop runs in the graph, and each row has its own settings and its own
 random stream. `score` returns the log-probability of texts. `prefill`, `decode` and `sample` run steps of the model
 with the states as inputs and outputs, for clients that generate token by token; `start` gives these clients the
-vocabulary and the zero states. The SavedModel keeps no state between requests, because a server shares one model among
+vocabulary and the initial states. The SavedModel keeps no state between requests, because a server shares one model among
 all its clients.
 """
 
@@ -25,6 +25,7 @@ from keras_seq_export.graph.step import (
     Endpoint,
     GraphStep,
     decode_endpoint,
+    float32_step,
     named_states,
     prefill_endpoint,
     sample_endpoint,
@@ -32,7 +33,7 @@ from keras_seq_export.graph.step import (
 from keras_seq_export.graph.text import default_max_tokens, generate_endpoint, score_endpoint
 from keras_seq_export.graph.tokenizer import GraphTokenizer
 from keras_seq_export.publishing import publishing_export
-from keras_seq_export.requests import sampling_inputs, warm_up_requests, zero_states
+from keras_seq_export.requests import initial_states, sampling_inputs, warm_up_requests
 from keras_seq_export.saved_model.parity import verify
 from keras_seq_export.saved_model.serving_files import next_version, write_configuration, write_warm_up
 from keras_seq_export.signatures import (
@@ -90,7 +91,8 @@ def export_saved_model(
     with 0.
 
     **decode** runs one step: `token` int32 [B] and `state_0`, `state_1`, ... float32 [B, units] -> `logits` float32
-    [B, V] and the new states. Omitted states are zero, as at the start of a text. The first token of a text is `<s>`.
+    [B, V] and the new states. Omitted states are the initial states, as at the start of a text; they are zero unless the
+    model has others. The first token of a text is `<s>`.
 
     **prefill** runs 1 to 64 steps: `tokens` int32 [B, 64], `length` int32 [B] (how many of them to read) and the states
     -> `logits` after the last token of each row, and the new states.
@@ -100,7 +102,7 @@ def export_saved_model(
     and the new states.
 
     **start** returns what a client needs before the first step: `token` int32 [B], of any value -> `vocabulary_bytes`
-    string [B], the file `vocab.txt`; `max_tokens` int32 [B], the default of `serving_default`; and the zero states.
+    string [B], the file `vocab.txt`; `max_tokens` int32 [B], the default of `serving_default`; and the initial states.
 
     A server that batches runs the requests of several clients together. The rows do not affect each other's answers,
     but an invalid row fails the whole batch, and every client in it receives the error message.
@@ -135,14 +137,14 @@ def export_saved_model(
     """
     require.integer("max_length", max_length, at_least=1, at_most=2**31 - 1)
     require.that(isinstance(vocabulary, Vocabulary), "vocabulary", "a Vocabulary", vocabulary)
-    step = GraphStep(model, vocabulary)
+    exported, step, _ = float32_step(model, vocabulary)
     version = next_version(pathlib.Path(path))
     with publishing_export(version) as (partial,):
         write_signatures(step, vocabulary, partial, max_length)
         extra = partial / "assets.extra"
         extra.mkdir()
-        write_warm_up(extra, warm_up_requests(vocabulary.start_id, max_length, step.units))
-        report = verify(model, vocabulary, partial, step.units, max_length).to_dict()
+        write_warm_up(extra, warm_up_requests(vocabulary.start_id, max_length, step.initial))
+        report = verify(model, exported, vocabulary, partial, step.initial, max_length).to_dict()
         (extra / "report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     try:
         write_configuration(version.absolute().parent)
@@ -173,7 +175,7 @@ def write_signatures(step: GraphStep, vocabulary: Vocabulary, directory: pathlib
         archive.add_endpoint(GENERATE, *generate_endpoint(step, tokenizer, vocabulary, max_length))
         archive.add_endpoint(SCORE, *score_endpoint(step, tokenizer, vocabulary, max_length))
         bias = logit_bias(vocabulary, SamplingSettings())
-        defaults = {**zero_states(step.units), **sampling_inputs([SamplingSettings()])}
+        defaults = {**initial_states(step.initial), **sampling_inputs([SamplingSettings()])}
         for name, endpoint in (
             (DECODE, decode_endpoint(step, batch=None)),
             (PREFILL, _prefill_endpoint(step)),

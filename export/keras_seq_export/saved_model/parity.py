@@ -16,16 +16,22 @@ from keras_seq.generation.keras_step import KerasStep
 from keras_seq.generation.sampling import SamplingSettings, log_softmax, logit_bias
 from keras_seq.generation.score import score
 from keras_seq.generation.threefry import uniform
-from keras_seq_export.comparison import TOLERANCE, compare, possible_tokens, reference_outputs
+from keras_seq_export.comparison import (
+    TOLERANCE,
+    compare,
+    possible_tokens,
+    reference_outputs,
+    require_equal_but_for_rounding,
+)
 from keras_seq_export.errors import ExportError, SessionError
 from keras_seq_export.graph.text import default_max_tokens
 from keras_seq_export.requests import (
     GenerateRequest,
     generate_inputs,
+    initial_states,
     sampling_inputs,
     strings,
     warm_up_requests,
-    zero_states,
 )
 from keras_seq_export.saved_model.cpp_session import Request, run_in_cpp_session
 from keras_seq_export.saved_model.report import SavedModelReport
@@ -62,15 +68,21 @@ _Answer = dict[str, np.ndarray]
 
 
 def verify(
-    model: keras.Model, vocabulary: Vocabulary, directory: Path, units: Sequence[int], max_length: int
+    model: keras.Model,
+    exported: keras.Model,
+    vocabulary: Vocabulary,
+    directory: Path,
+    initial: Sequence[np.ndarray],
+    max_length: int,
 ) -> SavedModelReport:
     """Runs every signature of a SavedModel in TensorFlow's C++ session and compares the answers with the model's.
 
     Args:
-        model: the model over sequences from which the file was made.
+        model: the model of the user, over sequences.
+        exported: the model from which the file was made: `model`, or its copy in float32.
         vocabulary: its vocabulary.
         directory: the SavedModel.
-        units: the size of each state.
+        initial: the value of each state at the start of a text, `(units,)` float32.
         max_length: the largest number of tokens in a text.
 
     Returns:
@@ -79,17 +91,17 @@ def verify(
     Raises:
         ExportError: a signature does not run in the C++ session, or its outputs differ from the model's.
     """
-    inputs = _Inputs.random(vocabulary, units, max_length)
-    answers = _run(directory, inputs, warm_up_requests(vocabulary.start_id, max_length, units))
-    (logits,) = reference_outputs(model, [inputs.tokens])
+    inputs = _Inputs.random(vocabulary, initial, max_length)
+    answers = _run(directory, inputs, warm_up_requests(vocabulary.start_id, max_length, initial))
+    (logits,) = reference_outputs(exported, [inputs.tokens], of_text=True)
     comparisons = {
-        DECODE: _compare_decode(logits, answers),
+        DECODE: _compare_decode(model, exported, logits, inputs, answers),
         PREFILL: _compare_prefill(logits, inputs, answers),
         SAMPLE: _compare_sample(logits, inputs, answers, logit_bias(vocabulary, SamplingSettings())),
     }
     # The session runs on the CPU; on an accelerator the model's logits, and so its texts, could differ.
     with tf.device("/CPU:0"):
-        step = KerasStep(model)
+        step = KerasStep(exported)
         comparisons[GENERATE] = _compare_texts(step, vocabulary, inputs.texts, answers.generated)
         comparisons[SCORE] = _compare_scores(step, vocabulary, inputs.texts, answers.scored)
     comparisons[START] = _compare_start(vocabulary, max_length, inputs, answers.started)
@@ -104,7 +116,7 @@ class _Inputs:
         tokens: `(256,)` int32; the first is `<s>`.
         uniforms: random numbers in [0, 1) for `sample`, `(64,)` float32.
         texts: requests for `serving_default`; `score` reads their prompts.
-        states: the zero states of one row, by name.
+        states: the initial states of one row, by name.
     """
 
     tokens: np.ndarray
@@ -113,13 +125,13 @@ class _Inputs:
     states: dict[str, np.ndarray]
 
     @classmethod
-    def random(cls, vocabulary: Vocabulary, units: Sequence[int], max_length: int) -> "_Inputs":
+    def random(cls, vocabulary: Vocabulary, initial: Sequence[np.ndarray], max_length: int) -> "_Inputs":
         """Returns random inputs, the same on every call."""
         random = np.random.default_rng(0)
         tokens = random.integers(vocabulary.reserved - 1, len(vocabulary), _DECODED_TOKENS).astype(np.int32)
         tokens[0] = vocabulary.start_id
         texts = list(_random_texts(vocabulary, random, max_length))
-        return cls(tokens, uniform(3, np.arange(_SAMPLED_ROWS)), texts, zero_states(units))
+        return cls(tokens, uniform(3, np.arange(_SAMPLED_ROWS)), texts, initial_states(initial))
 
     def requests(self) -> list[Request]:
         """Returns the requests whose answers `_Answers` names, in its order."""
@@ -200,9 +212,16 @@ def _run(directory: Path, inputs: _Inputs, warm_up: dict[str, dict[str, np.ndarr
     return _Answers(decoded, prefilled, sampled, sampled_rows, generated, scored, started, prefixes)
 
 
-def _compare_decode(logits: np.ndarray, answers: _Answers) -> dict[str, float]:
-    """Compares the logits `(tokens, vocabulary)` of `decode`, one step after another."""
-    difference = compare(DECODE, logits, answers.decoded[LOGITS][:, 0])
+def _compare_decode(
+    model: keras.Model, exported: keras.Model, logits: np.ndarray, inputs: _Inputs, answers: _Answers
+) -> dict[str, float]:
+    """Compares the logits `(tokens, vocabulary)` of `decode`, one step after another, with those of the user's model."""
+    decoded = answers.decoded[LOGITS][:, 0]
+    difference = compare(DECODE, logits, decoded)
+    if exported is not model:
+        (logits,) = reference_outputs(model, [inputs.tokens], of_text=True)
+        require_equal_but_for_rounding(DECODE, model, logits[None], decoded[None])
+        difference = float(np.abs(logits - decoded).max())
     return {"tokens_compared": len(logits), "largest_difference": difference}
 
 
@@ -239,9 +258,9 @@ def _compare_sample(logits: np.ndarray, inputs: _Inputs, answers: _Answers, bias
 
 
 def _compare_start(vocabulary: Vocabulary, max_length: int, inputs: _Inputs, started: _Answer) -> dict[str, float]:
-    """Compares the vocabulary, the default length and the zero states that `start` returns for two rows."""
-    for name in inputs.states:
-        compare(f"{START}, {name}", np.zeros_like(started[name]), started[name])
+    """Compares the vocabulary, the default length and the initial states that `start` returns for two rows."""
+    for name, state in inputs.states.items():
+        compare(f"{START}, {name}", np.tile(state, (2, 1)), started[name])
     if started[VOCABULARY_BYTES].tolist() != 2 * [vocabulary.to_bytes()]:
         raise ExportError(f"{START} must return the vocabulary as `{VOCABULARY_BYTES}`, but returns something else")
     default, returned = default_max_tokens(max_length), started[MAX_TOKENS].tolist()

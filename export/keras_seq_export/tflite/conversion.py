@@ -16,8 +16,9 @@ from keras_seq_export.graph.step import (
     decode_endpoint,
     prefill_endpoint,
     sample_endpoint,
+    start_endpoint,
 )
-from keras_seq_export.signatures import DECODE, PREFILL, QUANTIZATIONS, RESET, SAMPLE, is_quantized
+from keras_seq_export.signatures import DECODE, PREFILL, QUANTIZATIONS, RESET, SAMPLE, START, is_quantized
 from keras_seq_export.tflite import flatbuffer
 from keras_seq_export.tflite.embedding_folding import fold_embeddings, remove_negative_index_handling
 from keras_seq_export.tflite.quantization import SMALLEST, quantize_weights
@@ -50,7 +51,7 @@ def signature_endpoints(step: GraphStep, logit_bias: np.ndarray | None, state: s
     if logit_bias is not None:
         endpoints[SAMPLE] = sample_endpoint(step, logit_bias, batch)
     if state == "explicit":
-        return endpoints
+        return endpoints if step.begins_at_zero else {**endpoints, START: start_endpoint(step, batch)}
     inside = StateVariables(step, batch)
     return {**{name: inside.endpoint(endpoint) for name, endpoint in endpoints.items()}, RESET: inside.reset_endpoint()}
 
@@ -64,6 +65,7 @@ def convert(endpoints: dict[str, Endpoint], quantization: str) -> bytes:
     model = flatbuffer.parse(_convert_to_builtins(endpoints))
     remove_negative_index_handling(model)
     fold_embeddings(model)
+    flatbuffer.separate_constant_outputs(model)
     flatbuffer.remove_unused_tensors(model)
     quantize_weights(model, quantization)
     return flatbuffer.pack(model)
@@ -81,6 +83,10 @@ def _convert_to_builtins(endpoints: dict[str, Endpoint]) -> bytes:
             reason = error.message.partition("\n")[0]
             raise ExportError(
                 f"temporary files cannot be written: {reason}; free some disk space, or set TMPDIR"
+            ) from error
+        except AssertionError as error:  # TensorFlow's error for an object that is no variable.
+            raise ExportError(
+                "the model holds a table, such as that of a lookup layer, which a .tflite cannot"
             ) from error
         converter = tf.lite.TFLiteConverter.from_saved_model(directory, signature_keys=list(endpoints))
         # Builtins only: a Flex op would pull all of TensorFlow onto the device.

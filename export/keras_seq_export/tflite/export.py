@@ -12,16 +12,21 @@ import numpy as np
 from keras_seq import require
 from keras_seq.data.vocabulary import Vocabulary
 from keras_seq.generation.sampling import SamplingSettings, logit_bias
-from keras_seq.models.clone import dtypes_other_than_float32, float32_copy
-from keras_seq_export.comparison import TOLERANCE
+from keras_seq_export.comparison import TOLERANCE, require_equal_but_for_rounding
 from keras_seq_export.errors import ExportError
-from keras_seq_export.graph.step import GraphStep
+from keras_seq_export.graph.step import float32_step
 from keras_seq_export.publishing import publishing_export
-from keras_seq_export.signatures import QUANTIZATIONS, STATES, is_quantized
+from keras_seq_export.signatures import DECODE, QUANTIZATIONS, STATES, is_quantized
 from keras_seq_export.tflite.bundle import add_card, read_bundle, to_json, write_bundle
 from keras_seq_export.tflite.card import model_card, require_card
 from keras_seq_export.tflite.conversion import checked_contents, convert, signature_endpoints
-from keras_seq_export.tflite.parity import Reading, SignatureComparison, compare_signatures, read_file_and_model
+from keras_seq_export.tflite.parity import (
+    Reading,
+    SignatureComparison,
+    compare_signatures,
+    expected_outputs,
+    read_file_and_model,
+)
 from keras_seq_export.tflite.quality import Quality, excerpts, quality_on_held_out, quality_on_own_text
 from keras_seq_export.tflite.report import ExportSettings, TFLiteReport
 from keras_seq_export.tflite.runtime import LiteRTDecoder, LiteRTSampler
@@ -47,6 +52,8 @@ def export_tflite(
 ) -> dict[str, Any]:
     """Writes a .tflite with the signatures `decode`, `prefill` and `sample`, with builtin operators only.
 
+    A model whose states do not begin at zero also has the signature `start`.
+
     =========  ==================================================  =================================================
     signature  inputs                                              outputs
     =========  ==================================================  =================================================
@@ -54,9 +61,11 @@ def export_tflite(
     prefill    tokens int32 [B, 64], length int32 [B], state_0..   logits after the row's last token, state_0..
     sample     token, uniform float32 [B], temperature [B], top_k  next_token int32 [B], log_probability [B], state_0..
                int32 [B], top_p [B], min_p [B], state_0..
+    start      none                                                state_0.. at the start of a text
     =========  ==================================================  =================================================
 
-    A text starts with zero states and the token `<s>`; the id of a token is its line in `vocab.txt`, counted from 0.
+    A text starts with the token `<s>` and the states that `start` returns, or zero states in a file without `start`.
+    The id of a token is its line in `vocab.txt`, counted from 0.
     `prefill` reads the first `length` tokens of each row, 1 to 64, and ignores the others. `sample` takes a uniform
     number in [0, 1); for the i-th token of a text this is `keras_seq.generation.threefry.uniform(seed, i)`. Temperature
     0 takes the most likely token; top_k 0, top_p 1 and min_p 0 turn a filter off. The signatures do not check their
@@ -64,8 +73,8 @@ def export_tflite(
 
     A model that is not of text (`vocabulary=None`) has no `sample`. Its output is called `output`, and if it reads
     real-valued frames, its inputs are `frame` [B, ...] and `frames` [B, 64, ...]. With `state="internal"` the states
-    are variables of the model instead of inputs and outputs. The signature `reset` without inputs sets those of all
-    rows to zero; it returns the number of states.
+    are variables of the model instead of inputs and outputs. They begin as the initial states. The signature `reset`,
+    without inputs, sets those of all rows to the initial states again, in place of `start`; it returns their number.
 
     Before the file is published, it is loaded in LiteRT and compared with the model. `<name>.report.json` beside it
     holds the report.
@@ -110,7 +119,7 @@ def export_tflite(
     if vocabulary is None and (held_out is not None or sampling or by_line):
         raise ValueError("`held_out`, `sampling` and `by_line` are for models of text: give the vocabulary too")
     require_card(card or {})
-    model, step, trained_in = _float32_step(model, vocabulary)
+    exported, step, trained_in = float32_step(model, vocabulary)
     bias = None if vocabulary is None else logit_bias(vocabulary, _sampling_settings(sampling))
     rows = None if vocabulary is None or held_out is None else excerpts(held_out, vocabulary, by_line)
     settings = ExportSettings(by_line, quantization, state, batch)
@@ -122,7 +131,7 @@ def export_tflite(
         write_bundle(partial, vocabulary, _bundle_config(settings, sampling))
         sampler = None if vocabulary is None else LiteRTSampler(partial)
         decoder = LiteRTDecoder(partial) if sampler is None else sampler.decoder
-        reading, comparison = _compare(model, vocabulary, decoder, bias, quantization)
+        reading, comparison = _compare(model, exported, vocabulary, decoder, step.initial, bias, quantization)
         quality = None if sampler is None else _measure(model, sampler, reading, rows)
         _require_small_loss(quantization, comparison, quality, max_loss)
         add_card(partial, model_card(model, settings, quality, card or {}))
@@ -157,22 +166,6 @@ def _sampling_settings(sampling: Mapping[str, Any] | None) -> SamplingSettings:
         raise ValueError(f"`sampling` must be settings among {names}. Received: sampling={sampling!r}") from error
 
 
-def _float32_step(model: keras.Model, vocabulary: Vocabulary | None) -> tuple[keras.Model, GraphStep, list[str]]:
-    """Returns the model in float32, its step, and the dtypes in which the given model computes."""
-    step = GraphStep(model, vocabulary)
-    others = dtypes_other_than_float32(model)
-    if not others:
-        return model, step, ["float32"]
-    try:
-        copy = float32_copy(model)
-    except ValueError as error:
-        raise ValueError(
-            f"`model` computes in {', '.join(others)}, but TFLite's operators in float32, and {error}; build it again "
-            "under the float32 policy and give it the weights with `set_weights`"
-        ) from error
-    return copy, GraphStep(copy, vocabulary), others
-
-
 def _bundle_config(settings: ExportSettings, sampling: Mapping[str, Any] | None) -> dict[str, Any]:
     """Returns what `config.json` in the file says about its use."""
     return {**dataclasses.asdict(settings), "sampling": dict(sampling or {})}
@@ -180,15 +173,23 @@ def _bundle_config(settings: ExportSettings, sampling: Mapping[str, Any] | None)
 
 def _compare(
     model: keras.Model,
+    exported: keras.Model,
     vocabulary: Vocabulary | None,
     decoder: LiteRTDecoder,
+    initial: list[np.ndarray],
     bias: np.ndarray | None,
     quantization: str,
 ) -> tuple[Reading, SignatureComparison]:
-    tolerance = np.inf if is_quantized(quantization) else TOLERANCE
+    """Compares the file with the model of the user; in half precision, also with its copy in float32, more exactly."""
+    rounds = exported is not model or is_quantized(quantization)
     try:
         reading = read_file_and_model(model, vocabulary, decoder)
-        return reading, compare_signatures(decoder, reading, bias, tolerance)
+        comparison = compare_signatures(decoder, initial, reading, bias, np.inf if rounds else TOLERANCE)
+        if exported is not model and not is_quantized(quantization):
+            require_equal_but_for_rounding(DECODE, model, reading.expected, reading.outputs)
+            expected = expected_outputs(exported, reading.inputs, of_text=vocabulary is not None)
+            compare_signatures(decoder, initial, reading._replace(expected=expected), bias)
+        return reading, comparison
     except RuntimeError as error:
         if isinstance(error, ExportError):
             raise

@@ -106,11 +106,31 @@ def remove_unused_tensors(model: schema.ModelT) -> None:
                     entry.tensorIndex = new_index[entry.tensorIndex]
 
 
+def separate_constant_outputs(model: schema.ModelT) -> None:
+    """Gives each output of a signature that is a constant a tensor of its own.
+
+    TensorFlow's converter makes equal constants one tensor. LiteRT's CompiledModel names outputs after their tensors,
+    so it would lack all but one of the names.
+    """
+    for signature in model.signatureDefs or []:
+        graph = model.subgraphs[signature.subgraphIndex]
+        taken: set[int] = set()
+        for entry in signature.outputs:
+            shared = graph.tensors[entry.tensorIndex]
+            if entry.tensorIndex in taken and model.buffers[shared.buffer].data is not None:
+                add_tensor(graph, shared, b":" + entry.name, shared.type, shared.shape).buffer = shared.buffer
+                graph.outputs = list(graph.outputs)
+                position = graph.outputs.index(entry.tensorIndex)
+                graph.outputs[position] = entry.tensorIndex = len(graph.tensors) - 1
+            taken.add(entry.tensorIndex)
+
+
 def first_signature(content: bytes) -> bytes:
     """Returns a .tflite with only its first signature, `decode`.
 
     Some runtimes prepare all signatures of a file but lack an operator of one: TensorFlow Lite for Microcontrollers
-    lacks TOPK_V2, which `sample` needs.
+    lacks TOPK_V2, which `sample` needs. If the whole file has a signature `start`, the program that runs this one has
+    to hold the initial states, which `start` returns.
 
     Raises:
         ValueError: the signature needs another subgraph, as in a model with internal states.

@@ -1,6 +1,6 @@
 """Comparing a .tflite with its model: every signature of the file, run in LiteRT step by step."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import keras
@@ -10,6 +10,9 @@ from keras_seq.data.tokens import EOS
 from keras_seq.data.vocabulary import Vocabulary
 from keras_seq.generation.sampling import SamplingSettings, log_softmax, logit_bias, next_token
 from keras_seq.generation.threefry import uniform
+from keras_seq.models.difference import scales
+from keras_seq.models.probe import random_rows
+from keras_seq.models.step_model import stepped
 from keras_seq_export.comparison import TOLERANCE, compare, possible_tokens, reference_outputs
 from keras_seq_export.errors import ExportError
 from keras_seq_export.signatures import (
@@ -22,9 +25,11 @@ from keras_seq_export.signatures import (
     PREFILL_STEPS,
     SAMPLE,
     SAMPLING_INPUTS,
+    START,
     TOKEN,
     TOKENS,
     UNIFORM,
+    state_name,
 )
 from keras_seq_export.tflite.runtime import LiteRTDecoder
 
@@ -73,40 +78,55 @@ class SignatureComparison(NamedTuple):
 def read_file_and_model(model: keras.Model, vocabulary: Vocabulary | None, decoder: LiteRTDecoder) -> Reading:
     """Runs the same steps through `decode` of the file and through the model.
 
-    The file samples the tokens that it reads, a text in each row. Frames are random.
+    The file samples the tokens that it reads, a text in each row. Other inputs are random.
 
     Args:
-        model: the model over sequences.
+        model: the model over sequences, as the user gave it.
         vocabulary: None for a model that is not of text.
         decoder: the file.
     """
     steps = max(STEPS // decoder.batch, PREFILL_STEPS + 1)
     if vocabulary is None:
-        inputs = _random_inputs(model, decoder.batch, steps)
+        reads_tokens = stepped(model).reads_tokens
+        inputs = random_rows(model, reads_tokens, decoder.batch, steps)
+        inputs = inputs if reads_tokens else inputs.astype(np.float32)
         outputs, _ = _decode(decoder, steps, lambda step, _: inputs[:, step])
     else:
         outputs, inputs = _decode(decoder, steps, _next_tokens(vocabulary, decoder.batch))
-    return Reading(inputs, outputs, np.stack(list(reference_outputs(model, list(inputs)))))
+    return Reading(inputs, outputs, expected_outputs(model, inputs, of_text=vocabulary is not None))
+
+
+def expected_outputs(model: keras.Model, inputs: np.ndarray, *, of_text: bool) -> np.ndarray:
+    """Returns the outputs of a model for tokens or frames `(batch, steps, ...)`; see `Reading`."""
+    return np.stack(list(reference_outputs(model, list(inputs), of_text=of_text)))
 
 
 def compare_signatures(
-    decoder: LiteRTDecoder, reading: Reading, logit_bias: np.ndarray | None, tolerance: float = TOLERANCE
+    decoder: LiteRTDecoder,
+    initial: Sequence[np.ndarray],
+    reading: Reading,
+    logit_bias: np.ndarray | None,
+    tolerance: float = TOLERANCE,
 ) -> SignatureComparison:
-    """Compares `decode` with the model, and `prefill` and `sample` with `decode`.
+    """Compares `start` and `decode` with the model, and `prefill` and `sample` with `decode`.
 
     Args:
         decoder: the file.
+        initial: the value of each state of the model at the start of a text or series, `(units,)` float32.
         reading: what the file and the model return.
         logit_bias: added to the logits by the file's `sample`, `(vocabulary,)`; None for a model that is not of text.
-        tolerance: largest difference between the outputs of `decode` and those of the model.
+        tolerance: largest difference between the outputs of `decode` and those of the model; without text, relative to
+            `scales`.
 
     Raises:
         ExportError: a signature returns something else than the model.
     """
+    _compare_start(decoder, initial)
     of_text = logit_bias is not None
     # Logits are of the order of one; outputs of other models may have any scale.
-    scale = 1.0 if of_text else max(1.0, float(np.abs(reading.expected).max()))
-    difference = compare(DECODE, reading.expected, reading.outputs, tolerance * scale)
+    scale = np.float32(1) if of_text else scales(reading.expected)
+    compare(DECODE, reading.expected / scale, reading.outputs / scale, tolerance)
+    difference = float(np.abs(reading.expected - reading.outputs).max())
     _compare_prefill(decoder, reading, scale)
     return SignatureComparison(
         steps_compared=reading.inputs.shape[0] * reading.inputs.shape[1],
@@ -115,14 +135,6 @@ def compare_signatures(
         draws_compared=reading.inputs.size if of_text else None,
         near_ties=None if logit_bias is None else _compare_sample(decoder, reading, logit_bias),
     )
-
-
-def _random_inputs(model: keras.Model, batch: int, steps: int) -> np.ndarray:
-    random = np.random.default_rng(0)
-    (inputs,) = model.inputs
-    if len(inputs.shape) == 2:  # Token ids. Only 0 and 1 are safe: the size of the vocabulary is unknown.
-        return random.integers(0, 2, (batch, steps)).astype(np.int32)
-    return random.normal(size=(batch, steps, *inputs.shape[2:])).astype(np.float32)
 
 
 def _next_tokens(vocabulary: Vocabulary, batch: int) -> Callable[[int, np.ndarray | None], np.ndarray]:
@@ -153,25 +165,34 @@ def _decode(
     return np.stack(outputs, axis=1), np.stack(inputs, axis=1)
 
 
+def _compare_start(decoder: LiteRTDecoder, initial: Sequence[np.ndarray]) -> None:
+    """Compares the initial states of the file with the model's. Internal ones show in the outputs of `decode` only."""
+    if decoder.bundle.config["state"] == "internal":
+        return
+    for index, (expected, state) in enumerate(zip(initial, decoder.initial_states(), strict=True)):
+        compare(f"{START}, {state_name(index)}", np.tile(expected, (decoder.batch, 1)), state)
+
+
 def _relative_error(reading: Reading) -> float:
     spread = max(reading.expected.std(), np.finfo(np.float32).tiny)
     return float(np.sqrt(np.square(reading.outputs - reading.expected).mean()) / spread)
 
 
-def _compare_prefill(decoder: LiteRTDecoder, reading: Reading, scale: float) -> None:
+def _compare_prefill(decoder: LiteRTDecoder, reading: Reading, scale: np.ndarray | np.float32) -> None:
     """Compares `prefill` with `decode`: all steps in several calls, and rows of different lengths in one call."""
     inputs, outputs, _ = reading
     last, _ = decoder.prefill(inputs, decoder.initial_states())
-    compare(PREFILL, outputs[:, -1], last, TOLERANCE * scale)
+    compare(PREFILL, outputs[:, -1] / scale, last / scale)
     rows = np.arange(decoder.batch)
     lengths = 1 + (5 + 37 * rows) % PREFILL_STEPS
     name = TOKENS if np.issubdtype(inputs.dtype, np.integer) else FRAMES
     given = {name: np.ascontiguousarray(inputs[:, :PREFILL_STEPS]), LENGTH: lengths.astype(np.int32)}
     answer, states = decoder.run(PREFILL, given, decoder.initial_states())
     (output,) = answer.values()
-    compare(f"{PREFILL}, rows of {', '.join(map(str, lengths))}", outputs[rows, lengths - 1], output, TOLERANCE * scale)
+    name = f"{PREFILL}, rows of {', '.join(map(str, lengths))}"
+    compare(name, outputs[rows, lengths - 1] / scale, output / scale)
     after, _ = decoder(inputs[rows, lengths], states)
-    compare(f"{PREFILL}, states", outputs[rows, lengths], after, TOLERANCE * scale)
+    compare(f"{PREFILL}, states", outputs[rows, lengths] / scale, after / scale)
 
 
 def _compare_sample(decoder: LiteRTDecoder, reading: Reading, bias: np.ndarray) -> int:

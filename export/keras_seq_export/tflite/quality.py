@@ -14,7 +14,7 @@ from keras_seq.generation.score import segments
 from keras_seq_export.comparison import reference_outputs
 
 TOKENS = 8192  # predicted in a held-out text; this determines the loss to about 0.0003 nats
-WINDOW = 256  # tokens read from the zero state, much like the second figure of `keras-seq evaluate`
+WINDOW = 256  # tokens read from the initial states, much like the second figure of `keras-seq evaluate`
 _LONGEST_LINE = 1024  # tokens; the rest of a longer line is not read
 
 
@@ -50,7 +50,9 @@ def quality_on_held_out(model: keras.Model, step: Step, rows: list[np.ndarray]) 
     contexts = [row[:-1] for row in rows]
 
     def predictions() -> Iterator[tuple[np.ndarray, np.ndarray, int]]:
-        for row, context, expected in zip(rows, contexts, reference_outputs(model, contexts), strict=True):
+        for row, context, expected in zip(
+            rows, contexts, reference_outputs(model, contexts, of_text=True), strict=True
+        ):
             read = step.read(context.tolist(), step.initial_states())
             for of_model, (of_file, _), token in zip(expected, read, row[1:], strict=True):
                 yield of_model, of_file, token

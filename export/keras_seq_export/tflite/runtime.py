@@ -10,7 +10,7 @@ import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
 from keras_seq import require
-from keras_seq.generation.decoder_step import Step
+from keras_seq.generation.decoder_step import Step, token_ids
 from keras_seq.generation.generation import Generation, sample
 from keras_seq.generation.sampling import DRAW_SETTINGS, SamplingSettings, logit_bias
 from keras_seq.generation.score import Score, score
@@ -29,6 +29,7 @@ from keras_seq_export.signatures import (
     RESET,
     SAMPLE,
     SAMPLING_INPUTS,
+    START,
     TOKEN,
     TOKENS,
     UNIFORM,
@@ -109,6 +110,7 @@ class LiteRTDecoder:
         self._value_shape, self._dtype = tuple(shape), inputs[self._step_input]["dtype"]
         self.output_shape = tuple(map(int, outputs[self._output]["shape"][1:]))
         self._require_config()
+        self._initial_states = self._read_initial_states()
 
     def _require_config(self) -> None:
         """Refuses a file whose configuration does not describe its signatures."""
@@ -118,14 +120,27 @@ class LiteRTDecoder:
         if not same or (state == "internal") != (RESET in self._runners):
             raise ValueError(f"its {CONFIG} does not fit its signatures")
 
-    def initial_states(self) -> Any:
-        """Returns the zero states."""
-        if self._state_shapes:
+    def _read_initial_states(self) -> list[np.ndarray]:
+        """Returns what `start` returns; without this signature, the states begin at zero."""
+        if not self._state_shapes or START not in self._runners:
             return [np.zeros(shape, np.float32) for shape in self._state_shapes.values()]
+        started = self._runners[START]()
+        if {name: value.shape for name, value in started.items()} != self._state_shapes:
+            raise ValueError(f"its signature {START} does not return the states of {DECODE}")
+        return [started[name] for name in self._state_shapes]
+
+    def initial_states(self) -> Any:
+        """Returns the states at the start of a text or series: those that `start` returns, otherwise zeros."""
+        if self._state_shapes:
+            return [state.copy() for state in self._initial_states]
         return _History(None, RESET, {})
 
     def __call__(self, values: np.ndarray, states: Any) -> tuple[np.ndarray, Any]:
-        """Returns the outputs `(batch, ...)` after tokens `(batch,)` or frames `(batch, ...)`, and the new states."""
+        """Returns the outputs `(batch, ...)` after tokens `(batch,)` or frames `(batch, ...)`, and the new states.
+
+        Raises:
+            ValueError: tokens are not integers, or the shape is another one.
+        """
         values = self._as_input(values, (self.batch, *self._value_shape))
         outputs, states = self.run(DECODE, {self._step_input: values}, states)
         return outputs[self._output], states
@@ -134,6 +149,9 @@ class LiteRTDecoder:
         """Returns the outputs `(batch, ...)` after the last of several steps `(batch, steps, ...)`, and the new states.
 
         This is faster than single steps, because the outputs of the other steps are not computed.
+
+        Raises:
+            ValueError: tokens are not integers, or the shape is another one.
         """
         count = np.shape(values)[1] if np.ndim(values) > 1 else 0
         values = self._as_input(values, (self.batch, max(count, 1), *self._value_shape))
@@ -187,7 +205,8 @@ class LiteRTDecoder:
 
     def _as_input(self, values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
         """Returns the values as an array; refuses another shape, to which the runtime would resize the model."""
-        array = np.ascontiguousarray(values, self._dtype)
+        checked = token_ids(values, "values") if self._step_input == TOKEN else values
+        array = np.ascontiguousarray(checked, self._dtype)
         if array.shape != shape:
             raise ValueError(f"the model takes an array of shape {shape}. Received: {array.shape}")
         return array
@@ -235,17 +254,17 @@ class LiteRTSampler(Step):
         self._compared_bias: tuple[np.ndarray | None, bool] = (None, False)
 
     def initial_states(self) -> Any:
-        """Returns the zero states."""
+        """Returns the states at the start of a text."""
         return self.decoder.initial_states()
 
     def __call__(self, token: int, states: Any) -> tuple[np.ndarray, Any]:
         """Returns the logits `(vocabulary,)` after `token`, and the new states."""
-        logits, states = self.decoder(np.full(self.decoder.batch, token, np.int32), states)
+        logits, states = self.decoder(np.full(self.decoder.batch, token_ids(token)), states)
         return logits[0], states
 
     def prefill(self, tokens: Sequence[int], states: Any) -> tuple[np.ndarray, Any]:
         """Returns the logits `(vocabulary,)` and the states after the last of the tokens, at least one."""
-        logits, states = self.decoder.prefill(np.tile(np.array(tokens, np.int32), (self.decoder.batch, 1)), states)
+        logits, states = self.decoder.prefill(np.tile(token_ids(tokens, "tokens"), (self.decoder.batch, 1)), states)
         return logits[0], states
 
     def draw(
@@ -272,7 +291,7 @@ class LiteRTSampler(Step):
         return super().draw(token, states, uniform, settings, logit_bias, history)
 
     def _fill_inputs(self, token: int, uniform: float, settings: SamplingSettings) -> None:
-        self._inputs[TOKEN][:], self._inputs[UNIFORM][:] = token, uniform
+        self._inputs[TOKEN][:], self._inputs[UNIFORM][:] = token_ids(token), uniform
         if settings is self._filled_settings:
             return
         self._filled_settings = None

@@ -95,7 +95,7 @@ def test_an_error_of_the_server_is_shown_without_the_graph(address):
             client._transport.predict("sample", {"uniform": np.array([np.nan], np.float32)})
 
 
-def test_invalid_texts_are_refused_without_a_request(address):
+def test_invalid_texts_and_tokens_are_refused_without_a_request(address):
     client = Client(address, "shakespeare")
     client._transport.predict = None
     for call, argument in ((client.write, "prompt"), (client.score, "text"), (client.generate, "prompt")):
@@ -107,6 +107,9 @@ def test_invalid_texts_are_refused_without_a_request(address):
             call(5)
     with pytest.raises(ValueError, match="`prompt` must be a string"):
         client.write(["to", None])
+    for call, name in ((lambda: client(0.9, {}), "token"), (lambda: client.prefill([3, 0.9], {}), "tokens")):
+        with pytest.raises(ValueError, match=f"`{name}` must be integers, the ids of tokens"):
+            call()
 
 
 def test_the_client_stays_with_the_version_it_found(address):

@@ -2,27 +2,21 @@
 
 import numpy as np
 import pytest
+from hamlet import CATS
 from open_session import OpenSession
 
-import keras_seq as ks
 from keras_seq_export.errors import SessionError
-from keras_seq_export.graph.step import GraphStep
+from keras_seq_export.requests import warm_up_requests
 from keras_seq_export.saved_model.cpp_session import Request, run_in_cpp_session
-from keras_seq_export.saved_model.export import write_signatures
 
-VOCABULARY = ks.Vocabulary.from_text("the cats were full")
-
-
-@pytest.fixture(scope="module")
-def directory(tmp_path_factory, tiny_model):
-    path = tmp_path_factory.mktemp("serving") / "1"
-    write_signatures(GraphStep(tiny_model(VOCABULARY), VOCABULARY), VOCABULARY, path, max_length=10_000)
-    return path
+# A valid request for each signature. It has every input, because the session compiles each choice of inputs anew.
+VALID = warm_up_requests(CATS.start_id, 10_000, [np.zeros(16, np.float32)])
+TWO_PROMPTS = np.array([b"the", b"cat"], object)
 
 
 @pytest.fixture(scope="module")
-def run(directory):
-    session = OpenSession(directory)
+def run(small_saved_model):
+    session = OpenSession(small_saved_model)
     yield session
     session.close()
 
@@ -41,10 +35,9 @@ def run(directory):
     ],
 )
 def test_an_invalid_request_is_an_error_that_names_the_input(name, value, message, run):
-    inputs = {"prompt": np.array(["the", "the"], object)}
-    inputs[name] = np.array([b"the" if name == "prompt" else value, value])
+    wrong = {name: np.array([b"the" if name == "prompt" else value, value])}
     with pytest.raises(SessionError, match=message):
-        run([("serving_default", inputs)])
+        run([("serving_default", {**VALID["serving_default"], "prompt": TWO_PROMPTS, **wrong})])
 
 
 @pytest.mark.parametrize(
@@ -77,27 +70,10 @@ def test_an_invalid_request_is_an_error_that_names_the_input(name, value, messag
     ],
 )
 def test_an_invalid_input_is_named(signature, change, message, run):
-    valid = {
-        "decode": {"token": [3]},
-        "prefill": {"tokens": [[3] * 64], "length": [64]},
-        "sample": {"token": [3], "uniform": [0.5]},
-        "score": {},
-        "serving_default": {"prompt": np.array([b"the", b"cat"], object)},
-    }
-    dtypes = {
-        "token": np.int32,
-        "tokens": np.int32,
-        "length": np.int32,
-        "top_k": np.int32,
-        "seed": np.int64,
-        "prompt": object,
-        "text": object,
-    }
-    inputs = {
-        name: np.array(value, dtypes.get(name, np.float32)) for name, value in {**valid[signature], **change}.items()
-    }
+    valid = VALID[signature] | ({"prompt": TWO_PROMPTS} if signature == "serving_default" else {})
+    wrong = {name: np.array(value, valid[name].dtype) for name, value in change.items()}
     with pytest.raises(SessionError, match=message):
-        run([Request(signature, inputs)])
+        run([Request(signature, {**valid, **wrong})])
 
 
 @pytest.mark.parametrize(
@@ -117,12 +93,12 @@ def test_an_omitted_input_is_named(signature, omitted, run):
         run([Request(signature, others.get(omitted, {}))])
 
 
-def test_requests_without_rows_end(directory, run):
+def test_requests_without_rows_end(small_saved_model, run):
     requests = [
         Request("prefill", {"tokens": np.zeros((0, 64), np.int32), "length": np.zeros(0, np.int32)}),
         Request("decode", {"token": np.zeros(0, np.int32)}),
     ]
-    prefilled, decoded = run_in_cpp_session(directory, requests, timeout=60)
+    prefilled, decoded = run_in_cpp_session(small_saved_model, requests, timeout=60)
     assert len(prefilled["logits"]) == len(decoded["logits"]) == 0
     with pytest.raises(SessionError, match="`prompt` must have at least one row"):
         run([Request("serving_default", {"prompt": np.zeros(0, object)})])

@@ -10,6 +10,7 @@ import pytest
 import tensorflow as tf
 
 from keras_seq_export.errors import SessionError
+from keras_seq_export.saved_model import c_api
 from keras_seq_export.saved_model.cpp_session import Request, run_in_cpp_session
 
 STRINGS = ["", "short", "é\0\n" * 20, "𝄞" * 10_000]
@@ -86,6 +87,11 @@ def test_an_error_has_the_message_of_the_runtime(directory):
         run_in_cpp_session(directory, [("tell", {})])
     with pytest.raises(SessionError, match="float64"):
         run_in_cpp_session(directory, [("tell", {"text": np.zeros(1)})])
+
+
+def test_numbers_in_place_of_strings_are_refused():
+    with pytest.raises(SessionError, match=r"must hold `str` or `bytes`\. Received: float, int"):
+        c_api.new_tensor(None, np.array(["a", 3, 0.5], object))
 
 
 def test_unknown_names_are_refused_with_the_known_ones(directory):

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-import subprocess
+import runpy
 import sys
 from pathlib import Path
 from typing import NamedTuple
@@ -13,6 +13,7 @@ import numpy as np
 import paths
 import pytest
 import tensorflow as tf
+from hamlet import StartingCell
 from open_session import OpenSession
 
 import keras_seq as ks
@@ -237,14 +238,27 @@ def test_infinite_logits_are_an_error_that_names_the_token(tmp_path, tiny_model)
         run_in_cpp_session(tmp_path / "1", [("serving_default", {"prompt": ["the "]})])
 
 
-def test_several_states_dropout_a_short_limit_and_the_next_version(tmp_path, tiny_model):
-    model = tiny_model(VOCABULARY, cell="lstm", units=[8, 4], dropout=0.5)
+def test_states_that_do_not_begin_at_zero_dropout_a_short_limit_and_the_next_version(tmp_path):
+    tokens = keras.Input((None,), dtype="int32")
+    embedded = keras.layers.Dropout(0.5)(keras.layers.Embedding(len(VOCABULARY), 8)(tokens))
+    cells = [StartingCell(8), keras.layers.GRUCell(4)]
+    values = keras.layers.RNN(cells, return_sequences=True)(embedded)
+    model = keras.Model(tokens, keras.layers.Dense(len(VOCABULARY))(values))
     (tmp_path / "hamlet" / "3").mkdir(parents=True)
     path = saved_model.export_saved_model(model, VOCABULARY, tmp_path / "hamlet", max_length=9)["path"]
     assert path == str(tmp_path / "hamlet" / "4")
     assert (tmp_path / "hamlet" / "model.config").is_file()
-    (answer,) = run_in_cpp_session(path, [("serving_default", {"prompt": ["the "], "seed": [3]})])
-    assert answer["text"][0].decode() == ks.sample(model, VOCABULARY, "the ", max_tokens=5, seed=3)
+    first = np.array([3, 4], np.int32)
+    requests = [
+        ("serving_default", {"prompt": ["the "], "seed": [3]}),
+        ("decode", {"token": first}),
+        ("start", {"token": first}),
+    ]
+    written, decoded, started = run_in_cpp_session(path, requests)
+    assert written["text"][0].decode() == ks.sample(model, VOCABULARY, "the ", max_tokens=5, seed=3)
+    np.testing.assert_allclose(decoded["logits"], model(first[:, None])[:, 0], atol=1e-5)
+    for index, values in enumerate([np.linspace(-1, 1, 8), np.linspace(-1, 1, 8), np.zeros(4)]):
+        np.testing.assert_allclose(started[f"state_{index}"], np.tile(values, (2, 1)), atol=1e-6)
 
 
 def test_weights_that_are_nan_are_refused(tmp_path, tiny_model):
@@ -299,10 +313,14 @@ def test_a_row_of_prefill_and_sample_does_not_depend_on_the_others(exported):
 
 
 @at_character_level
-def test_build_md_shows_what_saved_model_cli_shows(exported):
+def test_build_md_shows_what_saved_model_cli_shows(exported, monkeypatch, capsys):
     program = Path(sys.executable).with_name("saved_model_cli")
-    command = [program, "show", "--dir", exported.directory, "--tag_set", "serve", "--signature_def", "sample"]
-    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    options = ["--dir", str(exported.directory), "--tag_set", "serve", "--signature_def", "sample"]
+    monkeypatch.setattr(sys, "argv", ["saved_model_cli", "show", *options])
+    with pytest.raises(SystemExit) as ended:  # In this process, which has loaded TensorFlow.
+        runpy.run_path(str(program), run_name="__main__")
+    assert not ended.value.code
+    shown = capsys.readouterr().out
     entry = r"((?:in|out)puts\['\w+'\]) tensor_info:\s+dtype: (\w+)\s+shape: (\(.*?\))"
     lines = [" ".join(found) for found in re.findall(entry, shown)]
     assert len(lines) == 10

@@ -1,12 +1,14 @@
 """The verification of a SavedModel: it refuses a file that differs from its model in any output."""
 
 import copy
+import shutil
 from typing import NamedTuple
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from hamlet import CATS
 
 import keras_seq as ks
 from keras_seq.generation.decoder_step import Step
@@ -17,39 +19,12 @@ from keras_seq_export import ExportError, export_saved_model
 from keras_seq_export.requests import GenerateRequest
 from keras_seq_export.saved_model import export, parity
 
-VOCABULARY = ks.Vocabulary.from_text("the cats were full")
-
-
-def test_a_file_with_other_weights_is_refused_and_nothing_is_left(tmp_path, monkeypatch, tiny_model):
-    model, write = tiny_model(VOCABULARY), export.write_signatures
-    bias = model.get_layer("logits").bias
-
-    def sabotaged(*arguments):
-        honest = bias.numpy()
-        bias.assign_add(np.eye(len(honest), dtype=np.float32)[5] * 0.25)
-        write(*arguments)
-        bias.assign(honest)
-
-    monkeypatch.setattr(export, "write_signatures", sabotaged)
-    with pytest.raises(ExportError, match=r"decode.*0\.25"):
-        export_saved_model(model, VOCABULARY, tmp_path / "1")
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_file_with_another_vocabulary_is_refused_and_nothing_is_left(tmp_path, monkeypatch, tiny_model):
-    reversed_order = ks.Vocabulary([*VOCABULARY.tokens[:3], *VOCABULARY.tokens[:2:-1]])
-    write = export.write_signatures
-    monkeypatch.setattr(
-        export, "write_signatures", lambda decoder, _, *arguments: write(decoder, reversed_order, *arguments)
-    )
-    with pytest.raises(ExportError, match="serving_default must generate the model's text"):
-        export_saved_model(tiny_model(VOCABULARY), VOCABULARY, tmp_path / "1")
-    assert list(tmp_path.iterdir()) == []
+VOCABULARY = CATS  # That of `small_saved_model`.
 
 
 def test_a_python_operation_is_refused(tmp_path):
     tokens = keras.Input((None,), dtype="int32")
-    values = ks.GRU(4, return_sequences=True)(keras.layers.Embedding(len(VOCABULARY), 4)(tokens))
+    values = keras.layers.SimpleRNN(4, return_sequences=True)(keras.layers.Embedding(len(VOCABULARY), 4)(tokens))
     in_python = keras.layers.Lambda(
         lambda x: tf.ensure_shape(tf.numpy_function(np.tanh, [x], tf.float32), x.shape),
         output_shape=lambda shape: shape,
@@ -61,7 +36,7 @@ def test_a_python_operation_is_refused(tmp_path):
 
 
 class Verified(NamedTuple):
-    """A verified export: the model, what the comparison needs of it, and the file's answer to each request."""
+    """A verified file: the model, what the comparison needs of it, and the file's answer to each request."""
 
     model: keras.Model
     step: KerasStep
@@ -69,8 +44,12 @@ class Verified(NamedTuple):
     answers: list[tuple[str, dict[str, np.ndarray]]]
 
 
+def verify(model, directory):
+    return parity.verify(model, model, VOCABULARY, directory, [np.zeros(16, np.float32)], 10_000)
+
+
 @pytest.fixture(scope="module")
-def verified(tmp_path_factory, tiny_model):
+def verified(small_saved_model, tiny_model):
     model, run, outputs_of, answers, logits = (
         tiny_model(VOCABULARY),
         parity.run_in_cpp_session,
@@ -84,15 +63,43 @@ def verified(tmp_path_factory, tiny_model):
         answers.extend(zip((request.signature for request in requests), outputs, strict=True))
         return outputs
 
-    def recording_reference(*arguments):
-        logits.extend(outputs_of(*arguments))
+    def recording_reference(*arguments, **options):
+        logits.extend(outputs_of(*arguments, **options))
         return logits
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(parity, "run_in_cpp_session", recording_run)
         patch.setattr(parity, "reference_outputs", recording_reference)
-        export_saved_model(model, VOCABULARY, tmp_path_factory.mktemp("verified") / "1")
+        verify(model, small_saved_model)
     return Verified(model, KerasStep(model), logits, answers)
+
+
+@pytest.fixture
+def exports_write_the_small_saved_model(small_saved_model, monkeypatch):
+    """Exports write the signatures of `small_saved_model`, whatever their model and vocabulary are."""
+
+    def write(step, vocabulary, directory, max_length):
+        shutil.copytree(small_saved_model, directory, dirs_exist_ok=True)
+
+    monkeypatch.setattr(export, "write_signatures", write)
+
+
+@pytest.mark.usefixtures("exports_write_the_small_saved_model")
+def test_a_file_with_other_weights_is_refused_and_nothing_is_left(tmp_path, tiny_model):
+    model = tiny_model(VOCABULARY)
+    bias = model.get_layer("logits").bias
+    bias.assign_add(np.eye(len(VOCABULARY), dtype=np.float32)[5] * 0.25)
+    with pytest.raises(ExportError, match=r"decode.*0\.25"):
+        export_saved_model(model, VOCABULARY, tmp_path / "1")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.usefixtures("exports_write_the_small_saved_model")
+def test_a_file_with_another_vocabulary_is_refused_and_nothing_is_left(tmp_path, tiny_model):
+    reversed_order = ks.Vocabulary([*VOCABULARY.tokens[:3], *VOCABULARY.tokens[:2:-1]])
+    with pytest.raises(ExportError, match="serving_default must generate the model's text"):
+        export_saved_model(tiny_model(VOCABULARY), reversed_order, tmp_path / "1")
+    assert list(tmp_path.iterdir()) == []
 
 
 def other_number(values):
@@ -128,17 +135,17 @@ def test_one_wrong_output_is_refused(signature, output, wrong, verified, monkeyp
     first[output] = wrong(first[output])
     monkeypatch.setattr(parity, "run_in_cpp_session", lambda *_: answers)
     # The model's side of the comparison is computed once for all cases.
-    monkeypatch.setattr(parity, "reference_outputs", lambda *_: verified.logits)
+    monkeypatch.setattr(parity, "reference_outputs", lambda *_, **__: verified.logits)
     monkeypatch.setattr(parity, "KerasStep", lambda _: verified.step)
     with pytest.raises(ExportError, match=signature):
-        parity.verify(verified.model, VOCABULARY, tmp_path, [16], 10_000)
+        verify(verified.model, tmp_path)
 
 
 def test_right_outputs_are_accepted(verified, monkeypatch, tmp_path):
     monkeypatch.setattr(parity, "run_in_cpp_session", lambda *_: [answer for _, answer in verified.answers])
-    monkeypatch.setattr(parity, "reference_outputs", lambda *_: verified.logits)
+    monkeypatch.setattr(parity, "reference_outputs", lambda *_, **__: verified.logits)
     monkeypatch.setattr(parity, "KerasStep", lambda _: verified.step)
-    report = parity.verify(verified.model, VOCABULARY, tmp_path, [16], 10_000)
+    report = verify(verified.model, tmp_path)
     assert set(report.signatures) == {"serving_default", "score", "decode", "prefill", "start", "sample"}
 
 

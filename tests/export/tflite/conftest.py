@@ -1,8 +1,17 @@
+import gc
+
 import pytest
 from hamlet import small_model
 
 from keras_seq_export.tflite import export
 from keras_seq_export.tflite.bundle import read_bundle
+
+
+@pytest.fixture(scope="module", autouse=True)
+def without_the_objects_of_earlier_tests():
+    """Exempts what is there from garbage collection, which TensorFlow's converter starts at each export."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="module")

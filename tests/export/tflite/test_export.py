@@ -213,7 +213,7 @@ def test_a_model_in_mixed_precision_is_copied_into_float32(policy, tmp_path):
     model = stack(ks.GRU(16, return_sequences=True, dtype=policy))
     report = export_tflite(model, VOCABULARY, tmp_path / "model.tflite")
     assert report["trained_in"] == [policy.removeprefix("mixed_")]
-    assert report["largest_difference"] < 1e-5
+    assert 1e-6 < report["largest_difference"] < 0.02  # from the model itself, which rounds more than its copy
     ids = [VOCABULARY.start_id, *VOCABULARY.encode(LINE).tolist()]
     expected = model.predict(np.array([ids]), verbose=0)[0]
     np.testing.assert_allclose(logits_of(tmp_path / "model.tflite", ids), expected, atol=0.02)

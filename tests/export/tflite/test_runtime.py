@@ -1,6 +1,5 @@
 """LiteRT in Python: steps and texts from the file on disk, in this process and in a fresh one, against Keras."""
 
-import functools
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -9,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter
-from hamlet import TEXT, WIDE
+from hamlet import TEXT, WIDE, StartingCell
 
 import keras_seq as ks
 from keras_seq.generation.sampling import SamplingSettings, logit_bias
@@ -26,15 +25,21 @@ def sensor(last):
 
 @pytest.fixture(scope="module")
 def sensor_file(tmp_path_factory):
-    """`sensor_file("explicit")` exports a model over frames once; returns its model, file and report."""
+    """A model over frames, its file and the report."""
+    path = tmp_path_factory.mktemp("sensor") / "sensor.tflite"
+    model = sensor(keras.layers.Dense(2))
+    return model, path, export_tflite(model, None, path)
 
-    @functools.cache
-    def export(state):
-        path = tmp_path_factory.mktemp("sensor") / "sensor.tflite"
-        model = sensor(keras.layers.Dense(2))
-        return model, path, export_tflite(model, None, path, state=state)
 
-    return export
+@pytest.fixture(scope="module")
+def series_file(tmp_path_factory):
+    """A model over numbers `(batch, time)` whose states do not begin at zero, and its file with internal states."""
+    path = tmp_path_factory.mktemp("series") / "series.tflite"
+    numbers = keras.Input((None,))
+    values = keras.layers.RNN(StartingCell(8), return_sequences=True)(keras.layers.Reshape((-1, 1))(numbers))
+    model = keras.Model(numbers, keras.layers.Dense(2)(values))
+    export_tflite(model, None, path, state="internal", batch=2)
+    return model, path
 
 
 @pytest.mark.parametrize("prompt", ["", "To be"])
@@ -176,7 +181,7 @@ def frames_and_decoder(path):
 
 
 def test_a_model_over_frames(sensor_file):
-    model, path, report = sensor_file("explicit")
+    model, path, report = sensor_file
     assert list(report["operators"]) == ["decode", "prefill"]
     assert report["relative_error"] < 1e-5
     frames, decoder = frames_and_decoder(path)
@@ -203,7 +208,7 @@ def test_a_quantized_model_over_frames(last, quantization, error, tmp_path):
 
 
 def test_a_model_over_frames_writes_no_text(sensor_file, tmp_path):
-    model, path, _ = sensor_file("explicit")
+    model, path, _ = sensor_file
     with pytest.raises(BundleError, match="cannot write text: use LiteRTDecoder"):
         LiteRTSampler(path)
     decoder = LiteRTDecoder(path)
@@ -212,6 +217,24 @@ def test_a_model_over_frames_writes_no_text(sensor_file, tmp_path):
             decoder(wrong, decoder.initial_states())
     with pytest.raises(ValueError, match="for models of text"):
         export_tflite(model, None, tmp_path / "other.tflite", held_out="to be")
+
+
+@pytest.mark.parametrize("wrong", [0.9, np.float32(3), True, "3", None, 2**31, np.int64(-(2**31) - 1), 2**70])
+def test_a_token_that_is_not_an_id_is_refused(wrong, exported):
+    """A conversion would read 0.9 as token 0, True as token 1, and wrap a large number."""
+    sampler = LiteRTSampler(exported)
+    decoder, states = sampler.decoder, sampler.initial_states()
+    expected = r"must be (integers, the ids of tokens\. Received: \w+=dtype|ids of tokens, which fit int32\.)"
+    for name, call in (
+        ("values", lambda: decoder([wrong], states)),
+        ("values", lambda: decoder.prefill([[wrong]], states)),
+        ("token", lambda: sampler(wrong, states)),
+        ("tokens", lambda: sampler.prefill([wrong], states)),
+        ("token", lambda: sampler.draw(wrong, states, 0.5, SamplingSettings(), sampler._stored_bias, [])),
+    ):
+        with pytest.raises(ValueError, match=f"`{name}` {expected}"):
+            call()
+    np.testing.assert_array_equal(decoder(np.array([3], np.uint8), states)[0][0], sampler(3, states)[0])
 
 
 @pytest.mark.parametrize("number", [0, 1.5, True, "2"])
@@ -294,14 +317,31 @@ def test_internal_states_are_restored_after_a_failure(internal):
     np.testing.assert_array_equal(internal(4, elsewhere)[0], internal.prefill([3, 4], internal.initial_states())[0])
 
 
-def test_internal_states_do_not_depend_on_the_callers_array(sensor_file):
-    decoder = LiteRTDecoder(sensor_file("internal")[1])
-    frame = np.ones((1, 3), np.float32)
-    _, states = decoder(frame, decoder.initial_states())
-    expected, _ = decoder(frame, states)
-    frame[:] = -5
-    decoder(frame, decoder.initial_states())
-    np.testing.assert_array_equal(decoder(np.ones((1, 3), np.float32), states)[0], expected)
+def test_internal_states_begin_at_the_initial_states_and_reset_sets_them_again(series_file):
+    model, path = series_file
+    series = np.random.default_rng(1).normal(size=(2, 70)).astype(np.float32)
+    expected = model.predict(series, verbose=0)
+    interpreter = Interpreter(model_path=str(path))
+    decode, reset = interpreter.get_signature_runner("decode"), interpreter.get_signature_runner("reset")
+    for _ in range(2):
+        found = [decode(frame=np.ascontiguousarray(series[:, step]))["output"] for step in range(3)]
+        np.testing.assert_allclose(np.stack(found, axis=1), expected[:, :3], atol=1e-5)
+        reset()
+    decoder = LiteRTDecoder(path)
+    output, states = decoder.prefill(series[:, :69], decoder.initial_states())
+    np.testing.assert_allclose(output, expected[:, 68], atol=1e-5)
+    decoder(series[:, 0], decoder.initial_states())
+    np.testing.assert_allclose(decoder(series[:, 69], states)[0], expected[:, 69], atol=1e-5)
+
+
+def test_internal_states_do_not_depend_on_the_callers_array(series_file):
+    decoder = LiteRTDecoder(series_file[1])
+    numbers = np.ones(2, np.float32)
+    _, states = decoder(numbers, decoder.initial_states())
+    expected, _ = decoder(numbers, states)
+    numbers[:] = -5
+    decoder(numbers, decoder.initial_states())
+    np.testing.assert_array_equal(decoder(np.ones(2, np.float32), states)[0], expected)
 
 
 def test_threads_share_internal_states(internal):

@@ -1,0 +1,116 @@
+"""Reads a long sequence in parts, with the states of a model handed from one part to the next."""
+
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import ops, tree
+
+from keras_seq.errors import SteppingError
+from keras_seq.models.difference import first_difference, tolerance_of
+from keras_seq.models.graph import run_graph
+from keras_seq.models.probe import probe_rows
+from keras_seq.models.recurrent_call import RecurrentCall
+from keras_seq.models.step_graph import LayerStates
+from keras_seq.models.step_model import SteppedModel
+from keras_seq.models.whole_model import whole_outputs
+
+
+class SequenceReader:
+    """Runs a model over parts of sequences. It uses the model's own layers, and does not change their carried states.
+
+    Args:
+        model: the model over sequences.
+        stepped: its verified one-step form, whose states it has.
+
+    Attributes:
+        steps: the number of steps that each part has, except for the last; None for any.
+    """
+
+    def __init__(self, model: keras.Model, stepped: SteppedModel):
+        self.steps: int | None = model.inputs[0].shape[1]
+        self._model, self._stepped = model, stepped
+        self._steps_by_position = {step.position: step for step in stepped.graph.layer_states}
+        self._functions: dict[tuple[int, ...], Any] = {}
+        if not stepped.reads_in_parts:
+            self._require_equal_parts()
+            stepped.reads_in_parts = True
+
+    def initial_states(self, rows: int) -> list[np.ndarray]:
+        """Returns the states before the first step, each `(rows, units)`."""
+        return [np.tile(state, (rows, 1)) for state in self._stepped.initial_states]
+
+    def __call__(self, values: np.ndarray, states: list[Any]) -> tuple[np.ndarray, list[Any]]:
+        """Returns the outputs `(rows, steps, ...)` float32 for token ids `(rows, steps)` or frames, and the states after.
+
+        A last part may have fewer steps than `steps`. The states after it are then of no use.
+        """
+        count = values.shape[1]
+        missing = max(0, (self.steps or 0) - count)
+        values = np.pad(values, [(0, 0), (0, missing), *[(0, 0)] * (values.ndim - 2)])
+        given = [tf.constant(values, self._model.inputs[0].dtype), *map(tf.convert_to_tensor, states)]
+        # A graph for each shape: with an unknown number of steps, Keras 3.15 computes something else in some layers, such
+        # as a TimeDistributed softmax.
+        if values.shape not in self._functions:
+            specs = [tf.TensorSpec(tensor.shape, tensor.dtype) for tensor in given]
+            self._functions[values.shape] = tf.function(self._run, autograph=False).get_concrete_function(*specs)
+        outputs, states = self._functions[values.shape](*given)
+        return np.asarray(outputs[:, :count], np.float32), states
+
+    def _require_equal_parts(self) -> None:
+        """Requires two parts to be the whole.
+
+        Raises:
+            SteppingError: they are not.
+        """
+        rows = probe_rows(self._model, self._stepped.reads_tokens)
+        states, outputs = self.initial_states(len(rows)), list[np.ndarray]()
+        steps = self.steps or -(-rows.shape[1] // 2)
+        for start in range(0, rows.shape[1], steps):
+            part, states = self(rows[:, start : start + steps], states)
+            outputs.append(part)
+        whole = whole_outputs(self._model, rows)
+        difference = first_difference(whole, np.concatenate(outputs, axis=1), tolerance_of(self._model))
+        if difference is not None:
+            raise SteppingError(
+                f"`model` cannot be read in parts: its outputs differ by {difference.size:.3g} at step {difference.step}"
+            )
+
+    def _run(self, values: Any, *states: Any) -> tuple[Any, list[Any]]:
+        before, after, positions = list(states), list[Any](), iter(range(len(self._stepped.graph.calls)))
+
+        def call(operation: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+            step = self._steps_by_position.get(next(positions))
+            if step is None:
+                return operation(*args, **kwargs)
+            given, before[:] = before[: step.state_count], before[step.state_count :]
+            outputs, new_states = _recurrent_part(RecurrentCall.of(operation, args, kwargs), step, given)
+            after.extend(new_states)
+            return outputs
+
+        (outputs,) = run_graph(self._model, [values], call)
+        return outputs, after
+
+
+def _recurrent_part(call: RecurrentCall, step: LayerStates, states: list[Any]) -> tuple[Any, list[Any]]:
+    """Returns what a recurrent layer returns for a part of a sequence after `states`, and the states after the part."""
+    layer = call.layer
+    structure = layer.get_initial_state(batch_size=1)
+    count = len(tree.flatten(structure))
+    reader = keras.layers.RNN(
+        layer.cell,
+        return_sequences=True,
+        return_state=True,
+        zero_output_for_mask=layer.zero_output_for_mask,
+        dtype=layer.dtype_policy,
+    )
+    given = tree.pack_sequence_as(structure, states[:count])
+    output, *returned = reader(call.inputs, initial_state=given, mask=call.mask)
+    if step.output_state is not None:
+        # Keras gives zeros for masked steps at the start; here a part before this one may have given an output.
+        has_output = ops.cumsum(ops.cast(call.mask, "int32"), axis=1) > 0
+        last = ops.cast(states[step.output_state], output.dtype)
+        output = ops.where(has_output[:, :, None], output, last[:, None])
+    new_states = tree.flatten(returned) + [output[:, -1]] * (step.state_count - count)
+    return [output, *returned] if layer.return_state else output, new_states
