@@ -1,4 +1,7 @@
-"""What every test may use. KERAS_SEQ_NO_SKIPS=1, as `.ci/run` sets it, turns each skipped test into a failure."""
+"""What every test may use. KERAS_SEQ_NO_SKIPS=1, as `.ci/run` sets it, turns each skipped test into a failure.
+
+Imported before the processes of pytest-xdist start, so it imports TensorFlow inside of its fixtures only.
+"""
 
 import contextlib
 import fcntl
@@ -9,12 +12,9 @@ import os
 import shutil
 from typing import NamedTuple
 
-import hamlet
 import pytest
 
 from keras_seq.cli.main import main, parse
-from keras_seq_export.graph.step import GraphStep
-from keras_seq_export.saved_model.export import write_signatures
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Each process of pytest-xdist has one core, on which several threads of TensorFlow only hinder each other.
@@ -50,6 +50,8 @@ def run_cli():
 @pytest.fixture(scope="session")
 def tiny_model():
     """`tiny_model(vocabulary, seed=1, **options)` returns a new `language_model` with peaked distributions."""
+    import hamlet
+
     return hamlet.tiny_model
 
 
@@ -80,6 +82,7 @@ def made_once(tmp_path_factory):
 @pytest.fixture(scope="session")
 def small_tflite(made_once):
     """`small_tflite(level="word", quantization="int8")` exports a small model once for the whole session."""
+    import hamlet
 
     def named(kind, key, make):
         return made_once(f"{kind}-{hashlib.sha256(key.encode()).hexdigest()[:16]}", make)
@@ -101,6 +104,10 @@ def small_tflite(made_once):
 @pytest.fixture(scope="session")
 def small_saved_model(made_once):
     """The signatures of the `tiny_model` of `hamlet.CATS` as a SavedModel, written once for the whole session."""
+    import hamlet
+
+    from keras_seq_export.graph.step import GraphStep
+    from keras_seq_export.saved_model.export import write_signatures
 
     def make(folder):
         step = GraphStep(hamlet.tiny_model(hamlet.CATS), hamlet.CATS)

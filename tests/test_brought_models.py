@@ -95,7 +95,6 @@ def test_other_models_are_refused_with_the_reason(name, tmp_path):
     model = build()
     for use in (
         lambda: ks.sample(model, VOCABULARY),
-        lambda: ks.score(model, VOCABULARY, "to be"),
         lambda: ks.evaluate(model, VOCABULARY, "to be"),
         lambda: export_tflite(model, VOCABULARY, tmp_path / "a.tflite"),
         lambda: export_saved_model(model, VOCABULARY, tmp_path / "1"),

@@ -79,13 +79,13 @@ def _verified_form(call: _Call, length: int) -> tuple[_Form, int]:
     steps = [_random_steps(tensor, length) for tensor in call.tensors]
     sequence = [ops.expand_dims(values, 0) for values in steps]
     over_sequences = call.of(call.operation)
-    expected: list[Any] | None = None
+    expected: list[Any] = []
     compared, cause = np.arange(min(_FEW_STEPS, length)), None
     try:
         expected = [output[0] for output in tree.flatten(over_sequences(*sequence))]
         # The steps as rows of a batch: a layer that mixes steps gives something else.
         if not _agree(with_time_axis(over_sequences)(*steps), expected):
-            expected = None
+            expected = []
     except Exception as error:  # Each backend has its own error classes.
         # Some layers cannot take sequences of length 1, (batch, 1). More single steps are compared instead.
         compared, cause = np.unique(np.linspace(0, length - 1, _SINGLE_STEPS).astype(int)), error

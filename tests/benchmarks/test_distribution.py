@@ -3,6 +3,7 @@ import pytest
 from keras_seq.benchmarks.distribution import benchmark_distribute, bytes_of_a_step, communication
 
 
+@pytest.mark.slow
 def test_both_steps_are_measured_and_the_table_is_complete():
     measured, *rest = "\n".join(benchmark_distribute(steps=2)).split("\n\n")
     assert "ms alone" in measured

@@ -6,6 +6,7 @@ from keras_seq.benchmarks import long_memory
 from keras_seq.benchmarks.long_memory import RANDOM_ACCURACY, recall_accuracy
 
 
+@pytest.mark.slow
 def test_a_chrono_bias_remembers_over_distances_at_which_a_zero_bias_has_no_gradient(run_cli, tmp_path, monkeypatch):
     monkeypatch.setattr(long_memory, "recall_accuracy", functools.partial(recall_accuracy, batches=100))
     answer = run_cli("benchmark", "memory", "--distances=3,60", cwd=tmp_path)

@@ -37,6 +37,7 @@ def one_replica_weighted():
     return fits.fit_weighted()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", REPLICAS)
 @pytest.mark.parametrize("case", fits.CASES)
 def test_two_replicas_train_like_one(one_replica, two_replicas, name, case):
@@ -50,18 +51,21 @@ def test_two_replicas_train_like_one(one_replica, two_replicas, name, case):
             np.testing.assert_allclose(found, expected, atol=1e-6, err_msg=what)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", REPLICAS)
 def test_sample_weights_count_like_on_one_replica(one_replica_weighted, two_replicas, name):
     for what, expected in one_replica_weighted.items():
         np.testing.assert_allclose(two_replicas[name][f"weighted/{what}"], expected, atol=1e-6, err_msg=what)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["worker 0", "worker 1"])
 def test_keras_alone_does_not_train_in_several_workers(two_replicas, name):
     """If this fails, Keras's own `fit` works: remove `BuildsFromOneReplica` and the step functions from `DistributedFit`."""
     assert STOCK_KERAS_ERROR in str(two_replicas[name]["stock_keras"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [0, 1])
 def test_workers_exchange_values(two_replicas, number):
     """Tests `collectives` between the workers that the other tests of this file need anyway."""

@@ -224,7 +224,7 @@ def test_a_token_that_is_not_an_id_is_refused(wrong, exported):
     """A conversion would read 0.9 as token 0, True as token 1, and wrap a large number."""
     sampler = LiteRTSampler(exported)
     decoder, states = sampler.decoder, sampler.initial_states()
-    expected = r"must be (integers, the ids of tokens\. Received: \w+=dtype|ids of tokens, which fit int32\.)"
+    expected = r"must be (integers, the ids of tokens\. Received: \w+=|ids of tokens, which fit int32\.)"
     for name, call in (
         ("values", lambda: decoder([wrong], states)),
         ("values", lambda: decoder.prefill([[wrong]], states)),
@@ -278,7 +278,7 @@ def test_logits_that_are_not_finite_are_named(exported):
 
 
 def test_logits_of_a_large_vocabulary_that_are_not_finite_are_named(tmp_path):
-    vocabulary = ks.Vocabulary.from_text("".join(map(chr, range(0x4E00, 0x4E00 + 997))))
+    vocabulary = ks.Vocabulary.from_text("".join(map(chr, range(0x4E00, 0x4E00 + 301))))
     export_tflite(ks.language_model(len(vocabulary), units=[8]), vocabulary, tmp_path / "a.tflite")
     require_logits_named(tmp_path / "a.tflite", units=(8,))
 
