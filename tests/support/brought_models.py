@@ -253,7 +253,7 @@ RIGHT = {
     ),
     "a layer that is in training by default": lambda: through(gru(), InTrainingByDefault(), layers.Dense(SIZE)),
     "forbidden tokens": lambda: through(
-        gru(), layers.Dense(SIZE), lambda x: x + ops.convert_to_tensor([[[-1e9, -np.inf] + [0.0] * (SIZE - 2)]])
+        gru(), layers.Dense(SIZE), lambda x: x + ops.convert_to_tensor([[[-1e9, -1e9] + [0.0] * (SIZE - 2)]])
     ),
     "mixed bfloat16": lambda: with_policy(
         "mixed_bfloat16", lambda: through(gru(), layers.Lambda(lambda x: x + 1), layers.Dense(SIZE, dtype="float32"))
