@@ -46,10 +46,9 @@ def require_sequence_model(model: Any) -> None:
 
 def reason_of(error: Exception) -> str:
     """Returns the first line of an error message that is not Keras's own heading, without terminal colours."""
-    lines = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).splitlines()
-    lines = [
-        line.strip() for line in lines if line.strip() and not line.startswith("Exception encountered when calling")
-    ]
+    text = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).rpartition("Error encountered:")[-1]
+    lines = [line.strip() for line in text.splitlines()]
+    lines = [line for line in lines if line and not line.startswith("Exception encountered when calling")]
     return lines[0] if lines else type(error).__name__
 
 

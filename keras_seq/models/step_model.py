@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_seq.errors import ModelError
+from keras_seq.errors import KerasSeqError, ModelError, SteppingError
 from keras_seq.keras_internals import all_layers
 from keras_seq.models.checks import reason_of, require_sequence_model
 from keras_seq.models.initial_states import initial_states
@@ -165,8 +165,17 @@ def stepped(model: keras.Model, ids: np.ndarray | None = None) -> SteppedModel:
     with _lock:
         known = _stepped.get(model)
         if known is None or known.fingerprint != _fingerprint(model):
-            known = _stepped[model] = SteppedModel(model, ids)
+            known = _stepped[model] = _made(model, ids)
     return known
+
+
+def _made(model: keras.Model, ids: np.ndarray | None) -> SteppedModel:
+    try:
+        return SteppedModel(model, ids)
+    except KerasSeqError:
+        raise
+    except Exception as error:  # Keras, TensorFlow and custom layers have error classes of their own.
+        raise SteppingError(f"`model` cannot be stepped: {reason_of(error)}") from error
 
 
 def _probed_outputs(model: keras.Model, rows: np.ndarray) -> np.ndarray:

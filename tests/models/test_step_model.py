@@ -333,6 +333,13 @@ def test_nan_weights_do_not_count_as_looking_across_time():
         ks.step_model(model)
 
 
+def test_an_error_of_keras_becomes_one_sentence():
+    with keras.RematScope(mode="full"):  # Its layers cannot be called outside of the scope in every way.
+        model = sequences(head())
+    with pytest.raises(SteppingError, match=r"^`model` cannot be stepped: [^\n]+$"):
+        ks.step_model(model)
+
+
 def test_go_backwards_is_rejected():
     frames = keras.Input((None, 5))
     model = keras.Model(frames, ks.GRU(4, return_sequences=True, go_backwards=True, name="looks_around")(frames))
