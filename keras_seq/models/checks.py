@@ -44,6 +44,11 @@ def require_sequence_model(model: Any) -> None:
         )
 
 
+def has_finite_weights(model: keras.Model) -> bool:
+    """Returns whether no weight of a model is NaN or infinite."""
+    return all(np.isfinite(np.asarray(weight, np.float32)).all() for weight in model.weights)
+
+
 def reason_of(error: Exception) -> str:
     """Returns the first line of an error message that is not Keras's own heading, without terminal colours."""
     text = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).rpartition("Error encountered:")[-1]

@@ -1,6 +1,6 @@
 """The verified one-step form of a model, from which `sample`, `score`, `evaluate` and both exports start.
 
-A model is compared with its one-step form once for the same weights. No other module does this.
+A model is compared with its one-step form once, until its weights change.
 """
 
 import threading
@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from keras_seq.errors import KerasSeqError, ModelError, SteppingError
 from keras_seq.keras_internals import all_layers
-from keras_seq.models.checks import reason_of, require_sequence_model
+from keras_seq.models.checks import has_finite_weights, reason_of, require_sequence_model
 from keras_seq.models.initial_states import initial_states
 from keras_seq.models.logits import are_probabilities, as_logits
 from keras_seq.models.probe import probe_rows, reads_tokens, token_count
@@ -27,7 +27,7 @@ def step_model(model: keras.Model) -> keras.Model:
     """Returns the one-step form of a causal recurrent model. It shares every weight with `model`.
 
     Its inputs are `token` `(batch,)` int32, or `frame` `(batch, ...)` for a model over real-valued frames, and then
-    `state_0`, `state_1`, ..., each `(batch, units)`. Its outputs are that of the model after the step, `(batch, ...)`, and
+    `state_0`, `state_1`, ..., each `(batch, units)`. Its outputs are the model's output after the step, `(batch, ...)`, and
     then the new states in the same order. The states are zeros at the start of a sequence, unless the model has initial
     states of its own; `keras_seq.models.step_model.stepped(model).initial_states` has them in any case.
 
@@ -69,7 +69,6 @@ class SteppedModel:
         gives_fractions: whether the outputs are between 0 and 1, but no probabilities.
         token_count: the number of token ids that the model reads, if `reads_tokens`.
         reads_in_parts: whether `SequenceReader` has compared its parts with the whole model.
-        fingerprint: see `_fingerprint`.
 
     Raises:
         SteppingError: see `step_model`.
@@ -77,7 +76,6 @@ class SteppedModel:
     """
 
     def __init__(self, model: keras.Model, ids: np.ndarray | None):
-        self.fingerprint = _fingerprint(model)
         self.reads_in_parts = False
         self.reads_tokens = reads_tokens(model)
         self.graph = step_graph(model, self._step_input(model))
@@ -143,7 +141,8 @@ def stepped_language_model(model: keras.Model, ids: np.ndarray | None = None) ->
     return known
 
 
-_stepped: "weakref.WeakKeyDictionary[keras.Model, SteppedModel]" = weakref.WeakKeyDictionary()
+# The one-step form of each model, with the fingerprint of the model that it was made from.
+_stepped: "weakref.WeakKeyDictionary[keras.Model, tuple[Any, SteppedModel]]" = weakref.WeakKeyDictionary()
 _lock = threading.Lock()
 
 
@@ -163,9 +162,11 @@ def stepped(model: keras.Model, ids: np.ndarray | None = None) -> SteppedModel:
     """
     require_sequence_model(model)
     with _lock:
-        known = _stepped.get(model)
-        if known is None or known.fingerprint != _fingerprint(model):
-            known = _stepped[model] = _made(model, ids)
+        fingerprint = _fingerprint(model)
+        known_fingerprint, known = _stepped.get(model, (None, None))
+        if known is None or known_fingerprint != fingerprint:
+            known = _made(model, ids)
+            _stepped[model] = fingerprint, known
     return known
 
 
@@ -194,10 +195,9 @@ def _probed_outputs(model: keras.Model, rows: np.ndarray) -> np.ndarray:
             f"Received: {model.name} with an output of shape {model.outputs[0].shape}"
         )
     if np.isnan(outputs).any():
-        finite = all(np.isfinite(np.asarray(weight, np.float32)).all() for weight in model.weights)
         advice = (
             "although its weights are finite; use an operation that is defined for every input"
-            if finite
+            if has_finite_weights(model)
             else "because a weight is not finite; train again with gradient clipping or a lower learning rate"
         )
         raise ModelError(f"`model` gives NaN on random steps, {advice}. Received: {model.name}")

@@ -9,6 +9,7 @@ import tensorflow as tf
 from keras_seq.data.vocabulary import Vocabulary
 from keras_seq.errors import ModelError
 from keras_seq.generation.decoder_step import require_vocabulary
+from keras_seq.models.checks import has_finite_weights
 from keras_seq.models.clone import dtypes_other_than_float32, float32_copy
 from keras_seq.models.step_model import stepped, stepped_language_model
 from keras_seq_export.errors import ExportError
@@ -57,7 +58,7 @@ class GraphStep:
     """
 
     def __init__(self, model: keras.Model, vocabulary: Vocabulary | None):
-        if not all(np.isfinite(np.asarray(weight, np.float32)).all() for weight in getattr(model, "weights", ())):
+        if isinstance(model, keras.Model) and not has_finite_weights(model):
             raise ExportError(
                 "the model's weights must be finite, but some are NaN or infinite, because training diverged; train "
                 "again with gradient clipping or a lower learning rate"

@@ -86,7 +86,7 @@ def _convert_to_builtins(endpoints: dict[str, Endpoint]) -> bytes:
             ) from error
         except AssertionError as error:  # TensorFlow's error for an object that is no variable.
             raise ExportError(
-                "the model holds a table, such as that of a lookup layer, which a .tflite cannot"
+                "the model holds a table, such as that of a lookup layer, which a .tflite cannot hold"
             ) from error
         converter = tf.lite.TFLiteConverter.from_saved_model(directory, signature_keys=list(endpoints))
         # Builtins only: a Flex op would pull all of TensorFlow onto the device.
