@@ -21,9 +21,14 @@ if TYPE_CHECKING:
     from keras_seq.data.streams import streams
     from keras_seq.data.vocabulary import Vocabulary
     from keras_seq.generation.keras_step import generate, sample, score
+    from keras_seq.generation.states import TextStates
     from keras_seq.layers.chrono_initializer import ChronoInitializer
     from keras_seq.layers.gru import GRU, GRUCell
+    from keras_seq.models.encode import encode
+    from keras_seq.models.keras2_file import load_keras2
     from keras_seq.models.language_model import language_model
+    from keras_seq.models.replace_layers import replace_layers
+    from keras_seq.models.reserved_tokens import add_reserved_tokens
     from keras_seq.models.sampled_softmax import SampledSoftmax
     from keras_seq.models.stateful import stateful_copy
     from keras_seq.models.step_model import step_model
@@ -48,8 +53,11 @@ _MODULE_OF = {
     "SampledSoftmax": "keras_seq.models.sampled_softmax",
     "SmoothedCrossentropy": "keras_seq.training.losses",
     "StopWhenNotFinite": "keras_seq.training.callbacks",
+    "TextStates": "keras_seq.generation.states",
     "Vocabulary": "keras_seq.data.vocabulary",
+    "add_reserved_tokens": "keras_seq.models.reserved_tokens",
     "agreement_corpus": "keras_seq.data.agreement",
+    "encode": "keras_seq.models.encode",
     "encode_corpus": "keras_seq.data.encode",
     "evaluate": "keras_seq.analysis.evaluate",
     "generate": "keras_seq.generation.keras_step",
@@ -57,7 +65,9 @@ _MODULE_OF = {
     "language_model": "keras_seq.models.language_model",
     "lines": "keras_seq.data.lines",
     "load_corpus": "keras_seq.data.load",
+    "load_keras2": "keras_seq.models.keras2_file",
     "load_run": "keras_seq.training.run_directory",
+    "replace_layers": "keras_seq.models.replace_layers",
     "sample": "keras_seq.generation.keras_step",
     "score": "keras_seq.generation.keras_step",
     "stateful_copy": "keras_seq.models.stateful",
@@ -77,6 +87,9 @@ __all__ = [  # noqa: RUF022 (the order of the road, from text to sample)
     "GRUCell",
     "ChronoInitializer",
     "language_model",
+    "load_keras2",
+    "replace_layers",
+    "add_reserved_tokens",
     "stateful_copy",
     "NatsPerToken",
     "SmoothedCrossentropy",
@@ -92,9 +105,11 @@ __all__ = [  # noqa: RUF022 (the order of the road, from text to sample)
     "evaluate",
     "gradient_flow",
     "step_model",
+    "encode",
     "generate",
     "sample",
     "score",
+    "TextStates",
 ]
 
 
@@ -109,4 +124,5 @@ def __dir__() -> list[str]:
 
 
 if "keras" in sys.modules:
-    importlib.import_module("keras_seq.layers.gru")
+    for _registered in ("gru", "keras2_hard_sigmoid"):
+        importlib.import_module(f"keras_seq.layers.{_registered}")

@@ -10,7 +10,9 @@ masks that `get_dropout_mask` draws. `get_recurrent_dropout_mask` and `reset_rec
 and after the loop over time.
 """
 
-from collections.abc import Callable, Sequence
+import contextlib
+import functools
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import keras
@@ -75,6 +77,22 @@ def gru_loop(
     return keras.layers.GRU.inner_loop(layer, sequences, initial_state, mask=mask, training=training)
 
 
+@contextlib.contextmanager
+def with_inner_loop(layers: Sequence[keras.layers.RNN], loop: Callable[..., tuple[Any, Any, Any]]) -> Iterator[None]:
+    """Makes recurrent layers run another loop: `loop(layer, sequences, initial_state, mask, training)`.
+
+    Relies on `keras.layers.RNN.call` calling `inner_loop` through the instance; see `rnn_loop` for why there is no public
+    way. It returns the last output, the outputs and the last states.
+    """
+    for layer in layers:
+        vars(layer)["inner_loop"] = functools.partial(loop, layer)
+    try:
+        yield
+    finally:
+        for layer in layers:
+            del vars(layer)["inner_loop"]
+
+
 # Graphs of layers
 
 
@@ -84,6 +102,18 @@ def all_layers(layer: keras.layers.Layer) -> list[keras.layers.Layer]:
     Relies on `Layer._flatten_layers`. The public `Model.layers` stops at nested models and does not enter wrappers.
     """
     return layer._flatten_layers()
+
+
+def layer_with(layer: keras.layers.Layer, **attributes: Any) -> keras.layers.Layer:
+    """Returns a layer that shares everything with `layer`, weights too, but has some other attributes.
+
+    Relies on a layer being its `__dict__`, and on layers of Keras reading public attributes such as `padding` when they
+    are called. The public `from_config` makes a layer with weights of its own.
+    """
+    other = object.__new__(type(layer))
+    vars(other).update(vars(layer))
+    vars(other).update(attributes)
+    return other
 
 
 class SymbolicCall(NamedTuple):

@@ -149,6 +149,27 @@ def test_a_cell_draws_as_many_masks_as_it_has_blocks():
     )
 
 
+@relies_on("`keras.layers.RNN.call` runs the loop over time through the attribute `inner_loop` of the layer.")
+@pytest.mark.parametrize("kind", [layers.GRU, layers.LSTM, layers.SimpleRNN, layers.Bidirectional])
+def test_with_inner_loop(kind):
+    layer = layers.Bidirectional(layers.LSTM(UNITS)) if kind is layers.Bidirectional else kind(UNITS)
+    inputs, called = numbers(BATCH, TIME, FEATURES), []
+    expected = np.asarray(layer(inputs))
+
+    def loop(one, sequences, initial_state, mask, training=False):
+        called.append(one)
+        return keras_internals.rnn_loop(one, sequences, initial_state, mask, training)
+
+    recurrent = [part for part in keras_internals.all_layers(layer) if isinstance(part, layers.RNN)]
+    with keras_internals.with_inner_loop(recurrent, loop):
+        # With a mask, Bidirectional runs its two layers one by one.
+        mask = keras.ops.ones((BATCH, TIME), "bool")
+        np.testing.assert_allclose(layer(inputs, mask=mask), expected, rtol=0, atol=1e-6)
+    assert called == recurrent
+    np.testing.assert_allclose(layer(inputs), expected, rtol=0, atol=1e-6)
+    assert called == recurrent
+
+
 # Graphs of layers
 
 
@@ -449,3 +470,14 @@ def test_a_missing_name_fails_with_the_sentence():
     with pytest.raises(pytest.fail.Exception, match=r"not so any more: Layers have `gone`\. AttributeError: .*gone"):  # noqa: SIM117
         with relies_on("Layers have `gone`."):
             layers.Dense(1).gone()
+
+
+@relies_on("a layer of Keras is its `__dict__`, and a convolution reads its `padding` when it is called.")
+def test_layer_with():
+    layer = layers.Conv1D(UNITS, 2, padding="causal")
+    inputs = numbers(BATCH, TIME, FEATURES)
+    causal = np.asarray(layer(inputs))
+    valid = keras_internals.layer_with(layer, padding="valid")
+    np.testing.assert_allclose(valid(inputs), causal[:, 1:], rtol=0, atol=1e-6)
+    assert layer.padding == "causal"
+    assert valid.kernel is layer.kernel

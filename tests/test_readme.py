@@ -1,15 +1,30 @@
-"""What the README shows in Python runs as it is written there."""
+"""What the README and the pages in docs show in Python runs as it is written there."""
 
 import re
 from pathlib import Path
 
 import pytest
 
-README = Path(__file__).parents[1] / "README.md"
-BLOCKS = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+ROOT = Path(__file__).parents[1]
 
 
-@pytest.mark.parametrize("block", BLOCKS, ids=range(len(BLOCKS)))
+def blocks(*pages):
+    """The blocks of Python in pages, each with the name of its page."""
+    for page in pages:
+        found = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+        yield from (pytest.param(block, id=f"{page.stem}-{index}") for index, block in enumerate(found))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("block", blocks(*sorted((ROOT / "docs").glob("*.md"))))
+def test_python_in_the_docs_runs(block, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    exec(block, {})
+    if "numbers.tflite" in block:
+        assert capsys.readouterr().out == 2 * "four zero seven\n"
+
+
+@pytest.mark.parametrize("block", blocks(ROOT / "README.md"))
 def test_python_in_the_readme_runs(block, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("shakespeare.txt").write_text("ROMEO: to be or not to be, that is the question.\n" * 400, encoding="utf-8")

@@ -10,13 +10,14 @@ if TYPE_CHECKING:
     from keras_seq_export.client.client import Client
     from keras_seq_export.errors import ExportError, ServingError
     from keras_seq_export.saved_model.export import export_saved_model
+    from keras_seq_export.tflite.decoder import LiteRTDecoder
     from keras_seq_export.tflite.export import export_tflite
-    from keras_seq_export.tflite.runtime import LiteRTDecoder, LiteRTSampler
+from keras_seq_export.tflite.runtime import LiteRTSampler
 
 _MODULE_OF = {
     "Client": "keras_seq_export.client.client",
     "ExportError": "keras_seq_export.errors",
-    "LiteRTDecoder": "keras_seq_export.tflite.runtime",
+    "LiteRTDecoder": "keras_seq_export.tflite.decoder",
     "LiteRTSampler": "keras_seq_export.tflite.runtime",
     "ServingError": "keras_seq_export.errors",
     "export_saved_model": "keras_seq_export.saved_model.export",

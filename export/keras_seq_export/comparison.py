@@ -17,54 +17,40 @@ _MOST_NUMBERS = 2**24  # of outputs in memory at a time: 64 MiB
 NEAR_TIE = 1e-5  # probability by which rounding may move an edge of the cumulative distribution
 
 
-def reference_outputs(model: "keras.Model", rows: Sequence[np.ndarray], *, of_text: bool) -> Iterator[np.ndarray]:
-    """Yields the outputs of the model itself for each row, read from the start on the CPU.
+def reference_logits(
+    model: "keras.Model", rows: Sequence[np.ndarray], at_once: Sequence[np.ndarray] = ()
+) -> Iterator[np.ndarray]:
+    """Yields the logits of a language model itself for each row, read from the start on the CPU.
 
-    A model that takes a fixed number of steps reads these; its own layers continue from the states after them.
+    Longer rows than the model takes are continued by its own layers, from the states after these tokens.
 
     Args:
         model: the model over sequences; its own states, if it has any, are not changed.
-        rows: tokens `(steps,)` or frames `(steps, ...)`; the rows may differ in length.
-        of_text: whether the outputs are to be logits: the logarithms of probabilities, if the model gives these.
+        rows: tokens `(tokens,)`; the rows may differ in length.
+        at_once: for each input that is given at once, a value `(rows, ...)`.
 
     Yields:
-        Outputs `(steps, ...)` float32.
+        Logits `(tokens, vocabulary)` float32: the logarithms of probabilities, if the model gives these.
     """
     import tensorflow as tf
 
-    from keras_seq.models.step_model import stepped
+    from keras_seq.models.sequence_reader import SequenceReader
+    from keras_seq.models.step_model import stepped_language_model
 
+    known = stepped_language_model(model)
     longest = max(map(len, rows))
-    size = max(1, _MOST_NUMBERS // (longest * (model.outputs[0].shape[-1] or 1)))
+    size = max(1, _MOST_NUMBERS // (longest * (known.decoder.outputs[0].shape[-1] or 1)))
     # The exported file runs on the CPU; an accelerator may compute in lower precision.
     with tf.device("/CPU:0"):
         for first in range(0, len(rows), size):
             batch = rows[first : first + size]
-            padded = np.zeros((len(batch), longest, *rows[0].shape[1:]), rows[0].dtype)
+            padded = np.zeros((len(batch), longest), np.int32)
             for index, row in enumerate(batch):
                 padded[index, : len(row)] = row
-            outputs = _outputs(model, padded)
-            if of_text:
-                outputs = np.asarray(stepped(model).logits_of(outputs))
-            yield from (output[: len(row)] for output, row in zip(outputs, batch, strict=True))
-
-
-def _outputs(model: "keras.Model", rows: np.ndarray) -> np.ndarray:
-    """Returns the outputs of a model for rows of any number of steps, `(rows, steps, ...)` float32."""
-    from keras_seq.models.sequence_reader import SequenceReader
-    from keras_seq.models.step_model import stepped
-    from keras_seq.models.whole_model import whole_outputs
-
-    time = model.inputs[0].shape[1] or rows.shape[1]
-    whole = whole_outputs(model, rows[:, :time])
-    if rows.shape[1] <= time:
-        return whole
-    reader = SequenceReader(model, stepped(model))
-    outputs, states = [whole], reader(rows[:, :time], reader.initial_states(len(rows)))[1]
-    for start in range(time, rows.shape[1], time):
-        part, states = reader(rows[:, start : start + time], states)
-        outputs.append(part)
-    return np.concatenate(outputs, axis=1)
+            given = [value[first : first + size] for value in at_once]
+            outputs = SequenceReader(model, known).whole(padded, given)
+            logits = np.asarray(known.logits_of(outputs))
+            yield from (output[: len(row)] for output, row in zip(logits, batch, strict=True))
 
 
 def compare(name: str, expected: np.ndarray, actual: np.ndarray, tolerance: float = TOLERANCE) -> float:

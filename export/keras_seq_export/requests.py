@@ -1,6 +1,6 @@
 """Requests to a SavedModel: the inputs of its signatures as arrays with one row for each text."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -8,6 +8,7 @@ import numpy as np
 from keras_seq.generation.sampling import SamplingSettings
 from keras_seq_export.signatures import (
     DECODE,
+    ENCODE,
     GENERATE,
     LENGTH,
     MAX_TOKENS,
@@ -69,21 +70,25 @@ def initial_states(initial: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
     return {state_name(index): value[None] for index, value in enumerate(initial)}
 
 
-def warm_up_requests(start_id: int, max_length: int, initial: Sequence[np.ndarray]) -> dict[str, dict[str, np.ndarray]]:
-    """Returns one small request for each signature: one row, with every input given.
+def warm_up_requests(
+    start_id: int, max_length: int, initial: Sequence[np.ndarray], at_once: Mapping[str, np.ndarray] | None = None
+) -> dict[str, dict[str, np.ndarray]]:
+    """Returns one small request for each signature of a model of text: one row, with every input given.
 
     Args:
         start_id: the token `<s>`, which starts a text.
         max_length: the largest number of tokens in a text.
         initial: the value of each state at the start of a text, `(units,)` float32.
+        at_once: the inputs of `encode`; None for a model without an encoder.
     """
-    token = np.array([start_id], np.int32)
+    token, given = np.array([start_id], np.int32), dict(at_once or {})
     settings, states = SamplingSettings(), initial_states(initial)
-    return {
-        GENERATE: generate_inputs([GenerateRequest("", min(8, max_length), 0, settings)]),
-        SCORE: {TEXT: strings([""])},
+    requests = {
+        GENERATE: {**generate_inputs([GenerateRequest("", min(8, max_length), 0, settings)]), **given},
+        SCORE: {TEXT: strings([""]), **given},
         DECODE: {TOKEN: token, **states},
         PREFILL: {TOKENS: np.tile(token, (1, PREFILL_STEPS)), LENGTH: np.array([PREFILL_STEPS], np.int32), **states},
         SAMPLE: {TOKEN: token, UNIFORM: np.array([0.5], np.float32), **sampling_inputs([settings]), **states},
         START: {TOKEN: token},
     }
+    return {**requests, ENCODE: given} if given else requests

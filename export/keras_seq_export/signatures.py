@@ -3,7 +3,10 @@
 The states at the start of a text or series are the outputs `state_0`, `state_1`, ... of the signature `start`. In a
 .tflite, `start` has no inputs and is left out if all of these states are zero; with internal states, `reset` sets them.
 In a SavedModel, `start` is always there, and the states are also the defaults of the inputs of `decode`, `prefill` and
-`sample`.
+`sample`. In a model with an encoder, `encode` returns these states instead. Its inputs are what the model takes at once:
+`source`, a sequence, with its `length`, and `context`, a vector.
+
+Several inputs of one kind have the names that they have in the model, and so do several outputs.
 """
 
 from keras_seq.generation.sampling import DRAW_SETTINGS
@@ -15,11 +18,19 @@ SAMPLE = "sample"
 RESET = "reset"
 SCORE = "score"
 START = "start"
+ENCODE = "encode"
 # Input of one step: a token id in a model of text, a frame in a model of real-valued series.
 TOKEN, FRAME = "token", "frame"
 # Input of `prefill`: several of them.
 TOKENS, FRAMES = "tokens", "frames"
+PLURALS = {TOKEN: TOKENS, FRAME: FRAMES}
 LENGTH = "length"
+# Input of `encode`: a sequence, or a vector.
+SOURCE, CONTEXT = "source", "context"
+# Output of `start` in a SavedModel of text with an encoder: JSON that says what `encode` takes and returns.
+ENCODER = "encoder"
+# Input of `start` in a SavedModel without a vocabulary: one number of any value for each row.
+ROW = "row"
 # Output of one step: logits in a model of text, otherwise whatever the model returns.
 LOGITS, OUTPUT = "logits", "output"
 NEXT_TOKEN = "next_token"

@@ -237,9 +237,13 @@ typedef struct {
   int size, id;
 } Token;
 
+typedef enum { CHARACTERS, WORDS, WHITE_SPACE } Level; /* as in keras_seq/data/tokens.py */
+
 typedef struct {
-  Token *by_id, *by_text; /* the same tokens, sorted by id and by text */
-  int count, reserved;    /* reserved: <pad> <s> <eos>; at word level <pad> <unk> <s> <eos> */
+  Token *by_id, *by_text; /* all tokens, sorted by id; those that are not reserved, sorted by text */
+  int count, text_count;
+  int pad, start, eos, unknown; /* ids of the reserved tokens; -1 if there is none */
+  Level level;
   char *content;
 } Vocabulary;
 
@@ -267,6 +271,41 @@ static int unescape(char *text, int size) {
   return written;
 }
 
+static bool is_token(const Vocabulary *vocabulary, int id, const char *text) {
+  Token wanted = {text, (int)strlen(text), 0};
+  return id < vocabulary->count && !compare_bytes(&wanted, &vocabulary->by_id[id]);
+}
+
+static int id_of(const Vocabulary *vocabulary, const char *text) {
+  for (int id = 0; id < vocabulary->count; id++)
+    if (is_token(vocabulary, id, text)) return id;
+  return -1;
+}
+
+static bool is_reserved(const Vocabulary *vocabulary, int id) {
+  return id == vocabulary->pad || id == vocabulary->start || id == vocabulary->eos || id == vocabulary->unknown;
+}
+
+/* Returns the size of the first character of a valid UTF-8 text. */
+static int first_size(const Token *token) {
+  int size = 1;
+  while (size < token->size && ((uint8_t)token->text[size] & 0xC0) == 0x80) size++;
+  return size;
+}
+
+/* Returns what a token is; the list of tokens alone decides it. */
+static Level level_of(const Vocabulary *vocabulary) {
+  static const char *const words[] = {"<pad>", "<unk>", "<s>", "<eos>"}, *const characters[] = {"<pad>", "<s>", "<eos>"};
+  int same = 0;
+  while (same < 4 && is_token(vocabulary, same, words[same])) same++;
+  if (same == 4) return WORDS;
+  for (same = 0; same < 3 && is_token(vocabulary, same, characters[same]);) same++;
+  if (same == 3) return CHARACTERS;
+  for (int id = 0; id < vocabulary->count; id++)
+    if (!is_reserved(vocabulary, id) && first_size(&vocabulary->by_id[id]) != vocabulary->by_id[id].size) return WHITE_SPACE;
+  return CHARACTERS;
+}
+
 static Vocabulary read_vocabulary(Bytes file, const char *path) {
   enum { MOST_TOKENS = 1 << 20 };
   Bytes content = read_part(file, path, "vocab.txt");
@@ -282,23 +321,33 @@ static Vocabulary read_vocabulary(Bytes file, const char *path) {
     char *end = memchr(line, '\n', content.size - (size_t)(line - vocabulary.content));
     int size = unescape(line, (int)(end - line));
     if (size < 0) fail("%s has a damaged vocabulary: line %d", path, id + 1);
-    vocabulary.by_id[id] = vocabulary.by_text[id] = (Token){line, size, id};
+    vocabulary.by_id[id] = (Token){line, size, id};
     line = end + 1;
   }
-  vocabulary.reserved = vocabulary.by_id[1].size == 5 && !memcmp(vocabulary.by_id[1].text, "<unk>", 5) ? 4 : 3;
+  vocabulary.pad = id_of(&vocabulary, "<pad>");
+  vocabulary.start = id_of(&vocabulary, "<s>");
+  vocabulary.eos = id_of(&vocabulary, "<eos>");
+  vocabulary.unknown = id_of(&vocabulary, "[UNK]");
+  if (vocabulary.unknown < 0) vocabulary.unknown = id_of(&vocabulary, "<unk>");
+  if (vocabulary.start < 0 || vocabulary.eos < 0) fail("%s has a damaged vocabulary: it has no <s> or <eos>", path);
+  vocabulary.level = level_of(&vocabulary);
   /* Reserved tokens are never found in text: a text "<eos>" is not the token. */
-  qsort(vocabulary.by_text + vocabulary.reserved, (size_t)(vocabulary.count - vocabulary.reserved), sizeof(Token), compare_bytes);
+  for (int id = 0; id < vocabulary.count; id++)
+    if (!is_reserved(&vocabulary, id)) vocabulary.by_text[vocabulary.text_count++] = vocabulary.by_id[id];
+  qsort(vocabulary.by_text, (size_t)vocabulary.text_count, sizeof(Token), compare_bytes);
   return vocabulary;
 }
 
-static bool has_words(const Vocabulary *vocabulary) { return vocabulary->reserved == 4; }
-
-/* Returns the id of a token, or -1. */
+/* Returns the id of a token that a text can have; that of the unknown token if it is not in the vocabulary; or -1. */
 static int find(const Vocabulary *vocabulary, const char *text, int size) {
   Token wanted = {text, size, 0};
-  Token *found = bsearch(&wanted, vocabulary->by_text + vocabulary->reserved,
-                         (size_t)(vocabulary->count - vocabulary->reserved), sizeof(Token), compare_bytes);
-  return found ? found->id : -1;
+  Token *found = bsearch(&wanted, vocabulary->by_text, (size_t)vocabulary->text_count, sizeof(Token), compare_bytes);
+  if (found) return found->id;
+  /* Split at white space, a text can have a word that is spelled like a reserved token. It is not that token. */
+  const int silent[] = {vocabulary->pad, vocabulary->start, vocabulary->eos};
+  for (size_t i = 0; vocabulary->level == WHITE_SPACE && i < sizeof silent / sizeof *silent; i++)
+    if (silent[i] >= 0 && !compare_bytes(&wanted, &vocabulary->by_id[silent[i]])) return -1;
+  return vocabulary->unknown;
 }
 
 /* ---- the tokenizer ---- */
@@ -381,22 +430,34 @@ static int word_token(const char *text) {
   }
 }
 
+static const char WHITE[] = "\t\n\v\f\r ";
+
+/* Returns the size in bytes of the token at `text`; 0 if it is white space between two tokens. */
+static int token_size(Level level, const char *text) {
+  uint32_t ignored;
+  return level == WORDS ? word_token(text) : level == CHARACTERS ? character(text, &ignored) : (int)strcspn(text, WHITE);
+}
+
 /* Writes the ids of a UTF-8 text to `ids`, which has room for one per byte; returns their number. */
 static int encode(const Vocabulary *vocabulary, const char *text, int32_t *ids) {
   int count = 0;
   uint32_t ignored;
   for (const char *next = text; *next; next += character(next, &ignored))
     if (!character(next, &ignored)) fail("--prompt must be UTF-8; byte %d is not", (int)(next - text));
-  while (*text) {
-    int size = has_words(vocabulary) ? word_token(text) : character(text, &ignored);
+  for (int size; *text; text += size) {
+    size = token_size(vocabulary->level, text);
+    if (!size) { /* white space between two words */
+      size = 1;
+      continue;
+    }
     int id = find(vocabulary, text, size);
-    if (id < 0 && !has_words(vocabulary)) {
-      uint32_t foreign;
+    uint32_t foreign;
+    if (id < 0 && vocabulary->level != CHARACTERS) fail("--prompt must hold only words of the vocabulary. Received: '%.*s'", size, text);
+    if (id < 0) {
       character(text, &foreign);
       fail("--prompt must hold only characters of the vocabulary. Received: '%.*s' (U+%04" PRIX32 ")", size, text, foreign);
     }
-    ids[count++] = id < 0 ? 1 : id; /* 1 is <unk> */
-    text += size;
+    ids[count++] = id;
   }
   return count;
 }
@@ -430,19 +491,25 @@ static Object new_buffer(const Model *model, Object tensor, Object requirements)
   return buffer;
 }
 
+/* Returns the signature with a name, and its index; NULL if the file has no such signature. */
+static Object find_signature(const Model *model, const char *name, size_t *index) {
+  size_t count;
+  const char *key = NULL;
+  Object found = NULL;
+  check(LiteRtGetNumModelSignatures(model->model, &count), model, "loaded");
+  for (*index = 0; *index < count; ++*index) {
+    check(LiteRtGetModelSignature(model->model, *index, &found), model, "loaded");
+    check(LiteRtGetSignatureKey(found, &key), model, "loaded");
+    if (!strcmp(key, name)) return found;
+  }
+  return NULL;
+}
+
 /* Finds a signature by name and creates a buffer for each input and output, whose order differs between runtimes. Returns
  * false if the file has no such signature. */
 static bool load_signature(const Model *model, const char *name, Signature *signature) {
-  size_t count;
-  const char *key = NULL;
-  Object found = NULL, tensor, requirements;
-  check(LiteRtGetNumModelSignatures(model->model, &count), model, "loaded");
-  for (signature->index = 0; signature->index < count; signature->index++) {
-    check(LiteRtGetModelSignature(model->model, signature->index, &found), model, "loaded");
-    check(LiteRtGetSignatureKey(found, &key), model, "loaded");
-    if (!strcmp(key, name)) break;
-  }
-  if (signature->index == count) return false;
+  Object tensor, requirements, found = find_signature(model, name, &signature->index);
+  if (!found) return false;
   check(LiteRtGetNumSignatureInputs(found, &signature->input_count), model, "loaded");
   check(LiteRtGetNumSignatureOutputs(found, &signature->output_count), model, "loaded");
   if (signature->input_count > MOST || signature->output_count > MOST) fail("%s has too many states", model->path);
@@ -485,6 +552,8 @@ static Model load_model(const char *path) {
   if (!load_signature(&model, "prefill", &model.prefill) || !load_signature(&model, "sample", &model.sample))
     fail("%s must have the signatures prefill and sample: export it with keras-seq export", path);
   model.has_start = load_signature(&model, "start", &model.start);
+  size_t index;
+  if (find_signature(&model, "encode", &index)) fail("%s begins with the states of an encoder, which this program cannot run", path);
   return model;
 }
 
@@ -592,15 +661,18 @@ static void read_prompt(Model *model, const int32_t *tokens, int count) {
   }
 }
 
+/* Returns whether a text ends with white space, or is empty. */
+static bool ends_with_white_space(const char *text) { return !*text || strchr(WHITE, text[strlen(text) - 1]); }
+
 /* Prints a prompt and its continuation, token by token. */
 static void write_text(Model *model, const Vocabulary *vocabulary, const Request *request) {
   int32_t *tokens = allocate(sizeof(int32_t) * (strlen(request->prompt) + 1));
-  const int start = vocabulary->reserved - 2, eos = vocabulary->reserved - 1;
-  tokens[0] = start;
+  tokens[0] = vocabulary->start;
   int count = 1 + encode(vocabulary, request->prompt, tokens + 1), unknown = 0, written = 0;
-  for (int i = 1; i < count; i++) unknown += has_words(vocabulary) && tokens[i] == 1;
+  for (int i = 1; i < count; i++) unknown += tokens[i] == vocabulary->unknown;
   if (!request->has_seed) fprintf(stderr, "keras_seq: --seed=%" PRIu64 "\n", request->seed);
-  if (unknown) fprintf(stderr, "keras_seq: %d of %d tokens of the prompt are read as <unk>\n", unknown, count - 1);
+  if (unknown) fprintf(stderr, "keras_seq: %d of %d tokens of the prompt are read as %.*s\n", unknown, count - 1,
+            vocabulary->by_id[vocabulary->unknown].size, vocabulary->by_id[vocabulary->unknown].text);
   fputs(request->prompt, stdout);
   fflush(stdout);
 
@@ -627,8 +699,9 @@ static void write_text(Model *model, const Vocabulary *vocabulary, const Request
       fail("token %d cannot be sampled: the model's logits are not finite", position);
     *token = *next_token;
     if (*token < 0 || *token >= vocabulary->count) fail("%s returns token %d of %d", model->path, *token, vocabulary->count);
-    if (*token == eos) break;
-    if (*token >= vocabulary->reserved || (has_words(vocabulary) && *token == 1)) {
+    if (*token == vocabulary->eos) break;
+    if (!is_reserved(vocabulary, *token) || *token == vocabulary->unknown) {
+      if (vocabulary->level == WHITE_SPACE && (position || !ends_with_white_space(request->prompt))) putchar(' ');
       fwrite(vocabulary->by_id[*token].text, 1, (size_t)vocabulary->by_id[*token].size, stdout);
       if (fflush(stdout)) fail("the text cannot be written: %s", strerror(errno));
     }

@@ -132,7 +132,7 @@ function mostLikely(logits) {
   const highest = logits.reduce((highest, value) => Math.max(highest, value), -Infinity);
   const total = logits.reduce((sum, value) => sum + Math.exp(value - highest), 0);
   return [...logits.keys()]
-    .filter((id) => id >= reserved || id === eosId)
+    .filter((id) => !reserved.has(id) || id === eosId)
     .sort((one, other) => logits[other] - logits[one])
     .slice(0, SUGGESTIONS)
     .map((id) => ({ id, probability: Math.exp(logits[id] - highest) / total }));
@@ -147,7 +147,7 @@ function labelOf(piece) {
 
 function suggestionButton({ id, probability }) {
   const isEnd = id === model.vocabulary.eosId;
-  const piece = model.vocabulary.piece(id);
+  const piece = model.vocabulary.piece(id, text.value);
   const button = document.createElement("button");
   button.type = "button";
   button.style.setProperty("--share", probability);

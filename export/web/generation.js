@@ -14,7 +14,7 @@ export class Generation {
     this.model = model;
     this.context = [model.vocabulary.startId, ...model.vocabulary.encode(prompt)];
     this.settings = model.settings(settings);
-    Object.assign(this, { seed, maxTokens, position: 0, finishReason: null });
+    Object.assign(this, { seed, maxTokens, position: 0, before: prompt, finishReason: null });
   }
 
   /** Samples the next token; returns its text, or null at the end, when `finishReason` says why. */
@@ -32,7 +32,8 @@ export class Generation {
       return null;
     }
     this.context = [sampled.token];
-    return model.vocabulary.piece(sampled.token);
+    this.before = model.vocabulary.piece(sampled.token, this.before);
+    return this.before;
   }
 
   async readContext() {

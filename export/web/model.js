@@ -27,10 +27,14 @@ export class Model {
     }
     await loadRuntime();
     const compiled = await loadAndCompile(model, { accelerator: "wasm" });
-    const { prefill, sample, start } = compiled.signatures;
+    const { prefill, sample, start, encode } = compiled.signatures;
     if (!prefill || !sample) {
       compiled.delete();
       throw new Error("This file lacks the signatures prefill and sample: export it again.");
+    }
+    if (encode) {
+      compiled.delete();
+      throw new Error("This model begins with the states of an encoder, which this page cannot run.");
     }
     return new Model(compiled, vocabulary, config, card, start ? await statesOf(start) : zeroStates(prefill));
   }

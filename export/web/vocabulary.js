@@ -31,7 +31,23 @@ function unescape(line) {
   return line.replaceAll("\\n", "\n").replaceAll("\\r", "\r").replaceAll("\\x5c", "\\");
 }
 
-/** The tokens of a model: `<pad> <s> <eos>` and characters, or `<pad> <unk> <s> <eos>` and words. */
+const WHITE_SPACE = "\\t-\\r\\x20";
+const BETWEEN_WHITE_SPACE = new RegExp(`[^${WHITE_SPACE}]+`, "gu");
+const ENDS_WITH_WHITE_SPACE = new RegExp(`(^|[${WHITE_SPACE}])$`, "u"); // an empty text too
+const SPLIT = {
+  char: (text) => [...text],
+  word: splitWords,
+  whitespace: (text) => text.match(BETWEEN_WHITE_SPACE) ?? [],
+};
+
+function levelOf(tokens, isReserved) {
+  const beginWith = (...names) => names.every((name, id) => tokens[id] === name);
+  if (beginWith("<pad>", "<unk>", "<s>", "<eos>")) return "word";
+  const areCharacters = tokens.every((token, id) => isReserved(id) || [...token].length === 1);
+  return beginWith("<pad>", "<s>", "<eos>") || areCharacters ? "char" : "whitespace";
+}
+
+/** The tokens of a model, some of them reserved. */
 export class Vocabulary {
   /** @param {string} file the content of vocab.txt */
   constructor(file) {
@@ -39,27 +55,35 @@ export class Vocabulary {
     if (this.tokens.pop() !== "" || this.tokens.length < 4) {
       throw new Error("the vocabulary inside the file is damaged: it is truncated");
     }
-    this.hasWords = this.tokens[1] === "<unk>";
-    this.reserved = this.hasWords ? 4 : 3;
-    this.startId = this.reserved - 2;
-    this.eosId = this.reserved - 1;
-    this.ids = new Map(this.tokens.slice(this.reserved).map((token, index) => [token, index + this.reserved]));
+    const unknown = this.tokens.includes("[UNK]") ? "[UNK]" : "<unk>";
+    const ids = ["<pad>", "<s>", "<eos>", unknown].map((token) => this.tokens.indexOf(token));
+    [, this.startId, this.eosId, this.unknownId] = ids; // -1: there is none
+    if (this.startId < 0 || this.eosId < 0) throw new Error("the vocabulary inside the file is damaged: it has no <s> or <eos>");
+    this.reserved = new Set(ids.filter((id) => id >= 0));
+    this.level = levelOf(this.tokens, (id) => this.reserved.has(id));
+    this.ids = new Map(this.tokens.map((token, id) => [token, id]).filter(([, id]) => id === this.unknownId || !this.reserved.has(id)));
+    this.silent = new Set([...this.reserved].filter((id) => id !== this.unknownId).map((id) => this.tokens[id]));
   }
 
-  /** Returns the ids of a text. Unknown words become `<unk>`; unknown characters are an error. */
+  /** Returns the ids of a text. Where there is no unknown token, what is not in the vocabulary is an error. */
   encode(text) {
     if (!text.isWellFormed()) throw new Error("The text has half of a character (a lone surrogate).");
-    if (this.hasWords) return splitWords(text).map((token) => this.ids.get(token) ?? 1);
-    const foreign = [...new Set(text)].filter((character) => !this.ids.has(character));
+    const tokens = SPLIT[this.level](text);
+    // Split at white space, a text can have a word that is spelled like a reserved token. It is not that token.
+    const isForeign = (token) => !this.ids.has(token) && (this.unknownId < 0 || (this.level === "whitespace" && this.silent.has(token)));
+    const foreign = [...new Set(tokens)].filter(isForeign);
     if (foreign.length) {
       const named = foreign.slice(0, 10).map((it) => (/[\p{L}\p{N}\p{P}\p{S}]/u.test(it) ? it : codePoint(it))).join(" ");
-      throw new Error(`The model does not know ${foreign.length > 1 ? "the characters" : "the character"} ${named}`);
+      const kind = this.level === "char" ? "character" : "word";
+      throw new Error(`The model does not know the ${kind}${foreign.length > 1 ? "s" : ""} ${named}`);
     }
-    return [...text].map((character) => this.ids.get(character));
+    return tokens.map((token) => this.ids.get(token) ?? this.unknownId);
   }
 
-  /** Returns the text of a token; reserved tokens except `<unk>` have none. */
-  piece(id) {
-    return id >= this.reserved || (this.hasWords && id === 1) ? this.tokens[id] : "";
+  /** Returns the text that a token adds to a text; reserved tokens except the unknown one add none. */
+  piece(id, before) {
+    const token = this.tokens[id];
+    if (this.silent.has(token)) return "";
+    return this.level === "whitespace" && !ENDS_WITH_WHITE_SPACE.test(before) ? ` ${token}` : token;
   }
 }

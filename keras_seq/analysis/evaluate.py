@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from keras_seq import require
-from keras_seq.data.tokens import split_words
+from keras_seq.data.tokens import split_text
 from keras_seq.data.vocabulary import Vocabulary
 from keras_seq.errors import ConfigError, CorpusError
 from keras_seq.generation.decoder_step import Step, require_vocabulary
@@ -115,7 +115,8 @@ def evaluate_step(
 
 def _evaluation_of_windows(nats: float, pieces: list[np.ndarray], text: str, vocabulary: Vocabulary) -> Evaluation:
     predicted = [piece[1:] for piece in pieces]
-    given = len(split_words(text)[0]) if vocabulary.level == "word" else 1  # characters of the first token
+    first = split_text(text, vocabulary.level)[0]
+    given = text.index(first) + len(first)  # characters up to the end of the first token
     return Evaluation(nats, sum(map(len, predicted)), len(text) - given, _count_unknown(predicted, vocabulary))
 
 

@@ -51,7 +51,8 @@ def run(arguments: argparse.Namespace) -> None:
     vocabulary, pieces = _generation(arguments, {"seed": arguments.seed, **given})
     read = vocabulary.encode(arguments.prompt)
     if unknown := int((read == vocabulary.unk_id).sum()):
-        print(f"keras-seq: {unknown} of {len(read)} tokens of the prompt are read as <unk>", file=sys.stderr)
+        name = vocabulary.tokens[vocabulary.unk_id]
+        print(f"keras-seq: {unknown} of {len(read)} tokens of the prompt are read as {name}", file=sys.stderr)
     if arguments.seed is None:
         print(f"keras-seq: --seed={pieces.seed}", file=sys.stderr)
     texts = _print_texts(arguments.prompt, pieces, arguments.num_samples or 1)

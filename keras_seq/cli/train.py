@@ -8,7 +8,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from keras_seq.cli.options import CORPUS_HELP, LEVELS, add_command, as_flags, integers
 from keras_seq.errors import ConfigError, KerasSeqError
@@ -17,6 +17,7 @@ from keras_seq.training.config import CLIPPING_KINDS, ON_DIVERGENCE, Clipping, T
 
 if TYPE_CHECKING:
     from keras_seq.data.corpus import Corpus
+    from keras_seq.data.tokens import Level
     from keras_seq.data.vocabulary import Vocabulary
 
 _DEFAULTS = TrainConfig()
@@ -210,7 +211,7 @@ def _train_new_run(arguments: argparse.Namespace, strategy: Any) -> None:
     config = dataclasses.replace(
         config,
         corpus=source if isinstance(source, str) else tuple(source),
-        level=vocabulary.level,
+        level=cast("Level", vocabulary.level),  # a vocabulary that was made from a text has no other
         by_line=config.by_line or corpus.by_line,
     )
     _train(directory, corpus, vocabulary, config, resume=False, strategy=strategy)

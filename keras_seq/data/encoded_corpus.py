@@ -20,7 +20,7 @@ from keras_seq.data.corpus import Corpus
 from keras_seq.data.encoded_text import EncodedText, stored_tokens, token_type
 from keras_seq.data.tokens import Level
 from keras_seq.data.vocabulary import Vocabulary
-from keras_seq.errors import CorpusError
+from keras_seq.errors import CorpusError, VocabularyError
 from keras_seq.files import PARTIAL, replacing
 
 MANIFEST, VOCABULARY, VALIDATION, TEST = "encoded_corpus.json", "vocab.txt", "validation.txt", "test.txt"
@@ -99,6 +99,8 @@ def load_encoded_corpus(path: text_files.Path) -> Corpus:
     manifest = Manifest.load(directory)
     try:
         vocabulary = Vocabulary.load(directory / VOCABULARY)
+        if vocabulary.missing:
+            raise VocabularyError(f"{VOCABULARY} lacks {' and '.join(vocabulary.missing)}")
         validation, test = ((directory / name).read_bytes().decode("utf-8") for name in (VALIDATION, TEST))
     except (OSError, ValueError) as error:
         raise _damaged(directory, error) from error

@@ -38,7 +38,7 @@ def lines(text: str | EncodedText, vocabulary: Vocabulary, batch_size: int, seed
         real tokens.
 
     Raises:
-        ArgumentError: `batch_size` is not a positive integer.
+        ArgumentError: `batch_size` is not a positive integer, or the vocabulary lacks `<pad>`, `<s>` or `<eos>`.
         CorpusError: the text has no lines, or a line of more than 65,535 tokens; or it was encoded with another
             vocabulary or not by line.
 
@@ -56,6 +56,7 @@ class Lines(Batches):
 
     def __init__(self, text: str | EncodedText, vocabulary: Vocabulary, batch_size: int, seed: int | None):
         require.positive_integer("batch_size", batch_size)
+        vocabulary.require_reserved()
         self._ids = token_ids(text, vocabulary, by_line=True)
         self._ends = positions_of(self._ids, vocabulary.eos_id) + 1
         lengths = _require_lengths(np.diff(self._ends, prepend=0))

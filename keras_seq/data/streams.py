@@ -30,7 +30,7 @@ def streams(text: str | EncodedText, vocabulary: Vocabulary, batch_size: int, le
         A dataset of `(inputs, targets)`, both `(batch_size, length)` int32; `targets` is `inputs` shifted by one token.
 
     Raises:
-        ArgumentError: `batch_size` or `length` is not a positive integer.
+        ArgumentError: `batch_size` or `length` is not a positive integer, or the vocabulary lacks `<s>`.
         CorpusError: the text is shorter than one batch, or it was encoded with another vocabulary or by line.
 
     Example:

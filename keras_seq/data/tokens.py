@@ -1,16 +1,22 @@
 """The tokens of a text: its characters, or its words. Imports NumPy, never TensorFlow.
 
-Every vocabulary begins with reserved tokens:
+The list of tokens alone says what a token is, the level of the vocabulary:
 
-========  ==========================================
-level     reserved tokens
-========  ==========================================
-`char`    `<pad>`, `<s>`, `<eos>`
-`word`    `<pad>`, `<unk>`, `<s>`, `<eos>`
-========  ==========================================
+==============  ====================================  ==============================================================
+level           tokens                                a text is
+==============  ====================================  ==============================================================
+`word`          begin with `<pad> <unk> <s> <eos>`    the concatenation of its word tokens
+`char`          begin with `<pad> <s> <eos>`, or all  the concatenation of its characters
+                but the reserved ones are characters
+`whitespace`    all others                            words without the white space around them, joined with a space
+==============  ====================================  ==============================================================
 
-Word tokens include the space before them (`"the"`, `" cat"`, `","`). At either level a text is exactly the
-concatenation of its tokens: nothing is normalized, lowercased or lost.
+`Vocabulary.from_text` makes vocabularies of the levels `word` and `char`, which begin with these reserved tokens. At
+both, nothing of a text is normalized, lowercased or lost. Word tokens include the space before them (`"the"`,
+`" cat"`, `","`).
+
+A vocabulary that was made elsewhere has its reserved tokens at any ids, found by their names: `<pad>`, `<s>`, `<eos>`,
+and `[UNK]`, or `<unk>` where there is no `[UNK]`. Some may be missing.
 """
 
 import collections
@@ -25,9 +31,11 @@ from keras_seq import require
 from keras_seq.errors import TextError
 
 Level = Literal["char", "word"]
+AnyLevel = Literal["char", "word", "whitespace"]
 
 PAD: Final = "<pad>"
 UNK: Final = "<unk>"
+KERAS_UNK: Final = "[UNK]"
 START: Final = "<s>"
 EOS: Final = "<eos>"
 RESERVED: Final[dict[Level, tuple[str, ...]]] = {"char": (PAD, START, EOS), "word": (PAD, UNK, START, EOS)}
@@ -65,7 +73,12 @@ without lone surrogates is the concatenation of its matches.
 """
 
 _WORD_TOKEN: Final = re.compile(WORD_PATTERN)
+# White space as `tf.strings.split` means it, and so `keras.layers.TextVectorization`: not that of Unicode.
+WHITE_SPACE: Final = "\t\n\v\f\r "
+_BETWEEN_WHITE_SPACE: Final = re.compile(f"[^{WHITE_SPACE}]+")
+_WORD_OR_LINE_FEED: Final = re.compile(f"[^{WHITE_SPACE}]+|\n")
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
+_BYTE_ORDER_MARK: Final = "\ufeff"
 
 
 def split_words(text: str, *, name: str = "text") -> list[str]:
@@ -85,6 +98,39 @@ def split_words(text: str, *, name: str = "text") -> list[str]:
     if found := _SURROGATE.search(text):
         raise _surrogate_error(text, found.start(), name)
     return _WORD_TOKEN.findall(text)
+
+
+def split_whitespace(text: str, *, name: str = "text", line_feeds: bool = False) -> list[str]:
+    r"""Splits a text at white space into words, without the white space, as `tf.strings.split` does.
+
+    Args:
+        text: any text.
+        name: name of the caller's argument, for the error message.
+        line_feeds: whether the line feeds of the text are words too.
+
+    Raises:
+        TextError: the text has a lone surrogate.
+
+    Example:
+        >>> split_whitespace(" the cat's\tfull,\n", line_feeds=True)
+        ['the', "cat's", 'full,', '\n']
+    """
+    if found := _SURROGATE.search(text):
+        raise _surrogate_error(text, found.start(), name)
+    return (_WORD_OR_LINE_FEED if line_feeds else _BETWEEN_WHITE_SPACE).findall(text)
+
+
+def split_text(text: str, level: AnyLevel) -> Sequence[str]:
+    """Returns the tokens of a text at a level.
+
+    Raises:
+        TextError: the text has a lone surrogate; not at the character level.
+
+    Example:
+        >>> split_text("to be", "char")[:2], split_text("to be", "word"), split_text("to be", "whitespace")
+        ('to', ['to', ' be'], ['to', 'be'])
+    """
+    return text if level == "char" else split_words(text) if level == "word" else split_whitespace(text)
 
 
 def split_lines(text: str) -> list[str]:
@@ -131,9 +177,32 @@ def count_tokens(text: str, level: Level) -> collections.Counter[str]:
     return collections.Counter({chr(code_point): int(counts[code_point]) for code_point in np.flatnonzero(counts)})
 
 
-def level_of(tokens: Sequence[str]) -> Level:
-    """Returns the level of a vocabulary: "word" if the token with id 1 is `<unk>`, else "char"."""
-    return "word" if tokens[1:2] == (UNK,) else "char"
+def reserved_ids(tokens: Sequence[str]) -> dict[str, int]:
+    """Returns the ids of the reserved tokens that a vocabulary has, by their names; that of the unknown one by `<unk>`.
+
+    Example:
+        >>> reserved_ids(["<pad>", "[UNK]", "a", "<unk>", "<s>"])
+        {'<pad>': 0, '<s>': 4, '<unk>': 1}
+    """
+    unknown = KERAS_UNK if KERAS_UNK in tokens else UNK
+    names = ((PAD, PAD), (START, START), (EOS, EOS), (UNK, unknown))
+    return {name: tokens.index(token) for name, token in names if token in tokens}
+
+
+def level_of(tokens: Sequence[str]) -> AnyLevel:
+    """Returns the level of a vocabulary, by the rule at the top of this module.
+
+    Example:
+        >>> level_of(["<pad>", "[UNK]", "a", "b"]), level_of(["the", "cat", "<eos>"])
+        ('char', 'whitespace')
+    """
+    head = tuple(tokens[:4])
+    if head == RESERVED["word"]:
+        return "word"
+    reserved = set(reserved_ids(tokens).values())
+    if head[:3] == RESERVED["char"] or all(len(token) == 1 for i, token in enumerate(tokens) if i not in reserved):
+        return "char"
+    return "whitespace"
 
 
 def find_invalid_token(tokens: tuple[str, ...]) -> tuple[int, str] | None:
@@ -143,27 +212,40 @@ def find_invalid_token(tokens: tuple[str, ...]) -> tuple[int, str] | None:
         >>> find_invalid_token(("<pad>", "<s>", "<eos>", "a", "a"))
         (4, 'distinct, but it is also the token with id 3')
     """
-    level = level_of(tokens)
-    reserved = RESERVED[level]
-    for index, token in enumerate(reserved):
-        if tokens[index : index + 1] != (token,):
-            return index, f"{token}, because a vocabulary begins with {', '.join(reserved)}"
-    first: dict[str, int] = {}
     for index, token in enumerate(tokens):
         if not isinstance(token, str):
             return index, "a string"
+    level, reserved = level_of(tokens), set(reserved_ids(tokens).values())
+    first: dict[str, int] = {}
+    for index, token in enumerate(tokens):
         if token in first:
             return index, f"distinct, but it is also the token with id {first[token]}"
         first[token] = index
         if _SURROGATE.search(token):
             return index, "free of lone surrogates"
-        if index < len(reserved):
-            continue
-        if level == "char" and len(token) != 1:
-            return index, "a single character at the character level"
-        if level == "word" and not _WORD_TOKEN.fullmatch(token):
-            return index, "a single word token at the word level"
+        if index == 0 and len(token) > 1 and token.startswith(_BYTE_ORDER_MARK):
+            return index, "free of a byte order mark, which some editors put at the beginning of a file"
+        if index not in reserved and (expected := _what_a_token_is(token, level)) is not None:
+            return index, expected
+    if len(reserved) == len(tokens) and tokens[:3] != RESERVED["char"] and tokens[:4] != RESERVED["word"]:
+        return len(tokens), "one that texts can hold, because a vocabulary has more than reserved tokens"
     return None
+
+
+def _what_a_token_is(token: str, level: AnyLevel) -> str | None:
+    """Returns what a token of a level must be; None if it is that."""
+    if level == "char":
+        return (
+            None
+            if len(token) == 1
+            else "a single character at the character level, where <pad>, <s>, <eos> begin a vocabulary"
+        )
+    if level == "word":
+        hint = f"; if texts are split at white space, write {KERAS_UNK} instead of {UNK}"
+        return None if _WORD_TOKEN.fullmatch(token) else f"a single word token at the word level{hint}"
+    if _BETWEEN_WHITE_SPACE.fullmatch(token):
+        return None
+    return "a word without white space, because some tokens have several characters, so texts are split at white space"
 
 
 def _surrogate_error(text: str, index: int, name: str) -> TextError:

@@ -5,7 +5,6 @@ A vocabulary is a list of tokens (`keras_seq.data.tokens`); the id of a token is
 
 import functools
 import hashlib
-import itertools
 import os
 import pathlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,21 +14,26 @@ import numpy as np
 import numpy.typing as npt
 
 from keras_seq import require
+from keras_seq.data.lookup_layers import tokens_of
+from keras_seq.data.token_choice import chosen_tokens
+from keras_seq.data.token_lookup import TokenLookup
 from keras_seq.data.tokens import (
     EOS,
+    KERAS_UNK,
     PAD,
     RESERVED,
     START,
+    UNK,
+    WHITE_SPACE,
+    AnyLevel,
     Level,
-    code_points,
     count_tokens,
     find_invalid_token,
     level_of,
-    split_lines,
-    split_words,
+    reserved_ids,
 )
 from keras_seq.data.vocabulary_file import file_bytes, parse_file
-from keras_seq.errors import ArgumentError, TextError, VocabularyError
+from keras_seq.errors import ArgumentError, VocabularyError
 from keras_seq.files import replacing
 
 
@@ -50,20 +54,23 @@ class Vocabulary:
         """Creates a vocabulary from its tokens in the order of their ids.
 
         Args:
-            tokens: `<pad>`, `<s>`, `<eos>` followed by single characters, or `<pad>`, `<unk>`, `<s>`, `<eos>` followed
-                by word tokens (each a full match of `WORD_PATTERN`). `<unk>` at id 1 makes the level "word".
+            tokens: `<pad>`, `<s>`, `<eos>` followed by single characters; or `<pad>`, `<unk>`, `<s>`, `<eos>` followed
+                by word tokens (each a full match of `WORD_PATTERN`); or the tokens of a vocabulary that was made
+                elsewhere, see `from_tokens`. They decide the level (`keras_seq.data.tokens`).
 
         Raises:
-            ArgumentError: a reserved token is missing, a token occurs twice, or a token can never occur in a text.
+            ArgumentError: a token occurs twice, or can never occur in a text.
         """
         if isinstance(tokens, str):
             raise ArgumentError("tokens", "a sequence of strings", tokens[:40])
         self._tokens = tuple(tokens)
-        self._level: Level = level_of(self._tokens)
         if (invalid := find_invalid_token(self._tokens)) is not None:
             index, expected = invalid
             received = self._tokens[index] if index < len(self._tokens) else None
             raise ArgumentError(f"tokens[{index}]", expected, received)
+        self._level = level_of(self._tokens)
+        self._reserved = reserved_ids(self._tokens)
+        self._lookup = TokenLookup(self._tokens, self._level, self._reserved)
 
     @classmethod
     def from_text(
@@ -124,20 +131,70 @@ class Vocabulary:
             >>> Vocabulary.from_counts(counts, "word", max_size=6).tokens[4:]
             ('a', ' a')
         """
-        require.one_of("level", level, RESERVED)
-        reserved = RESERVED[level]
-        require.that(
-            max_size is None or (require.is_integer(max_size) and max_size > len(reserved)),
-            "max_size",
-            f"None or an integer above {len(reserved)}, the number of reserved tokens",
-            max_size,
-        )
-        require.positive_integer("min_count", min_count)
-        require.positive_fraction("coverage", coverage)
-        if level == "char":
-            return cls((*reserved, *_all_characters(counts, max_size, min_count, coverage)))
-        kept = _frequent_words(counts, min_count, coverage)
-        return cls((*reserved, *(kept if max_size is None else kept[: max_size - len(reserved)])))
+        return cls(chosen_tokens(counts, level, max_size, min_count, coverage))
+
+    @classmethod
+    def from_tokens(cls, tokens: Sequence[str]) -> "Vocabulary":
+        """Returns the vocabulary that a model was trained with elsewhere, so that its tokens keep their ids.
+
+        Texts are split into characters if all tokens but the reserved ones are single characters. Otherwise they are
+        split at white space, and decoded words are joined with one space. A token that is not in the vocabulary becomes
+        the unknown token; if there is none, it is an error.
+
+        Args:
+            tokens: the tokens in the order of their ids. The reserved tokens may be at any ids: `<pad>` or the empty
+                string for padding, `[UNK]` or `<unk>` for unknown tokens, `<s>` before a text and `<eos>` after it. Some
+                may be missing; `keras_seq.add_reserved_tokens` adds those that generation needs.
+
+        Raises:
+            ArgumentError: a token occurs twice or can never occur in a text; or the tokens begin with `<pad>`, `<unk>`,
+                `<s>`, `<eos>` and none begins with a space, so that they can be word tokens (`from_text`) or not.
+
+        Example:
+            >>> vocabulary = Vocabulary.from_tokens(["", "[UNK]", "the", "cat", "sat."])
+            >>> vocabulary.encode("the dog sat.").tolist(), vocabulary.decode([2, 3])
+            ([2, 1, 4], 'the cat')
+        """
+        if not isinstance(tokens, str):
+            # Strings of NumPy become those of Python.
+            tokens = [(str(token) or PAD) if isinstance(token, str) else token for token in tokens]
+        vocabulary = cls(tokens)
+        words = vocabulary.tokens[len(RESERVED["word"]) :]
+        if vocabulary.level == "word" and words and not any(word.startswith(" ") for word in words):
+            raise ArgumentError(
+                "tokens",
+                f"unambiguous, but after {', '.join(RESERVED['word'])} they are words with the space before them, and none "
+                f"has a space: write {KERAS_UNK} instead of {UNK} if texts are split at white space or into characters, or "
+                "call `Vocabulary(tokens)` if they are split by `WORD_PATTERN`",
+                words[:3],
+            )
+        return vocabulary
+
+    @classmethod
+    def from_layer(cls, layer: Any, start: str | None = None, eos: str | None = None) -> "Vocabulary":
+        """Returns the vocabulary of a Keras layer that looks up ids, so that a model trained with it keeps its ids.
+
+        Args:
+            layer: an adapted `keras.layers.StringLookup`, or `keras.layers.TextVectorization` with `standardize=None`.
+                The texts of a `StringLookup` are split as `from_tokens` says.
+            start: the token that stands before every text, such as "[START]"; it becomes `<s>`. None: the layer has
+                none, or it is `<s>`.
+            eos: the token that stands after every text, such as "[END]"; it becomes `<eos>`. None: the layer has none,
+                or it is `<eos>`.
+
+        Raises:
+            ArgumentError: `layer` is another layer, or has a setting that cannot be reproduced; or it lacks `start` or
+                `eos`.
+
+        Example:
+            >>> import keras
+            >>> layer = keras.layers.TextVectorization(standardize=None)
+            >>> layer.adapt(["[START] the cat sat. [END]"])
+            >>> vocabulary = Vocabulary.from_layer(layer, start="[START]", eos="[END]")
+            >>> vocabulary.encode("the cat").tolist() == layer(["the cat"]).numpy()[0].tolist()
+            True
+        """
+        return cls.from_tokens(tokens_of(layer, {START: start, EOS: eos}))
 
     @property
     def tokens(self) -> tuple[str, ...]:
@@ -146,39 +203,69 @@ class Vocabulary:
 
     @functools.cached_property
     def pieces(self) -> tuple[str, ...]:
-        """The text that each token adds when decoded, in the order of the ids; empty for `<pad>`, `<s>` and `<eos>`."""
-        silent = {PAD, START, EOS}
-        return tuple("" if token in silent else token for token in self._tokens)
+        """The text that each token adds after another token; empty for `<pad>`, `<s>` and `<eos>`."""
+        silent = {self._reserved[name] for name in (PAD, START, EOS) if name in self._reserved}
+        return tuple("" if i in silent else self._separator + token for i, token in enumerate(self._tokens))
 
     @property
-    def level(self) -> Level:
-        """What a token is: "char" or "word"."""
+    def _separator(self) -> str:
+        """What is between two tokens of a text."""
+        return " " if self._level == "whitespace" else ""
+
+    @property
+    def level(self) -> AnyLevel:
+        """What a token is: "char", "word" or "whitespace" (`keras_seq.data.tokens`)."""
         return self._level
 
     @property
-    def reserved(self) -> int:
-        """The number of reserved tokens; their ids are 0 to `reserved - 1`."""
-        return len(RESERVED[self._level])
+    def reserved_ids(self) -> tuple[int, ...]:
+        """The ids of the reserved tokens, in ascending order."""
+        return tuple(sorted(self._reserved.values()))
+
+    @property
+    def text_ids(self) -> npt.NDArray[np.int32]:
+        """The ids of the tokens that are not reserved, in ascending order, int32."""
+        return self._lookup.text_ids
 
     @property
     def pad_id(self) -> int:
-        """The id of `<pad>`, which pads short lines and is masked in training: 0."""
-        return 0
+        """The id of `<pad>`, which pads short lines and is masked in training; ArgumentError if it is missing."""
+        return self._id_of(PAD)
 
     @property
     def unk_id(self) -> int | None:
-        """The id of `<unk>`, which replaces every word that is not in the vocabulary; None at the character level."""
-        return 1 if self._level == "word" else None
+        """The id of the unknown token, which replaces what is not in the vocabulary; None if there is none."""
+        return self._reserved.get(UNK)
 
     @property
     def start_id(self) -> int:
-        """The id of `<s>`, the first input of every sequence."""
-        return self.reserved - 2
+        """The id of `<s>`, the first input of every sequence; ArgumentError if it is missing."""
+        return self._id_of(START)
 
     @property
     def eos_id(self) -> int:
-        """The id of `<eos>`, the end of a line or text."""
-        return self.reserved - 1
+        """The id of `<eos>`, the end of a line or text; ArgumentError if it is missing."""
+        return self._id_of(EOS)
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Those of `<pad>`, `<s>` and `<eos>` that the vocabulary lacks; `keras_seq.add_reserved_tokens` adds them."""
+        return tuple(name for name in (PAD, START, EOS) if name not in self._reserved)
+
+    def require_reserved(self) -> None:
+        """Requires that the vocabulary has the reserved tokens that generation needs.
+
+        Raises:
+            ArgumentError: one is missing; the message names the function that adds it.
+        """
+        if self.missing:
+            adds = "`ks.add_reserved_tokens(model, vocabulary)` adds what is missing to both"
+            raise ArgumentError("vocabulary", f"one that has {', '.join(self.missing)}; {adds}", self)
+
+    def _id_of(self, name: str) -> int:
+        if name in self.missing:
+            self.require_reserved()
+        return self._reserved[name]
 
     @functools.cached_property
     def sha256(self) -> str:
@@ -187,7 +274,7 @@ class Vocabulary:
 
     @functools.cached_property
     def ids(self) -> Mapping[str, int]:
-        """The id of each token. No text contains a reserved token, because `<` and `>` are tokens of their own."""
+        """The id of each token, reserved or not."""
         return {token: i for i, token in enumerate(self._tokens)}
 
     def __len__(self) -> int:
@@ -206,7 +293,7 @@ class Vocabulary:
         """Returns the token ids of a text, without `<s>` and `<eos>`.
 
         Args:
-            text: any text. At the word level, words that are not in the vocabulary become `<unk>`.
+            text: any text. Tokens that are not in the vocabulary become the unknown token, if it has one.
             name: name of the caller's argument, for error messages.
 
         Returns:
@@ -214,11 +301,12 @@ class Vocabulary:
 
         Raises:
             ArgumentError: `text` is not a string.
-            TextError: the text has a lone surrogate, or, at the character level, characters that are not in the
-                vocabulary; the message lists up to ten.
+            TextError: the text has a lone surrogate; or tokens that are not in the vocabulary, which has no unknown
+                token; or, split at white space, a word that is spelled like `<pad>`, `<s>` or `<eos>`. The message lists
+                up to ten.
         """
         require.that(isinstance(text, str), name, "a string", text)
-        return self._look_up(text, self.ids if self._level == "word" else self._character_ids, name)
+        return self._lookup.ids_of(text, name)
 
     def encode_lines(self, text: str, *, name: str = "text") -> npt.NDArray[np.int32]:
         r"""Returns the token ids of each line that is not empty, each line followed by `<eos>`.
@@ -239,19 +327,27 @@ class Vocabulary:
             >>> Vocabulary.from_text("ab").encode_lines("a\n\nab\n")
             array([3, 2, 3, 4, 2], dtype=int32)
         """
-        return self._look_up("".join([line + "\n" for line in split_lines(text) if line]), self._line_ids, name)
+        require.that(isinstance(text, str), name, "a string", text)
+        self._id_of(EOS)
+        return self._lookup.ids_of_lines(text, name)
 
-    def decode(self, ids: Iterable[int] | npt.NDArray[np.integer]) -> str:
-        """Returns the text of token ids: the concatenation of the tokens.
+    def decode(self, ids: Iterable[int] | npt.NDArray[np.integer], after: str = "") -> str:
+        """Returns the text of token ids: the tokens one after the other, with a space between words without spaces.
 
         Args:
             ids: integer token ids, `(tokens,)`.
+            after: the text that they continue. If it does not end with white space, words without spaces begin with one.
 
         Returns:
-            The text. `<unk>` appears as itself; the other reserved tokens are left out.
+            The text. The unknown token appears as itself; the other reserved tokens are left out.
 
         Raises:
             ArgumentError: the ids are not integers in one dimension, or an id is not in the vocabulary.
+
+        Example:
+            >>> vocabulary = Vocabulary.from_tokens(["the", "cat", "sat."])
+            >>> vocabulary.decode([0, 1]) + vocabulary.decode([2], after="the cat")
+            'the cat sat.'
         """
         array = np.asarray(ids if isinstance(ids, np.ndarray | Sequence) else list(ids))
         if array.size == 0:
@@ -262,7 +358,8 @@ class Vocabulary:
         if outside.size:
             raise ArgumentError("ids", f"at least 0 and below {len(self)}", int(outside[0]))
         pieces = self.pieces
-        return "".join([pieces[i] for i in array.tolist()])
+        text = "".join([pieces[i] for i in array.tolist()])
+        return text if after and after[-1] not in WHITE_SPACE else text.removeprefix(self._separator)
 
     def to_bytes(self) -> bytes:
         """Returns the content of the vocabulary file (`keras_seq.data.vocabulary_file`)."""
@@ -295,70 +392,3 @@ class Vocabulary:
             return cls.from_bytes(data)
         except VocabularyError as error:
             raise VocabularyError(f"{os.fspath(path)}: {error}") from None
-
-    def _look_up(self, text: str, ids: Any, name: str) -> npt.NDArray[np.int32]:
-        """Returns the token ids of a text.
-
-        Args:
-            text: any text.
-            ids: the id of each token by its string; at the character level by its code point.
-            name: name of the caller's argument.
-        """
-        if self._level == "word":
-            return np.fromiter(map(ids.get, split_words(text, name=name), itertools.repeat(1)), dtype=np.int32)
-        points = code_points(text, name=name)
-        found = ids[np.minimum(points, ids.size - 1)]
-        unknown = found < 0
-        if unknown.any():
-            requirement = f"hold only characters of the vocabulary, which has {len(self) - self.reserved} of them"
-            raise TextError(name, requirement, _list_characters(points[unknown]))
-        return found
-
-    @functools.cached_property
-    def _character_ids(self) -> npt.NDArray[np.int32]:
-        """The id of each code point up to one above the largest in the vocabulary, or -1, `(code points,)`."""
-        known = [ord(token) for token in self._tokens[self.reserved :]]
-        ids = np.full(max(known, default=-1) + 2, -1, np.int32)
-        ids[known] = range(self.reserved, len(self))
-        return ids
-
-    @functools.cached_property
-    def _line_ids(self) -> Any:
-        """The table that `encode` uses, but with `<eos>` for the line feed, which is always a token of its own."""
-        if self._level == "word":
-            return {**self.ids, "\n": self.eos_id}
-        known = self._character_ids
-        ids = np.append(known, np.full(max(0, ord("\n") + 2 - known.size), -1, np.int32))
-        ids[ord("\n")] = self.eos_id
-        return ids
-
-
-def _all_characters(counts: Mapping[str, int], max_size: int | None, min_count: int, coverage: float) -> list[str]:
-    """Returns the characters in order of their code points; refuses arguments that would leave one out."""
-    for name, value in (("min_count", min_count), ("coverage", coverage)):
-        require.that(value == 1, name, "1 at the character level, which has no <unk>", value)
-    size = len(RESERVED["char"]) + len(counts)
-    require.that(
-        max_size is None or size <= max_size,
-        "max_size",
-        f"at least {size} for the characters of this text, because the character level has no <unk>",
-        max_size,
-    )
-    return sorted(counts)
-
-
-def _frequent_words(counts: Mapping[str, int], min_count: int, coverage: float) -> list[str]:
-    """Returns the words to keep, the most frequent first."""
-    kept = sorted((token for token in counts if counts[token] >= min_count), key=lambda t: (-counts[t], t))
-    if coverage == 1:
-        return kept
-    covered = itertools.accumulate(counts[token] for token in kept)
-    enough = coverage * sum(counts.values())
-    return kept[: 1 + sum(1 for _ in itertools.takewhile(lambda count: count < enough, covered))]
-
-
-def _list_characters(points: npt.NDArray[np.uint32]) -> str:
-    """Returns the first ten distinct characters by name: `'x' (U+0078), 'y' (U+0079)`."""
-    distinct = list(dict.fromkeys(map(chr, points.tolist())))
-    more = f" and {len(distinct) - 10} more" if len(distinct) > 10 else ""
-    return ", ".join(f"{character!r} (U+{ord(character):04X})" for character in distinct[:10]) + more

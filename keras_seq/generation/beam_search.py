@@ -17,6 +17,7 @@ class Beam:
         log_probabilities: log-probability of each token, in nats, from `scores` of `beam_search`.
         logits: logits after the last token that the model has read, `(vocabulary,)`.
         states: states after that token.
+        states_before: for each token, the states before the model reads it.
         finish_reason: "eos", "stop" or "length"; "" while the text is not complete.
     """
 
@@ -24,6 +25,7 @@ class Beam:
     log_probabilities: list[float]
     logits: np.ndarray
     states: list[Any]
+    states_before: list[list[Any]]
     finish_reason: str = ""
 
     @property
@@ -65,7 +67,7 @@ def beam_search(
         num_beams: maximum number of open beams, and of finished beams.
         length_penalty: see `Beam.score`.
     """
-    open_beams, finished = [Beam([], [], logits, states)], list[Beam]()
+    open_beams, finished = [Beam([], [], logits, states, [])], list[Beam]()
     for length in range(1, max_tokens + 1):
         candidates = _extensions(open_beams, [scores(beam.logits, beam.tokens) for beam in open_beams])
         open_beams = []
@@ -75,7 +77,7 @@ def beam_search(
             reason = "eos" if beam.tokens[-1] == eos_id else "stop" if has_stop(beam.tokens) else ""
             if not reason and length < max_tokens:
                 logits_and_states = step(beam.tokens[-1], beam.states)
-                open_beams.append(Beam(beam.tokens, beam.log_probabilities, *logits_and_states))
+                open_beams.append(Beam(beam.tokens, beam.log_probabilities, *logits_and_states, beam.states_before))
             elif rank < num_beams:
                 finished.append(dataclasses.replace(beam, finish_reason=reason or "length"))
         finished = sorted(finished, key=lambda beam: -beam.score(length_penalty))[:num_beams]
@@ -99,4 +101,10 @@ def _extensions(beams: list[Beam], scores: list[np.ndarray]) -> Iterator[Beam]:
         beam, log_probability = beams[index], float(scores[index][token])
         if log_probability == -np.inf:
             return
-        yield Beam([*beam.tokens, token], [*beam.log_probabilities, log_probability], beam.logits, beam.states)
+        yield Beam(
+            [*beam.tokens, token],
+            [*beam.log_probabilities, log_probability],
+            beam.logits,
+            beam.states,
+            [*beam.states_before, beam.states],
+        )

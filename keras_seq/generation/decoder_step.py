@@ -16,8 +16,8 @@ from keras_seq.generation.sampling import SamplingSettings, log_softmax, next_to
 class Step(ABC):
     """One step of a recurrent language model: a token and the states in, logits and new states out.
 
-    Keras, LiteRT and TensorFlow Serving each have a subclass. The type of the states is the subclass's own. Batch size
-    is 1.
+    Keras, LiteRT and TensorFlow Serving each have a subclass. The type of the states is the subclass's own; `states_of`
+    and `arrays_of` convert them. Batch size is 1.
 
     Attributes:
         vocabulary_size: number of logits.
@@ -50,15 +50,32 @@ class Step(ABC):
         logits, states = self(token, states)
         return next_token(logits, uniform, settings, logit_bias, history), states
 
-    def log_probabilities(self, tokens: Sequence[int]) -> Iterator[float]:
+    def states_of(self, arrays: Any) -> Any:
+        """Returns the states that a list of arrays stands for, one `(1, units)` or `(units,)` for each state.
+
+        Raises:
+            ArgumentError: the arrays do not fit the states; see `keras_seq.generation.states.checked_arrays`.
+            ModelError: the runtime cannot be given states.
+        """
+        raise ModelError(f"{type(self).__name__} cannot start from `states`")
+
+    def arrays_of(self, states: Any) -> list[np.ndarray]:
+        """Returns states as new float32 arrays, one `(1, units)` for each, the same in every runtime.
+
+        Raises:
+            ModelError: the runtime cannot return its states.
+        """
+        raise ModelError(f"{type(self).__name__} cannot return its states")
+
+    def log_probabilities(self, tokens: Sequence[int], states: Any = None) -> Iterator[float]:
         """Yields the log-probability, in nats, of each token except the first, which is the first input.
 
-        The model starts from its initial states.
+        The model starts from `states`, or from its initial states.
 
         Raises:
             ModelError: a logit is NaN; the message has the position of the token in the text.
         """
-        steps = self.read(tokens[:-1], self.initial_states())
+        steps = self.read(tokens[:-1], self.initial_states() if states is None else states)
         for position, ((logits, _), target) in enumerate(zip(steps, tokens[1:], strict=True)):
             log_probability = float(log_softmax(logits)[target])
             if np.isnan(log_probability):
@@ -104,10 +121,10 @@ def token_ids(values: Any, name: str = "token") -> np.ndarray:
 
 
 def require_vocabulary(vocabulary: Vocabulary, logits: int) -> None:
-    """Requires a vocabulary with as many tokens as the model has logits.
+    """Requires a vocabulary with as many tokens as the model has logits, and with the tokens that generation needs.
 
     Raises:
-        ArgumentError: `vocabulary` is not a Vocabulary.
+        ArgumentError: `vocabulary` is not a Vocabulary, or lacks `<pad>`, `<s>` or `<eos>`.
         ModelError: the numbers differ.
     """
     require.that(isinstance(vocabulary, Vocabulary), "vocabulary", "a Vocabulary", vocabulary)
@@ -115,3 +132,4 @@ def require_vocabulary(vocabulary: Vocabulary, logits: int) -> None:
         raise ModelError(
             f"`model` must give one logit per token of the vocabulary, {len(vocabulary)}. Received: {logits} logits"
         )
+    vocabulary.require_reserved()

@@ -1,6 +1,8 @@
 """The token loop of every Python runtime: feed a token to the model, draw the next one, feed it back."""
 
+import collections
 import dataclasses
+import functools
 import secrets
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from typing import Any
@@ -20,19 +22,21 @@ from keras_seq.generation.sampling import (
     logit_bias,
     next_token,
 )
-from keras_seq.generation.stop_strings import checked_stops, cut_pieces, find_stop, until_stop
+from keras_seq.generation.states import TextStates, start_of
+from keras_seq.generation.stop_strings import PieceAndStates, checked_stops, cut_pieces, find_stop, until_stop
 from keras_seq.generation.text import Options, Piece, Text
 from keras_seq.generation.threefry import seed_words, uniform
 
+_YIELDED = "the pieces of this text were yielded one by one; take `states` of the iterator after its last piece"
 _BLOCK = 256  # Uniforms are computed in blocks: one at a time, they would cost more than a step of a small model.
 
 
 class Generation(Iterator[Piece]):
     """An iterator over the pieces of one or several continuations of a prompt.
 
-    The model reads `<s>` and the prompt. Token `i` of the continuation is drawn with `uniform(seed, i)`. `<eos>` ends
-    the text and is not yielded. A piece that may belong to a stop string is held back until that is decided. Arguments
-    are checked when the object is created, not when the first piece is drawn.
+    The model reads `<s>` and the prompt, or it goes on after an earlier text (`states`). Token `i` of the continuation is
+    drawn with `uniform(seed, i)`. `<eos>` ends the text and is not yielded. A piece that may belong to a stop string is
+    held back until that is decided. Arguments are checked when the object is created, not when the first piece is drawn.
 
     Args:
         step: the model.
@@ -67,6 +71,7 @@ class Generation(Iterator[Piece]):
         logprobs: bool = False,
         num_beams: int = 1,
         length_penalty: float = 1.0,
+        states: TextStates | Sequence[Any] | None = None,
         **settings: Any,
     ):
         require_vocabulary(vocabulary, step.vocabulary_size)
@@ -85,6 +90,9 @@ class Generation(Iterator[Piece]):
         self._step, self._max_tokens, self._logprobs = step, max_tokens, logprobs
         self._stops = checked_stops(stop)
         self._prompt = vocabulary.encode(prompt, name="prompt").tolist()
+        self._first, self._first_states = start_of(step, vocabulary, states)
+        self._text_before = prompt or vocabulary.pieces[self._first]
+        self._last: PieceAndStates | None = None
         self._searches = num_beams > 1
         if self._searches:
             _require_beam_options(self.settings, rows, num_beams)
@@ -93,7 +101,17 @@ class Generation(Iterator[Piece]):
             self._pieces = self._draw(rows)
 
     def __next__(self) -> Piece:
-        return next(self._pieces)
+        self._last = next(self._pieces)
+        return self._last[0]
+
+    @property
+    def states(self) -> TextStates:
+        """The states after the last piece that was yielded, or after the prompt; a new text can go on from them.
+
+        Raises:
+            ModelError: the runtime does not return its states; the message says why.
+        """
+        return self._states_after(self._last)
 
     @property
     def settings(self) -> SamplingSettings:
@@ -130,32 +148,55 @@ class Generation(Iterator[Piece]):
 
     def texts(self) -> list[Text]:
         """Generates all texts to their ends and returns them, without the pieces that were already yielded."""
-        pieces = list(self)
-        rows = [[piece for piece in pieces if piece.row == row] for row in range(len(self.finish_reasons))]
-        return [self._text(row, reason) for row, reason in zip(rows, self.finish_reasons, strict=True)]
+        first = 0 if self._last is None else self._last[0].row
+        pieces, last = collections.defaultdict[int, list[Piece]](list), {first: self._last}
+        for piece in self:
+            pieces[piece.row].append(piece)
+            last[piece.row] = self._last
+        states: list[TextStates | str] = [_YIELDED] * first
+        states += [self._states_or_reason(last.get(row)) for row in range(first, len(self.finish_reasons))]
+        return [self._text(pieces[row], reason, states[row]) for row, reason in enumerate(self.finish_reasons)]
 
-    def _text(self, pieces: list[Piece], finish_reason: str) -> Text:
+    def _text(self, pieces: list[Piece], finish_reason: str, states: TextStates | str) -> Text:
         log_probabilities = [piece.log_probability for piece in pieces if piece.log_probability is not None]
         token_ids = [piece.token_id for piece in pieces]
-        return Text("".join(pieces), token_ids, log_probabilities if self._logprobs else None, finish_reason)
+        return Text("".join(pieces), token_ids, log_probabilities if self._logprobs else None, finish_reason, states)
+
+    def _states_or_reason(self, last: PieceAndStates | None) -> TextStates | str:
+        """Returns the states after a piece, or after the prompt, or the reason why there are none."""
+        try:
+            return self._states_after(last)
+        except ModelError as error:
+            return str(error)
+
+    def _states_after(self, last: PieceAndStates | None) -> TextStates:
+        token, states = self._after_prompt if last is None else (last[0].token_id, last[1])
+        return TextStates(self._step.arrays_of(states), token)
 
     def _context(self, tokens: Sequence[int] = ()) -> list[int]:
-        """Returns `<s>`, the prompt and `tokens`."""
-        return [self.vocabulary.start_id, *self._prompt, *tokens]
+        """Returns the first token that the model reads, usually `<s>`, the prompt and `tokens`."""
+        return [self._first, *self._prompt, *tokens]
 
-    def _draw(self, rows: int) -> Iterator[Piece]:
-        """Yields the pieces of texts that are drawn token by token."""
+    @functools.cached_property
+    def _after_prompt(self) -> tuple[int, Any]:
+        """The last token of the prompt, and the states before the model reads it."""
         *context, last = self._context()
-        states = self._step.initial_states()
+        states = self._first_states
         if context:
             _, states = self._step.prefill(context, states)
+        return last, states
+
+    def _draw(self, rows: int) -> Iterator[PieceAndStates]:
+        """Yields the pieces of texts that are drawn token by token."""
+        last, states = self._after_prompt
         for row in range(rows):
             yield from until_stop(self._draw_row(last, states, row), self._stops, self.finish_reasons.append)
 
-    def _draw_row(self, token: int, states: Any, row: int) -> Generator[Piece, None, str]:
+    def _draw_row(self, token: int, states: Any, row: int) -> Generator[PieceAndStates, None, str]:
         """Yields the pieces of one text after `token`, and returns its finish reason."""
         seed = (int(self.seed) + row) % 2**64
-        history, written = list(self._prompt), self.vocabulary.pieces
+        pieces = self.vocabulary.pieces
+        history = list(self._prompt)
         for position in range(self._max_tokens):
             if position % _BLOCK == 0:
                 uniforms = uniform(seed, position + np.arange(_BLOCK))
@@ -165,7 +206,8 @@ class Generation(Iterator[Piece]):
                 raise ModelError(f"token {position} of the continuation cannot be drawn: {error}") from error
             if token == self.vocabulary.eos_id:
                 return "eos"
-            yield Piece(written[token], token, log_probability, row)
+            piece = pieces[token] if position else self._piece(token, position)
+            yield Piece(piece, token, log_probability, row), states
             history.append(token)
         return "length"
 
@@ -179,13 +221,13 @@ class Generation(Iterator[Piece]):
         drawn = next_token(logits, uniform, self._settings, self._logit_bias, history)
         return drawn, states, float(log_softmax(logits)[drawn])
 
-    def _search(self, rows: int, num_beams: int, length_penalty: float) -> Iterator[Piece]:
+    def _search(self, rows: int, num_beams: int, length_penalty: float) -> Iterator[PieceAndStates]:
         """Yields the pieces of the best texts that beam search finds."""
         beams = beam_search(
             self._step,
-            *self._step.prefill(self._context(), self._step.initial_states()),
+            *self._step(*self._after_prompt),
             scores=self._log_probabilities_after,
-            has_stop=lambda tokens: find_stop(self.vocabulary.decode(tokens), self._stops) >= 0,
+            has_stop=lambda tokens: find_stop(self.vocabulary.decode(tokens, self._text_before), self._stops) >= 0,
             eos_id=self.vocabulary.eos_id,
             max_tokens=self._max_tokens,
             num_beams=num_beams,
@@ -195,7 +237,7 @@ class Generation(Iterator[Piece]):
             pieces = self._pieces_of(beam, row)
             self.finish_reasons.append(beam.finish_reason)
             if beam.finish_reason == "stop":
-                yield from cut_pieces(pieces, find_stop("".join(pieces), self._stops))
+                yield from cut_pieces(pieces, find_stop("".join(piece for piece, _ in pieces), self._stops))
             else:
                 yield from pieces
 
@@ -206,15 +248,23 @@ class Generation(Iterator[Piece]):
         except ValueError as error:
             raise ModelError(f"token {len(tokens)} of the continuation cannot be ranked: {error}") from error
 
-    def _pieces_of(self, beam: Beam, row: int) -> list[Piece]:
+    def _pieces_of(self, beam: Beam, row: int) -> list[PieceAndStates]:
         tokens = [token for token in beam.tokens if token != self.vocabulary.eos_id]
         reported: Sequence[float | None] = [None] * len(tokens)
         if self._logprobs:
-            reported = list(self._step.log_probabilities(self._context(tokens)))[len(self._prompt) :]
+            reported = list(self._step.log_probabilities(self._context(tokens), self._first_states))
+            reported = reported[len(self._prompt) :]
+        states_before = beam.states_before[: len(tokens)]
         return [
-            Piece(self.vocabulary.pieces[token], token, log_probability, row)
-            for token, log_probability in zip(tokens, reported, strict=True)
+            (Piece(self._piece(token, position), token, log_probability, row), states)
+            for position, (token, log_probability, states) in enumerate(
+                zip(tokens, reported, states_before, strict=True)
+            )
         ]
+
+    def _piece(self, token: int, position: int) -> str:
+        """Returns the text that the token at a position of a continuation adds."""
+        return self.vocabulary.pieces[token] if position else self.vocabulary.decode([token], self._text_before)
 
 
 def _require_known(given: Iterable[str], known: Iterable[str], message: str) -> None:

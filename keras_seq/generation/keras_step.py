@@ -3,6 +3,7 @@
 They use the same token loop as every other runtime, with the one-step decoder of the model.
 """
 
+from collections.abc import Sequence
 from typing import Any, Unpack
 
 import keras
@@ -13,9 +14,8 @@ from keras_seq.data.vocabulary import Vocabulary
 from keras_seq.generation import generation
 from keras_seq.generation import score as scoring
 from keras_seq.generation.decoder_step import Step, token_ids
+from keras_seq.generation.states import TextStates, checked_arrays
 from keras_seq.models.step_model import stepped_language_model
-
-_COMPARED = 512  # characters
 
 
 class KerasStep(Step):
@@ -39,6 +39,16 @@ class KerasStep(Step):
     def initial_states(self) -> list[Any]:
         """Returns the states before the first token, each `(1, units)`."""
         return [state[None] for state in self._stepped.initial_states]
+
+    def states_of(self, arrays: Any) -> list[Any]:
+        """Returns a caller's states in the dtypes of the model."""
+        inputs = [tensor for tensor in self._stepped.decoder.inputs if tensor.name.startswith("state_")]
+        checked = checked_arrays(arrays, [(1, *tensor.shape[1:]) for tensor in inputs])
+        return [array.astype(tensor.dtype) for array, tensor in zip(checked, inputs, strict=True)]
+
+    def arrays_of(self, states: list[Any]) -> list[np.ndarray]:
+        """Returns states as new float32 arrays, each `(1, units)`."""
+        return [np.array(state).astype(np.float32) for state in states]
 
     def __call__(self, token: int, states: list[Any]) -> tuple[np.ndarray, list[Any]]:
         """Returns the logits after `token`, float32 `(vocabulary,)`, and the new states, each `(1, units)`."""
@@ -108,7 +118,13 @@ def sample(model: keras.Model, vocabulary: Vocabulary, prompt: str = "", **optio
     return generation.sample(_step(model, vocabulary, prompt, "prompt"), vocabulary, prompt, **options)
 
 
-def score(model: keras.Model, vocabulary: Vocabulary, text: str, by_line: bool = False) -> scoring.Score:
+def score(
+    model: keras.Model,
+    vocabulary: Vocabulary,
+    text: str,
+    by_line: bool = False,
+    states: TextStates | Sequence[Any] | None = None,
+) -> scoring.Score:
     """Returns the log-probability of each token of a text, in nats, read from `<s>` and the initial states.
 
     Args:
@@ -117,9 +133,12 @@ def score(model: keras.Model, vocabulary: Vocabulary, text: str, by_line: bool =
         vocabulary: the vocabulary of the model.
         text: the text to score; it may be empty.
         by_line: whether to score each line as a text of its own that ends with `<eos>`.
+        states: states to start from, as in `keras_seq.generation.text.Options`.
 
     Raises:
+        ArgumentError: `states` do not fit the model.
         TextError: the text has characters outside the vocabulary.
+        ConfigError: each line should be a text of its own, but `states` are those of an earlier text.
         ModelError: a logit is NaN, or the model does not fit the vocabulary.
         SteppingError: the model cannot be run one step at a time.
 
@@ -129,11 +148,12 @@ def score(model: keras.Model, vocabulary: Vocabulary, text: str, by_line: bool =
         >>> score(language_model(len(vocabulary), units=[8]), vocabulary, "to be").log_probabilities.shape
         (5,)
     """
-    return scoring.score(_step(model, vocabulary, text, "text", by_line), vocabulary, text, by_line=by_line)
+    step = _step(model, vocabulary, text, "text", by_line)
+    return scoring.score(step, vocabulary, text, by_line=by_line, states=states)
 
 
 def _step(model: keras.Model, vocabulary: Vocabulary, text: str, name: str, by_line: bool = False) -> KerasStep:
     """Returns the one-step decoder of a model, which was compared with the model on the beginning of a text too."""
     require.that(isinstance(vocabulary, Vocabulary), "vocabulary", "a Vocabulary", vocabulary)
     encode = vocabulary.encode_lines if by_line is True else vocabulary.encode
-    return KerasStep(model, encode(text[:_COMPARED] if isinstance(text, str) else text, name=name))
+    return KerasStep(model, encode(text, name=name))

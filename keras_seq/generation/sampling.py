@@ -76,7 +76,8 @@ def logit_bias(vocabulary: Vocabulary, settings: SamplingSettings) -> np.ndarray
     `<pad>` and `<s>` are always forbidden, and `<unk>` unless `settings.allow_unk` is True.
 
     Raises:
-        ArgumentError: `settings.bias` has a token that the vocabulary lacks or that is forbidden.
+        ArgumentError: the vocabulary lacks `<pad>`, `<s>` or `<eos>`; or `settings.bias` has a token that the vocabulary
+            lacks or that is forbidden.
         ConfigError: `settings.bias` forbids all other tokens.
 
     Example:

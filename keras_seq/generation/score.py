@@ -1,12 +1,14 @@
 """The log-probability of each token of a text, computed with the one-step decoder of any runtime."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from keras_seq import require
 from keras_seq.data.vocabulary import Vocabulary
+from keras_seq.errors import ConfigError
 from keras_seq.generation.decoder_step import Step, require_vocabulary
+from keras_seq.generation.states import TextStates, start_of
 
 
 class Score(NamedTuple):
@@ -26,7 +28,7 @@ class Score(NamedTuple):
         return float(self.log_probabilities.sum())
 
 
-def score(step: Step, vocabulary: Vocabulary, text: str, *, by_line: bool = False) -> Score:
+def score(step: Step, vocabulary: Vocabulary, text: str, *, by_line: bool = False, states: Any = None) -> Score:
     """Returns the log-probability of each token of a text, read from `<s>` and the initial states.
 
     Args:
@@ -34,18 +36,24 @@ def score(step: Step, vocabulary: Vocabulary, text: str, *, by_line: bool = Fals
         vocabulary: the vocabulary of the model.
         text: the text to score; it may be empty.
         by_line: whether to score each line as a text of its own that ends with `<eos>`.
+        states: states to start from, as in `keras_seq.generation.text.Options`. With those of an earlier text, `text` is
+            read as its continuation, without `<s>`.
 
     Raises:
+        ArgumentError: `states` do not fit the model.
         TextError: `text` has characters outside the vocabulary.
+        ConfigError: each line should be a text of its own, but `states` are those of an earlier text.
         ModelError: the model has another number of logits than the vocabulary has tokens, or a logit is NaN.
     """
     require_vocabulary(vocabulary, step.vocabulary_size)
     require.boolean("by_line", by_line)
+    if by_line and isinstance(states, TextStates):
+        message = "{} must be False when {} are those of an earlier text, which only one text can continue"
+        raise ConfigError(message, "by_line", "states")
     parts = segments(text, vocabulary, by_line=by_line)
+    first, before = start_of(step, vocabulary, states)
     log_probabilities = [
-        log_probability
-        for part in parts
-        for log_probability in step.log_probabilities([vocabulary.start_id, *part.tolist()])
+        log_probability for part in parts for log_probability in step.log_probabilities([first, *part.tolist()], before)
     ]
     token_ids = np.concatenate([np.zeros(0, np.int32), *parts])
     return Score(token_ids, np.array(log_probabilities, np.float64))

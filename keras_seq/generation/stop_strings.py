@@ -1,9 +1,13 @@
 """Stop strings: the text ends before the first of them, wherever the tokens begin and end."""
 
 from collections.abc import Callable, Generator, Iterator, Sequence
+from typing import Any
 
 from keras_seq import require
 from keras_seq.generation.text import Piece
+
+# A piece, and the states before the model reads its token.
+PieceAndStates = tuple[Piece, Any]
 
 
 def checked_stops(stop: str | Sequence[str]) -> tuple[str, ...]:
@@ -40,8 +44,8 @@ def unfinished_stop(text: str, stops: Sequence[str]) -> int:
 
 
 def until_stop(
-    pieces: Generator[Piece, None, str], stops: Sequence[str], report: Callable[[str], None]
-) -> Iterator[Piece]:
+    pieces: Generator[PieceAndStates, None, str], stops: Sequence[str], report: Callable[[str], None]
+) -> Iterator[PieceAndStates]:
     """Yields pieces up to the first stop string, and reports the finish reason.
 
     A piece that may belong to a stop string is held back until the following pieces show whether it does.
@@ -55,7 +59,7 @@ def until_stop(
     if not stops:
         report((yield from pieces))
         return
-    held: list[Piece] = []
+    held: list[PieceAndStates] = []
     while True:
         try:
             held.append(next(pieces))
@@ -63,22 +67,22 @@ def until_stop(
             report(end.value)
             yield from held
             return
-        text = "".join(held)
+        text = "".join(piece for piece, _ in held)
         position = find_stop(text, stops)
         if position >= 0:
             report("stop")
             yield from cut_pieces(held, position)
             return
         safe = len(text) - unfinished_stop(text, stops)
-        while held and len(held[0]) <= safe:
-            safe -= len(held[0])
+        while held and len(held[0][0]) <= safe:
+            safe -= len(held[0][0])
             yield held.pop(0)
 
 
-def cut_pieces(pieces: Sequence[Piece], count: int) -> Iterator[Piece]:
+def cut_pieces(pieces: Sequence[PieceAndStates], count: int) -> Iterator[PieceAndStates]:
     """Yields the pieces of the first `count` characters. The last piece is cut if necessary."""
-    for piece in pieces:
+    for piece, states in pieces:
         if count <= 0:
             return
-        yield Piece(piece[:count], piece.token_id, piece.log_probability, piece.row)
+        yield Piece(piece[:count], piece.token_id, piece.log_probability, piece.row), states
         count -= len(piece)

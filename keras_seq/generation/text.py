@@ -3,6 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict
 
+from keras_seq.errors import ModelError
+from keras_seq.generation.states import TextStates
+
 
 class Options(TypedDict, total=False):
     """The options of text generation. They have the same names, defaults and effect in every runtime.
@@ -29,6 +32,11 @@ class Options(TypedDict, total=False):
         length_penalty: Exponent of the length in the score of a beam, `log_probability / tokens ** length_penalty`. The
             tokens include `<eos>` and those of a stop string. 0 favours short texts; 1 compares mean log-probabilities.
             Number from 0 to 10. Default: 1.0.
+        states: States to start from, in place of the model's own. Either one array `(units,)` or `(1, units)` for each
+            state, such as those of an encoder: the model then reads `<s>` and the prompt. Or the `states` of an earlier
+            `Text` or `Generation` of the same model, in any runtime: the model then goes on where that text ended. It
+            reads the last token of that text and the prompt, without `<s>`. `repetition_penalty` and the positions of
+            the random stream begin anew. Default: None.
         temperature: Divisor of the logits. Below 1 favours likely tokens; above 1 flattens the distribution. 0, and
             any value below 1.2e-38 (the smallest normal float32), is greedy: it takes the most likely token, and the
             lowest id on a tie. Number from 0 to 1e6. Default: 1.0.
@@ -53,6 +61,7 @@ class Options(TypedDict, total=False):
     logprobs: bool
     num_beams: int
     length_penalty: float
+    states: TextStates | Sequence[Any] | None
     temperature: float
     top_k: int
     top_p: float
@@ -98,15 +107,35 @@ class Text(str):
     token_ids: list[int]
     log_probabilities: list[float] | None
     finish_reason: str
+    _states: TextStates | str
 
     def __new__(
-        cls, text: str, token_ids: list[int], log_probabilities: list[float] | None, finish_reason: str
+        cls,
+        text: str,
+        token_ids: list[int],
+        log_probabilities: list[float] | None,
+        finish_reason: str,
+        states: TextStates | str,
     ) -> "Text":
-        """Creates a text from its characters and its attributes."""
+        """Creates a text from its characters and its attributes; `states` may be the reason why there are none."""
         whole = super().__new__(cls, text)
         whole.token_ids, whole.log_probabilities, whole.finish_reason = token_ids, log_probabilities, finish_reason
+        whole._states = states
         return whole
 
     def __getnewargs__(self) -> tuple[Any, ...]:
         """Returns the arguments of `__new__`, for `copy` and `pickle`."""
-        return str(self), self.token_ids, self.log_probabilities, self.finish_reason
+        return str(self), self.token_ids, self.log_probabilities, self.finish_reason, self._states
+
+    @property
+    def states(self) -> TextStates:
+        """The states after `token_ids`, or after the prompt if there are none, from which a new text can go on.
+
+        `<eos>` and a stop string are not part of them, but a token in which the stop string begins is.
+
+        Raises:
+            ModelError: the runtime does not return the states; the message says why.
+        """
+        if isinstance(self._states, str):
+            raise ModelError(self._states)
+        return self._states

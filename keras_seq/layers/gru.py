@@ -165,8 +165,18 @@ class GRUCell(keras.layers.GRUCell):
         self._dropped_kernel = None
 
     def get_config(self) -> dict[str, Any]:
-        """Returns the constructor's arguments."""
-        return {**super().get_config(), "reset_gate": self.reset_gate, "weight_dropout": self.weight_dropout}
+        """Returns the constructor's arguments: those of `keras.layers.GRUCell`, and its own two if they are not the defaults.
+
+        So `keras.layers.GRUCell.from_config` takes the configuration of every cell that it can compute.
+        """
+        return {**super().get_config(), **_own_arguments(self)}
+
+
+def _own_arguments(unit: "GRUCell | GRU") -> dict[str, Any]:
+    """Returns the arguments that the classes of Keras do not have, without those that have their defaults."""
+    own = {"reset_gate": unit.reset_gate, "weight_dropout": unit.weight_dropout}
+    defaults = {"reset_gate": True, "weight_dropout": 0}
+    return {name: value for name, value in own.items() if value != defaults[name]}
 
 
 _LAYER_SIGNATURE = inspect.signature(keras.layers.GRU.__init__)
@@ -361,5 +371,8 @@ class GRU(keras.layers.GRU):
         return Gates(*(ops.stack(values, axis=1) for values in zip(*steps, strict=True)))
 
     def get_config(self) -> dict[str, Any]:
-        """Returns the constructor's arguments."""
-        return {**super().get_config(), "reset_gate": self.reset_gate, "weight_dropout": self.weight_dropout}
+        """Returns the constructor's arguments: those of `keras.layers.GRU`, and its own two if they are not the defaults.
+
+        So `keras.layers.GRU.from_config` takes the configuration of every layer that it can compute.
+        """
+        return {**super().get_config(), **_own_arguments(self)}

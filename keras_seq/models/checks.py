@@ -12,11 +12,11 @@ from keras_seq.models.graph import has_graph, in_inference
 
 
 def require_sequence_model(model: Any) -> None:
-    """Requires a Sequential or Functional model that maps one sequence to one output.
+    """Requires a Sequential or Functional model that takes a sequence.
 
     Raises:
         ArgumentError: `model` is not a Keras model.
-        SteppingError: it is a subclassed model or not built, or has other inputs or outputs.
+        SteppingError: it is a subclassed model or not built, or takes strings or no sequence.
     """
     if not isinstance(model, keras.Model):
         expected = "a Keras model, such as `keras.models.load_model` returns for a file"
@@ -27,21 +27,14 @@ def require_sequence_model(model: Any) -> None:
         raise SteppingError(
             f"`model` must be a built Sequential or Functional model. Received: {_without_graph(model)}"
         )
-    if len(model.inputs) != 1 or len(model.outputs) != 1:
-        raise SteppingError(
-            "`model` must have one input, the sequence, and one output. "
-            f"Received: {len(model.inputs)} inputs and {len(model.outputs)} outputs"
-        )
-    (sequence,) = model.inputs
-    if keras.backend.standardize_dtype(sequence.dtype) == "string":
+    if any(keras.backend.standardize_dtype(tensor.dtype) == "string" for tensor in model.inputs):
         raise SteppingError(
             f"`model` must take token ids or frames. Received: {model.name}, which takes strings. Encode the text before "
             "the model, with a Vocabulary, and build the model from the layer after the encoding on"
         )
-    if len(sequence.shape) < 2:
-        raise SteppingError(
-            f"`model` must take sequences, (batch, time, ...). Received: an input of shape {sequence.shape}"
-        )
+    if all(len(tensor.shape) < 2 for tensor in model.inputs):
+        shapes = ", ".join(str(tensor.shape) for tensor in model.inputs)
+        raise SteppingError(f"`model` must take sequences, (batch, time, ...). Received: an input of shape {shapes}")
 
 
 def has_finite_weights(model: keras.Model) -> bool:

@@ -12,7 +12,8 @@ from keras_seq.keras_internals import all_layers
 from keras_seq.models.checks import reason_of
 from keras_seq.models.difference import first_difference, tolerance_of
 from keras_seq.models.graph import has_graph, label, run_top_level
-from keras_seq.models.probe import probe_rows, reads_tokens
+from keras_seq.models.inputs import possible_inputs
+from keras_seq.models.probe import probe_values, reads_tokens
 from keras_seq.models.whole_model import outputs_by_call
 
 
@@ -20,6 +21,7 @@ def clone_with_configs(
     model: keras.Model,
     config_of: Callable[[keras.layers.Layer], dict[str, Any] | None],
     batch_size: int | None = None,
+    class_of: Callable[[keras.layers.Layer], type[keras.layers.Layer]] = type,
 ) -> keras.Model:
     """Returns a copy of `model`, weights included, whose layers are created from other configurations.
 
@@ -30,6 +32,7 @@ def clone_with_configs(
         model: a built Sequential or Functional model. Nested models are copied in the same way.
         config_of: maps a layer of `model` to the configuration of its copy; None for the configuration that it has.
         batch_size: batch size of the inputs of the copy; None keeps that of `model`.
+        class_of: maps a layer of `model` to the class of its copy. The classes of layers inside it are in its configuration.
 
     Raises:
         ModelError: a layer cannot be created from its configuration, or the copy of a layer gives other outputs; the
@@ -39,7 +42,9 @@ def clone_with_configs(
 
     def copy_of(operation: Any) -> Any:
         if id(operation) not in copies:
-            copies[id(operation)] = clone_model(operation) if has_graph(operation) else _copy(operation, config_of)
+            copies[id(operation)] = (
+                clone_model(operation) if has_graph(operation) else _copy(operation, config_of, class_of)
+            )
         return copies[id(operation)]
 
     def clone_model(part: keras.Model) -> keras.Model:
@@ -67,7 +72,11 @@ def clone_with_configs(
     return copy
 
 
-def _copy(operation: Any, config_of: Callable[[keras.layers.Layer], dict[str, Any] | None]) -> Any:
+def _copy(
+    operation: Any,
+    config_of: Callable[[keras.layers.Layer], dict[str, Any] | None],
+    class_of: Callable[[keras.layers.Layer], type[keras.layers.Layer]],
+) -> Any:
     """Returns a copy of a layer; an operation without variables, or a layer that needs no other configuration, itself."""
     if not isinstance(operation, keras.layers.Layer):
         return operation
@@ -82,7 +91,7 @@ def _copy(operation: Any, config_of: Callable[[keras.layers.Layer], dict[str, An
         with keras.saving.custom_object_scope(classes):
             if isinstance(operation, keras.layers.Lambda):  # Its `from_config` takes no functions.
                 return type(operation)(**config)
-            return type(operation).from_config(config)
+            return class_of(operation).from_config(config)
     except (TypeError, ValueError, NotImplementedError) as error:
         raise ModelError(f"{label(operation)} cannot be copied: {reason_of(error)}") from error
 
@@ -114,7 +123,9 @@ def _without_functions(layer: keras.layers.Layer) -> keras.layers.Layer:
 
 def _with_objects(config: dict[str, Any], layer: keras.layers.Layer) -> dict[str, Any]:
     """Returns a configuration with the functions, initializers and other objects that a layer has, not serialized."""
-    return {name: _with_object(value, getattr(layer, name, None)) for name, value in config.items()}
+    # The only layer whose attribute has another name than the argument.
+    names = {"layer": "forward_layer"} if isinstance(layer, keras.layers.Bidirectional) else {}
+    return {name: _with_object(value, getattr(layer, names.get(name, name), None)) for name, value in config.items()}
 
 
 def _with_object(value: Any, held: Any) -> Any:
@@ -133,12 +144,13 @@ def _require_equal_outputs(model: keras.Model, copy: keras.Model) -> None:
     Raises:
         ModelError: one does not; the message names it.
     """
-    rows = probe_rows(model, reads_tokens(model))
-    rows = rows[: min(len(rows), *(part.inputs[0].shape[0] or len(rows) for part in (model, copy)))]
+    inputs = next(possible_inputs(model, reads_tokens(model), one_hot=False))
+    values = probe_values(model, inputs, frames=1)
+    rows = min(len(values[0]), *(part.inputs[0].shape[0] or len(values[0]) for part in (model, copy)))
+    values = [one[:rows] for one in values]
     tolerance = tolerance_of(model)
-    for (operation, expected), (_, outputs) in zip(
-        outputs_by_call(model, rows), outputs_by_call(copy, rows), strict=True
-    ):
+    of_model, of_copy = outputs_by_call(model, inputs, values), outputs_by_call(copy, inputs, values)
+    for (operation, expected), (_, outputs) in zip(of_model, of_copy, strict=True):
         for one, other in zip(expected, outputs, strict=True):
             difference = first_difference(one, other, tolerance) if one.ndim > 1 else None
             if difference is not None:

@@ -15,11 +15,10 @@ class NotPerStep:
 
     Attributes:
         reason: the error to raise if the output of the model depends on it.
-        last_of: the recurrent layer whose last output or state it is, or None.
     """
 
-    def __init__(self, reason: Exception, last_of: keras.layers.RNN | None = None):
-        self.reason, self.last_of = reason, last_of
+    def __init__(self, reason: SteppingError):
+        self.reason = reason
 
 
 def has_graph(operation: Any) -> bool:

@@ -10,6 +10,7 @@ from keras import ops, tree
 
 from keras_seq.models.difference import scales, tolerance_in
 from keras_seq.models.graph import cannot_be_stepped
+from keras_seq.models.step_values import PerStep, Value, is_value
 
 _FEW_STEPS = 8
 _MOST_STEPS = 4096  # A layer that only looks back further than this is not found here.
@@ -18,19 +19,14 @@ _SINGLE_STEPS = 64
 
 
 def single_step_form(
-    operation: Any,
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-    length: int | None,
-    rename: Callable[[Any], Any],
+    operation: Any, args: tuple[Any, ...], kwargs: dict[str, Any], rename: Callable[[Any], Any]
 ) -> Callable[[], Any]:
     """Returns a function that calls a layer over sequences on a single step, so that it gives what it gives at each step.
 
     Args:
         operation: a layer or operation over sequences `(batch, time, ...)`.
-        args: its positional arguments: symbolic tensors of a single step, `(batch, ...)`, or constants.
+        args: its positional arguments: values of a step, of which one at least is a `PerStep`, or constants.
         kwargs: its named arguments, of the same kinds.
-        length: the number of steps that the model takes, or None.
         rename: gives the layer a name that is unique in the model of a single step.
 
     Raises:
@@ -40,34 +36,114 @@ def single_step_form(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Keras warns of a softmax over an axis of length 1, which is tried here.
         # A few steps first, so that a slow layer is refused quickly.
-        few = min(_FEW_STEPS, length or _FEW_STEPS)
-        _, numbers = _verified_form(call, few)
-        most = min(_MOST_STEPS, max(_FEW_STEPS, _MOST_NUMBERS * few // max(1, numbers)))
-        (layer, needs_time_axis), _ = _verified_form(call, length or most)
+        few = min(_FEW_STEPS, call.length or _FEW_STEPS)
+        (layer, needs_time_axis), numbers = _verified_form(call, few)
+        if type(operation) is not keras.layers.TimeDistributed:  # Keras loops over its steps.
+            most = min(_MOST_STEPS, max(_FEW_STEPS, _MOST_NUMBERS * few // max(1, numbers)))
+            (layer, needs_time_axis), _ = _verified_form(call, call.length or most)
+    if call.frames > 1:  # Several frames are a short sequence, which the layer itself takes.
+        layer, needs_time_axis = operation, False
     on_tensors = call.of(rename(layer))
     if needs_time_axis:
-        on_tensors = with_time_axis(on_tensors)
-    return lambda: on_tensors(*call.tensors)
+        on_tensors = call.on_single_steps(on_tensors)
+    return lambda: on_tensors(*(value.tensor for value in call.values))
+
+
+def _agree_in_step(
+    function: Callable[..., Any], call: "_Call", steps: list[Any], expected: list[Any], index: int
+) -> bool:
+    """Returns whether a function of single steps gives what is expected at one step."""
+    row = slice(index, index + 1)
+    given, wanted = call.as_rows(steps, row), [one[row] for one in expected]
+    if not _agree(function(*given), wanted, expected):
+        return False
+    # A single row would hide that what is the same in all steps is added to each row of the batch, not to its own.
+    return not call.has_context or _agree(function(*_twice(given)), _twice(wanted), expected)
+
+
+def _twice(rows: list[Any]) -> list[Any]:
+    return [ops.repeat(one, 2, axis=0) for one in rows]
+
+
+def last_step_form(
+    operation: Any, args: tuple[Any, ...], kwargs: dict[str, Any], rename: Callable[[Any], Any]
+) -> Callable[[], Any] | None:
+    """Returns a function that calls a layer that gives, without a time axis, what it gives for the last step alone.
+
+    `x[:, -1]` is such a call. The arguments are those of `single_step_form`. None for other layers.
+    """
+    call = _Call(operation, args, kwargs)
+    length = call.length or _SINGLE_STEPS
+    random = call.random(length)
+    on_sequences = call.of(operation)
+    try:
+        expected = tree.flatten(on_sequences(*call.as_sequence(random)))
+        on_last = call.with_time_axis(on_sequences)(*call.as_rows(random, slice(length - 1, length)))
+        if call.frames > 1 or not _agree(on_last, expected):
+            return None
+    except Exception:  # Each backend, and each custom layer, has its own error classes.
+        return None
+    on_tensors = call.with_time_axis(call.of(rename(operation)))
+    return lambda: on_tensors(*(value.tensor for value in call.values))
 
 
 class _Call:
-    """A call of a layer or operation, of which only the symbolic tensors vary; the other arguments are constants."""
+    """A call of a layer or operation, of which only the values vary; the other arguments are constants.
+
+    Attributes:
+        operation: the layer or operation.
+        values: the values among the arguments.
+        frames: the number of frames in a step.
+        has_context: whether a value is the same in all steps.
+        length: the number of frames of the whole sequence, if it is fixed.
+    """
 
     def __init__(self, operation: Any, args: tuple[Any, ...], kwargs: dict[str, Any]):
         self.operation, self._arguments = operation, (args, kwargs)
-        self.tensors = [one for one in tree.flatten(self._arguments) if isinstance(one, keras.KerasTensor)]
+        self.values: list[Value] = [one for one in tree.flatten(self._arguments) if is_value(one)]
+        stepped = [value for value in self.values if isinstance(value, PerStep)]
+        self.frames = stepped[0].frames
+        self.has_context = len(stepped) < len(self.values)
+        self.length = next((value.length for value in stepped if value.length), None)
 
     def of(self, operation: Any) -> Callable[..., Any]:
-        """Returns the call of another operation with the same arguments, as a function of the tensors."""
+        """Returns the call of another operation with the same arguments, as a function of the tensors of the values."""
 
         def on_tensors(*tensors: Any) -> Any:
             values = iter(tensors)
-            args, kwargs = tree.map_structure(
-                lambda one: next(values) if isinstance(one, keras.KerasTensor) else one, self._arguments
-            )
+            args, kwargs = tree.map_structure(lambda one: next(values) if is_value(one) else one, self._arguments)
             return operation(*args, **kwargs)
 
         return on_tensors
+
+    def with_time_axis(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Returns a function of sequences as one of single steps `(batch, ...)`, to which a time axis is added."""
+
+        def on_steps(*tensors: Any) -> Any:
+            pairs = zip(self.values, tensors, strict=True)
+            return function(*(_AddTimeAxis()(one) if isinstance(value, PerStep) else one for value, one in pairs))
+
+        return on_steps
+
+    def on_single_steps(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Returns a function of sequences as one of single steps, whose outputs are single steps too."""
+        on_sequences = self.with_time_axis(function)
+        return lambda *tensors: tree.map_structure(lambda output: _RemoveTimeAxis()(output), on_sequences(*tensors))
+
+    def random(self, steps: int) -> list[Any]:
+        """Returns random numbers for the values: `(steps, ...)`, or `(1, ...)` for what is the same in all steps."""
+        return [_random_steps(value, steps) for value in self.values]
+
+    def as_sequence(self, random: list[Any]) -> list[Any]:
+        """Returns them as one sequence, `(1, steps, ...)`."""
+        pairs = zip(self.values, random, strict=True)
+        return [ops.expand_dims(one, 0) if isinstance(value, PerStep) else one for value, one in pairs]
+
+    def as_rows(self, random: list[Any], steps: slice) -> list[Any]:
+        """Returns some of the steps as the rows of a batch, `(rows, ...)`."""
+        count = len(range(*steps.indices(max(one.shape[0] for one in random))))
+        pairs = zip(self.values, random, strict=True)
+        return [one[steps] if isinstance(value, PerStep) else ops.repeat(one, count, axis=0) for value, one in pairs]
 
 
 # A layer to call on single steps, and whether on sequences of length 1, `(batch, 1, ...)`.
@@ -76,27 +152,24 @@ _Form = tuple[Any, bool]
 
 def _verified_form(call: _Call, length: int) -> tuple[_Form, int]:
     """Returns the form, verified on random sequences of a length, and how many numbers the inputs and outputs have."""
-    steps = [_random_steps(tensor, length) for tensor in call.tensors]
-    sequence = [ops.expand_dims(values, 0) for values in steps]
+    steps = call.random(length)
+    sequence = call.as_sequence(steps)
     over_sequences = call.of(call.operation)
     expected: list[Any] = []
     compared, cause = np.arange(min(_FEW_STEPS, length)), None
     try:
         expected = [output[0] for output in tree.flatten(over_sequences(*sequence))]
         # The steps as rows of a batch: a layer that mixes steps gives something else.
-        if not _agree(with_time_axis(over_sequences)(*steps), expected):
+        if not _agree(call.on_single_steps(over_sequences)(*call.as_rows(steps, slice(None))), expected):
             expected = []
     except Exception as error:  # Each backend has its own error classes.
         # Some layers cannot take sequences of length 1, (batch, 1). More single steps are compared instead.
         compared, cause = np.unique(np.linspace(0, length - 1, _SINGLE_STEPS).astype(int)), error
     for layer, needs_time_axis in _forms(call.operation) if expected else ():
         try:
-            function = with_time_axis(call.of(layer)) if needs_time_axis else call.of(layer)
+            function = call.on_single_steps(call.of(layer)) if needs_time_axis else call.of(layer)
             # One call per step: as rows of one batch, a layer that works along axis -2 would mix them again.
-            if all(
-                _agree(function(*(values[row] for values in steps)), [one[row] for one in expected], expected)
-                for row in (slice(index, index + 1) for index in compared.tolist())
-            ):
+            if all(_agree_in_step(function, call, steps, expected, index) for index in compared.tolist()):
                 return (layer, needs_time_axis), sum(int(np.prod(one.shape)) for one in [*steps, *expected])
         except Exception as error:
             cause = error
@@ -106,16 +179,6 @@ def _verified_form(call: _Call, length: int) -> tuple[_Form, int]:
     elif not _agree(over_sequences(*sequence), tree.flatten(over_sequences(*sequence))):
         reason = "its outputs are random"
     raise cannot_be_stepped(call.operation, reason) from cause
-
-
-def with_time_axis(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Returns a function of sequences as one of single steps `(batch, ...)`, which adds a time axis of length 1."""
-
-    def on_steps(*steps: Any) -> Any:
-        outputs = function(*(_AddTimeAxis()(values) for values in steps))
-        return tree.map_structure(lambda output: _RemoveTimeAxis()(output), outputs)
-
-    return on_steps
 
 
 class _AddTimeAxis(keras.layers.Layer):
@@ -157,13 +220,13 @@ def _forms(operation: Any) -> list[_Form]:
     return [*inner, (operation, False), (operation, True)]
 
 
-def _random_steps(tensor: keras.KerasTensor, steps: int) -> Any:
-    """Returns random numbers for a symbolic tensor of a single step, `(steps, ...)`."""
-    shape = (steps, *tensor.shape[1:])
+def _random_steps(value: Value, steps: int) -> Any:
+    """Returns random numbers for a value: `(steps, ...)`, or `(1, ...)` for one that is the same in all steps."""
+    shape: tuple[int, ...] = (steps, *value.frame_shape) if isinstance(value, PerStep) else (1, *value.tensor.shape[1:])
     random = np.random.default_rng(0)
-    is_float = "float" in keras.backend.standardize_dtype(tensor.dtype)
+    is_float = "float" in keras.backend.standardize_dtype(value.tensor.dtype)
     numbers = random.normal(size=shape) if is_float else random.integers(0, 2, shape)
-    return ops.convert_to_tensor(numbers, dtype=tensor.dtype)
+    return ops.convert_to_tensor(numbers, dtype=value.tensor.dtype)
 
 
 def _agree(outputs: Any, expected: list[Any], of_all_steps: list[Any] | None = None) -> bool:

@@ -6,6 +6,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_seq.errors import ModelError
+
 # How far the sum of a softmax may be from one. In bfloat16 it is off by up to 0.003.
 _TOLERANCE = 1e-2
 _SMALLEST = float(np.finfo(np.float32).tiny)
@@ -47,3 +49,23 @@ def as_logits(outputs: keras.KerasTensor, probabilities: bool) -> keras.KerasTen
         [0.0, -87.3]
     """
     return ops.log(ops.maximum(ops.cast(outputs, "float32"), _SMALLEST)) if probabilities else outputs
+
+
+def logits_position(model: keras.Model) -> int:
+    """Returns the position of the logits, or probabilities, among the outputs of a language model.
+
+    They are the only output, or the only one `(batch, time, ...)`. States among the outputs have no time axis.
+
+    Raises:
+        ModelError: several outputs may be the logits.
+    """
+    if len(model.outputs) == 1:
+        return 0
+    over_time = [index for index, output in enumerate(model.outputs) if len(output.shape) == 3]
+    if len(over_time) != 1:
+        shapes = ", ".join(str(output.shape) for output in model.outputs)
+        raise ModelError(
+            "`model` must have one output (batch, time, vocabulary), the logits; give "
+            f"keras.Model(model.inputs, model.outputs[0]) if it is the first. Received: {model.name} with {shapes}"
+        )
+    return over_time[0]

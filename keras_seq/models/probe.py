@@ -1,100 +1,87 @@
 """Random sequences for a model, on which two forms of it are compared."""
 
-import itertools
+from collections.abc import Sequence
 
 import keras
 import numpy as np
 
-from keras_seq.keras_internals import SymbolicCall, all_layers, calls_in_order
-from keras_seq.models.graph import has_graph
+from keras_seq.keras_internals import all_layers, calls_in_order
+from keras_seq.models.inputs import ModelInput, is_integer, possible_inputs, random_values, takes_ids
 from keras_seq.models.whole_model import whole_outputs
 
 ROWS, STEPS = 4, 64
+_STEPS_OF_LOOPS = 16
+_AT_ONCE = 11  # frames of a source, other than the number of steps
+_MOST_FRAMES = 4096  # of which several rows are read
 
 
-def probe_rows(model: keras.Model, tokens: bool, ids: np.ndarray | None = None) -> np.ndarray:
-    """Returns sequences on which two forms of a model are compared, `(rows, steps, ...)`, the same on every call.
+def probe_values(
+    model: keras.Model, inputs: Sequence[ModelInput], frames: int, whole: bool = False, ids: np.ndarray | None = None
+) -> list[np.ndarray]:
+    """Returns sequences on which two forms of a model are compared, the same on every call.
 
     Args:
         model: a Sequential or Functional model.
-        tokens: whether the model reads token ids, otherwise frames.
+        inputs: what its inputs are.
+        frames: number of frames in a step.
+        whole: whether all steps are needed that the model takes, if it takes a fixed number.
         ids: token ids of a text, with which the last row begins; or None. Ids that the model does not know are left
             out: the caller reports that the vocabulary is not the model's.
+
+    Returns:
+        For each input token ids `(rows, frames)`, frames `(rows, frames, ...)`, or what is given at once `(rows, ...)`.
     """
-    rows = random_rows(model, tokens, ROWS, min(STEPS, model.inputs[0].shape[1] or STEPS))
-    if tokens and ids is not None:
-        first = np.asarray(ids[: rows.shape[1]], np.int32)
-        first = first[first < token_count(model)]
-        rows[-1, : len(first)] = first
-    return rows
-
-
-def random_rows(model: keras.Model, tokens: bool, rows: int, steps: int) -> np.ndarray:
-    """Returns random token ids `(rows, steps)` or frames `(rows, steps, ...)`, the same on every call.
-
-    Some steps are those that a mask would skip: token 0, or a frame of zeros or of the value of a `Masking` layer. They
-    are at other positions in each row; the second row begins with them.
-    """
-    (sequence,) = model.inputs
-    random = np.random.default_rng(0)
-    shape = (rows, steps, *sequence.shape[2:])
-    if tokens:
-        values = random.integers(0, token_count(model), shape).astype(np.int32)
-    elif _is_integer(sequence):
-        return random.integers(0, 2, shape).astype(sequence.dtype)
-    else:
-        values = random.normal(size=shape).astype(np.float32)
-    layers = [] if tokens else all_layers(model)
-    masked = [0, *(layer.mask_value for layer in layers if isinstance(layer, keras.layers.Masking))]
-    for row, index in itertools.product(range(rows), range(len(masked))):
-        values[row, (5 * row + index) % 10 :: 13] = masked[index]
-    if rows > 1:
-        values[1, :2] = masked[-1]
+    length = next(given.tensor.shape[1] for given in inputs if given.is_stepped)
+    most = min(STEPS, most_steps(model))
+    steps = most if length is None else length // frames if whole else min(most, length // frames)
+    rows = ROWS if steps * frames <= _MOST_FRAMES else 2
+    values = random_rows(model, inputs, rows, steps * frames)
+    for given, one in zip(inputs, values, strict=True):
+        if ids is not None and given.is_stepped and given.token_count is not None:
+            first = np.asarray(ids[: one.shape[1]], np.int32)
+            first = first[first < given.token_count]
+            one[-1, : len(first)] = first
     return values
 
 
+def most_steps(model: keras.Model) -> int:
+    """Returns how many steps of a model are compared at most; few if Keras loops over a recurrent layer in each step."""
+    inner = [layer for layer in all_layers(model) if isinstance(layer, keras.layers.TimeDistributed)]
+    has_loops = any(isinstance(part, keras.layers.RNN) for layer in inner for part in all_layers(layer))
+    return _STEPS_OF_LOOPS if has_loops else _MOST_FRAMES
+
+
+def random_rows(model: keras.Model, inputs: Sequence[ModelInput], rows: int, length: int) -> list[np.ndarray]:
+    """Returns random values for each input of a model; see `random_values`.
+
+    Args:
+        model: a Sequential or Functional model.
+        inputs: what its inputs are.
+        rows: number of rows.
+        length: number of frames that are read step by step.
+    """
+    masked = [0, *(layer.mask_value for layer in all_layers(model) if isinstance(layer, keras.layers.Masking))]
+    # Several sources have different lengths, so that none is mistaken for another.
+    return [
+        random_values(given, rows, length if given.is_stepped else _AT_ONCE - index, [0] if given.is_token else masked)
+        for index, given in enumerate(inputs)
+    ]
+
+
 def reads_tokens(model: keras.Model) -> bool:
-    """Returns whether a model reads token ids `(batch, time)`, also as floats, instead of real-valued frames.
+    """Returns whether an only input of a model takes token ids `(batch, time)`, also as floats, instead of real numbers.
 
     Embeddings ignore the fractional part of an id. A model whose outputs change with it reads real values, and so does
     one that makes no integers of its inputs.
     """
-    (sequence,) = model.inputs
-    if len(sequence.shape) > 2:
+    if len(model.inputs) > 1 or len(model.inputs[0].shape) != 2:
         return False
-    if _is_integer(sequence):
+    if is_integer(model.inputs[0]):
         return True
-    if not any(_takes_ids(call) for call in calls_in_order(model)):
+    if not any(takes_ids(call) for call in calls_in_order(model)):
         return False
-    ids = probe_rows(model, tokens=True).astype(np.float32)
-    return np.allclose(whole_outputs(model, ids), whole_outputs(model, ids + 0.25), equal_nan=True)
-
-
-def _is_integer(tensor: keras.KerasTensor) -> bool:
-    return "float" not in keras.backend.standardize_dtype(tensor.dtype)
-
-
-def _takes_ids(call: SymbolicCall) -> bool:
-    """Returns whether a call looks up embeddings, makes integers of real values, or contains such calls."""
-    operation = call.operation
-    if has_graph(operation):
-        return any(_takes_ids(inner) for inner in calls_in_order(operation))
-    return isinstance(operation, keras.layers.Embedding) or any(map(_is_integer, call.outputs))
-
-
-def token_count(model: keras.Model) -> int:
-    """Returns the number of token ids that a model reads: that of its first embeddings, or else that of its outputs."""
-    counts = _embeddings_of(model.inputs[0], model)
-    return min(counts, default=max(2, model.outputs[0].shape[-1] or 2))
-
-
-def _embeddings_of(tensor: keras.KerasTensor, model: keras.Model) -> list[int]:
-    """Returns the number of ids of each embedding that a symbolic tensor in the graph of a model is given to."""
-    counts = []
-    for call in calls_in_order(model):
-        if any(given is tensor for given in call.inputs):
-            if isinstance(call.operation, keras.layers.Embedding):
-                counts.append(call.operation.input_dim)
-            elif has_graph(call.operation) and len(call.operation.inputs) == 1:
-                counts += _embeddings_of(call.operation.inputs[0], call.operation)
-    return counts
+    inputs = next(possible_inputs(model, tokens=True, one_hot=False))
+    (ids,) = probe_values(model, inputs, frames=1, whole=True)
+    inputs = next(possible_inputs(model, tokens=False, one_hot=False))
+    whole, fractional = (whole_outputs(model, inputs, [ids + np.float32(shift)]) for shift in (0, 0.25))
+    return all(np.allclose(one, other, equal_nan=True) for one, other in zip(whole, fractional, strict=True))

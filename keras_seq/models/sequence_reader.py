@@ -1,5 +1,6 @@
 """Reads a long sequence in parts, with the states of a model handed from one part to the next."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -10,15 +11,17 @@ from keras import ops, tree
 from keras_seq.errors import SteppingError
 from keras_seq.models.difference import first_difference, tolerance_of
 from keras_seq.models.graph import run_graph
-from keras_seq.models.probe import probe_rows
+from keras_seq.models.probe import probe_values
 from keras_seq.models.recurrent_call import RecurrentCall
-from keras_seq.models.step_graph import LayerStates
+from keras_seq.models.step_calls import LayerStates
 from keras_seq.models.step_model import SteppedModel
 from keras_seq.models.whole_model import whole_outputs
 
 
 class SequenceReader:
-    """Runs a model over parts of sequences. It uses the model's own layers, and does not change their carried states.
+    """Runs a language model over parts of texts. It does not change the states that the model carries.
+
+    The parts are read by the model's own layers; if these are not only recurrent ones, by one step after the other.
 
     Args:
         model: the model over sequences.
@@ -29,13 +32,39 @@ class SequenceReader:
     """
 
     def __init__(self, model: keras.Model, stepped: SteppedModel):
-        self.steps: int | None = model.inputs[0].shape[1]
+        self._by_layers = stepped.graph.is_recurrent
+        self.steps: int | None = model.inputs[0].shape[1] if self._by_layers else None
         self._model, self._stepped = model, stepped
         self._steps_by_position = {step.position: step for step in stepped.graph.layer_states}
         self._functions: dict[tuple[int, ...], Any] = {}
-        if not stepped.reads_in_parts:
+        if self._by_layers and not stepped.reads_in_parts:
             self._require_equal_parts()
             stepped.reads_in_parts = True
+
+    def whole(self, values: np.ndarray, at_once: Sequence[np.ndarray] = ()) -> np.ndarray:
+        """Returns the outputs `(rows, steps, ...)` float32 for whole sequences, read from the start.
+
+        The model itself gives them. What it does not give, steps after those that it takes and values so far, its verified
+        one-step form and its layers give.
+
+        Args:
+            values: token ids or frames `(rows, steps, ...)`.
+            at_once: for each input that is given at once, a value `(rows, ...)`.
+        """
+        graph, others = self._stepped.graph, iter(at_once)
+        every = [values if given.is_stepped else next(others) for given in graph.inputs]
+        time = next(given.tensor.shape[1] for given in graph.inputs if given.is_stepped) or values.shape[1]
+        states = self._stepped.states_after(every, len(values))
+        if graph.outputs[0].so_far:
+            return self(values, states)[0]
+        first = [one[:, :time] if given.is_stepped else one for given, one in zip(graph.inputs, every, strict=True)]
+        outputs = [whole_outputs(self._model, graph.inputs, first)[self._position][:, : values.shape[1]]]
+        if values.shape[1] > time:
+            _, states = self(values[:, :time], states)
+        for start in range(time, values.shape[1], time):
+            part, states = self(values[:, start : start + time], states)
+            outputs.append(part)
+        return np.concatenate(outputs, axis=1)
 
     def initial_states(self, rows: int) -> list[np.ndarray]:
         """Returns the states before the first step, each `(rows, units)`."""
@@ -49,12 +78,14 @@ class SequenceReader:
         count = values.shape[1]
         missing = max(0, (self.steps or 0) - count)
         values = np.pad(values, [(0, 0), (0, missing), *[(0, 0)] * (values.ndim - 2)])
-        given = [tf.constant(values, self._model.inputs[0].dtype), *map(tf.convert_to_tensor, states)]
+        dtype = self._stepped.decoder.inputs[0].dtype
+        given = [tf.constant(values, dtype), *map(tf.convert_to_tensor, states)]
         # A graph for each shape: with an unknown number of steps, Keras 3.15 computes something else in some layers, such
         # as a TimeDistributed softmax.
         if values.shape not in self._functions:
             specs = [tf.TensorSpec(tensor.shape, tensor.dtype) for tensor in given]
-            self._functions[values.shape] = tf.function(self._run, autograph=False).get_concrete_function(*specs)
+            run = self._run_layers if self._by_layers else self._run_steps
+            self._functions[values.shape] = tf.function(run, autograph=False).get_concrete_function(*specs)
         outputs, states = self._functions[values.shape](*given)
         return np.asarray(outputs[:, :count], np.float32), states
 
@@ -64,20 +95,26 @@ class SequenceReader:
         Raises:
             SteppingError: they are not.
         """
-        rows = probe_rows(self._model, self._stepped.reads_tokens)
+        inputs = self._stepped.graph.inputs
+        (rows,) = probe_values(self._model, inputs, frames=1)
         states, outputs = self.initial_states(len(rows)), list[np.ndarray]()
         steps = self.steps or -(-rows.shape[1] // 2)
         for start in range(0, rows.shape[1], steps):
             part, states = self(rows[:, start : start + steps], states)
             outputs.append(part)
-        whole = whole_outputs(self._model, rows)
+        whole = whole_outputs(self._model, inputs, [rows])[self._position][:, : rows.shape[1]]
         difference = first_difference(whole, np.concatenate(outputs, axis=1), tolerance_of(self._model))
         if difference is not None:
             raise SteppingError(
                 f"`model` cannot be read in parts: its outputs differ by {difference.size:.3g} at step {difference.step}"
             )
 
-    def _run(self, values: Any, *states: Any) -> tuple[Any, list[Any]]:
+    @property
+    def _position(self) -> int:
+        return self._stepped.graph.outputs[0].position
+
+    def _run_layers(self, values: Any, *states: Any) -> tuple[Any, list[Any]]:
+        """Runs the model's own layers over a part."""
         before, after, positions = list(states), list[Any](), iter(range(len(self._stepped.graph.calls)))
 
         def call(operation: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -89,8 +126,23 @@ class SequenceReader:
             after.extend(new_states)
             return outputs
 
-        (outputs,) = run_graph(self._model, [values], call)
-        return outputs, after
+        (given,) = self._stepped.graph.inputs
+        outputs = run_graph(self._model, [given.as_model_takes(tf.cast(values, given.step_tensor(1).dtype))], call)
+        return outputs[self._position], after
+
+    def _run_steps(self, values: Any, *states: Any) -> tuple[Any, list[Any]]:
+        """Runs the one-step form over a part."""
+        decode, outputs = self._stepped.decode, tf.TensorArray(self._stepped.decoder.outputs[0].dtype, values.shape[1])
+
+        def step(position: Any, outputs: Any, *states: Any) -> tuple[Any, ...]:
+            output, *new_states = decode(tf.gather(values, position, axis=1), *states)
+            return position + 1, outputs.write(position, output), *new_states
+
+        _, outputs, *states = tf.while_loop(
+            lambda position, *_: position < values.shape[1], step, (tf.constant(0), outputs, *states)
+        )
+        by_step = outputs.stack()
+        return tf.transpose(by_step, [1, 0, *range(2, len(by_step.shape))]), list(states)
 
 
 def _recurrent_part(call: RecurrentCall, step: LayerStates, states: list[Any]) -> tuple[Any, list[Any]]:

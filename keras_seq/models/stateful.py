@@ -47,6 +47,11 @@ def _require_one_zero_state_per_layer(known: SteppedModel) -> None:
         ModelError: a layer has several states, or one that does not begin at zero.
     """
     steps, states = known.graph.layer_states, iter(known.initial_states)
+    if not known.graph.is_recurrent:
+        raise ModelError(
+            "`model` must have recurrent layers alone that keep a state, one input and outputs for each step, because a "
+            f"stateful layer of Keras carries nothing else. Received: {known.graph.summary}"
+        )
     calls = collections.Counter(step.layer for step in steps)
     for step in steps:
         if calls[step.layer] > 1:

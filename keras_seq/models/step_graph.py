@@ -1,28 +1,44 @@
-"""The one-step form of a model over sequences, which maps a token and states to logits and states.
+"""The one-step form of a model over sequences, which maps a token or frame and states to outputs and states.
 
 The graph of the model is rerun on the input of a single step. Each recurrent layer is replaced by its cell, with the states
-of the cell as additional inputs and outputs. All other layers are the same objects as before, so all weights are shared.
-A layer that is not recurrent must act on each time step independently; `independent_steps` verifies this by running it.
-`step_model` compares the result with the whole model.
+of the cell as additional inputs and outputs. A convolution keeps the frames before the step as a state (`window_step`).
+What depends only on inputs that are given at once, such as the source of a translation, is computed once by the encoder.
+All other layers are the same objects as before, so all weights are shared. A layer that is neither must act on each time
+step independently; `independent_steps` verifies this by running it. `step_model` compares the result with the whole model.
 """
 
-import itertools
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import keras
 from keras import tree
 
-from keras_seq.errors import ModelError, SteppingError
-from keras_seq.models.graph import NotPerStep, cannot_be_stepped, run_graph
-from keras_seq.models.independent_steps import single_step_form
-from keras_seq.models.recurrent_call import (
-    RecurrentCall,
-    RecurrentStep,
-    begins_at_zero,
-    does_more_than_its_cell,
-    state_sizes,
-    state_with_output,
-)
+from keras_seq.errors import SteppingError
+from keras_seq.models.graph import NotPerStep, run_graph
+from keras_seq.models.inputs import ModelInput
+from keras_seq.models.step_calls import LayerStates, StepCalls
+from keras_seq.models.step_values import AtOnce, PerStep, SoFar, Value
+from keras_seq.models.unique_names import UniqueNames
+
+_MOST_FRAMES = 4096
+
+
+class StepOutput(NamedTuple):
+    """An output of a model, step by step.
+
+    Attributes:
+        position: its position among the outputs of the model.
+        name: its name in the signatures of an export.
+        so_far: whether the model gives it once, `(batch, ...)`; a step then gives the value so far.
+        frames: number of frames of it in a step.
+        delay: number of steps after which the first frame is known. The outputs of the steps before mean nothing.
+    """
+
+    position: int
+    name: str
+    so_far: bool
+    frames: int
+    delay: int
 
 
 class StepGraph(NamedTuple):
@@ -30,205 +46,156 @@ class StepGraph(NamedTuple):
 
     Attributes:
         decoder: a model with the inputs `token` or `frame`, `state_0`, ... and the outputs of the step and its states.
-        calls: each call in the order in which the graph runs: the layer or operation, and its symbolic outputs in the
-            step; None for those without a value for a single step.
-        layer_states: the calls of recurrent layers among them, in the order of their states.
+        encoder: a model with the inputs that are given at once, and the states that they determine; None without them.
+        inputs: the inputs of the model.
+        outputs: the outputs of the decoder before its states.
+        frames: number of frames in a step: the product of the strides of the model.
+        encoded: for each state, its position among the outputs of the encoder; None for a state that begins by itself.
+        calls: each call in the order in which the graph runs: the layer or operation, and its outputs in a step; None in
+            the place of those that have no value there.
+        layer_states: the calls of layers with states among them, in the order of their states.
     """
 
     decoder: keras.Model
-    calls: list[tuple[Any, list[Any]]]
-    layer_states: list["LayerStates"]
+    encoder: keras.Model | None
+    inputs: list[ModelInput]
+    outputs: list[StepOutput]
+    frames: int
+    encoded: list[int | None]
+    calls: list[tuple[Any, list[PerStep | SoFar | None]]]
+    layer_states: list[LayerStates]
+
+    @property
+    def state_count(self) -> int:
+        """The number of states."""
+        return len(self.encoded)
+
+    @property
+    def is_recurrent(self) -> bool:
+        """Whether all states are those of recurrent layers, and each step has one frame and an output for it."""
+        of_layers = sum(step.state_count for step in self.layer_states if step.is_recurrent)
+        plain = all(not output.so_far and output.frames == 1 and not output.delay for output in self.outputs)
+        return of_layers == self.state_count and self.frames == 1 and plain and len(self.inputs) == 1
+
+    @property
+    def summary(self) -> str:
+        """What the one-step form has, for error messages."""
+        kept = ", ".join(repr(step.layer.name) for step in self.layer_states)
+        names = ", ".join(repr(given.name) for given in self.inputs)
+        return f"inputs {names}, states of {kept}, {self.frames} frames in a step"
 
 
-class LayerStates(NamedTuple):
-    """The states of one call of a recurrent layer in a `StepGraph`.
-
-    Attributes:
-        position: its position among the calls.
-        layer: the recurrent layer.
-        has_given_states: whether the call of the layer is given initial states.
-        state_count: number of states; one more than the layer has if the last one is the output before the step.
-        output_state: which state is the output before the step; None if no step is masked, or if a masked one gives zeros.
-    """
-
-    position: int
-    layer: keras.layers.RNN
-    has_given_states: bool
-    state_count: int
-    output_state: int | None
-
-
-def step_graph(model: keras.Model, step: keras.KerasTensor) -> StepGraph:
+def step_graph(model: keras.Model, inputs: Sequence[ModelInput], outputs: Sequence[int]) -> StepGraph:
     """Returns the one-step form of a model, which shares every weight with `model`. It is not verified yet.
 
     Args:
-        model: a Sequential or Functional model with one input `(batch, time, ...)` and one output.
-        step: the symbolic input of a single step, `(batch, ...)`.
+        model: a Sequential or Functional model.
+        inputs: what each input of it is.
+        outputs: positions of the outputs that a step gives.
 
     Raises:
-        SteppingError: a layer looks across time or into the future, or has states that are not `(batch, units)`. The
-            message names the layer.
-        ModelError: the model gives its output only after the last step.
+        SteppingError: a layer looks across time or into the future, or a stride does not divide the length. The message
+            names the layer.
     """
-    steps = _Steps(model.inputs[0].shape[1])
-    (output,) = run_graph(model, [step], steps)
-    if isinstance(output, NotPerStep):
-        raise output.reason
-    if not steps.states:
-        raise SteppingError(f"`model` must have a recurrent layer. Received: {model.name} with none")
-    decoder = keras.Model([step, *steps.states], [output, *steps.new_states], name="step")
-    # The errors inside `NotPerStep` would keep the model alive.
-    return StepGraph(decoder, steps.calls_without_errors(), steps.layer_states)
+    frames = 1
+    while True:
+        names = UniqueNames([given.name for given in inputs])
+        calls = StepCalls(names)
+        step_inputs = [given.step_tensor(frames) if given.is_stepped else given.at_once_tensor() for given in inputs]
+        values = [_value_of(*pair, frames) for pair in zip(inputs, step_inputs, strict=True)]
+        results = run_graph(model, values, calls)
+        if calls.factor == 1:
+            break
+        frames *= calls.factor
+        _require_whole_steps(inputs, frames)
+    return _graph_of(model, inputs, step_inputs, [(index, results[index]) for index in outputs], frames, calls)
 
 
-class _Steps:
-    """Calls each layer and operation of a graph on a single step.
-
-    Attributes:
-        states: symbolic inputs for the states of all recurrent layers met so far.
-        new_states: their values after the step, in the same order.
-        calls: see `StepGraph`.
-        layer_states: see `StepGraph`.
-    """
-
-    def __init__(self, length: int | None) -> None:
-        self.states: list[Any] = []
-        self.new_states: list[Any] = []
-        self.calls: list[tuple[Any, Any]] = []
-        self.layer_states: list[LayerStates] = []
-        self._length = length
-        self._unique = _UniqueNames()
-
-    def __call__(self, operation: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Returns the outputs of a step, or a `NotPerStep` with the reason why there are none.
-
-        A call without a value for a single step is no error until the output of the model needs the value: it may only
-        give the initial state of a recurrent layer.
-        """
-        try:
-            if isinstance(operation, keras.layers.RNN):
-                outputs = self._recurrent_step(RecurrentCall.of(operation, args, kwargs))
-            else:
-                outputs = self._independent_step(operation, args, kwargs)
-        except SteppingError as error:
-            outputs = NotPerStep(error)
-        self.calls.append((operation, outputs))
-        return outputs
-
-    def calls_without_errors(self) -> list[tuple[Any, list[Any]]]:
-        """Returns `calls`, with None in place of each `NotPerStep`, and flat outputs."""
-        return [
-            (operation, [None if isinstance(one, NotPerStep) else one for one in tree.flatten(outputs)])
-            for operation, outputs in self.calls
-        ]
-
-    def _recurrent_step(self, call: RecurrentCall) -> Any:
-        """Calls the cell of a recurrent layer, with new inputs for its states."""
-        layer = call.layer
-        if isinstance(call.inputs, NotPerStep):
-            return _passed_on(layer, call.inputs)
-        if does_more_than_its_cell(layer):
-            raise cannot_be_stepped(
-                layer, "its class has a `call` or `inner_loop` of its own, which may look across time"
-            )
-        if layer.go_backwards:
-            raise cannot_be_stepped(layer, "go_backwards=True reads the sequence from its end")
-        if isinstance(call.mask, NotPerStep):
-            raise cannot_be_stepped(layer, "its mask looks across time")
-        if not layer.return_sequences:
-            return NotPerStep(
-                ModelError(
-                    f"`model` must give an output after each step, (batch, time, ...): layer {layer.name!r} must have "
-                    "return_sequences=True"
-                )
-            )
-        sizes, output_state = state_sizes(layer), None
-        if call.mask is not None and not layer.zero_output_for_mask:
-            output_state, output_size = state_with_output(layer, call.inputs)
-            if output_state is None or call.initial_state is not None or not begins_at_zero(layer):
-                output_state, sizes = len(sizes), [*sizes, output_size]
-        states = self._new_states(sizes, layer.cell.compute_dtype)
-        has_given_states = call.initial_state is not None
-        self.layer_states.append(LayerStates(len(self.calls), layer, has_given_states, len(states), output_state))
-        step = RecurrentStep(layer, output_state, name=self._unique.name_of(layer))
-        output, *new_states = step(call.inputs, states, mask=call.mask)
-        self.new_states.extend(new_states)
-        if not layer.return_state:
-            return output
-        return [output, *(_last_state(layer) for _ in state_sizes(layer))]
-
-    def _new_states(self, sizes: list[int], dtype: str) -> list[Any]:
-        """Returns new symbolic inputs, each `(batch, units)`."""
-        names = (f"state_{index}" for index in itertools.count(len(self.states)))
-        states = [keras.Input((size,), dtype=dtype, name=name) for size, name in zip(sizes, names, strict=False)]
-        self.states.extend(states)
-        return states
-
-    def _independent_step(self, operation: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Calls a layer or operation that acts on each time step independently.
-
-        Raises:
-            SteppingError: it does not.
-        """
-        for argument in tree.flatten((args, kwargs)):
-            if isinstance(argument, NotPerStep):
-                return _passed_on(operation, argument)
-        return single_step_form(operation, args, kwargs, self._length, rename=self._unique)()
+def _value_of(given: ModelInput, tensor: Any, frames: int) -> Value:
+    """Returns what the model reads in the place of one of its inputs."""
+    if not given.is_stepped:
+        return AtOnce(given.as_model_takes(tensor))
+    return PerStep(given.as_model_takes(tensor), frames, length=given.tensor.shape[1])
 
 
-def _passed_on(operation: Any, argument: NotPerStep) -> NotPerStep:
-    """Returns what stands for the outputs of a call with an argument that has no value for a single step."""
-    if argument.last_of is None:
-        return argument
-    return NotPerStep(
-        cannot_be_stepped(
-            operation, f"it uses the last state of layer {argument.last_of.name!r}, which depends on the whole sequence"
+def _require_whole_steps(inputs: Sequence[ModelInput], frames: int) -> None:
+    if frames > _MOST_FRAMES:
+        raise SteppingError(
+            f"`model` must have strides whose product is at most {_MOST_FRAMES:,}. Received: {frames:,}"
         )
+    for given in inputs:
+        length = given.tensor.shape[1] if given.is_stepped else None
+        if length is not None and length < frames:
+            raise SteppingError(
+                f"`model` must take at least one step of {frames} frames, the product of its strides. "
+                f"Received: input {given.name!r} with {length} frames"
+            )
+
+
+def _graph_of(
+    model: keras.Model,
+    inputs: Sequence[ModelInput],
+    tensors: list[Any],
+    results: list[tuple[int, Any]],
+    frames: int,
+    calls: StepCalls,
+) -> StepGraph:
+    for index, result in results:
+        if isinstance(result, NotPerStep):
+            raise result.reason
+        if not isinstance(result, PerStep | SoFar):
+            raise SteppingError(
+                f"`model` must give outputs that depend on each step. Received: output {index}, which depends only on what "
+                "is given at once"
+            )
+        if isinstance(result, PerStep) and result.padding:
+            raise SteppingError(f"`model` must not end in frames of zeros. Received: output {index}, which is padded")
+    if not calls.layer_states:
+        raise SteppingError(
+            f"`model` must have a recurrent layer, or a convolution over time. Received: {model.name} with none"
+        )
+    step_tensors = [tensor for given, tensor in zip(inputs, tensors, strict=True) if given.is_stepped]
+    decoder = keras.Model(
+        [*step_tensors, *(state.before for state in calls.states)],
+        [*(result.tensor for _, result in results), *(state.after for state in calls.states)],
+        name="step",
+    )
+    starts = [state.start for state in calls.states]
+    encoded = [start for start in starts if start is not None]
+    at_once = [tensor for given, tensor in zip(inputs, tensors, strict=True) if not given.is_stepped]
+    encoder = keras.Model(at_once, [start.tensor for start in encoded], name="encoder") if at_once else None
+    positions = iter(range(len(encoded)))
+    return StepGraph(
+        decoder,
+        encoder,
+        list(inputs),
+        _outputs_of(model, results, inputs),
+        frames,
+        [None if start is None else next(positions) for start in starts],
+        calls.values_by_call(),
+        calls.layer_states,
     )
 
 
-def _last_state(layer: keras.layers.RNN) -> NotPerStep:
-    """Returns what stands for a state that a recurrent layer returns after the last step."""
-    reason = f"`model` must give an output after each step. Received: the last state of layer {layer.name!r}"
-    return NotPerStep(ModelError(reason), last_of=layer)
+def _outputs_of(
+    model: keras.Model, results: list[tuple[int, PerStep | SoFar]], inputs: Sequence[ModelInput]
+) -> list[StepOutput]:
+    names = UniqueNames([given.name for given in inputs])
+    return [
+        StepOutput(
+            index,
+            names.unique(_output_name(model, index)),
+            isinstance(result, SoFar),
+            result.frames if isinstance(result, PerStep) else 1,
+            result.delay,
+        )
+        for index, result in results
+    ]
 
 
-class _Renamed(keras.layers.Layer):
-    """A layer or operation under another name."""
-
-    def __init__(self, operation: Any, name: str):
-        super().__init__(name=name, autocast=False)
-        self.operation = operation
-        self.supports_masking = getattr(operation, "supports_masking", False)
-        self.built = True
-
-    def call(self, *inputs: Any, **options: Any) -> Any:
-        return self.operation(*inputs, **options)
-
-    def compute_mask(self, inputs: Any, previous_mask: Any) -> Any:
-        return self.operation.compute_mask(inputs, previous_mask)
-
-
-class _UniqueNames:
-    """Gives layers unique names, as a model requires: layers of nested models can share one."""
-
-    def __init__(self) -> None:
-        self._taken: set[str] = set()
-        self._named: dict[int, Any] = {}
-
-    def __call__(self, operation: Any) -> Any:
-        """Returns `operation`, or the same operation under another name if its name is taken. The result is cached."""
-        if id(operation) not in self._named:
-            name = self.name_of(operation)
-            self._named[id(operation)] = operation if name == operation.name else _Renamed(operation, name)
-        return self._named[id(operation)]
-
-    def name_of(self, operation: Any) -> str:
-        """Returns the name of an operation, with a number if it is taken."""
-        stem = operation.name
-        if stem in ("token", "frame") or stem.startswith("state_"):
-            stem = f"layer_{stem}"  # The inputs have these names.
-        names = (f"{stem}_{number}" if number else stem for number in itertools.count())
-        name = next(name for name in names if name not in self._taken)
-        self._taken.add(name)
-        return name
+def _output_name(model: keras.Model, index: int) -> str:
+    """Returns the name of an output: its key, for a model that returns a dictionary, or that of its layer."""
+    if len(model.outputs) == 1:
+        return "output"
+    path, _ = tree.flatten_with_path(model.output)[index]
+    return path[-1] if path and isinstance(path[-1], str) else model.output_names[index]

@@ -6,42 +6,54 @@ A model is compared with its one-step form once, until its weights change.
 import threading
 import weakref
 import zlib
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
+from keras import ops, tree
 
 from keras_seq.errors import KerasSeqError, ModelError, SteppingError
 from keras_seq.keras_internals import all_layers
 from keras_seq.models.checks import has_finite_weights, reason_of, require_sequence_model
-from keras_seq.models.initial_states import initial_states
-from keras_seq.models.logits import are_probabilities, as_logits
-from keras_seq.models.probe import probe_rows, reads_tokens, token_count
-from keras_seq.models.step_comparison import require_equal_steps, require_single_softmax
-from keras_seq.models.step_graph import step_graph
-from keras_seq.models.whole_model import whole_outputs
+from keras_seq.models.initial_states import StateOfSequence, initial_states
+from keras_seq.models.inputs import ModelInput, possible_inputs, takes_one_hot
+from keras_seq.models.logits import are_probabilities, as_logits, logits_position
+from keras_seq.models.probe import probe_values, reads_tokens
+from keras_seq.models.step_comparison import (
+    Expected,
+    expected_outputs,
+    require_equal_steps,
+    require_single_softmax,
+    step_count,
+)
+from keras_seq.models.step_graph import StepGraph, step_graph
 
 
 def step_model(model: keras.Model) -> keras.Model:
     """Returns the one-step form of a causal recurrent model. It shares every weight with `model`.
 
     Its inputs are `token` `(batch,)` int32, or `frame` `(batch, ...)` for a model over real-valued frames, and then
-    `state_0`, `state_1`, ..., each `(batch, units)`. Its outputs are the model's output after the step, `(batch, ...)`, and
+    `state_0`, `state_1`, ..., each `(batch, units)`. Its outputs are the model's outputs after the step, `(batch, ...)`, and
     then the new states in the same order. The states are zeros at the start of a sequence, unless the model has initial
-    states of its own; `keras_seq.models.step_model.stepped(model).initial_states` has them in any case.
+    states of its own; `keras_seq.models.step_model.stepped(model).initial_states` has them in any case. Those of a model
+    with an encoder come from `keras_seq.encode`.
+
+    Of a model with several inputs that are read step by step, each has its own name. A model with strides takes as many
+    frames in a step as the product of the strides, `(batch, frames, ...)`. A model that gives its answer after the last
+    step gives the answer so far after each.
 
     The one-step form was compared with the model over 64 steps of random sequences.
 
     Args:
-        model: a built Sequential or Functional model with one input, made of embeddings, recurrent layers and layers that
-            act on each time step independently.
+        model: a built Sequential or Functional model, made of embeddings, recurrent layers, convolutions and pooling that
+            look back, and layers that act on each time step independently.
 
     Raises:
         ArgumentError: `model` is not a Keras model.
-        SteppingError: a layer looks across time or into the future, or has states that are not `(batch, units)`. The
-            message names the layer.
-        ModelError: the model gives its output only after the last step, or its outputs are NaN.
+        SteppingError: a layer looks across time or into the future. The message names the layer.
+        ModelError: the outputs of the model are NaN.
 
     Example:
         >>> from keras_seq import language_model
@@ -57,17 +69,18 @@ class SteppedModel:
 
     Args:
         model: a model that `require_sequence_model` accepts.
+        inputs: what its inputs are.
+        outputs: positions of the outputs that a step gives.
         ids: token ids of a text on which the forms are compared too, or None.
 
     Attributes:
         decoder: the model of a single step; see `step_model`.
-        decode: `decoder` as a compiled function: value `(batch,)` or `(batch, ...)` and states -> output and states.
-        reads_tokens: whether a step reads a token id, otherwise a frame.
-        initial_states: the states before the first step, each `(units,)`, in the dtype of the decoder's inputs.
-        graph: how the decoder was made.
-        gives_probabilities: whether the outputs are probabilities instead of logits.
-        gives_fractions: whether the outputs are between 0 and 1, but no probabilities.
-        token_count: the number of token ids that the model reads, if `reads_tokens`.
+        decode: `decoder` as a compiled function: values of the step, then states -> outputs of the step, then states.
+        graph: how the decoder was made, and what its inputs and outputs are.
+        starts: the states before the first step, each `(units,)`, in the dtype of the decoder's inputs; for those that the
+            encoder gives, their positions among its outputs.
+        gives_probabilities: whether the first output is probabilities instead of logits.
+        gives_fractions: whether the first output is between 0 and 1, but no probabilities.
         reads_in_parts: whether `SequenceReader` has compared its parts with the whole model.
 
     Raises:
@@ -75,30 +88,85 @@ class SteppedModel:
         ModelError: see `step_model`.
     """
 
-    def __init__(self, model: keras.Model, ids: np.ndarray | None):
+    def __init__(
+        self, model: keras.Model, inputs: Sequence[ModelInput], outputs: Sequence[int], ids: np.ndarray | None
+    ):
         self.reads_in_parts = False
-        self.reads_tokens = reads_tokens(model)
-        self.graph = step_graph(model, self._step_input(model))
+        self.graph = step_graph(model, inputs, outputs)
         self.decoder = decoder = self.graph.decoder
         specs = [tf.TensorSpec(tensor.shape, tensor.dtype) for tensor in decoder.inputs]
         self.decode = tf.function(
-            lambda value, *states: decoder([value, *states], training=False), input_signature=specs, autograph=False
+            lambda *given: decoder([*given], training=False), input_signature=specs, autograph=False
         )
-        rows = probe_rows(model, self.reads_tokens, ids)
-        whole = _probed_outputs(model, rows)
-        self.initial_states = initial_states(model, self.graph, rows)
-        require_equal_steps(model, self.graph, self.decode, self.initial_states, rows, whole)
-        self.gives_probabilities: bool = are_probabilities(whole)
-        self.gives_fractions = not self.gives_probabilities and bool(((whole > 0) & (whole < 1)).all())
-        self.token_count = token_count(model)
-        if self.gives_probabilities:
-            require_single_softmax(model, self.graph, self.initial_states, rows)
+        values = probe_values(model, inputs, self.graph.frames, self.has_values_so_far, ids)
+        expected = _probed_outputs(model, self.graph, values)
+        self.starts = initial_states(model, self.graph, values)
+        initial = self.states_after(values, len(values[0]))
+        require_equal_steps(model, self.graph, self.decode, initial, values, expected)
+        first = expected[0].values
+        self.gives_probabilities: bool = are_probabilities(first)
+        self.gives_fractions = not self.gives_probabilities and bool(((first > 0) & (first < 1)).all())
+        if self.gives_probabilities and len(expected) == 1:
+            require_single_softmax(model, self.graph, initial, values)
 
-    def _step_input(self, model: keras.Model) -> keras.KerasTensor:
-        """Returns the symbolic token or frame of a single step."""
-        if self.reads_tokens:
-            return keras.Input((), dtype="int32", name="token")
-        return keras.Input(model.inputs[0].shape[2:], dtype=model.inputs[0].dtype, name="frame")
+    @property
+    def reads_tokens(self) -> bool:
+        """Whether a step reads a token id and nothing else."""
+        return [given.is_token for given in self.step_inputs] == [True]
+
+    @property
+    def step_inputs(self) -> list[ModelInput]:
+        """The inputs of the model that are read step by step."""
+        return [given for given in self.graph.inputs if given.is_stepped]
+
+    @property
+    def inputs_at_once(self) -> list[ModelInput]:
+        """The inputs of the model that are given before the first step."""
+        return [given for given in self.graph.inputs if not given.is_stepped]
+
+    @property
+    def has_values_so_far(self) -> bool:
+        """Whether the model gives an output once, after the last step."""
+        return any(output.so_far for output in self.graph.outputs)
+
+    @property
+    def has_encoder(self) -> bool:
+        """Whether the states before the first step depend on what is given at once."""
+        return self.graph.encoder is not None
+
+    @property
+    def initial_states(self) -> list[np.ndarray]:
+        """The states before the first step, each `(units,)`, in the dtype of the decoder's inputs.
+
+        Raises:
+            SteppingError: they depend on what is given at once.
+        """
+        states = [start for start in self.starts if not isinstance(start, int)]
+        if len(states) < len(self.starts):
+            names = ", ".join(f"`{given.name}`" for given in self.inputs_at_once)
+            raise SteppingError(
+                f"`states` must be given, because the model begins with states that depend on {names}; "
+                "`keras_seq.encode` returns them"
+            )
+        return states
+
+    def states_after(self, values: Sequence[Any], rows: int) -> list[np.ndarray]:
+        """Returns the states before the first step, each `(rows, units)`, for what is given at once.
+
+        Args:
+            values: a value `(rows, ...)` for each input of the model; those that are read step by step are not used.
+            rows: the number of rows.
+        """
+        encoded = []
+        if self.graph.encoder is not None:
+            pairs = zip(self.graph.inputs, values, strict=True)
+            given = [ops.convert_to_tensor(one, kind.tensor.dtype) for kind, one in pairs if not kind.is_stepped]
+            encoded = tree.flatten(self.graph.encoder(given, training=False))
+        tensors = self.decoder.inputs[-self.graph.state_count :]
+        return [
+            np.asarray(ops.cast(encoded[start], tensor.dtype)) if isinstance(start, int) else np.tile(start, (rows, 1))
+            for start, tensor in zip(self.starts, tensors, strict=True)
+        ]
 
     def logits_of(self, outputs: Any) -> Any:
         """Returns the logits that outputs `(..., vocabulary)` of the model stand for."""
@@ -107,6 +175,9 @@ class SteppedModel:
 
 def stepped_language_model(model: keras.Model, ids: np.ndarray | None = None) -> SteppedModel:
     """Returns the verified one-step form of a language model: token ids `(batch, time)` -> `(batch, time, vocabulary)`.
+
+    A model of one-hot vectors `(batch, time, vocabulary)` reads token ids too. A model may give only the logits after the
+    last token, `(batch, vocabulary)`; a step then gives those so far. Its other outputs are left out.
 
     Args:
         model: a model that ends in logits, or in probabilities, whose logarithms are the logits.
@@ -117,32 +188,34 @@ def stepped_language_model(model: keras.Model, ids: np.ndarray | None = None) ->
         SteppingError: see `step_model`.
         ModelError: the model does not read token ids or give one number for each token; or see `step_model`.
     """
-    known = stepped(model, ids)
+    known = _stepped(model, ids, of_text=True)
     if not known.reads_tokens:
-        shape = ("batch", "time", *model.inputs[0].shape[2:])
-        raise ModelError(
-            f"`model` must take token ids. Received: {model.name}, which takes real values ({', '.join(map(str, shape))})"
+        given = ", ".join(
+            f"{one.name} ({', '.join(map(str, ('batch', 'time', *one.tensor.shape[2:])))})" for one in known.step_inputs
         )
-    if len(model.outputs[0].shape) != 3:
+        raise ModelError(f"`model` must take token ids alone at each step. Received: {model.name}, which takes {given}")
+    (output,) = known.graph.outputs
+    if known.graph.frames > 1 or output.frames > 1 or output.delay:
         raise ModelError(
-            "`model` must give logits after each token, (batch, time, vocabulary). "
-            f"Received: {model.name} with an output of shape {model.outputs[0].shape}"
+            f"`model` must give logits after each token. Received: {model.name}, whose convolutions need several tokens for "
+            'an output; use strides=1 and padding="causal"'
         )
     if known.gives_fractions:
         raise ModelError(
             "`model` must give logits, or probabilities that sum to one. Received: "
             f"{model.name} with outputs between 0 and 1, as a sigmoid gives them; end it in a softmax, or in no activation"
         )
-    if known.token_count < model.outputs[0].shape[-1]:
+    size, count = known.decoder.outputs[0].shape[-1], known.step_inputs[0].token_count or 0
+    if count < size:
         raise ModelError(
             f"`model` must read every token that it predicts. Received: {model.name} with embeddings of "
-            f"{known.token_count} tokens and logits of {model.outputs[0].shape[-1]}"
+            f"{count} tokens and logits of {size}"
         )
     return known
 
 
-# The one-step form of each model, with the fingerprint of the model that it was made from.
-_stepped: "weakref.WeakKeyDictionary[keras.Model, tuple[Any, SteppedModel]]" = weakref.WeakKeyDictionary()
+# The one-step forms of each model, with the fingerprint of the model that they were made from.
+_forms: "weakref.WeakKeyDictionary[keras.Model, tuple[Any, dict[Any, SteppedModel]]]" = weakref.WeakKeyDictionary()
 _lock = threading.Lock()
 
 
@@ -160,48 +233,71 @@ def stepped(model: keras.Model, ids: np.ndarray | None = None) -> SteppedModel:
         SteppingError: see `step_model`.
         ModelError: see `step_model`.
     """
+    return _stepped(model, ids, of_text=False)
+
+
+def _stepped(model: keras.Model, ids: np.ndarray | None, of_text: bool) -> SteppedModel:
     require_sequence_model(model)
+    one_hot = of_text and takes_one_hot(model)
+    outputs = [logits_position(model)] if of_text else list(range(len(model.outputs)))
     with _lock:
         fingerprint = _fingerprint(model)
-        known_fingerprint, known = _stepped.get(model, (None, None))
-        if known is None or known_fingerprint != fingerprint:
-            known = _made(model, ids)
-            _stepped[model] = fingerprint, known
-    return known
+        known_fingerprint, forms = _forms.get(model, (None, {}))
+        if known_fingerprint != fingerprint:
+            forms = {}
+        if (one_hot, *outputs) not in forms:
+            forms[one_hot, *outputs] = _made(model, one_hot, outputs, ids)
+        _forms[model] = fingerprint, forms
+        return forms[one_hot, *outputs]
 
 
-def _made(model: keras.Model, ids: np.ndarray | None) -> SteppedModel:
-    try:
-        return SteppedModel(model, ids)
-    except KerasSeqError:
-        raise
-    except Exception as error:  # Keras, TensorFlow and custom layers have error classes of their own.
-        raise SteppingError(f"`model` cannot be stepped: {reason_of(error)}") from error
+def _made(model: keras.Model, one_hot: bool, outputs: list[int], ids: np.ndarray | None) -> SteppedModel:
+    """Returns the one-step form for the first choice of inputs to read step by step that is right."""
+    failures: list[SteppingError] = []
+    for inputs in possible_inputs(model, reads_tokens(model), one_hot):
+        try:
+            return SteppedModel(model, inputs, outputs, ids)
+        except SteppingError as error:
+            failures.append(error)
+        except KerasSeqError:
+            raise
+        except Exception as error:  # Keras, TensorFlow and custom layers have error classes of their own.
+            failures.append(SteppingError(f"`model` cannot be stepped: {reason_of(error)}"))
+            failures[-1].__cause__ = error
+    if not failures:
+        raise SteppingError(
+            "`model` must have an input to read step by step, (batch, time, ...), and all of these with as many steps. "
+            f"Received: {', '.join(str(tensor.shape) for tensor in model.inputs)}"
+        )
+    # A state that depends on the source of a translation, read step by step, shows that this was the wrong choice.
+    raise next((error for error in failures if not isinstance(error, StateOfSequence)), failures[0])
 
 
-def _probed_outputs(model: keras.Model, rows: np.ndarray) -> np.ndarray:
+def _probed_outputs(model: keras.Model, graph: StepGraph, values: list[np.ndarray]) -> list[Expected]:
     """Returns the outputs of the model on the probe.
 
     Raises:
-        ModelError: the model fails, gives no output after each step, or one is NaN.
+        ModelError: the model fails, gives no output for each step, or one is NaN.
     """
+    steps = step_count(graph, values)
     try:
-        outputs = whole_outputs(model, rows)
+        expected = expected_outputs(model, graph, values)
     except Exception as error:  # Each backend, and each custom layer, has its own error classes.
-        raise ModelError(f"`model` fails on {rows.shape[1]} random steps of its input: {reason_of(error)}") from error
-    if outputs.shape[:2] != rows.shape[:2]:
-        raise ModelError(
-            "`model` must give an output after each step, (batch, time, ...). "
-            f"Received: {model.name} with an output of shape {model.outputs[0].shape}"
-        )
-    if np.isnan(outputs).any():
+        raise ModelError(f"`model` fails on {steps} random steps of its input: {reason_of(error)}") from error
+    for output, one in zip(graph.outputs, expected, strict=True):
+        if not output.so_far and len(one.steps) != steps - output.delay:
+            raise ModelError(
+                "`model` must give an output after each step, (batch, time, ...). "
+                f"Received: {model.name} with an output of shape {model.outputs[output.position].shape}"
+            )
+    if any(np.isnan(one.values).any() for one in expected):
         advice = (
             "although its weights are finite; use an operation that is defined for every input"
             if has_finite_weights(model)
             else "because a weight is not finite; train again with gradient clipping or a lower learning rate"
         )
         raise ModelError(f"`model` gives NaN on random steps, {advice}. Received: {model.name}")
-    return outputs
+    return expected
 
 
 def _fingerprint(model: keras.Model) -> tuple[Any, ...]:

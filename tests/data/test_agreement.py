@@ -96,8 +96,8 @@ def test_the_predicate_does_not_depend_on_the_number(corpus):
 def test_the_vocabulary_is_small_and_complete_in_the_training_part(corpus):
     vocabulary = Vocabulary.from_text(corpus.train, "word")
     assert 60 <= len(vocabulary) <= 90
-    assert vocabulary.encode(corpus.validation + corpus.test).min() >= vocabulary.reserved
-    words = vocabulary.tokens[vocabulary.reserved :]
+    assert vocabulary.encode(corpus.validation + corpus.test).min() >= len(vocabulary.reserved_ids)
+    words = vocabulary.tokens[len(vocabulary.reserved_ids) :]
     assert {token for token in words if not token.startswith(" ")} == {",", "\n", ".", "the"}
 
 

@@ -32,11 +32,11 @@ def write(folder, ids, lengths, vocabulary=VOCABULARY):
 def ids():
     """Lines of up to some 40 tokens, with `<eos>`."""
     rng = np.random.default_rng(0)
-    ids = rng.integers(VOCABULARY.reserved, len(VOCABULARY), sum(LENGTHS), np.int32)
+    ids = rng.integers(len(VOCABULARY.reserved_ids), len(VOCABULARY), sum(LENGTHS), np.int32)
     ids[rng.random(len(ids)) < 0.05] = VOCABULARY.eos_id
     ids[-1] = VOCABULARY.eos_id
     keep = np.append(ids[:-1] != ids[1:], True) | (ids != VOCABULARY.eos_id)  # There is no empty line.
-    ids[~keep] = VOCABULARY.reserved
+    ids[~keep] = len(VOCABULARY.reserved_ids)
     return ids
 
 

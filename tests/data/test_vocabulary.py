@@ -1,16 +1,18 @@
-"""`Vocabulary`: built from texts, encoding and decoding."""
+"""`Vocabulary`: built from texts or from given tokens, encoding and decoding."""
 
+import json
 import pickle
 import string
 import sys
 
 import numpy as np
+import paths
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from unicode_texts import ANY_TEXT, TRICKY_TEXT
 
-from keras_seq.data.tokens import split_words
+from keras_seq.data.tokens import level_of, split_words
 from keras_seq.data.vocabulary import Vocabulary
 
 LEVELS = st.sampled_from(["char", "word"])
@@ -22,7 +24,7 @@ def test_encode_and_decode_are_inverse(text, level):
     ids = vocabulary.encode(text)
     assert ids.dtype == np.int32
     assert ids.ndim == 1
-    assert ids.min() >= vocabulary.reserved
+    assert ids.min() >= len(vocabulary.reserved_ids)
     assert ids.max() == len(vocabulary) - 1
     assert vocabulary.decode(ids) == text
     assert vocabulary.decode(ids.tolist()) == text
@@ -63,7 +65,7 @@ def test_words_are_ranked_by_count(words, min_count, max_size):
 def test_text_that_spells_reserved_tokens_is_plain_text(level):
     text = "a<s>b <unk><pad> <eos>"
     vocabulary = Vocabulary.from_text(text, level)
-    assert vocabulary.encode(text).min() >= vocabulary.reserved
+    assert vocabulary.encode(text).min() >= len(vocabulary.reserved_ids)
     assert vocabulary.decode(vocabulary.encode(text)) == text
 
 
@@ -145,8 +147,9 @@ def test_from_text_rejects(arguments, name):
         "<pad>",
         [],
         ["<pad>", "<s>"],
-        ["<s>", "<pad>", "<eos>", "a"],
-        ["<pad>", "<unk>", "<s>", "a"],
+        ["<s>", "<pad>", "<eos>"],
+        ["<pad>", "[UNK]", "the", "cat "],
+        ["\ufeff<pad>", "<s>", "<eos>", "a"],
         ["<pad>", "<s>", "<eos>", "ab"],
         ["<pad>", "<s>", "<eos>", ""],
         ["<pad>", "<s>", "<eos>", "a", "a"],
@@ -185,3 +188,124 @@ def test_encode_lines_encodes_each_line_and_adds_eos(lines, level):
     kept = [line for line in (line.removesuffix("\r") for line in lines) if line]
     expected = [token for line in kept for token in [*vocabulary.encode(line).tolist(), vocabulary.eos_id]]
     assert vocabulary.encode_lines(text).tolist() == expected
+
+
+VECTORS = json.loads(paths.VECTORS.read_text())["vocabularies"]
+# The bytes at which C's `isspace` splits, and characters at which Unicode would split too.
+WORD = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\t\n\v\f\r "), min_size=1, max_size=4)
+NOT_RESERVED = WORD.filter(lambda word: word not in ("<pad>", "<s>", "<eos>", "<unk>", "[UNK]") and word[0] != "\ufeff")
+
+
+@pytest.mark.parametrize("case", VECTORS, ids=lambda case: " ".join(map(repr, case["tokens"][:3])))
+def test_given_tokens_encode_and_decode_as_in_the_vectors(case):
+    vocabulary = Vocabulary(case["tokens"])
+    assert vocabulary.level == level_of(case["tokens"]) == case["level"]
+    assert Vocabulary.from_bytes(vocabulary.to_bytes()) == vocabulary
+    assert [vocabulary.encode(text).tolist() for text, _ in case["texts"]] == [ids for _, ids in case["texts"]]
+    for text in case["refused"]:
+        with pytest.raises(ValueError, match="`text` must hold only"):
+            vocabulary.encode(text)
+    for before, ids, text in case["continuations"]:
+        assert vocabulary.decode(ids, after=before) == text
+
+
+@st.composite
+def own_tokens(draw, token):
+    """A list of tokens with some of the reserved ones anywhere in it, and with several characters in one at least."""
+    tokens = draw(st.lists(token, min_size=1, max_size=8, unique=True))
+    reserved = draw(
+        st.lists(st.sampled_from(["<pad>", "<s>", "<eos>", draw(st.sampled_from(["<unk>", "[UNK]"]))]), unique=True)
+    )
+    return draw(st.permutations([*tokens, *reserved])), reserved
+
+
+@given(own_tokens(NOT_RESERVED), st.lists(WORD), st.sampled_from([" ", "\n", " \t"]))
+def test_words_split_at_white_space_survive(given_tokens, others, between):
+    tokens, reserved = given_tokens
+    tokens = [*tokens, "several"] if "several" not in tokens else tokens
+    if tokens[:3] == ["<pad>", "<s>", "<eos>"] or tokens[:4] == ["<pad>", "<unk>", "<s>", "<eos>"]:
+        return
+    vocabulary = Vocabulary.from_tokens(tokens)
+    assert (vocabulary.level, list(vocabulary.tokens)) == ("whitespace", tokens)
+    assert Vocabulary.from_bytes(vocabulary.to_bytes()) == vocabulary
+    words = [token for token in tokens if token not in reserved]
+    assert vocabulary.encode(between.join(words)).tolist() == [tokens.index(word) for word in words]
+    assert vocabulary.decode(vocabulary.encode(between.join(words))) == " ".join(words)
+    unknown = next((tokens.index(name) for name in ("[UNK]", "<unk>") if name in reserved), None)
+    others = [word for word in others if word not in reserved]
+    if unknown is not None:
+        expected = [tokens.index(word) if word in words else unknown for word in others]
+        assert vocabulary.encode(between.join(others)).tolist() == expected
+    assert vocabulary.missing == tuple(name for name in ("<pad>", "<s>", "<eos>") if name not in reserved)
+
+
+@given(own_tokens(st.characters(exclude_categories=["Cs"])), st.one_of(ANY_TEXT, TRICKY_TEXT))
+def test_characters_with_reserved_tokens_anywhere_survive(given_tokens, other):
+    tokens, reserved = given_tokens
+    if tokens[:4] == ["<pad>", "<unk>", "<s>", "<eos>"]:
+        return
+    vocabulary = Vocabulary.from_tokens(tokens)
+    assert vocabulary.level == "char"
+    assert Vocabulary.from_bytes(vocabulary.to_bytes()) == vocabulary
+    text = "".join(token for token in tokens if token not in reserved)
+    assert vocabulary.encode(text).tolist() == [tokens.index(character) for character in text]
+    assert vocabulary.decode(vocabulary.encode(text)) == text
+    unknown = next((tokens.index(name) for name in ("[UNK]", "<unk>") if name in reserved), None)
+    if unknown is not None:
+        expected = [tokens.index(character) if character in text else unknown for character in other]
+        assert vocabulary.encode(other).tolist() == expected
+
+
+@given(st.lists(st.text("ab \t\r\v\u2028", max_size=5), max_size=6), st.booleans())
+def test_lines_of_words_end_with_eos(lines, has_characters):
+    tokens = ["a", "b", "\t", "\v", "\r", " ", "\u2028"] if has_characters else ["a", "b", "ab"]
+    vocabulary = Vocabulary.from_tokens([*tokens, "<eos>", "[UNK]"])
+    encoded = [vocabulary.encode(line.removesuffix("\r")).tolist() for line in "\n".join(lines).split("\n")]
+    expected = [token for ids in encoded if ids for token in [*ids, len(tokens)]]
+    assert vocabulary.encode_lines("\n".join(lines)).tolist() == expected
+
+
+def test_the_empty_string_is_the_name_of_padding_elsewhere():
+    vocabulary = Vocabulary.from_tokens(np.array(["", "[UNK]", "the", "cat"]))
+    assert vocabulary.tokens == ("<pad>", "[UNK]", "the", "cat")
+    assert all(type(token) is str for token in vocabulary.tokens)
+    assert (vocabulary.pad_id, vocabulary.unk_id, vocabulary.reserved_ids) == (0, 1, (0, 1))
+
+
+def test_a_missing_reserved_token_is_an_error_that_names_the_function_that_adds_it():
+    vocabulary = Vocabulary.from_tokens(["<unk>", "a", "b", "<eos>"])
+    for use in (lambda: vocabulary.start_id, lambda: vocabulary.pad_id, vocabulary.require_reserved):
+        with pytest.raises(
+            ValueError, match=r"`vocabulary` must be one that has <pad>, <s>; `ks.add_reserved_tokens\("
+        ):
+            use()
+    assert vocabulary.eos_id == 3
+    with pytest.raises(ValueError, match="one that has <pad>, <s>, <eos>; "):
+        Vocabulary.from_tokens(["a"]).encode_lines("a")
+
+
+@pytest.mark.parametrize(
+    ("tokens", "message"),
+    [
+        (["<pad>", "<unk>", "<s>", "<eos>", "the", "cat"], r"write \[UNK\] instead of <unk>"),
+        (["<pad>", "<unk>", "<s>", "<eos>", "a", "b"], r"write \[UNK\] instead of <unk>"),
+        (["<pad>", "<unk>", "<s>", "<eos>", "sat."], r"a single word token .* write \[UNK\] instead of <unk>"),
+        (["", "[UNK]", "the", "cat", "the"], "distinct, but it is also the token with id 2"),
+        (["", "<pad>", "the"], "distinct, but it is also the token with id 0"),
+        (["[UNK]", "the", "New York"], "a word without white space"),
+        (["the", " cat"], "a word without white space"),
+        (["", "[UNK]"], "one that texts can hold"),
+        ([], "one that texts can hold"),
+        ([b"the"], "a string"),
+        ("the", "a sequence of strings"),
+    ],
+)
+def test_from_tokens_rejects(tokens, message):
+    with pytest.raises(ValueError, match=rf"`tokens(\[\d+\])?` must be .*{message}"):
+        Vocabulary.from_tokens(tokens)
+
+
+def test_tokens_of_our_own_are_the_same_vocabulary():
+    for level in ("char", "word"):
+        vocabulary = Vocabulary.from_text("the cat sat.", level)
+        assert Vocabulary.from_tokens(vocabulary.tokens) == vocabulary

@@ -41,13 +41,10 @@ class Damage:
 DAMAGES = [
     Damage("empty", b"", "empty"),
     Damage("doubled", CHAR_HEAD + b"a\nb\na\n", "line 6: .*distinct.*id 3"),
-    Damage(
-        "no eos",
-        b"<pad>\n<s>\na\n",
-        "line 3: the token must be <eos>, .* begins with <pad>, <s>, <eos>, but 'a'",
-    ),
-    Damage("only pad", b"<pad>\n", "line 2: .*begins with .*, but the end of the file was found"),
-    Damage("no start", b"<pad>\n<unk>\n<eos>\n", "line 3: .*begins with <pad>, <unk>, <s>, <eos>"),
+    Damage("only pad", b"<pad>\n", "line 2: .* more than reserved tokens, but the end of the file was found"),
+    Damage("no text", b"<pad>\n<unk>\n<eos>\n", "line 4: .* more than reserved tokens, but the end of the file"),
+    Damage("space in a word", b"<pad>\n[UNK]\nthe\nthe cat\n", "line 4: .*a word without white space"),
+    Damage("empty word", b"<pad>\n[UNK]\nthe\n\n", "line 4: .*a word without white space"),
     Damage("bad escape", CHAR_HEAD + b"\\t\n", r"line 4: a backslash must begin"),
     Damage("lone backslash", CHAR_HEAD + b"\\\n", r"line 4: a backslash must begin"),
     Damage("latin-1", CHAR_HEAD + b"a\n\xe9\n", "line 5: must be UTF-8, but byte 18 of the file is 0xe9"),
@@ -57,7 +54,7 @@ DAMAGES = [
     Damage("two characters", CHAR_HEAD + b"a\nbc\n", "line 5: .*single character"),
     Damage("blank line", CHAR_HEAD + b"a\n\nb\n", "line 5: .*single character"),
     Damage("two words", WORD_HEAD + b"a b\n", "line 5: .*single word token"),
-    Damage("byte order mark", b"\xef\xbb\xbf" + CHAR_HEAD, "line 1: .*must be <pad>"),
+    Damage("byte order mark", b"\xef\xbb\xbf" + CHAR_HEAD, "line 1: .*byte order mark"),
 ]
 
 

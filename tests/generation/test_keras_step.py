@@ -6,7 +6,6 @@ import pytest
 import tensorflow as tf
 
 import keras_seq as ks
-from keras_seq.analysis.evaluate import evaluate
 from keras_seq.generation import generation
 from keras_seq.generation.decoder_step import Step
 from keras_seq.generation.keras_step import KerasStep
@@ -137,16 +136,85 @@ def test_arguments_are_checked_at_the_call(model, vocabulary, arguments, message
         ks.generate(model, vocabulary, **arguments)  # not at the first piece
 
 
-def test_a_model_with_an_output_only_at_the_end_is_refused():
-    vocabulary = ks.Vocabulary.from_text("abc")
-    layers = [keras.layers.Embedding(6, 4), keras.layers.GRU(6, name="lower"), keras.layers.Dense(6)]
-    model = keras.Sequential([keras.Input((None,), dtype="int32"), *layers])
-    for use in (ks.score, evaluate):
-        with pytest.raises(ValueError, match="layer 'lower' must have return_sequences=True"):
-            use(model, vocabulary, "a")
-
-
 @pytest.mark.parametrize("model", ["model.keras", None, ks.Vocabulary.from_text("abc")])
 def test_the_model_must_be_a_keras_model(model, vocabulary):
     with pytest.raises(ValueError, match="`model` must be a Keras model"):
         ks.score(model, vocabulary, "a")
+
+
+def continued(model, vocabulary):
+    """A greedy text in two parts and as a whole, without `<eos>`."""
+    options = {"max_tokens": 20, "temperature": 0, "bias": {"<eos>": -np.inf}}
+    first = ks.sample(model, vocabulary, "the ", **options)
+    second = ks.sample(model, vocabulary, states=first.states, **options)
+    whole = ks.sample(model, vocabulary, "the ", **options | {"max_tokens": 40})
+    return first + second, whole
+
+
+def test_two_parts_are_one_text(model, vocabulary):
+    parts, whole = continued(model, vocabulary)
+    assert parts == whole
+    assert len(whole) == 40
+
+
+def test_a_prompt_after_an_earlier_text_is_read_after_it(model, vocabulary):
+    first = ks.sample(model, vocabulary, "the ", max_tokens=9, seed=2, bias={"<eos>": -np.inf})
+    tokens = [vocabulary.start_id, *vocabulary.encode("the " + first + ", were")]
+    expected = model(np.array([tokens])).numpy()[0]
+    logits = expected - np.log(np.exp(expected.astype(np.float64)).sum(-1, keepdims=True))
+    greedy = {"max_tokens": 1, "temperature": 0, "logprobs": True, "bias": {"<eos>": -np.inf}}
+    found = ks.sample(model, vocabulary, ", were", states=first.states, **greedy)
+    allowed = np.arange(len(vocabulary)) > max(vocabulary.pad_id, vocabulary.start_id, vocabulary.eos_id)
+    assert found.log_probabilities == [pytest.approx(logits[-1, allowed].max(), abs=1e-5)]
+    scored = ks.score(model, vocabulary, ", were", states=first.states).log_probabilities
+    length = len(vocabulary.encode(", were"))
+    targets = tokens[-length:]
+    np.testing.assert_allclose(scored, logits[np.arange(-length - 1, -1), targets], atol=1e-5)
+    after = ks.generate(model, vocabulary, ", were", states=first.states).states
+    assert after.token == tokens[-1]
+
+
+def test_arrays_are_the_initial_states_of_the_layers(model, vocabulary):
+    """Stock Keras gives each layer its `initial_state`."""
+    states = [np.linspace(-1, 1, units, dtype=np.float32) for units in (12, 8)]
+    tokens = np.array([[vocabulary.start_id, *vocabulary.encode("the cats")]])
+    values, given = tokens, iter(states)
+    for layer in model.layers[1:]:
+        is_recurrent = isinstance(layer, keras.layers.RNN)
+        values = layer(values, initial_state=next(given)[None]) if is_recurrent else layer(values)
+    logits = np.asarray(values)[0].astype(np.float64)
+    logits -= np.log(np.exp(logits).sum(-1, keepdims=True))
+    expected = logits[np.arange(8), tokens[0, 1:]]
+    for arrays in (states, [state[None] for state in states], [tf.constant(state) for state in states]):
+        found = ks.score(model, vocabulary, "the cats", states=arrays).log_probabilities
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert np.abs(ks.score(model, vocabulary, "the cats").log_probabilities - expected).max() > 0.1
+    text = ks.sample(model, vocabulary, "the cats", states=states, max_tokens=1, temperature=0, logprobs=True)
+    assert text.token_ids == [int(logits[-1].argmax())]
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_the_states_of_a_half_precision_model_are_float32(policy, vocabulary):
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        half = ks.language_model(len(vocabulary), units=[6], embedding_dim=4)
+    finally:
+        keras.config.set_dtype_policy(before)
+    parts, whole = continued(half, vocabulary)
+    assert parts == whole
+    states = ks.generate(half, vocabulary, "the").states
+    assert [(array.shape, array.dtype) for array in states.arrays] == [((1, 6), np.float32)]
+
+
+def test_states_of_another_model_are_refused(model, vocabulary):
+    states = ks.sample(model, vocabulary, max_tokens=3).states
+    other = ks.language_model(len(vocabulary), units=[12], embedding_dim=6)
+    message = (
+        r"`states` must be a list of 1 arrays, of the shapes \[\(1, 12\)\]. Received: states=\[\(1, 12\), \(1, 8\)\]"
+    )
+    for call in (ks.sample, ks.generate):
+        with pytest.raises(ValueError, match=message):
+            call(other, vocabulary, states=states)
+    with pytest.raises(ValueError, match=message):
+        ks.score(other, vocabulary, "the", states=states)

@@ -263,7 +263,6 @@ LOOKS_AROUND = {
     "Bidirectional": lambda: sequences(layers.Bidirectional(ks.GRU(4, return_sequences=True), name="looks_around")),
     "GlobalAveragePooling1D": lambda: sequences(layers.GlobalAveragePooling1D(name="looks_around"), head()),
     "Conv1D": lambda: sequences(layers.Conv1D(5, 3, padding="same", name="looks_around")),
-    "causal Conv1D": lambda: sequences(layers.Conv1D(5, 2, padding="causal", name="looks_around")),
     "MultiHeadAttention": attention,
     "LayerNormalization": lambda: sequences(layers.LayerNormalization(**NORMALIZES_TIME), length=5),
     "LayerNormalization of another length": lambda: sequences(layers.LayerNormalization(**NORMALIZES_TIME), length=4),
@@ -355,39 +354,25 @@ def test_an_initial_state_from_another_layer_is_rejected():
         ks.step_model(initial_state_from_a_layer())
 
 
-def test_a_state_that_is_not_a_vector_is_rejected():
+def test_a_state_that_is_not_a_vector_is_flat():
     frames = keras.Input((None, 4, 4, 1))
     model = keras.Model(frames, layers.ConvLSTM2D(2, 3, return_sequences=True, padding="same", name="images")(frames))
-    with pytest.raises(
-        SteppingError,
-        match=r"layer 'images' \(ConvLSTM2D\) cannot be stepped: a state must be \(batch, units\), not \(batch, 4, 4, 2\)",
-    ):
-        ks.step_model(model)
+    assert [tuple(state.shape) for state in ks.step_model(model).inputs[1:]] == [(None, 32), (None, 32)]
 
 
 def test_a_last_output_that_is_repeated_over_time_is_rejected():
     frames = keras.Input((4, 5))
     x = layers.RepeatVector(4, name="spread")(ks.GRU(5, name="summary")(frames))
     model = keras.Model(frames, ks.GRU(3, return_sequences=True)(x))
-    with pytest.raises(ModelError, match=r"layer 'summary' must have return_sequences=True"):
+    with pytest.raises(SteppingError, match=r"layer 'spread' .* repeats the last output of layer 'summary' over time"):
         ks.step_model(model)
 
 
 def test_a_model_without_a_recurrent_layer_is_rejected():
     tokens = keras.Input((None,), dtype="int32")
     model = keras.Model(tokens, head()(layers.Embedding(SIZE, 6)(tokens)), name="bag")
-    with pytest.raises(SteppingError, match=r"`model` must have a recurrent layer. Received: bag with none"):
+    with pytest.raises(SteppingError, match=r"`model` must have a recurrent layer.*Received: bag with none"):
         ks.step_model(model)
-
-
-def test_two_inputs_and_two_outputs_are_rejected():
-    one, two = keras.Input((None, 3)), keras.Input((None, 3))
-    both = ks.GRU(4, return_sequences=True)(layers.Concatenate()([one, two]))
-    with pytest.raises(SteppingError, match="Received: 2 inputs and 1 outputs"):
-        ks.step_model(keras.Model([one, two], both))
-    single = ks.GRU(4, return_sequences=True)(one)
-    with pytest.raises(SteppingError, match="Received: 1 inputs and 2 outputs"):
-        ks.step_model(keras.Model(one, [single, head()(single)]))
 
 
 def test_a_model_that_is_not_built_is_rejected():

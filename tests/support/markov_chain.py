@@ -6,6 +6,7 @@ import numpy as np
 
 from keras_seq.data.vocabulary import Vocabulary
 from keras_seq.generation.decoder_step import Step
+from keras_seq.generation.states import checked_arrays
 
 VOCABULARY = Vocabulary.from_text("ab")
 A, B = VOCABULARY.encode("ab").tolist()
@@ -23,6 +24,12 @@ class MarkovChain(Step):
 
     def initial_states(self):
         return [np.zeros((1, 1), np.float32)]
+
+    def states_of(self, arrays):
+        return checked_arrays(arrays, [(1, 1)])
+
+    def arrays_of(self, states):
+        return [state.copy() for state in states]
 
     def __call__(self, token, states):
         logits = np.full(len(VOCABULARY), -1e9, np.float32)

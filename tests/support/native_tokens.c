@@ -15,6 +15,7 @@ int main(int count, char **arguments) {
       if (next) continue;
       int tokens = encode(&vocabulary, text, ids);
       for (int i = 0; i < tokens; i++) printf("%d ", ids[i]);
+      fflush(stdout); /* what was read before a text that is refused */
       putchar('\n');
       size = 0;
     }

@@ -11,9 +11,27 @@ const tasks = {
     const vocabulary = new Vocabulary(file);
     return texts.map((text) => {
       const ids = vocabulary.encode(text);
-      return [ids, ids.map((id) => vocabulary.piece(id)).join("")];
+      return [ids, ids.reduce((written, id) => written + vocabulary.piece(id, written), "")];
     });
   },
+  vocabularies: (cases) =>
+    cases.map(([file, texts, refused, continuations]) => {
+      const vocabulary = new Vocabulary(file);
+      const errorOf = (text) => {
+        try {
+          return vocabulary.encode(text);
+        } catch (error) {
+          return error.message;
+        }
+      };
+      const write = (before, ids) => ids.reduce((written, id) => written + vocabulary.piece(id, before + written), "");
+      return [
+        vocabulary.level,
+        texts.map((text) => vocabulary.encode(text)),
+        refused.map(errorOf),
+        continuations.map(([before, ids]) => write(before, ids)),
+      ];
+    }),
   bundles: (paths) =>
     Promise.all(
       paths.map(async (path) => {

@@ -13,17 +13,22 @@ import numpy as np
 
 from keras_seq import require
 from keras_seq.data.vocabulary import Vocabulary
+from keras_seq.errors import ModelError
 from keras_seq.generation.decoder_step import Step, token_ids
 from keras_seq.generation.generation import Generation
 from keras_seq.generation.sampling import SamplingSettings, logit_bias
 from keras_seq.generation.score import Score
+from keras_seq.generation.states import checked_arrays
 from keras_seq.generation.text import Options, Text
 from keras_seq.generation.threefry import seed_words
-from keras_seq_export.client.transports import transport
+from keras_seq_export.client.encoder import Encoder
+from keras_seq_export.client.transports import RefusedError, transport
 from keras_seq_export.errors import ServingError
 from keras_seq_export.requests import GenerateRequest, generate_inputs, sampling_inputs, strings
 from keras_seq_export.signatures import (
     DECODE,
+    ENCODE,
+    ENCODER,
     FINISH_REASON,
     GENERATE,
     GENERATE_INPUTS,
@@ -47,8 +52,12 @@ from keras_seq_export.signatures import (
     UNIFORM,
     VOCABULARY_BYTES,
     is_state,
+    state_name,
 )
 
+_NO_STATES = (
+    "the server keeps the states of a text that `write` returns; use `generate`, which keeps them in the client"
+)
 _LONGEST_TIMEOUT = 86_400  # seconds: one day
 
 
@@ -74,7 +83,8 @@ class Client(Step):
         vocabulary_size: number of tokens in the vocabulary.
 
     Raises:
-        ServingError: the server cannot be reached, does not have the model, or has it with another vocabulary.
+        ServingError: the server cannot be reached, does not have the model, or has it without a vocabulary or with
+            another one.
         ValueError: an argument is out of range.
 
     Example:
@@ -106,11 +116,19 @@ class Client(Step):
             raise
 
     def _start(self, source: str, vocabulary: Vocabulary | None) -> None:
-        """Requests what a text starts with: the vocabulary, the initial states and the default length."""
-        answer = self._transport.predict(START, {TOKEN: np.zeros(1, np.int32)})
+        """Requests what a text starts with: the vocabulary, the default length, and the states or their encoder."""
+        try:
+            answer = self._transport.predict(START, {TOKEN: np.zeros(1, np.int32)})
+        except RefusedError as error:
+            raise ServingError(
+                f"{source} does not start a text, as an export with a vocabulary does, which `Client` needs: {error}"
+            ) from error
         try:
             self.vocabulary = Vocabulary.from_bytes(answer[VOCABULARY_BYTES][0])
             self._default_max_tokens = int(answer[MAX_TOKENS][0])
+            self._encoder = Encoder(answer[ENCODER][0]) if ENCODER in answer else None
+            states = _states(answer)
+            self._initial_states = {name: states[name] for name in map(state_name, range(len(states)))}
         except (KeyError, ValueError) as error:
             raise ServingError(
                 f"{source} does not return its vocabulary as an export of keras_seq does: {error}"
@@ -119,15 +137,16 @@ class Client(Step):
             raise ServingError(
                 f"{source} has another vocabulary: SHA-256 {self.vocabulary.sha256}, not {vocabulary.sha256}"
             )
-        self._initial_states = _states(answer)
         self.vocabulary_size = len(self.vocabulary)
         self._bias = logit_bias(self.vocabulary, SamplingSettings())
 
-    def write(self, prompts: str | list[str] | tuple[str, ...] = "", **options: Any) -> Any:
+    def write(self, prompts: str | list[str] | tuple[str, ...] = "", inputs: Any = None, **options: Any) -> Any:
         """Returns texts that the server generates as a whole: a `Text`, or a list of them for several prompts.
 
         Args:
             prompts: one prompt or several; up to 32 share a request.
+            inputs: for a model with an encoder, what `encode` takes, with one row for each prompt or one for all: an
+                array, or a tuple of them for several inputs.
             **options: `max_tokens` (default: the export's, usually 200), `temperature`, `top_k`, `top_p`, `min_p` (all
                 off) and `seed` (default: a new one for each text). With several prompts, each option may be a list with
                 one value for each prompt.
@@ -135,7 +154,7 @@ class Client(Step):
         Raises:
             ServingError: the server refuses the request or does not answer.
             TypeError: an option is unknown.
-            ValueError: an option is out of range, or a prompt has characters that the vocabulary lacks.
+            ValueError: an option or `inputs` is out of range, or a prompt has characters that the vocabulary lacks.
         """
         known = [name for name in GENERATE_INPUTS if name != PROMPT]
         if unknown := sorted(set(options) - set(known)):
@@ -148,10 +167,11 @@ class Client(Step):
             self._request(prompt, **{name: column[row] for name, column in columns.items()})
             for row, prompt in enumerate(rows)
         ]
+        given = self._at_once(inputs, len(rows))
         texts = [
             text
             for start in range(0, len(rows), MAX_BATCH_SIZE)
-            for text in self._write_batch(requests[start : start + MAX_BATCH_SIZE])
+            for text in self._write_batch(requests[start : start + MAX_BATCH_SIZE], _rows_of(given, start))
         ]
         return texts if isinstance(prompts, list | tuple) else texts[0]
 
@@ -166,12 +186,22 @@ class Client(Step):
         seed_words(seed)
         return GenerateRequest(prompt, max_tokens, seed, self._with_int32_top_k(SamplingSettings(**settings)))
 
-    def _write_batch(self, requests: Sequence[GenerateRequest]) -> Iterator[Text]:
+    def _at_once(self, inputs: Any, rows: int) -> dict[str, np.ndarray]:
+        """Returns what the encoder takes, by name; nothing for a model without one."""
+        if self._encoder is None:
+            require.that(inputs is None, "inputs", "None, because the model has no encoder", type(inputs).__name__)
+            return {}
+        names = ", ".join(one.name for one in self._encoder.inputs)
+        require.that(inputs is not None, "inputs", f"given, what the encoder takes: {names}", inputs)
+        several = isinstance(inputs, tuple) and len(self._encoder.inputs) > 1
+        return self._encoder.arrays(inputs if several else (inputs,), rows)
+
+    def _write_batch(self, requests: Sequence[GenerateRequest], given: Mapping[str, np.ndarray]) -> Iterator[Text]:
         # Every input is given: REST has no defaults, and a server that batches requires one value per row.
-        answer = self._transport.predict(GENERATE, generate_inputs(requests))
+        answer = self._transport.predict(GENERATE, {**generate_inputs(requests), **given})
         for row, length in enumerate(answer[LENGTH].tolist()):
             text, reason = answer[TEXT][row].decode("utf-8"), answer[FINISH_REASON][row].decode()
-            yield Text(text, answer[TOKEN_IDS][row][:length].tolist(), None, reason)
+            yield Text(text, answer[TOKEN_IDS][row][:length].tolist(), None, reason, _NO_STATES)
 
     def _with_int32_top_k(self, settings: SamplingSettings) -> SamplingSettings:
         """Returns equivalent settings whose `top_k` fits the server's int32."""
@@ -185,17 +215,74 @@ class Client(Step):
         """
         return Generation(self, self.vocabulary, prompt, **options)
 
-    def score(self, text: str) -> Score:
-        """Returns the log-probability of each token of a text, in nats, as `keras_seq.score` does."""
+    def score(self, text: str, inputs: Any = None) -> Score:
+        """Returns the log-probability of each token of a text, in nats, as `keras_seq.score` does.
+
+        Args:
+            text: the text to score.
+            inputs: for a model with an encoder, what `encode` takes; see `write`.
+
+        Raises:
+            ServingError: the server refuses the request or does not answer.
+            ValueError: the text has characters that the vocabulary lacks, or `inputs` is out of range.
+        """
         self.vocabulary.encode(text)
-        answer = self._transport.predict(SCORE, {TEXT: strings([text])})
+        answer = self._transport.predict(SCORE, {TEXT: strings([text]), **self._at_once(inputs, 1)})
         length = int(answer[LENGTH][0])
         token_ids, log_probabilities = answer[TOKEN_IDS][0][:length], answer[LOG_PROBABILITIES][0][:length]
         return Score(token_ids.astype(np.int32), log_probabilities.astype(np.float64))
 
+    def encode(self, *values: Any) -> list[np.ndarray]:
+        """Returns the states with which a text begins, each `(rows, units)` float32, as `keras_seq.encode` does.
+
+        `generate` takes those of one row as its option `states`.
+
+        Args:
+            *values: an array for each input of the encoder in its order: a source `(rows, frames, ...)`, or a context
+                `(rows, ...)`. The axis of rows may be left out.
+
+        Raises:
+            ModelError: the model has no encoder.
+            ServingError: the server refuses the request or does not answer.
+            ValueError: an array is missing, or has another shape or dtype.
+        """
+        if self._encoder is None:
+            raise ModelError("the model has no encoder: its texts begin with the states of `initial_states`")
+        given = self._encoder.arrays(values)
+        rows = len(next(iter(given.values())))
+        answers = [
+            self._transport.predict(ENCODE, _rows_of(given, start), only=state_name(0))
+            for start in range(0, rows, MAX_BATCH_SIZE)
+        ]
+        return [np.concatenate([answer[name] for answer in answers]) for name in self._state_shapes()]
+
+    def _state_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Returns the shape `(1, units)` of each state by name."""
+        if self._encoder is not None:
+            return {state_name(index): (1, units) for index, units in enumerate(self._encoder.units)}
+        return {name: state.shape for name, state in self._initial_states.items()}
+
     def initial_states(self) -> dict[str, np.ndarray]:
-        """Returns the initial states by name, each `(1, units)` float32, as the server reports them."""
+        """Returns the initial states by name, each `(1, units)` float32, as the server reports them.
+
+        Raises:
+            ModelError: they depend on what `encode` takes.
+        """
+        if self._encoder is not None:
+            raise ModelError(
+                "`states` must be given, because the model begins with those that its encoder gives for "
+                f"{', '.join(one.name for one in self._encoder.inputs)}; `Client.encode` returns them"
+            )
         return dict(self._initial_states)
+
+    def states_of(self, arrays: Any) -> dict[str, np.ndarray]:
+        """Returns a caller's states by name."""
+        shapes = self._state_shapes()
+        return dict(zip(shapes, checked_arrays(arrays, list(shapes.values())), strict=True))
+
+    def arrays_of(self, states: dict[str, np.ndarray]) -> list[np.ndarray]:
+        """Returns states as new float32 arrays, each `(1, units)`."""
+        return [np.array(states[name], np.float32) for name in self._state_shapes()]
 
     def close(self) -> None:
         """Closes the connection; a `with Client(...) as client:` block closes it at its end."""
@@ -255,6 +342,11 @@ def _column(name: str, value: Any, rows: int) -> Any:
         return [value] * rows
     require.that(len(value) == rows, name, f"one value or a list of {rows}, one for each prompt", value)
     return value
+
+
+def _rows_of(inputs: Mapping[str, np.ndarray], start: int) -> dict[str, np.ndarray]:
+    """Returns the rows of a request that begins with the row `start`."""
+    return {name: value[start : start + MAX_BATCH_SIZE] for name, value in inputs.items()}
 
 
 def _states(answer: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -15,6 +15,10 @@ from keras_seq import require
 from keras_seq_export.errors import ServingError
 
 
+class RefusedError(ServingError):
+    """A server has received a request and refuses it."""
+
+
 class Transport(Protocol):
     """The requests that a client sends to a server. Each raises `ServingError` if the server does not answer.
 
@@ -27,8 +31,14 @@ class Transport(Protocol):
     def newest_version(self) -> int:
         """Returns the newest available version of the model."""
 
-    def predict(self, signature: str, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Returns the outputs of a signature by name; strings are arrays of `bytes` objects."""
+    def predict(self, signature: str, inputs: Mapping[str, np.ndarray], only: str = "") -> dict[str, np.ndarray]:
+        """Returns the outputs of a signature by name; strings are arrays of `bytes` objects.
+
+        Args:
+            signature: its name.
+            inputs: its inputs by name.
+            only: name of the output, if the signature may have a single one. REST leaves this name out.
+        """
 
     def close(self) -> None:
         """Closes the connection."""
@@ -85,7 +95,7 @@ class RestTransport:
             ) from error
         return _newest(states, self._model, self._address)
 
-    def predict(self, signature: str, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    def predict(self, signature: str, inputs: Mapping[str, np.ndarray], only: str = "") -> dict[str, np.ndarray]:
         """See `Transport`."""
         for name, value in inputs.items():
             if value.dtype.kind == "f" and not np.isfinite(value).all():
@@ -93,6 +103,8 @@ class RestTransport:
         columns = {name: _to_json(value) for name, value in inputs.items()}
         url = f"{self._url}/versions/{self.version}:predict"
         outputs = self._ask("POST", url, {"signature_name": signature, "inputs": columns}).get("outputs")
+        if only and isinstance(outputs, list):
+            outputs = {only: outputs}
         if not isinstance(outputs, dict):
             raise ServingError(f"{self._model} at {self._address}: the answer of {signature} has no named outputs")
         return {name: _from_json(value) for name, value in outputs.items()}
@@ -124,7 +136,7 @@ class RestTransport:
                 f"{self._address} answered {status} without a JSON object, which TensorFlow Serving always returns"
             )
         if not response.ok or "error" in answer:
-            raise ServingError(f"{self._model} at {self._address}: {_plain(str(answer.get('error', status)))}")
+            raise RefusedError(f"{self._model} at {self._address}: {_plain(str(answer.get('error', status)))}")
         return answer
 
     def close(self) -> None:
@@ -172,7 +184,7 @@ class GrpcTransport:
         states = {status.version: name_of(status.state) for status in answer.model_version_status}
         return _newest(states, self._model, self._address)
 
-    def predict(self, signature: str, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    def predict(self, signature: str, inputs: Mapping[str, np.ndarray], only: str = "") -> dict[str, np.ndarray]:
         """See `Transport`."""
         import tensorflow as tf
         from tensorflow_serving.apis import predict_pb2
@@ -199,7 +211,7 @@ class GrpcTransport:
                     f"no answer from {self._address} ({cause}): check that the server is running, that this is its "
                     "gRPC port, usually 8500, and that it is not overloaded"
                 ) from error
-            raise ServingError(f"{self._model} at {self._address}: {_plain(error.details() or '')}") from error
+            raise RefusedError(f"{self._model} at {self._address}: {_plain(error.details() or '')}") from error
 
     def close(self) -> None:
         """See `Transport`."""

@@ -11,8 +11,9 @@ import numpy as np
 import tensorflow as tf
 
 from keras_seq.generation.sampling import LARGEST_TEMPERATURE
-from keras_seq_export.graph.step import Endpoint
-from keras_seq_export.signatures import LENGTH, PREFILL_STEPS, SAMPLING_INPUTS, TOKEN, TOKENS, UNIFORM
+from keras_seq_export.errors import ExportError
+from keras_seq_export.graph.endpoints import Endpoint
+from keras_seq_export.signatures import LENGTH, PLURALS, PREFILL_STEPS, SAMPLING_INPUTS, UNIFORM
 
 Inputs = dict[str, tf.Tensor]
 
@@ -28,8 +29,18 @@ def checked_endpoint(
         endpoint: the function and its input signature. Each input has as many rows as the first one.
         defaults: values, by name, of the inputs that may be left out. Such an input may also have one row for all rows.
         checks: function that yields checks of the values of the inputs. The checks of the shapes come before it.
+
+    Raises:
+        ExportError: two inputs have one name.
     """
-    function, specs = endpoint
+    function, order = endpoint
+    if doubled := sorted({spec.name for spec in order if [one.name for one in order].count(spec.name) > 1}):
+        raise ExportError(
+            f"the model must have an input of another name than {', '.join(doubled)}, which a signature has already; "
+            "give it with keras.Input(name=...)"
+        )
+    # Python requires that the inputs with a default value follow after the others.
+    specs = sorted(order, key=lambda spec: spec.name in defaults)
 
     def signature(*inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         shapes = [_shape_check(spec, value) for spec, value in zip(specs, inputs, strict=True)]
@@ -41,7 +52,7 @@ def checked_endpoint(
             }
         with tf.control_dependencies([*shapes, *checks(filled)]):
             # The identities make the function wait for the checks.
-            return function(*map(tf.identity, filled.values()))
+            return function(*(tf.identity(filled[spec.name]) for spec in order))
 
     # TensorFlow reads the names and the default values of the inputs from the signature of the Python function.
     kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
@@ -64,9 +75,14 @@ def _shape_check(spec: tf.TensorSpec, value: tf.Tensor) -> tf.Operation:
     _, *sizes = spec.shape
     received = tf.raw_ops.Shape(input=value)
     has_rank = tf.equal(tf.raw_ops.Size(input=received), 1 + len(sizes))
-    has_sizes = tf.equal(tf.concat([received, [-1] * len(sizes)], 0)[1 : 1 + len(sizes)], sizes)
-    expected = f"`{spec.name}` must have the shape [{' '.join(['rows', *map(str, sizes)])}]."
-    return check(tf.concat([[has_rank], has_sizes], 0), expected, received)
+    has_sizes = [
+        tf.equal(tf.concat([received, [-1] * len(sizes)], 0)[axis], size)
+        for axis, size in enumerate(sizes, 1)
+        if size is not None
+    ]
+    shape = " ".join(["rows", *("any" if size is None else str(size) for size in sizes)])
+    expected = f"`{spec.name}` must have the shape [{shape}]."
+    return check(tf.stack([has_rank, *has_sizes]), expected, received)
 
 
 def _broadcast_rows(name: str, value: tf.Tensor, rows: tf.Tensor, first: str, may_be_one: bool) -> tf.Tensor:
@@ -78,28 +94,38 @@ def _broadcast_rows(name: str, value: tf.Tensor, rows: tf.Tensor, first: str, ma
         return tf.broadcast_to(value, tf.concat([[rows], tf.shape(value)[1:]], 0))
 
 
-def step_checks(inputs: Inputs, vocabulary_size: int) -> Iterator[tf.Operation]:
-    """Yields the checks of the inputs of `decode`, `prefill` and `sample`, except the states."""
-    if TOKEN in inputs:
-        yield _id_check(TOKEN, inputs[TOKEN], vocabulary_size)
+def step_checks(inputs: Inputs, counts: Mapping[str, int]) -> Iterator[tf.Operation]:
+    """Yields the checks of the inputs of `decode`, `prefill` and `sample`, except the states.
+
+    Args:
+        inputs: the values of the inputs, by name.
+        counts: for each input of a step that holds token ids, how many ids there are.
+    """
     if LENGTH in inputs:
         length = inputs[LENGTH]
         in_range = (length >= 1) & (length <= PREFILL_STEPS)
         yield check(in_range, f"`{LENGTH}` must be from 1 to {PREFILL_STEPS}.", length)
-        yield _id_check(TOKENS, real_tokens(inputs[TOKENS], length), vocabulary_size)
+        for name, count in counts.items():
+            several = PLURALS.get(name, name)
+            yield id_check(several, real_tokens(inputs[several], length), count)
+    else:
+        for name, count in counts.items():
+            yield id_check(name, inputs[name], count)
     if UNIFORM in inputs:
         uniform = inputs[UNIFORM]
         yield check((uniform >= 0) & (uniform < 1), f"`{UNIFORM}` must be at least 0 and below 1.", uniform)
         yield from sampling_checks(inputs)
 
 
-def _id_check(name: str, ids: tf.Tensor, vocabulary_size: int) -> tf.Operation:
-    return check((ids >= 0) & (ids < vocabulary_size), f"`{name}` must be from 0 to {vocabulary_size - 1}.", ids)
+def id_check(name: str, ids: tf.Tensor, count: int) -> tf.Operation:
+    """Returns the check that token ids are below `count`."""
+    return check((ids >= 0) & (ids < count), f"`{name}` must be from 0 to {count - 1}.", ids)
 
 
 def real_tokens(tokens: tf.Tensor, length: tf.Tensor) -> tf.Tensor:
-    """Returns tokens `(batch, steps)` with 0 in place of those after the first `length` `(batch,)`."""
-    return tf.where(tf.sequence_mask(length, tf.shape(tokens)[1]), tokens, 0)
+    """Returns tokens `(batch, steps, ...)` with 0 in place of those after the first `length` `(batch,)`."""
+    mask = tf.sequence_mask(length, tf.shape(tokens)[1])
+    return tf.where(mask[(..., *[tf.newaxis] * (len(tokens.shape) - 2))], tokens, tf.zeros_like(tokens))
 
 
 def sampling_checks(inputs: Inputs) -> Iterator[tf.Operation]:

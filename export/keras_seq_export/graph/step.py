@@ -1,6 +1,6 @@
-"""One step of a model inside a graph, and the signatures `decode`, `prefill`, `sample`, `start` and `reset`."""
+"""One step of a model inside a graph, in float32."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import keras
 import numpy as np
@@ -11,28 +11,10 @@ from keras_seq.errors import ModelError
 from keras_seq.generation.decoder_step import require_vocabulary
 from keras_seq.models.checks import has_finite_weights
 from keras_seq.models.clone import dtypes_other_than_float32, float32_copy
+from keras_seq.models.inputs import ModelInput, is_integer
 from keras_seq.models.step_model import stepped, stepped_language_model
 from keras_seq_export.errors import ExportError
-from keras_seq_export.graph import sampling as graph_sampling
-from keras_seq_export.signatures import (
-    FRAME,
-    FRAMES,
-    LENGTH,
-    LOG_PROBABILITY,
-    LOGITS,
-    NEXT_TOKEN,
-    OUTPUT,
-    PREFILL_STEPS,
-    SAMPLING_INPUTS,
-    TOKEN,
-    TOKENS,
-    UNIFORM,
-    is_state,
-    state_name,
-)
-
-# The function of a signature, and its input signature.
-Endpoint = tuple[Callable[..., dict[str, tf.Tensor]], list[tf.TensorSpec]]
+from keras_seq_export.signatures import LOGITS, OUTPUT, PLURALS, state_name
 
 
 class GraphStep:
@@ -44,17 +26,17 @@ class GraphStep:
         vocabulary: the vocabulary of the model; None for a model of other series than text.
 
     Attributes:
-        name: name of the input of a step, `TOKEN` or `FRAME`.
-        output: name of the output of a step, `LOGITS` or `OUTPUT`.
+        inputs: the inputs of the model that a step reads.
+        outputs: the names of the outputs of a step.
         units: size of each state.
-        initial: value of each state at the start of a text or series, `(units,)` float32.
-        dtypes: dtype of each state in the model.
+        stepped: the verified one-step form of the model.
+        of_text: whether it is a model of text, with a vocabulary.
 
     Raises:
         ExportError: a weight is NaN or infinite.
         SteppingError: `model` cannot be run one step at a time.
-        ModelError: `model` does not give an output after each step, or gives NaN. With a vocabulary: `model` does not take
-            token ids, or has another number of logits than the vocabulary has tokens.
+        ModelError: `model` gives NaN. With a vocabulary: `model` does not take token ids, or has another number of logits
+            than the vocabulary has tokens.
     """
 
     def __init__(self, model: keras.Model, vocabulary: Vocabulary | None):
@@ -63,46 +45,85 @@ class GraphStep:
                 "the model's weights must be finite, but some are NaN or infinite, because training diverged; train "
                 "again with gradient clipping or a lower learning rate"
             )
-        stepped_as = stepped if vocabulary is None else stepped_language_model
-        self._stepped = stepped_as(model)
-        self._decoder = self._stepped.decoder
-        self._input, *states = self._decoder.inputs
-        self.name = self._input.name
-        self.output = OUTPUT if vocabulary is None else LOGITS
+        self.stepped = stepped(model) if vocabulary is None else stepped_language_model(model)
+        self.of_text = vocabulary is not None
+        self._decoder = self.stepped.decoder
+        self.inputs: list[ModelInput] = self.stepped.step_inputs
+        self._tensors, self._states = self._decoder.inputs[: len(self.inputs)], self._decoder.inputs[len(self.inputs) :]
+        names = [output.name for output in self.stepped.graph.outputs]
+        self.outputs = names if len(names) > 1 else [OUTPUT if vocabulary is None else LOGITS]
         if vocabulary is not None:
             require_vocabulary(vocabulary, self._decoder.outputs[0].shape[-1])
-        self.units: list[int] = [state.shape[1] for state in states]
-        self.initial = [state.astype(np.float32) for state in self._stepped.initial_states]
-        self.dtypes = [keras.backend.standardize_dtype(state.dtype) for state in states]
+        self.units: list[int] = [state.shape[1] for state in self._states]
+
+    @property
+    def has_encoder(self) -> bool:
+        """Whether the states at the start of a text or series depend on what is given at once."""
+        return self.stepped.has_encoder
+
+    @property
+    def initial(self) -> list[np.ndarray]:
+        """The value of each state at the start of a text or series, `(units,)` float32.
+
+        Raises:
+            SteppingError: they depend on what is given at once.
+        """
+        return [state.astype(np.float32) for state in self.stepped.initial_states]
 
     @property
     def begins_at_zero(self) -> bool:
         """Whether each initial state is zero."""
-        return not any(value.any() for value in self.initial)
+        return not self.has_encoder and not any(value.any() for value in self.initial)
 
     def initial_states(self, batch: tf.Tensor | int) -> list[tf.Tensor]:
         """Returns the initial states, each `(batch, units)` float32."""
         return [tf.broadcast_to(value, [batch, len(value)]) for value in self.initial]
 
     def __call__(self, value: tf.Tensor, states: Sequence[tf.Tensor]) -> tuple[tf.Tensor, list[tf.Tensor]]:
-        """Returns the outputs `(batch, ...)` and the new states after a token `(batch,)` or frame `(batch, ...)`."""
-        states = [tf.cast(state, dtype) for state, dtype in zip(states, self.dtypes, strict=True)]
-        output, *states = self._decoder([tf.cast(value, self._input.dtype), *states], training=False)
-        if self.output == LOGITS:
-            output = self._stepped.logits_of(output)
-        return tf.cast(output, tf.float32), [tf.cast(state, tf.float32) for state in states]
+        """Returns the only output `(batch, ...)` and the new states after a token `(batch,)` or frame `(batch, ...)`."""
+        outputs, states = self.run([value], states)
+        (output,) = outputs.values()
+        return output, states
 
-    def input_spec(self, batch: int | None, steps: int | None = None) -> tf.TensorSpec:
-        """Returns the spec of the input of one step, or of `steps` steps; `batch` None leaves the batch size open."""
-        name, dtype = (TOKEN, tf.int32) if self.name == TOKEN else (FRAME, tf.float32)
-        shape = [batch, *self._input.shape[1:]]
-        if steps is None:
-            return tf.TensorSpec(shape, dtype, name)
-        return tf.TensorSpec([batch, steps, *shape[1:]], dtype, TOKENS if name == TOKEN else FRAMES)
+    def run(
+        self, values: Sequence[tf.Tensor], states: Sequence[tf.Tensor]
+    ) -> tuple[dict[str, tf.Tensor], list[tf.Tensor]]:
+        """Returns the outputs by name and the new states after a step, which reads a value for each of `inputs`."""
+        given = [
+            _cast(value, tensor.dtype)
+            for value, tensor in zip([*values, *states], [*self._tensors, *self._states], strict=True)
+        ]
+        answers = self._decoder(given, training=False)
+        outputs, states = answers[: len(self.outputs)], answers[len(self.outputs) :]
+        if self.of_text:
+            outputs = [self.stepped.logits_of(outputs[0])]
+        named = {name: tf.cast(output, tf.float32) for name, output in zip(self.outputs, outputs, strict=True)}
+        return named, [tf.cast(state, tf.float32) for state in states]
+
+    def input_specs(self, batch: int | None, steps: int | None = None) -> list[tf.TensorSpec]:
+        """Returns the specs of the inputs of one step, or of `steps` steps; `batch` None leaves the batch size open."""
+        leading = [batch] if steps is None else [batch, steps]
+        return [
+            tf.TensorSpec(
+                [*leading, *tensor.shape[1:]],
+                signature_dtype(tensor),
+                name if steps is None else PLURALS.get(name, name),
+            )
+            for name, tensor in zip([given.name for given in self.inputs], self._tensors, strict=True)
+        ]
 
     def state_specs(self, batch: int | None) -> list[tf.TensorSpec]:
         """Returns the specs of the states; `batch` None leaves the batch size open."""
         return [tf.TensorSpec([batch, units], tf.float32, state_name(index)) for index, units in enumerate(self.units)]
+
+
+def signature_dtype(tensor: keras.KerasTensor) -> tf.DType:
+    """Returns the dtype in which a signature takes a tensor: int32 for integers and truth values, otherwise float32."""
+    return tf.int32 if is_integer(tensor) else tf.float32
+
+
+def _cast(value: tf.Tensor, dtype: str) -> tf.Tensor:
+    return tf.not_equal(value, 0) if dtype == "bool" and value.dtype != tf.bool else tf.cast(value, dtype)
 
 
 def float32_step(model: keras.Model, vocabulary: Vocabulary | None) -> tuple[keras.Model, GraphStep, list[str]]:
@@ -127,114 +148,3 @@ def float32_step(model: keras.Model, vocabulary: Vocabulary | None) -> tuple[ker
             "the float32 policy and give it the weights with `set_weights`"
         ) from error
     return copy, GraphStep(copy, vocabulary), others
-
-
-def named_states(states: Sequence[tf.Tensor]) -> dict[str, tf.Tensor]:
-    """Returns the states by their names in the signatures."""
-    # Without the identity, an output that is also an input would lose its name.
-    return {state_name(index): tf.identity(state) for index, state in enumerate(states)}
-
-
-def decode_endpoint(step: GraphStep, batch: int | None) -> Endpoint:
-    """Returns the function and the input signature of `decode`."""
-
-    def decode(value: tf.Tensor, *states: tf.Tensor) -> dict[str, tf.Tensor]:
-        output, new_states = step(value, states)
-        return {step.output: output, **named_states(new_states)}
-
-    return decode, [step.input_spec(batch), *step.state_specs(batch)]
-
-
-def prefill_endpoint(step: GraphStep, batch: int | None) -> Endpoint:
-    """Returns the function and the input signature of `prefill`, which reads a prompt in one call.
-
-    It reads the first `length` of the `PREFILL_STEPS` tokens or frames of each row, at least one, and returns the
-    output after the last of them. Before that one it computes only the states, because with a large vocabulary most of
-    the time of a step goes into the output. The loop ends with the longest row.
-    """
-
-    def prefill(values: tf.Tensor, length: tf.Tensor, *states: tf.Tensor) -> dict[str, tf.Tensor]:
-        def advance(position: tf.Tensor, *states: tf.Tensor) -> tuple[tf.Tensor, ...]:
-            _, new_states = step(tf.gather(values, position, axis=1), states)
-            reads = (position < length - 1)[:, None]
-            return position + 1, *(tf.where(reads, new, old) for new, old in zip(new_states, states, strict=True))
-
-        # Bounded for any `length`; for a batch of 0 rows, reduce_max returns the smallest int32.
-        last = tf.clip_by_value(tf.reduce_max(length), 1, PREFILL_STEPS) - 1
-        _, *states = tf.while_loop(lambda position, *_: position < last, advance, (tf.constant(0), *states))
-        output, new_states = step(tf.gather(values, length - 1, axis=1, batch_dims=1), states)
-        return {step.output: output, **named_states(new_states)}
-
-    steps = step.input_spec(batch, PREFILL_STEPS)
-    return prefill, [steps, tf.TensorSpec([batch], tf.int32, LENGTH), *step.state_specs(batch)]
-
-
-def sample_endpoint(step: GraphStep, logit_bias: np.ndarray, batch: int | None) -> Endpoint:
-    """Returns the function and the input signature of `sample`.
-
-    Args:
-        step: the model.
-        logit_bias: array to add to the logits, `(vocabulary,)`, from `keras_seq.generation.sampling.logit_bias`.
-        batch: the batch size; None leaves it open.
-    """
-
-    def sample(
-        token: tf.Tensor,
-        uniform: tf.Tensor,
-        temperature: tf.Tensor,
-        top_k: tf.Tensor,
-        top_p: tf.Tensor,
-        min_p: tf.Tensor,
-        *states: tf.Tensor,
-    ) -> dict[str, tf.Tensor]:
-        logits, new_states = step(token, states)
-        drawn = graph_sampling.next_token(logits, uniform, temperature, top_k, top_p, min_p, logit_bias)
-        log_probability = graph_sampling.log_probability(logits, drawn)
-        return {NEXT_TOKEN: drawn, LOG_PROBABILITY: log_probability, **named_states(new_states)}
-
-    inputs = {TOKEN: "int32", UNIFORM: "float32", **SAMPLING_INPUTS}
-    return sample, [*(tf.TensorSpec([batch], dtype, name) for name, dtype in inputs.items()), *step.state_specs(batch)]
-
-
-def start_endpoint(step: GraphStep, batch: int) -> Endpoint:
-    """Returns the function and the input signature of `start`, which returns the initial states."""
-    return lambda: named_states(step.initial_states(batch)), []
-
-
-class StateVariables:
-    """The states as variables of the exported model, instead of inputs and outputs of its signatures.
-
-    They hold the initial states until the first call.
-
-    Args:
-        step: the model.
-        batch: number of rows of each variable.
-    """
-
-    def __init__(self, step: GraphStep, batch: int):
-        self._initial = step.initial_states(batch)
-        self._variables = [
-            tf.Variable(value, trainable=False, name=state_name(index)) for index, value in enumerate(self._initial)
-        ]
-
-    def endpoint(self, endpoint: Endpoint) -> Endpoint:
-        """Returns the signature without its states: it reads them from the variables and writes them back."""
-        function, specs = endpoint
-
-        def stateful(*inputs: tf.Tensor) -> dict[str, tf.Tensor]:
-            outputs = function(*inputs, *(variable.read_value() for variable in self._variables))
-            for index, variable in enumerate(self._variables):
-                variable.assign(outputs.pop(state_name(index)))
-            return outputs
-
-        return stateful, [spec for spec in specs if not is_state(spec.name)]
-
-    def reset_endpoint(self) -> Endpoint:
-        """Returns `reset`, which sets the initial states. It returns their number, since LiteRT requires an output."""
-
-        def reset() -> dict[str, tf.Tensor]:
-            for variable, value in zip(self._variables, self._initial, strict=True):
-                variable.assign(value)
-            return {"states": tf.constant([len(self._variables)])}
-
-        return reset, []

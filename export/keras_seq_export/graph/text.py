@@ -9,8 +9,10 @@ import tensorflow as tf
 from keras_seq.data.vocabulary import Vocabulary
 from keras_seq.generation.sampling import SamplingSettings, logit_bias
 from keras_seq_export.graph import sampling as graph_sampling
+from keras_seq_export.graph.endpoints import Endpoint
+from keras_seq_export.graph.first_states import FirstStates
 from keras_seq_export.graph.request_checks import Inputs, check, checked_endpoint, sampling_checks
-from keras_seq_export.graph.step import Endpoint, GraphStep
+from keras_seq_export.graph.step import GraphStep
 from keras_seq_export.graph.tokenizer import GraphTokenizer
 from keras_seq_export.requests import sampling_inputs
 from keras_seq_export.signatures import (
@@ -41,7 +43,7 @@ def generate_endpoint(step: GraphStep, tokenizer: GraphTokenizer, vocabulary: Vo
         vocabulary: the vocabulary of the model.
         max_length: maximum number of tokens of a prompt and its continuation together.
     """
-    bias = logit_bias(vocabulary, SamplingSettings())
+    bias, first_states = logit_bias(vocabulary, SamplingSettings()), FirstStates(step)
 
     def generate(
         prompt: tf.Tensor,
@@ -51,38 +53,43 @@ def generate_endpoint(step: GraphStep, tokenizer: GraphTokenizer, vocabulary: Vo
         top_p: tf.Tensor,
         min_p: tf.Tensor,
         seed: tf.Tensor,
+        *at_once: tf.Tensor,
     ) -> dict[str, tf.Tensor]:
         def draw(logits: tf.Tensor, position: tf.Tensor) -> tf.Tensor:
             uniform = graph_sampling.uniform(seed, tf.maximum(position, 0))
             return graph_sampling.next_token(logits, uniform, temperature, top_k, top_p, min_p, bias)
 
         prompts = _read_prompts(prompt, max_tokens, tokenizer, vocabulary, max_length)
-        end = _TokenLoop(step, vocabulary, prompts, max_tokens, draw).run()
+        states = first_states(tf.shape(prompt)[0], at_once)
+        end = _TokenLoop(step, vocabulary, prompts, max_tokens, draw).run(states)
         token_ids = _continuations(end.drawn.stack(), prompts.length, end.length, vocabulary.pad_id)
         return {
-            TEXT: tokenizer.decode(token_ids, end.length),
+            TEXT: tokenizer.decode(token_ids, end.length, prompt),
             TOKEN_IDS: token_ids,
             LENGTH: end.length,
             LOG_PROBABILITY: end.log_probability,
             FINISH_REASON: tf.where(end.has_eos, "eos", "length"),
         }
 
-    specs = [tf.TensorSpec([None], dtype, name) for name, dtype in GENERATE_INPUTS.items()]
+    specs = [*(tf.TensorSpec([None], dtype, name) for name, dtype in GENERATE_INPUTS.items()), *first_states.specs]
     defaults = {
         MAX_TOKENS: np.array([default_max_tokens(max_length)]),
         **sampling_inputs([SamplingSettings()]),
         SEED: np.array([0]),
     }
-    return checked_endpoint((generate, specs), defaults, lambda inputs: _generate_checks(inputs, max_length))
+    return checked_endpoint(
+        (generate, specs), defaults, lambda inputs: _generate_checks(inputs, max_length, first_states)
+    )
 
 
-def _generate_checks(inputs: Inputs, max_length: int) -> Iterator[tf.Operation]:
+def _generate_checks(inputs: Inputs, max_length: int, first_states: FirstStates) -> Iterator[tf.Operation]:
     rows = tf.shape(inputs[PROMPT])[0]
     yield check(rows >= 1, f"`{PROMPT}` must have at least one row.", rows)
     max_tokens = inputs[MAX_TOKENS]
     in_range = (max_tokens >= 1) & (max_tokens <= max_length)
     yield check(in_range, f"`{MAX_TOKENS}` must be a positive integer, at most {max_length}.", max_tokens)
     yield from sampling_checks(inputs)
+    yield from first_states.checks(inputs)
 
 
 class _Prompts(NamedTuple):
@@ -160,15 +167,15 @@ class _TokenLoop:
         self._step, self._eos_id = step, vocabulary.eos_id
         self._prompts, self._max_tokens, self._draw = prompts, max_tokens, draw
 
-    def run(self) -> _LoopState:
-        """Returns the state after the last row has ended."""
+    def run(self, states: list[tf.Tensor]) -> _LoopState:
+        """Returns the state after the last row has ended, given the model's states before the first token."""
         return tf.while_loop(
             lambda *state: tf.reduce_any(_LoopState(*state).is_active),
             lambda *state: self._advance(_LoopState(*state)),
-            self._start(),
+            self._start(states),
         )
 
-    def _start(self) -> _LoopState:
+    def _start(self, states: list[tf.Tensor]) -> _LoopState:
         batch = tf.shape(self._prompts.tokens)[0]
         return _LoopState(
             time=tf.constant(0),
@@ -178,7 +185,7 @@ class _TokenLoop:
             length=tf.zeros([batch], tf.int32),
             log_probability=tf.zeros([batch]),
             drawn=tf.TensorArray(tf.int32, size=0, dynamic_size=True, element_shape=[None]),
-            states=self._step.initial_states(batch),
+            states=states,
         )
 
     def _advance(self, state: _LoopState) -> _LoopState:
@@ -237,14 +244,15 @@ def score_endpoint(step: GraphStep, tokenizer: GraphTokenizer, vocabulary: Vocab
         vocabulary: the vocabulary of the model.
         max_length: maximum number of tokens of a text.
     """
+    first_states = FirstStates(step)
 
-    def score(text: tf.Tensor) -> dict[str, tf.Tensor]:
+    def score(text: tf.Tensor, *at_once: tf.Tensor) -> dict[str, tf.Tensor]:
         ids = tokenizer.encode(text, TEXT)
         length = tf.cast(ids.row_lengths(), tf.int32)
         expected = f"`{TEXT}` must be at most {max_length} tokens."
         with tf.control_dependencies([check(length <= max_length, expected, length)]):
             token_ids = ids.to_tensor(vocabulary.pad_id)
-        by_row = _token_log_probabilities(step, token_ids, vocabulary)
+        by_row = _token_log_probabilities(step, token_ids, vocabulary, first_states(tf.shape(text)[0], at_once))
         log_probabilities = tf.where(tf.sequence_mask(length, tf.shape(token_ids)[1]), by_row, 0.0)
         return {
             LOG_PROBABILITY: tf.reduce_sum(log_probabilities, axis=1),
@@ -253,10 +261,13 @@ def score_endpoint(step: GraphStep, tokenizer: GraphTokenizer, vocabulary: Vocab
             LOG_PROBABILITIES: log_probabilities,
         }
 
-    return checked_endpoint((score, [tf.TensorSpec([None], tf.string, TEXT)]), {})
+    specs = [tf.TensorSpec([None], tf.string, TEXT), *first_states.specs]
+    return checked_endpoint((score, specs), {}, first_states.checks)
 
 
-def _token_log_probabilities(step: GraphStep, token_ids: tf.Tensor, vocabulary: Vocabulary) -> tf.Tensor:
+def _token_log_probabilities(
+    step: GraphStep, token_ids: tf.Tensor, vocabulary: Vocabulary, states: list[tf.Tensor]
+) -> tf.Tensor:
     """Returns the log-probability of each of the tokens `(batch, time)` after `<s>` and those before it, in nats."""
     batch, longest = tf.shape(token_ids)[0], tf.shape(token_ids)[1]
     # Each token is scored and then read. The loop runs one step more than needed, so that it also runs for empty texts.
@@ -275,7 +286,7 @@ def _token_log_probabilities(step: GraphStep, token_ids: tf.Tensor, vocabulary: 
             tf.constant(0),
             tf.fill([batch], vocabulary.start_id),
             tf.TensorArray(tf.float32, size=longest + 1, element_shape=[None]),
-            *step.initial_states(batch),
+            *states,
         ),
     )
     return tf.transpose(log_probabilities.stack())[:, :longest]

@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from keras_seq.data.tokens import WORD_PATTERN
+from keras_seq.data.tokens import EOS, PAD, START, WHITE_SPACE, WORD_PATTERN
 from keras_seq.data.vocabulary import Vocabulary
 from keras_seq_export.graph.request_checks import check, utf8_check
 
@@ -33,7 +33,8 @@ class GraphTokenizer:
     def encode(self, text: tf.Tensor, name: str) -> tf.RaggedTensor:
         """Returns the token ids of each text, without `<s>` and `<eos>`.
 
-        The request fails if a text is not UTF-8, or has characters outside a vocabulary without `<unk>`.
+        The request fails if a text is not UTF-8, has tokens outside a vocabulary without an unknown token, or, split at
+        white space, has a word that is spelled like another reserved token.
 
         Args:
             text: `(batch,)` string.
@@ -46,19 +47,36 @@ class GraphTokenizer:
             tokens = self._split(tf.identity(text))
         pieces = tokens.flat_values
         ids = self._id_of_line.lookup(_escape(pieces))
+        if self._level == "whitespace":  # At the other levels, no token of a text is spelled like a reserved one.
+            is_reserved = tf.reduce_any([tf.equal(pieces, token) for token in (PAD, START, EOS)], axis=0)
+            ids = tf.where(is_reserved, tf.constant(-1, tf.int64), ids)
         foreign = tf.unique(tf.boolean_mask(pieces, ids < 0)).y
-        expected = f"`{name}` must hold only characters of the vocabulary."
+        expected = f"`{name}` must hold only {'characters' if self._level == 'char' else 'words'} of the vocabulary."
         with tf.control_dependencies([check(tf.equal(tf.size(foreign), 0), expected, foreign)]):
             return tokens.with_flat_values(tf.cast(ids, tf.int32))
 
-    def decode(self, ids: tf.Tensor, length: tf.Tensor) -> tf.Tensor:
-        """Returns the text `(batch,)` of the first `length` `(batch,)` of the ids `(batch, time)` of each row."""
+    def decode(self, ids: tf.Tensor, length: tf.Tensor, after: tf.Tensor) -> tf.Tensor:
+        """Returns the text `(batch,)` of the first `length` `(batch,)` of the ids `(batch, time)` of each row.
+
+        Args:
+            ids: token ids without `<pad>`, `<s>` and `<eos>` among the first ones, `(batch, time)`.
+            length: number of ids, `(batch,)`.
+            after: the text that they continue, `(batch,)`; see `Vocabulary.decode`.
+        """
         pieces = _unescape(self._line_of_id.lookup(tf.cast(ids, tf.int64)))
-        return tf.strings.reduce_join(tf.where(tf.sequence_mask(length, tf.shape(ids)[1]), pieces, ""), axis=1)
+        if self._level == "whitespace":
+            pieces = tf.strings.join([" ", pieces])
+        text = tf.strings.reduce_join(tf.where(tf.sequence_mask(length, tf.shape(ids)[1]), pieces, ""), axis=1)
+        if self._level != "whitespace":
+            return text
+        continues = tf.strings.regex_full_match(after, f"(?s).*[^{WHITE_SPACE}]")
+        return tf.where(continues, text, tf.strings.regex_replace(text, "^ ", ""))
 
     def _split(self, text: tf.Tensor) -> tf.RaggedTensor:
         if self._level == "char":
             return tf.strings.unicode_split(text, "UTF-8")
+        if self._level == "whitespace":
+            return tf.strings.split(text)
         # TensorFlow can replace all matches of a pattern but not list them. So each match is followed by the byte FF,
         # which occurs in no UTF-8 text, and the text is split there.
         tokens = tf.strings.split(tf.strings.regex_replace(text, WORD_PATTERN, b"\\0\xff"), sep=b"\xff")

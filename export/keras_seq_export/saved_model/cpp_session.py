@@ -31,14 +31,14 @@ class Request(NamedTuple):
         signature: name of the signature.
         inputs: arrays by input name: float32, int32, int64, or strings (`str` or `bytes`). Inputs with a default may be
             omitted.
-        scan: name of an input to iterate over. This input has an additional first axis, and the signature runs once for
+        scan: names of the inputs to iterate over. These have an additional first axis, and the signature runs once for
             each element. Outputs with the name of an input (the states) become the inputs of the next run. The answer
             holds their last values; all other outputs are stacked along a new first axis.
     """
 
     signature: str
     inputs: dict[str, Any]
-    scan: str | None = None
+    scan: tuple[str, ...] = ()
 
 
 def run_in_cpp_session(
@@ -206,13 +206,13 @@ class CppSession:
 
     def run_request(self, tensors: SignatureTensors, request: Request) -> dict[str, Any]:
         """Runs a request and returns its outputs by name; a scan runs its steps one after another."""
-        if request.scan is None:
+        if not request.scan:
             return self.run_signature(tensors, request.inputs)
         inputs = dict(request.inputs)
         outputs: dict[str, Any] = {}
         steps: list[dict[str, Any]] = []
-        for element in inputs.pop(request.scan):
-            outputs = self.run_signature(tensors, {**inputs, request.scan: element})
+        for elements in zip(*(inputs.pop(name) for name in request.scan), strict=True):
+            outputs = self.run_signature(tensors, {**inputs, **dict(zip(request.scan, elements, strict=True))})
             inputs |= {name: value for name, value in outputs.items() if name in inputs}
             steps.append({name: value for name, value in outputs.items() if name not in inputs})
         return outputs | {name: np.stack([step[name] for step in steps]) for name in (steps[0] if steps else {})}

@@ -1,60 +1,41 @@
-"""Exporting a trained model as a SavedModel for TensorFlow Serving: text in, text out.
+"""Exporting a trained model as a SavedModel for TensorFlow Serving.
 
-`serving_default` generates texts: the whole token loop runs in the graph, and each row has its own settings and its own
-random stream. `score` returns the log-probability of texts. `prefill`, `decode` and `sample` run steps of the model
-with the states as inputs and outputs, for clients that generate token by token; `start` gives these clients the
-vocabulary and the initial states. The SavedModel keeps no state between requests, because a server shares one model among
-all its clients.
+With a vocabulary, `serving_default` generates texts: the whole token loop runs in the graph, and each row has its own
+settings and its own random stream. `score` returns the log-probability of texts. Without one, `serving_default` is the
+model over whole sequences. `prefill`, `decode` and `sample` run steps of the model with the states as inputs and outputs,
+for clients that read or generate step by step; `start` or `encode` gives these clients the first states. The SavedModel
+keeps no state between requests, because a server shares one model among all its clients.
 """
 
 import json
 import os
 import pathlib
-import tempfile
 from typing import Any
 
 import keras
-import tensorflow as tf
 
 from keras_seq import require
 from keras_seq.data.vocabulary import Vocabulary
-from keras_seq.generation.sampling import SamplingSettings, logit_bias
+from keras_seq.errors import ConfigError
 from keras_seq_export.errors import ExportError
-from keras_seq_export.graph.request_checks import checked_endpoint, real_tokens, step_checks
-from keras_seq_export.graph.step import (
-    Endpoint,
-    GraphStep,
-    decode_endpoint,
-    float32_step,
-    named_states,
-    prefill_endpoint,
-    sample_endpoint,
-)
-from keras_seq_export.graph.text import default_max_tokens, generate_endpoint, score_endpoint
-from keras_seq_export.graph.tokenizer import GraphTokenizer
+from keras_seq_export.graph.step import GraphStep, float32_step
 from keras_seq_export.publishing import publishing_export
-from keras_seq_export.requests import initial_states, sampling_inputs, warm_up_requests
+from keras_seq_export.saved_model.endpoints import write_series_signatures, write_signatures
 from keras_seq_export.saved_model.parity import verify
+from keras_seq_export.saved_model.report import SavedModelReport
+from keras_seq_export.saved_model.series_parity import verify_series
 from keras_seq_export.saved_model.serving_files import next_version, write_configuration, write_warm_up
-from keras_seq_export.signatures import (
-    DECODE,
-    GENERATE,
-    MAX_TOKENS,
-    PREFILL,
-    SAMPLE,
-    SCORE,
-    START,
-    TOKEN,
-    VOCABULARY_BYTES,
-)
+from keras_seq_export.saved_model.warm_up import series_warm_up, text_warm_up
+
+MAX_LENGTH = 10_000  # tokens
 
 
 def export_saved_model(
     model: keras.Model,
-    vocabulary: Vocabulary,
+    vocabulary: Vocabulary | None,
     path: str | os.PathLike[str],
     *,
-    max_length: int = 10_000,
+    max_length: int = MAX_LENGTH,
 ) -> dict[str, Any]:
     r"""Writes a SavedModel and publishes it under `path` after the file has been verified against `model`.
 
@@ -104,6 +85,29 @@ def export_saved_model(
     **start** returns what a client needs before the first step: `token` int32 [B], of any value -> `vocabulary_bytes`
     string [B], the file `vocab.txt`; `max_tokens` int32 [B], the default of `serving_default`; and the initial states.
 
+    **A model with an encoder**, such as one for translation, has no initial states of its own. **encode** returns them, from
+    what the model takes at once: `source` [B, T, ...] and its `length` int32 [B], a sequence padded to the longest row, or
+    `context` [B, ...], a vector. Several inputs of one kind have their names in the model, and a length is then called
+    `NAME_length`. `decode`, `prefill` and `sample` then require states. `serving_default` and `score` have the inputs of
+    `encode` too, each row its own. `start` returns no states, but `encoder` string [B], JSON for clients that says what
+    `encode` takes.
+
+    **A model that is not of text** (`vocabulary=None`) has the signatures
+
+    * `serving_default`: the model over whole sequences. `frames` float32 [B, T, ...] or `tokens` int32 [B, T], and the
+      inputs of `encode` -> `output`, what the model gives for them. T is the model's own number of frames, or any number
+      that the strides divide. A single input can be given as `{"instances": [[...], ...]}` over REST. Rows of other
+      lengths belong in other requests, as with the model itself.
+    * `decode`: one step: `frame` [B, ...] or `token` [B], and the states -> `output` and the new states. A model with
+      strides reads several frames in a step, [B, frames, ...]. A model that answers after the last frame gives the
+      answer so far. `delays` in the report says after how many steps an output is known; the values before mean nothing.
+    * `prefill`: 1 to 64 steps, `frames` [B, 64, ...] or `tokens` [B, 64], `length` int32 [B] and the states -> the outputs
+      after the last step of each row, and the new states.
+    * `start`: `row` int32 [B], of any value -> the initial states. They are also the defaults of the states. A model with
+      an encoder has `encode` instead.
+
+    Several inputs or outputs have their names in the model. Integers and truth values are int32, all other numbers float32.
+
     A server that batches runs the requests of several clients together. The rows do not affect each other's answers,
     but an invalid row fails the whole batch, and every client in it receives the error message.
 
@@ -111,12 +115,14 @@ def export_saved_model(
     server that has the parent of the model's directory mounted as `/models`. Existing files are kept.
 
     Args:
-        model: a causal recurrent model: token ids `(batch, time)` -> logits `(batch, time, vocabulary)`.
-        vocabulary: its vocabulary.
+        model: a causal recurrent model: token ids `(batch, time)` -> logits `(batch, time, vocabulary)`; without a
+            vocabulary, any inputs `(batch, time, ...)` -> outputs. A model in half or mixed precision is copied into
+            float32 first.
+        vocabulary: its vocabulary; None for a model that is not of text.
         path: the model's directory, such as "serving/shakespeare", in which the next version is written; or the
             directory of a version, such as "serving/shakespeare/1", which must not exist.
         max_length: the largest number of tokens in a prompt and its continuation together, or in a text to score.
-            Longer requests are refused.
+            Longer requests are refused. Only for models of text.
 
     Returns:
         The report of the verification, which `assets.extra/report.json` also holds, and the `path` of the version.
@@ -134,18 +140,27 @@ def export_saved_model(
         >>> report = export_saved_model(model, vocabulary, tempfile.mkdtemp() + "/1")
         >>> sorted(report["signatures"])
         ['decode', 'prefill', 'sample', 'score', 'serving_default', 'start']
+        >>> sensor = keras.Sequential([keras.Input((None, 3)), ks.GRU(4, return_sequences=True)])
+        >>> report = export_saved_model(sensor, None, tempfile.mkdtemp() + "/1")
+        >>> sorted(report["signatures"])
+        ['decode', 'prefill', 'serving_default', 'start']
     """
     require.integer("max_length", max_length, at_least=1, at_most=2**31 - 1)
-    require.that(isinstance(vocabulary, Vocabulary), "vocabulary", "a Vocabulary", vocabulary)
+    is_vocabulary = vocabulary is None or isinstance(vocabulary, Vocabulary)
+    require.that(is_vocabulary, "vocabulary", "a Vocabulary, or None for a model that is not of text", vocabulary)
+    if vocabulary is None and max_length != MAX_LENGTH:
+        raise ConfigError("{} is for models of text: give the {} too", "max_length", "vocabulary")
     exported, step, _ = float32_step(model, vocabulary)
     version = next_version(pathlib.Path(path))
     with publishing_export(version) as (partial,):
-        write_signatures(step, vocabulary, partial, max_length)
-        extra = partial / "assets.extra"
-        extra.mkdir()
-        write_warm_up(extra, warm_up_requests(vocabulary.start_id, max_length, step.initial))
-        report = verify(model, exported, vocabulary, partial, step.initial, max_length).to_dict()
-        (extra / "report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        (partial / "assets.extra").mkdir(parents=True)
+        if vocabulary is None:
+            comparisons = _write_series(model, exported, step, partial)
+        else:
+            comparisons = _write_text(model, exported, step, vocabulary, partial, max_length)
+        report = SavedModelReport.of(partial, step, vocabulary, comparisons).to_dict()
+        content = json.dumps(report, indent=2) + "\n"
+        (partial / "assets.extra" / "report.json").write_text(content, encoding="utf-8")
     try:
         write_configuration(version.absolute().parent)
     except OSError as error:
@@ -155,58 +170,24 @@ def export_saved_model(
     return {**report, "path": os.fspath(version)}
 
 
-def write_signatures(step: GraphStep, vocabulary: Vocabulary, directory: pathlib.Path, max_length: int) -> None:
-    """Writes a SavedModel with all signatures, without verifying it.
-
-    The archive tracks only what the signatures use, so the weights are stored once.
-
-    Args:
-        step: the one-step decoder.
-        vocabulary: its vocabulary, stored as an asset.
-        directory: the SavedModel to write.
-        max_length: the largest number of tokens in a text.
-    """
-    with tempfile.TemporaryDirectory() as folder:
-        vocabulary.save(pathlib.Path(folder, "vocab.txt"))
-        tokenizer = GraphTokenizer(vocabulary, os.path.join(folder, "vocab.txt"))
-        archive = keras.export.ExportArchive()
-        for table in tokenizer.tables:
-            archive.track(table)
-        archive.add_endpoint(GENERATE, *generate_endpoint(step, tokenizer, vocabulary, max_length))
-        archive.add_endpoint(SCORE, *score_endpoint(step, tokenizer, vocabulary, max_length))
-        bias = logit_bias(vocabulary, SamplingSettings())
-        defaults = {**initial_states(step.initial), **sampling_inputs([SamplingSettings()])}
-        for name, endpoint in (
-            (DECODE, decode_endpoint(step, batch=None)),
-            (PREFILL, _prefill_endpoint(step)),
-            (SAMPLE, sample_endpoint(step, bias, batch=None)),
-        ):
-            checked = checked_endpoint(endpoint, defaults, lambda inputs: step_checks(inputs, len(vocabulary)))
-            archive.add_endpoint(name, *checked)
-        archive.add_endpoint(START, *_start_endpoint(step, vocabulary, max_length))
-        archive.write_out(os.fspath(directory), verbose=False)
+def _write_text(
+    model: keras.Model,
+    exported: keras.Model,
+    step: GraphStep,
+    vocabulary: Vocabulary,
+    directory: pathlib.Path,
+    max_length: int,
+) -> dict[str, dict[str, float]]:
+    """Writes the signatures and the warm-up requests of a model of text; returns how they compare with the model."""
+    write_signatures(step, vocabulary, directory, max_length)
+    write_warm_up(directory / "assets.extra", text_warm_up(step, vocabulary.start_id, max_length))
+    return verify(model, exported, step, vocabulary, directory, max_length)
 
 
-def _prefill_endpoint(step: GraphStep) -> Endpoint:
-    """Returns `prefill` with each row's padding replaced by token 0, so that an invalid id there fails no batch."""
-    function, specs = prefill_endpoint(step, batch=None)
-
-    def prefill(tokens: tf.Tensor, length: tf.Tensor, *states: tf.Tensor) -> dict[str, tf.Tensor]:
-        return function(real_tokens(tokens, length), length, *states)
-
-    return prefill, specs
-
-
-def _start_endpoint(step: GraphStep, vocabulary: Vocabulary, max_length: int) -> Endpoint:
-    """Returns `start`; its only input sets the number of rows."""
-    content = vocabulary.to_bytes()
-
-    def start(token: tf.Tensor) -> dict[str, tf.Tensor]:
-        rows = tf.shape(token)
-        return {
-            VOCABULARY_BYTES: tf.fill(rows, content),
-            MAX_TOKENS: tf.fill(rows, default_max_tokens(max_length)),
-            **named_states(step.initial_states(rows[0])),
-        }
-
-    return checked_endpoint((start, [tf.TensorSpec([None], tf.int32, TOKEN)]), {})
+def _write_series(
+    model: keras.Model, exported: keras.Model, step: GraphStep, directory: pathlib.Path
+) -> dict[str, dict[str, float]]:
+    """Does the same for a model that is not of text."""
+    write_series_signatures(exported, step, directory)
+    write_warm_up(directory / "assets.extra", series_warm_up(step))
+    return verify_series(model, exported, step, directory)

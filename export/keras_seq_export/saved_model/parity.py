@@ -1,7 +1,8 @@
 """Verifying a SavedModel: every signature runs in TensorFlow's C++ session and is compared with the model."""
 
 import itertools
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,23 +21,27 @@ from keras_seq_export.comparison import (
     TOLERANCE,
     compare,
     possible_tokens,
-    reference_outputs,
+    reference_logits,
     require_equal_but_for_rounding,
 )
-from keras_seq_export.errors import ExportError, SessionError
+from keras_seq_export.errors import ExportError
+from keras_seq_export.graph.step import GraphStep
 from keras_seq_export.graph.text import default_max_tokens
 from keras_seq_export.requests import (
     GenerateRequest,
     generate_inputs,
-    initial_states,
     sampling_inputs,
     strings,
-    warm_up_requests,
 )
-from keras_seq_export.saved_model.cpp_session import Request, run_in_cpp_session
-from keras_seq_export.saved_model.report import SavedModelReport
+from keras_seq_export.saved_model.at_once import AtOnce
+from keras_seq_export.saved_model.cpp_session import Request
+from keras_seq_export.saved_model.endpoints import encoder_description
+from keras_seq_export.saved_model.session_answers import run_all
+from keras_seq_export.saved_model.warm_up import text_warm_up
 from keras_seq_export.signatures import (
     DECODE,
+    ENCODE,
+    ENCODER,
     FINISH_REASON,
     GENERATE,
     LENGTH,
@@ -56,6 +61,7 @@ from keras_seq_export.signatures import (
     TOKENS,
     UNIFORM,
     VOCABULARY_BYTES,
+    state_name,
 )
 
 _DECODED_TOKENS = 256  # tokens on which `decode` is compared
@@ -70,30 +76,31 @@ _Answer = dict[str, np.ndarray]
 def verify(
     model: keras.Model,
     exported: keras.Model,
+    step: GraphStep,
     vocabulary: Vocabulary,
     directory: Path,
-    initial: Sequence[np.ndarray],
     max_length: int,
-) -> SavedModelReport:
+) -> dict[str, dict[str, float]]:
     """Runs every signature of a SavedModel in TensorFlow's C++ session and compares the answers with the model's.
 
     Args:
         model: the model of the user, over sequences.
         exported: the model from which the file was made: `model`, or its copy in float32.
+        step: the one-step form of `exported`.
         vocabulary: its vocabulary.
         directory: the SavedModel.
-        initial: the value of each state at the start of a text, `(units,)` float32.
         max_length: the largest number of tokens in a text.
 
     Returns:
-        The report of what was compared.
+        What was compared, by signature.
 
     Raises:
         ExportError: a signature does not run in the C++ session, or its outputs differ from the model's.
     """
-    inputs = _Inputs.random(vocabulary, initial, max_length)
-    answers = _run(directory, inputs, warm_up_requests(vocabulary.start_id, max_length, initial))
-    (logits,) = reference_outputs(exported, [inputs.tokens], of_text=True)
+    inputs = _Inputs.random(exported, step, vocabulary, max_length)
+    warm_up = text_warm_up(step, vocabulary.start_id, max_length)
+    answers = _Answers.to(run_all(directory, inputs.requests(), warm_up))
+    (logits,) = reference_logits(exported, [inputs.tokens], inputs.at_once.rows[0])
     comparisons = {
         DECODE: _compare_decode(model, exported, logits, inputs, answers),
         PREFILL: _compare_prefill(logits, inputs, answers),
@@ -101,11 +108,13 @@ def verify(
     }
     # The session runs on the CPU; on an accelerator the model's logits, and so its texts, could differ.
     with tf.device("/CPU:0"):
-        step = KerasStep(exported)
-        comparisons[GENERATE] = _compare_texts(step, vocabulary, inputs.texts, answers.generated)
-        comparisons[SCORE] = _compare_scores(step, vocabulary, inputs.texts, answers.scored)
-    comparisons[START] = _compare_start(vocabulary, max_length, inputs, answers.started)
-    return SavedModelReport.of(directory, vocabulary, comparisons)
+        keras_step = KerasStep(exported)
+        comparisons[GENERATE] = _compare_texts(keras_step, vocabulary, inputs, answers.generated)
+        comparisons[SCORE] = _compare_scores(keras_step, vocabulary, inputs, answers.scored)
+    comparisons[START] = _compare_start(step, vocabulary, max_length, inputs, answers.started)
+    if answers.encoded is not None:
+        comparisons[ENCODE] = _compare_encode(inputs, answers.encoded)
+    return comparisons
 
 
 @dataclass(frozen=True)
@@ -116,42 +125,62 @@ class _Inputs:
         tokens: `(256,)` int32; the first is `<s>`.
         uniforms: random numbers in [0, 1) for `sample`, `(64,)` float32.
         texts: requests for `serving_default`; `score` reads their prompts.
-        states: the initial states of one row, by name.
+        at_once: what the encoder takes for each of the texts, and their initial states.
+        states: the initial states of the first text, by name.
     """
 
     tokens: np.ndarray
     uniforms: np.ndarray
     texts: list[GenerateRequest]
+    at_once: AtOnce
     states: dict[str, np.ndarray]
 
     @classmethod
-    def random(cls, vocabulary: Vocabulary, initial: Sequence[np.ndarray], max_length: int) -> "_Inputs":
+    def random(cls, model: keras.Model, step: GraphStep, vocabulary: Vocabulary, max_length: int) -> "_Inputs":
         """Returns random inputs, the same on every call."""
         random = np.random.default_rng(0)
-        tokens = random.integers(vocabulary.reserved - 1, len(vocabulary), _DECODED_TOKENS).astype(np.int32)
+        read = np.append(np.int32(vocabulary.eos_id), vocabulary.text_ids)
+        tokens = read[random.integers(0, len(read), _DECODED_TOKENS)]
         tokens[0] = vocabulary.start_id
         texts = list(_random_texts(vocabulary, random, max_length))
-        return cls(tokens, uniform(3, np.arange(_SAMPLED_ROWS)), texts, initial_states(initial))
+        at_once = AtOnce.random(model, step, len(texts))
+        states = {state_name(index): state for index, state in enumerate(at_once.states[0])}
+        return cls(tokens, uniform(3, np.arange(_SAMPLED_ROWS)), texts, at_once, states)
 
     def requests(self) -> list[Request]:
         """Returns the requests whose answers `_Answers` names, in its order."""
         tokens, states = self.tokens, self.states
         rows = np.tile(tokens[:PREFILL_STEPS], (len(_PREFILL_LENGTHS), 1))
+        given = self.at_once.inputs
         stepwise = {TOKEN: tokens[:, None], **states}
         return [
-            Request(DECODE, stepwise, scan=TOKEN),
-            Request(PREFILL, {TOKENS: rows, LENGTH: np.array(_PREFILL_LENGTHS, np.int32)}),
+            Request(DECODE, stepwise, scan=(TOKEN,)),
+            Request(
+                PREFILL, {TOKENS: rows, LENGTH: np.array(_PREFILL_LENGTHS, np.int32), **self._states_of(len(rows))}
+            ),
             Request(
                 SAMPLE,
                 {**stepwise, UNIFORM: self.uniforms[:1], **sampling_inputs([_STEPWISE_SETTINGS])},
-                scan=TOKEN,
+                scan=(TOKEN,),
             ),
-            Request(SAMPLE, {TOKEN: np.tile(tokens[:1], _SAMPLED_ROWS), UNIFORM: self.uniforms}),
-            Request(GENERATE, generate_inputs(self.texts)),
-            Request(SCORE, {TEXT: strings([text.prompt for text in self.texts])}),
+            Request(
+                SAMPLE,
+                {
+                    TOKEN: np.tile(tokens[:1], _SAMPLED_ROWS),
+                    UNIFORM: self.uniforms,
+                    **self._states_of(_SAMPLED_ROWS),
+                },
+            ),
+            Request(GENERATE, {**generate_inputs(self.texts), **given}),
+            Request(SCORE, {TEXT: strings([text.prompt for text in self.texts]), **given}),
             Request(START, {TOKEN: tokens[:2]}),
-            *(Request(DECODE, {TOKEN: tokens[:length, None], **states}, scan=TOKEN) for length in _PREFILL_LENGTHS),
+            *(Request(DECODE, {TOKEN: tokens[:length, None], **states}, scan=(TOKEN,)) for length in _PREFILL_LENGTHS),
+            *([Request(ENCODE, given)] if given else []),
         ]
+
+    def _states_of(self, rows: int) -> dict[str, np.ndarray]:
+        """Returns the initial states of several rows of one text; none where they are the defaults."""
+        return {name: np.tile(state, (rows, 1)) for name, state in self.states.items()} if self.at_once.inputs else {}
 
 
 @dataclass(frozen=True)
@@ -167,6 +196,7 @@ class _Answers:
         scored: outputs of `score`.
         started: outputs of `start` for two rows.
         decoded_prefixes: outputs of `decode` for the tokens that each row of `prefill` reads.
+        encoded: outputs of `encode` for the texts; None without an encoder.
     """
 
     decoded: _Answer
@@ -177,11 +207,20 @@ class _Answers:
     scored: _Answer
     started: _Answer
     decoded_prefixes: list[_Answer]
+    encoded: _Answer | None
+
+    @classmethod
+    def to(cls, answers: list[_Answer]) -> "_Answers":
+        """Returns the answers to `_Inputs.requests`, in its order."""
+        decoded, prefilled, sampled, sampled_rows, generated, scored, started, *others = answers
+        prefixes, encoded = others[: len(_PREFILL_LENGTHS)], others[len(_PREFILL_LENGTHS) :]
+        last = encoded[0] if encoded else None
+        return cls(decoded, prefilled, sampled, sampled_rows, generated, scored, started, prefixes, last)
 
 
 def _random_texts(vocabulary: Vocabulary, random: np.random.Generator, max_length: int) -> Iterator[GenerateRequest]:
     """Yields one text for each kind of sampling; all but the first have a random prompt."""
-    tokens = vocabulary.tokens[vocabulary.reserved :]
+    ids = vocabulary.text_ids
     max_tokens = min(_GENERATED_TOKENS, default_max_tokens(max_length))
     kinds = (
         SamplingSettings(),
@@ -190,26 +229,9 @@ def _random_texts(vocabulary: Vocabulary, random: np.random.Generator, max_lengt
         SamplingSettings(temperature=0),
     )
     for seed, settings in enumerate(kinds):
-        length = min(20 * seed, max_length - max_tokens) if tokens else 0
-        prompt = "".join(tokens[index] for index in random.integers(0, max(len(tokens), 1), length))
+        length = min(20 * seed, max_length - max_tokens) if ids.size else 0
+        prompt = vocabulary.decode(ids[random.integers(0, max(ids.size, 1), length)])
         yield GenerateRequest(prompt, max_tokens, (-1) ** seed * (seed << 33), settings)
-
-
-def _run(directory: Path, inputs: _Inputs, warm_up: dict[str, dict[str, np.ndarray]]) -> _Answers:
-    """Runs all requests in one C++ session, and the warm-up requests after them.
-
-    Raises:
-        ExportError: a request fails there.
-    """
-    warm_ups = [Request(signature, values) for signature, values in warm_up.items()]
-    try:
-        answers = run_in_cpp_session(directory, [*inputs.requests(), *warm_ups])
-    except SessionError as error:
-        reason = str(error).partition("\n")[0][:300]
-        raise ExportError(f"the SavedModel does not run in TensorFlow's C++ session: {reason}") from error
-    decoded, prefilled, sampled, sampled_rows, generated, scored, started, *others = answers
-    prefixes = others[: len(_PREFILL_LENGTHS)]
-    return _Answers(decoded, prefilled, sampled, sampled_rows, generated, scored, started, prefixes)
 
 
 def _compare_decode(
@@ -219,7 +241,7 @@ def _compare_decode(
     decoded = answers.decoded[LOGITS][:, 0]
     difference = compare(DECODE, logits, decoded)
     if exported is not model:
-        (logits,) = reference_outputs(model, [inputs.tokens], of_text=True)
+        (logits,) = reference_logits(model, [inputs.tokens], inputs.at_once.rows[0])
         require_equal_but_for_rounding(DECODE, model, logits[None], decoded[None])
         difference = float(np.abs(logits - decoded).max())
     return {"tokens_compared": len(logits), "largest_difference": difference}
@@ -257,10 +279,16 @@ def _compare_sample(logits: np.ndarray, inputs: _Inputs, answers: _Answers, bias
     return {"draws_compared": len(draws), "near_ties": near_ties}
 
 
-def _compare_start(vocabulary: Vocabulary, max_length: int, inputs: _Inputs, started: _Answer) -> dict[str, float]:
-    """Compares the vocabulary, the default length and the initial states that `start` returns for two rows."""
-    for name, state in inputs.states.items():
-        compare(f"{START}, {name}", np.tile(state, (2, 1)), started[name])
+def _compare_start(
+    step: GraphStep, vocabulary: Vocabulary, max_length: int, inputs: _Inputs, started: _Answer
+) -> dict[str, float]:
+    """Compares what `start` returns for two rows: vocabulary, default length, and the initial states or the encoder."""
+    if step.has_encoder:
+        if [json.loads(one) for one in started[ENCODER]] != 2 * [encoder_description(step)]:
+            raise ExportError(f"{START} must return what `{ENCODE}` takes as `{ENCODER}`, but returns something else")
+    else:
+        for name, state in inputs.states.items():
+            compare(f"{START}, {name}", np.tile(state, (2, 1)), started[name])
     if started[VOCABULARY_BYTES].tolist() != 2 * [vocabulary.to_bytes()]:
         raise ExportError(f"{START} must return the vocabulary as `{VOCABULARY_BYTES}`, but returns something else")
     default, returned = default_max_tokens(max_length), started[MAX_TOKENS].tolist()
@@ -269,18 +297,28 @@ def _compare_start(vocabulary: Vocabulary, max_length: int, inputs: _Inputs, sta
     return {"rows_compared": len(returned)}
 
 
-def _compare_texts(
-    step: Step, vocabulary: Vocabulary, texts: Sequence[GenerateRequest], generated: _Answer
-) -> dict[str, float]:
+def _compare_encode(inputs: _Inputs, encoded: _Answer) -> dict[str, float]:
+    """Compares the states that `encode` returns for sources of several lengths with those of each source alone."""
+    rows = inputs.at_once.states
+    difference = max(
+        compare(f"{ENCODE}, {name}", np.concatenate(state), encoded[name])
+        for name, state in zip(inputs.states, zip(*rows, strict=True), strict=True)
+    )
+    return {"rows_compared": len(rows), "largest_difference": difference}
+
+
+def _compare_texts(step: Step, vocabulary: Vocabulary, inputs: _Inputs, generated: _Answer) -> dict[str, float]:
     """Compares every text of `serving_default` with the model's."""
     near_ties = sum(
-        _compare_text(step, vocabulary, text, {name: values[row] for name, values in generated.items()})
-        for row, text in enumerate(texts)
+        _compare_text(step, states, vocabulary, text, {name: values[row] for name, values in generated.items()})
+        for row, (text, states) in enumerate(zip(inputs.texts, inputs.at_once.states, strict=True))
     )
-    return {"texts_compared": len(texts), "near_ties": near_ties}
+    return {"texts_compared": len(inputs.texts), "near_ties": near_ties}
 
 
-def _compare_text(step: Step, vocabulary: Vocabulary, text: GenerateRequest, answer: dict[str, Any]) -> int:
+def _compare_text(
+    step: Step, states: list[np.ndarray], vocabulary: Vocabulary, text: GenerateRequest, answer: dict[str, Any]
+) -> int:
     """Feeds the file's tokens to the model and checks each draw and every other output of one row.
 
     Returns:
@@ -302,33 +340,34 @@ def _compare_text(step: Step, vocabulary: Vocabulary, text: GenerateRequest, ans
     log_probability, near_ties, added = 0.0, 0, logit_bias(vocabulary, text.settings)
     context = [vocabulary.start_id, *vocabulary.encode(text.prompt).tolist()]
     drawn = [*ids, vocabulary.eos_id] if ended else ids
-    after_context = itertools.islice(step.read([*context, *drawn[:-1]], step.initial_states()), len(context) - 1, None)
+    steps = step.read([*context, *drawn[:-1]], step.states_of(states))
+    after_context = itertools.islice(steps, len(context) - 1, None)
     for position, (token, (logits, _)) in enumerate(zip(drawn, after_context, strict=True)):
         possible = possible_tokens(logits, float(uniform(text.seed, position)), text.settings, added)
         check(token in possible, f"token {position} must be one of {sorted(possible)}")
         near_ties += len(possible) > 1
         log_probability += log_softmax(logits)[token]
-    check(answer[TEXT] == vocabulary.decode(ids).encode(), f"`{TEXT}` must be the decoded `{TOKEN_IDS}`")
+    check(answer[TEXT] == vocabulary.decode(ids, text.prompt).encode(), f"`{TEXT}` must be the decoded `{TOKEN_IDS}`")
     check(ended or len(ids) == text.max_tokens, f"a text without <eos> must have {text.max_tokens} tokens")
     difference = abs(float(answer[LOG_PROBABILITY]) - log_probability)
     check(difference <= TOLERANCE * text.max_tokens, f"`{LOG_PROBABILITY}` must be {log_probability:.6f}")
     return near_ties
 
 
-def _compare_scores(
-    step: Step, vocabulary: Vocabulary, texts: Sequence[GenerateRequest], scored: _Answer
-) -> dict[str, float]:
+def _compare_scores(step: Step, vocabulary: Vocabulary, inputs: _Inputs, scored: _Answer) -> dict[str, float]:
     """Compares the log-probabilities of `score`, in nats, for the prompts."""
     difference = max(
-        _compare_score(step, vocabulary, text.prompt, {name: values[row] for name, values in scored.items()})
-        for row, text in enumerate(texts)
+        _compare_score(step, states, vocabulary, text.prompt, {name: values[row] for name, values in scored.items()})
+        for row, (text, states) in enumerate(zip(inputs.texts, inputs.at_once.states, strict=True))
     )
-    return {"texts_compared": len(texts), "largest_difference": difference}
+    return {"texts_compared": len(inputs.texts), "largest_difference": difference}
 
 
-def _compare_score(step: Step, vocabulary: Vocabulary, text: str, answer: dict[str, Any]) -> float:
+def _compare_score(
+    step: Step, states: list[np.ndarray], vocabulary: Vocabulary, text: str, answer: dict[str, Any]
+) -> float:
     """Returns the largest difference, in nats, of one token's log-probability between the file and the model."""
-    expected = score(step, vocabulary, text)
+    expected = score(step, vocabulary, text, states=states)
     length = answer[LENGTH]
     if not np.array_equal(answer[TOKEN_IDS][:length], expected.token_ids):
         raise ExportError(f"{SCORE} must return the tokens of {text!r}. Received: {answer}")

@@ -54,7 +54,7 @@ def write_all(
         processes: number of processes; None for one per core. A script must make this call under
             `if __name__ == "__main__":`.
         seed: seed of the first text.
-        **options: options of `keras_seq.generation.text.Options`, except `num_samples`.
+        **options: options of `keras_seq.generation.text.Options`, except `num_samples` and `states`.
 
     Raises:
         CorpusError: the output belongs to another model, other prompts or other options.

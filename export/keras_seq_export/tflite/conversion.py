@@ -9,16 +9,17 @@ import numpy as np
 import tensorflow as tf
 
 from keras_seq_export.errors import ExportError
-from keras_seq_export.graph.step import (
+from keras_seq_export.graph.encoder import encode_endpoint
+from keras_seq_export.graph.endpoints import (
     Endpoint,
-    GraphStep,
     StateVariables,
     decode_endpoint,
     prefill_endpoint,
     sample_endpoint,
     start_endpoint,
 )
-from keras_seq_export.signatures import DECODE, PREFILL, QUANTIZATIONS, RESET, SAMPLE, START, is_quantized
+from keras_seq_export.graph.step import GraphStep
+from keras_seq_export.signatures import DECODE, ENCODE, PREFILL, QUANTIZATIONS, RESET, SAMPLE, START, is_quantized
 from keras_seq_export.tflite import flatbuffer
 from keras_seq_export.tflite.embedding_folding import fold_embeddings, remove_negative_index_handling
 from keras_seq_export.tflite.quantization import SMALLEST, quantize_weights
@@ -38,7 +39,9 @@ class Contents(NamedTuple):
     stored_bytes: dict[str, int]
 
 
-def signature_endpoints(step: GraphStep, logit_bias: np.ndarray | None, state: str, batch: int) -> dict[str, Endpoint]:
+def signature_endpoints(
+    step: GraphStep, logit_bias: np.ndarray | None, state: str, batch: int, source_steps: int
+) -> dict[str, Endpoint]:
     """Returns the signatures by name, in the order of the file.
 
     Args:
@@ -46,10 +49,13 @@ def signature_endpoints(step: GraphStep, logit_bias: np.ndarray | None, state: s
         logit_bias: added to the logits by `sample`, which forbids tokens; None leaves `sample` out.
         state: `"explicit"` or `"internal"`.
         batch: rows of each signature.
+        source_steps: frames of a source that one call of `encode` takes.
     """
     endpoints = {DECODE: decode_endpoint(step, batch), PREFILL: prefill_endpoint(step, batch)}
     if logit_bias is not None:
         endpoints[SAMPLE] = sample_endpoint(step, logit_bias, batch)
+    if step.has_encoder:
+        return {**endpoints, ENCODE: encode_endpoint(step, batch, source_steps)}
     if state == "explicit":
         return endpoints if step.begins_at_zero else {**endpoints, START: start_endpoint(step, batch)}
     inside = StateVariables(step, batch)
@@ -106,13 +112,13 @@ def checked_contents(content: bytes, quantization: str) -> Contents:
     """Returns the contents of a flatbuffer.
 
     Raises:
-        ExportError: a signature has an operator that is not builtin, or another than `prefill` has a loop; or most
+        ExportError: a signature has an operator that is not builtin, or another than `prefill` and `encode` has a loop; or most
             weights are still float32 after quantization.
     """
     model = flatbuffer.parse(content)
     operators = {name: signature.operators for name, signature in flatbuffer.signatures(model).items()}
     for name, counts in operators.items():
-        refused = {"CUSTOM"} if name == PREFILL else {"CUSTOM", "WHILE"}
+        refused = {"CUSTOM"} if name in (PREFILL, ENCODE) else {"CUSTOM", "WHILE"}
         if found := sorted(refused & set(counts)):
             raise ExportError(f"{name} must run on builtin operators without loops; it has {', '.join(found)}")
     stored_bytes = flatbuffer.stored_bytes(model)
@@ -120,7 +126,7 @@ def checked_contents(content: bytes, quantization: str) -> Contents:
     mostly_float32 = counts.get("float32", 0) > 0.5 * sum(counts.values())
     if QUANTIZATIONS[quantization] not in stored_bytes or (is_quantized(quantization) and mostly_float32):
         raise ExportError(
-            f"{quantization} changes little in this model: only embeddings and kernels of dense and recurrent layers "
+            f"{quantization} changes little in this model: only embeddings and kernels of dense, recurrent and convolutional layers "
             f"with at least {SMALLEST:,} weights are quantized, and most weights are elsewhere; use another {{}}, or none",
             "quantization",
         )

@@ -11,28 +11,32 @@ import numpy as np
 
 from keras_seq import require
 from keras_seq.data.vocabulary import Vocabulary
+from keras_seq.errors import ConfigError
 from keras_seq.generation.sampling import SamplingSettings, logit_bias
 from keras_seq_export.comparison import TOLERANCE, require_equal_but_for_rounding
 from keras_seq_export.errors import ExportError
-from keras_seq_export.graph.step import float32_step
+from keras_seq_export.graph.encoder import SOURCE_STEPS, length_name
+from keras_seq_export.graph.step import GraphStep, float32_step
 from keras_seq_export.publishing import publishing_export
 from keras_seq_export.signatures import DECODE, QUANTIZATIONS, STATES, is_quantized
 from keras_seq_export.tflite.bundle import add_card, read_bundle, to_json, write_bundle
 from keras_seq_export.tflite.card import model_card, require_card
 from keras_seq_export.tflite.conversion import checked_contents, convert, signature_endpoints
+from keras_seq_export.tflite.decoder import LiteRTDecoder
 from keras_seq_export.tflite.parity import (
     Reading,
     SignatureComparison,
     compare_signatures,
-    expected_outputs,
+    expected_of_file,
     read_file_and_model,
 )
 from keras_seq_export.tflite.quality import Quality, excerpts, quality_on_held_out, quality_on_own_text
 from keras_seq_export.tflite.report import ExportSettings, TFLiteReport
-from keras_seq_export.tflite.runtime import LiteRTDecoder, LiteRTSampler
+from keras_seq_export.tflite.runtime import LiteRTSampler
 
 MAX_LOSS = 0.01  # nats per token
 LARGEST_BATCH = 1024
+_MOST_SOURCE_STEPS = 4096
 _LARGEST_RELATIVE_ERROR = 0.1  # of a quantized model that is not of text
 
 
@@ -49,10 +53,11 @@ def export_tflite(
     held_out: str | None = None,
     max_loss: float = MAX_LOSS,
     card: Mapping[str, Any] | None = None,
+    source_steps: int = SOURCE_STEPS,
 ) -> dict[str, Any]:
     """Writes a .tflite with the signatures `decode`, `prefill` and `sample`, with builtin operators only.
 
-    A model whose states do not begin at zero also has the signature `start`.
+    A model whose states do not begin at zero also has the signature `start`, and one with an encoder `encode` instead.
 
     =========  ==================================================  =================================================
     signature  inputs                                              outputs
@@ -62,6 +67,8 @@ def export_tflite(
     sample     token, uniform float32 [B], temperature [B], top_k  next_token int32 [B], log_probability [B], state_0..
                int32 [B], top_p [B], min_p [B], state_0..
     start      none                                                state_0.. at the start of a text
+    encode     source [B, N, ...], length int32 [B], or context    state_0.. at the start of a text
+               [B, ...]
     =========  ==================================================  =================================================
 
     A text starts with the token `<s>` and the states that `start` returns, or zero states in a file without `start`.
@@ -72,7 +79,14 @@ def export_tflite(
     inputs: the runtime rejects a token or setting out of range, or the results are undefined.
 
     A model that is not of text (`vocabulary=None`) has no `sample`. Its output is called `output`, and if it reads
-    real-valued frames, its inputs are `frame` [B, ...] and `frames` [B, 64, ...]. With `state="internal"` the states
+    real-valued frames, its inputs are `frame` [B, ...] and `frames` [B, 64, ...]. Several inputs of one kind, and several
+    outputs, have the names that they have in the model. A model with strides takes as many frames in a step as the product
+    of its strides: `frame` [B, frames, ...]. A convolution with padding="valid" gives its first output after some steps,
+    the `delays` of `LiteRTDecoder`. A model that gives its answer after the last step gives the answer so far after each.
+
+    `encode` takes what the model takes at once: the source of a translation, padded to N = `source_steps` frames, of which
+    it reads the first `length`; or a context, a vector that holds for the whole sequence. The states carry it from step to
+    step. With `state="internal"` the states
     are variables of the model instead of inputs and outputs. They begin as the initial states. The signature `reset`,
     without inputs, sets those of all rows to the initial states again, in place of `start`; it returns their number.
 
@@ -97,6 +111,8 @@ def export_tflite(
             writes itself.
         max_loss: nats per token that quantization may cost on that text. The outputs of a model that is not of text may
             change by 10 % of their standard deviation instead.
+        source_steps: frames of a source that one call of `encode` takes, 1 to 4,096; for an encoder of sources of any
+            length.
         card: entries of the model card, such as `{"corpus": "Shakespeare", "license": "CC0-1.0"}`.
 
     Returns:
@@ -116,22 +132,30 @@ def export_tflite(
         True
     """
     _require_settings(quantization, state, batch, max_loss)
+    require.integer("source_steps", source_steps, at_least=1, at_most=_MOST_SOURCE_STEPS)
     if vocabulary is None and (held_out is not None or sampling or by_line):
         raise ValueError("`held_out`, `sampling` and `by_line` are for models of text: give the vocabulary too")
     require_card(card or {})
     exported, step, trained_in = float32_step(model, vocabulary)
+    if step.has_encoder and state == "internal":
+        raise ConfigError(
+            '{} must be "explicit" for a model with an encoder, so that `encode` can return the states', "state"
+        )
+    if step.has_encoder and held_out is not None:
+        raise ConfigError("{} must be None for a model with an encoder: a text alone has no source", "held_out")
     bias = None if vocabulary is None else logit_bias(vocabulary, _sampling_settings(sampling))
     rows = None if vocabulary is None or held_out is None else excerpts(held_out, vocabulary, by_line)
     settings = ExportSettings(by_line, quantization, state, batch)
     path = Path(path)
     with publishing_export(path, path.with_name(f"{path.name}.report.json")) as (partial, partial_report):
-        content = convert(signature_endpoints(step, bias, state, batch), quantization)
+        content = convert(signature_endpoints(step, bias, state, batch, source_steps), quantization)
         contents = checked_contents(content, quantization)
         partial.write_bytes(content)
-        write_bundle(partial, vocabulary, _bundle_config(settings, sampling))
+        write_bundle(partial, vocabulary, _bundle_config(settings, sampling, step))
         sampler = None if vocabulary is None else LiteRTSampler(partial)
         decoder = LiteRTDecoder(partial) if sampler is None else sampler.decoder
-        reading, comparison = _compare(model, exported, vocabulary, decoder, step.initial, bias, quantization)
+        initial = None if step.has_encoder else step.initial
+        reading, comparison = _compare(model, exported, vocabulary, decoder, initial, bias, quantization)
         quality = None if sampler is None else _measure(model, sampler, reading, rows)
         _require_small_loss(quantization, comparison, quality, max_loss)
         add_card(partial, model_card(model, settings, quality, card or {}))
@@ -166,9 +190,16 @@ def _sampling_settings(sampling: Mapping[str, Any] | None) -> SamplingSettings:
         raise ValueError(f"`sampling` must be settings among {names}. Received: sampling={sampling!r}") from error
 
 
-def _bundle_config(settings: ExportSettings, sampling: Mapping[str, Any] | None) -> dict[str, Any]:
+def _bundle_config(settings: ExportSettings, sampling: Mapping[str, Any] | None, step: GraphStep) -> dict[str, Any]:
     """Returns what `config.json` in the file says about its use."""
-    return {**dataclasses.asdict(settings), "sampling": dict(sampling or {})}
+    config = {**dataclasses.asdict(settings), "sampling": dict(sampling or {})}
+    at_once = step.stepped.inputs_at_once
+    if at_once:  # the inputs of `encode`, each with the name of its length, or null
+        config["at_once"] = {given.name: length_name(given, at_once) for given in at_once}
+    if not step.of_text:
+        delays = [output.delay for output in step.stepped.graph.outputs]
+        config |= {"inputs": [given.name for given in step.inputs], "outputs": step.outputs, "delays": delays}
+    return config
 
 
 def _compare(
@@ -176,7 +207,7 @@ def _compare(
     exported: keras.Model,
     vocabulary: Vocabulary | None,
     decoder: LiteRTDecoder,
-    initial: list[np.ndarray],
+    initial: list[np.ndarray] | None,
     bias: np.ndarray | None,
     quantization: str,
 ) -> tuple[Reading, SignatureComparison]:
@@ -184,11 +215,12 @@ def _compare(
     rounds = exported is not model or is_quantized(quantization)
     try:
         reading = read_file_and_model(model, vocabulary, decoder)
-        comparison = compare_signatures(decoder, initial, reading, bias, np.inf if rounds else TOLERANCE)
+        comparison = compare_signatures(exported, decoder, initial, reading, bias, np.inf if rounds else TOLERANCE)
         if exported is not model and not is_quantized(quantization):
-            require_equal_but_for_rounding(DECODE, model, reading.expected, reading.outputs)
-            expected = expected_outputs(exported, reading.inputs, of_text=vocabulary is not None)
-            compare_signatures(decoder, initial, reading._replace(expected=expected), bias)
+            for one, output in zip(reading.expected, reading.of_file(), strict=True):
+                require_equal_but_for_rounding(DECODE, model, one.values, output)
+            expected = expected_of_file(exported, vocabulary, reading.values, reading.at_once)
+            compare_signatures(exported, decoder, initial, reading._replace(expected=expected), bias)
         return reading, comparison
     except RuntimeError as error:
         if isinstance(error, ExportError):
@@ -198,7 +230,7 @@ def _compare(
 
 def _measure(model: keras.Model, sampler: LiteRTSampler, reading: Reading, rows: list[np.ndarray] | None) -> Quality:
     if rows is None:
-        return quality_on_own_text(reading.expected, reading.outputs)
+        return quality_on_own_text(reading.expected[0].values, reading.outputs[0])
     return quality_on_held_out(model, sampler, rows)
 
 

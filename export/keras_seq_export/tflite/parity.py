@@ -1,24 +1,27 @@
 """Comparing a .tflite with its model: every signature of the file, run in LiteRT step by step."""
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from keras_seq.data.tokens import EOS
 from keras_seq.data.vocabulary import Vocabulary
 from keras_seq.generation.sampling import SamplingSettings, log_softmax, logit_bias, next_token
 from keras_seq.generation.threefry import uniform
 from keras_seq.models.difference import scales
-from keras_seq.models.probe import random_rows
-from keras_seq.models.step_model import stepped
-from keras_seq_export.comparison import TOLERANCE, compare, possible_tokens, reference_outputs
+from keras_seq.models.inputs import random_values
+from keras_seq.models.probe import most_steps, random_rows
+from keras_seq.models.sequence_reader import SequenceReader
+from keras_seq.models.step_comparison import Expected, as_frames, as_steps, expected_outputs, up_to_length
+from keras_seq.models.step_model import SteppedModel, stepped, stepped_language_model
+from keras_seq_export.comparison import TOLERANCE, compare, possible_tokens, reference_logits
 from keras_seq_export.errors import ExportError
 from keras_seq_export.signatures import (
     DECODE,
-    FRAMES,
-    LENGTH,
+    ENCODE,
     LOG_PROBABILITY,
     NEXT_TOKEN,
     PREFILL,
@@ -27,11 +30,10 @@ from keras_seq_export.signatures import (
     SAMPLING_INPUTS,
     START,
     TOKEN,
-    TOKENS,
     UNIFORM,
     state_name,
 )
-from keras_seq_export.tflite.runtime import LiteRTDecoder
+from keras_seq_export.tflite.decoder import LiteRTDecoder
 
 STEPS = 256  # compared over all rows together; each row has more than one call of `prefill` can read
 _SETTINGS = (
@@ -46,14 +48,20 @@ class Reading(NamedTuple):
     """What the file and the model return for the same inputs.
 
     Attributes:
-        inputs: tokens `(batch, steps)` int32, or frames `(batch, steps, ...)` float32.
-        outputs: of the file's `decode`, `(batch, steps, ...)` float32.
-        expected: of the model, `(batch, steps, ...)` float32.
+        values: for each input of a step, tokens `(batch, steps)` int32 or frames `(batch, steps, ...)`.
+        outputs: for each output of the file's `decode`, `(batch, steps, ...)` float32.
+        expected: for each output, what the model gives after some of the steps, or all.
+        at_once: for each input that is given at once, a value `(batch, ...)`.
     """
 
-    inputs: np.ndarray
-    outputs: np.ndarray
-    expected: np.ndarray
+    values: list[np.ndarray]
+    outputs: list[np.ndarray]
+    expected: list[Expected]
+    at_once: list[np.ndarray]
+
+    def of_file(self) -> list[np.ndarray]:
+        """Returns the outputs of the file after the steps that are expected."""
+        return [output[:, one.steps] for output, one in zip(self.outputs, self.expected, strict=True)]
 
 
 class SignatureComparison(NamedTuple):
@@ -85,25 +93,58 @@ def read_file_and_model(model: keras.Model, vocabulary: Vocabulary | None, decod
         vocabulary: None for a model that is not of text.
         decoder: the file.
     """
+    known = stepped(model) if vocabulary is None else stepped_language_model(model)
+    graph = known.graph
     steps = max(STEPS // decoder.batch, PREFILL_STEPS + 1)
+    length = next(given.tensor.shape[1] for given in known.step_inputs)
+    if length is not None and known.has_values_so_far:
+        steps = length // graph.frames  # The model gives its answer after these.
+    every = random_rows(model, graph.inputs, decoder.batch, steps * graph.frames)
+    at_once = _sources(known, every, decoder.source_steps)
+    states = decoder.initial_states() if not known.has_encoder else decoder.encode(*at_once)
     if vocabulary is None:
-        reads_tokens = stepped(model).reads_tokens
-        inputs = random_rows(model, reads_tokens, decoder.batch, steps)
-        inputs = inputs if reads_tokens else inputs.astype(np.float32)
-        outputs, _ = _decode(decoder, steps, lambda step, _: inputs[:, step])
+        values = [
+            as_steps(graph, one, steps) for given, one in zip(graph.inputs, every, strict=True) if given.is_stepped
+        ]
+        outputs, _ = _decode(decoder, states, steps, lambda step, _: [one[:, step] for one in values])
     else:
-        outputs, inputs = _decode(decoder, steps, _next_tokens(vocabulary, decoder.batch))
-    return Reading(inputs, outputs, expected_outputs(model, inputs, of_text=vocabulary is not None))
+        outputs, values = _decode(decoder, states, steps, _next_tokens(vocabulary, decoder.batch))
+    expected = expected_of_file(model, vocabulary, values, at_once)
+    return Reading(values, outputs, expected, at_once)
 
 
-def expected_outputs(model: keras.Model, inputs: np.ndarray, *, of_text: bool) -> np.ndarray:
-    """Returns the outputs of a model for tokens or frames `(batch, steps, ...)`; see `Reading`."""
-    return np.stack(list(reference_outputs(model, list(inputs), of_text=of_text)))
+def _sources(known: SteppedModel, values: list[np.ndarray], length: int | None) -> list[np.ndarray]:
+    """Returns what is given at once, with sources of any length cut to `length` frames."""
+    pairs = zip(known.graph.inputs, values, strict=True)
+    return [one[:, :length] if given.has_length else one for given, one in pairs if not given.is_stepped]
+
+
+def expected_of_file(
+    model: keras.Model, vocabulary: Vocabulary | None, values: list[np.ndarray], at_once: list[np.ndarray]
+) -> list[Expected]:
+    """Returns what the outputs of a file must be; see `Reading`."""
+    if vocabulary is not None:
+        (tokens,) = values
+        logits = np.stack(list(reference_logits(model, list(tokens), at_once)))
+        return [Expected(np.arange(tokens.shape[1]), logits)]
+    known = stepped(model)
+    # The exported file runs on the CPU; an accelerator may compute in lower precision.
+    with tf.device("/CPU:0"):
+        if known.graph.is_recurrent and len(known.graph.outputs) == 1 and values[0].shape[1] <= most_steps(model):
+            whole = SequenceReader(model, known).whole(values[0])
+            return [Expected(np.arange(whole.shape[1]), whole)]
+        stepwise, others = iter(values), iter(at_once)
+        every = [
+            as_frames(known.graph, next(stepwise)[:, : most_steps(model)]) if given.is_stepped else next(others)
+            for given in known.graph.inputs
+        ]
+        return expected_outputs(model, known.graph, up_to_length(known.graph, every))
 
 
 def compare_signatures(
+    model: keras.Model,
     decoder: LiteRTDecoder,
-    initial: Sequence[np.ndarray],
+    initial: Sequence[np.ndarray] | None,
     reading: Reading,
     logit_bias: np.ndarray | None,
     tolerance: float = TOLERANCE,
@@ -111,8 +152,10 @@ def compare_signatures(
     """Compares `start` and `decode` with the model, and `prefill` and `sample` with `decode`.
 
     Args:
+        model: the model from which the file was made.
         decoder: the file.
-        initial: the value of each state of the model at the start of a text or series, `(units,)` float32.
+        initial: the value of each state of the model at the start of a text or series, `(units,)` float32; None if the
+            encoder gives them.
         reading: what the file and the model return.
         logit_bias: added to the logits by the file's `sample`, `(vocabulary,)`; None for a model that is not of text.
         tolerance: largest difference between the outputs of `decode` and those of the model; without text, relative to
@@ -121,81 +164,123 @@ def compare_signatures(
     Raises:
         ExportError: a signature returns something else than the model.
     """
-    _compare_start(decoder, initial)
+    if initial is None:
+        _compare_encoder(model, decoder, tolerance)
+        states = decoder.encode(*reading.at_once)
+    else:
+        states = _compare_start(decoder, initial)
     of_text = logit_bias is not None
     # Logits are of the order of one; outputs of other models may have any scale.
-    scale = np.float32(1) if of_text else scales(reading.expected)
-    compare(DECODE, reading.expected / scale, reading.outputs / scale, tolerance)
-    difference = float(np.abs(reading.expected - reading.outputs).max())
-    _compare_prefill(decoder, reading, scale)
+    scale = [np.float32(1) if of_text else scales(one.values) for one in reading.expected]
+    difference = 0.0
+    for one, output, size in zip(reading.expected, reading.of_file(), scale, strict=True):
+        compare(DECODE, one.values / size, output / size, tolerance)
+        difference = max(difference, float(np.abs(one.values - output).max()))
+    _compare_prefill(decoder, reading, states, scale)
     return SignatureComparison(
-        steps_compared=reading.inputs.shape[0] * reading.inputs.shape[1],
+        steps_compared=max(len(reading.values[0]) * len(one.steps) for one in reading.expected),
         largest_difference=difference,
         relative_error=None if of_text else _relative_error(reading),
-        draws_compared=reading.inputs.size if of_text else None,
-        near_ties=None if logit_bias is None else _compare_sample(decoder, reading, logit_bias),
+        draws_compared=reading.values[0].size if of_text else None,
+        near_ties=None if logit_bias is None else _compare_sample(decoder, reading, states, logit_bias),
     )
 
 
-def _next_tokens(vocabulary: Vocabulary, batch: int) -> Callable[[int, np.ndarray | None], np.ndarray]:
+def _next_tokens(vocabulary: Vocabulary, batch: int) -> Callable[[int, list[np.ndarray] | None], list[np.ndarray]]:
     """Returns a function that samples the next token of each row from the logits `(batch, vocabulary)` before it."""
     settings = SamplingSettings(bias={EOS: -np.inf})  # No model has learned what follows <eos>.
     bias = logit_bias(vocabulary, settings)
 
-    def sample(step: int, logits: np.ndarray | None) -> np.ndarray:
+    def sample(step: int, logits: list[np.ndarray] | None) -> list[np.ndarray]:
         if logits is None:
-            return np.full(batch, vocabulary.start_id, np.int32)
+            return [np.full(batch, vocabulary.start_id, np.int32)]
         uniforms = [float(uniform(row, step)) for row in range(batch)]
-        rows = zip(logits, uniforms, strict=True)
-        return np.array([next_token(row, number, settings, bias) for row, number in rows], np.int32)
+        rows = zip(logits[0], uniforms, strict=True)
+        return [np.array([next_token(row, number, settings, bias) for row, number in rows], np.int32)]
 
     return sample
 
 
 def _decode(
-    decoder: LiteRTDecoder, steps: int, next_input: Callable[[int, np.ndarray | None], np.ndarray]
-) -> tuple[np.ndarray, np.ndarray]:
+    decoder: LiteRTDecoder,
+    states: Any,
+    steps: int,
+    next_values: Callable[[int, list[np.ndarray] | None], list[np.ndarray]],
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Returns the outputs of `decode` and its inputs, each `(batch, steps, ...)`."""
-    states, output = decoder.initial_states(), None
-    inputs, outputs = [], []
+    outputs, answer = list[list[np.ndarray]](), None
+    inputs = list[list[np.ndarray]]()
     for step in range(steps):
-        inputs.append(next_input(step, output))
-        output, states = decoder(inputs[-1], states)
-        outputs.append(output)
-    return np.stack(outputs, axis=1), np.stack(inputs, axis=1)
+        inputs.append(next_values(step, answer))
+        answer, states = decoder.step(inputs[-1], states)
+        outputs.append(answer)
+    stacked = ([np.stack(of_one, axis=1) for of_one in zip(*steps, strict=True)] for steps in (outputs, inputs))
+    of_outputs, of_inputs = stacked
+    return of_outputs, of_inputs
 
 
-def _compare_start(decoder: LiteRTDecoder, initial: Sequence[np.ndarray]) -> None:
+def _compare_start(decoder: LiteRTDecoder, initial: Sequence[np.ndarray]) -> Any:
     """Compares the initial states of the file with the model's. Internal ones show in the outputs of `decode` only."""
-    if decoder.bundle.config["state"] == "internal":
-        return
-    for index, (expected, state) in enumerate(zip(initial, decoder.initial_states(), strict=True)):
-        compare(f"{START}, {state_name(index)}", np.tile(expected, (decoder.batch, 1)), state)
+    states = decoder.initial_states()
+    if decoder.bundle.config["state"] != "internal":
+        for index, (expected, state) in enumerate(zip(initial, states, strict=True)):
+            compare(f"{START}, {state_name(index)}", np.tile(expected, (decoder.batch, 1)), state)
+    return states
+
+
+def _compare_encoder(model: keras.Model, decoder: LiteRTDecoder, tolerance: float) -> None:
+    """Compares the states that `encode` gives for sources of several lengths with those of the model."""
+    known = stepped(model)
+    longest = decoder.source_steps or 1
+    for length in {1, -(-longest // 3), longest}:
+        inputs = [given for given in known.graph.inputs if not given.is_stepped]
+        # Each source has a length of its own.
+        values = [
+            random_values(given, decoder.batch, max(1, length - index) if given.has_length else 1)
+            for index, given in enumerate(inputs)
+        ]
+        every = iter(values)
+        given = [None if one.is_stepped else next(every) for one in known.graph.inputs]
+        expected = known.states_after(given, decoder.batch)
+        for index, (one, state) in enumerate(zip(expected, decoder.encode(*values), strict=True)):
+            one = one.astype(np.float32)
+            size = max(1.0, float(np.abs(one).max()))
+            compare(f"{ENCODE}, {length} frames, {state_name(index)}", one / size, state / size, tolerance)
 
 
 def _relative_error(reading: Reading) -> float:
-    spread = max(reading.expected.std(), np.finfo(np.float32).tiny)
-    return float(np.sqrt(np.square(reading.outputs - reading.expected).mean()) / spread)
+    """Returns the largest root mean square of the differences of an output, divided by its standard deviation."""
+    errors = []
+    for one, output, all_steps in zip(reading.expected, reading.of_file(), reading.outputs, strict=True):
+        # One answer has no spread, but the answers so far have one.
+        spread = max((one.values if len(one.steps) > 1 else all_steps).std(), np.finfo(np.float32).tiny)
+        errors.append(float(np.sqrt(np.square(output - one.values).mean()) / spread))
+    return max(errors)
 
 
-def _compare_prefill(decoder: LiteRTDecoder, reading: Reading, scale: np.ndarray | np.float32) -> None:
+def _compare_prefill(decoder: LiteRTDecoder, reading: Reading, states: Any, scale: list[Any]) -> None:
     """Compares `prefill` with `decode`: all steps in several calls, and rows of different lengths in one call."""
-    inputs, outputs, _ = reading
-    last, _ = decoder.prefill(inputs, decoder.initial_states())
-    compare(PREFILL, outputs[:, -1] / scale, last / scale)
-    rows = np.arange(decoder.batch)
-    lengths = 1 + (5 + 37 * rows) % PREFILL_STEPS
-    name = TOKENS if np.issubdtype(inputs.dtype, np.integer) else FRAMES
-    given = {name: np.ascontiguousarray(inputs[:, :PREFILL_STEPS]), LENGTH: lengths.astype(np.int32)}
-    answer, states = decoder.run(PREFILL, given, decoder.initial_states())
-    (output,) = answer.values()
+    values, outputs = reading.values, [output / size for output, size in zip(reading.outputs, scale, strict=True)]
+
+    def compare_all(name: str, expected: list[np.ndarray], actual: list[np.ndarray]) -> None:
+        for one, other, size in zip(expected, actual, scale, strict=True):
+            compare(name, one, other / size)
+
+    last, _ = decoder.prefill_steps(values, states)
+    compare_all(PREFILL, [output[:, -1] for output in outputs], last)
+    rows, steps = np.arange(decoder.batch), outputs[0].shape[1]
+    if steps == 1:
+        return
+    lengths = 1 + (5 + 37 * rows) % min(PREFILL_STEPS, steps - 1)
+    first = [one[:, :PREFILL_STEPS] for one in values]
+    answer, states = decoder.read(first, lengths, states)
     name = f"{PREFILL}, rows of {', '.join(map(str, lengths))}"
-    compare(name, outputs[rows, lengths - 1] / scale, output / scale)
-    after, _ = decoder(inputs[rows, lengths], states)
-    compare(f"{PREFILL}, states", outputs[rows, lengths] / scale, after / scale)
+    compare_all(name, [output[rows, lengths - 1] for output in outputs], answer)
+    after, _ = decoder.step([one[rows, lengths] for one in values], states)
+    compare_all(f"{PREFILL}, states", [output[rows, lengths] for output in outputs], after)
 
 
-def _compare_sample(decoder: LiteRTDecoder, reading: Reading, bias: np.ndarray) -> int:
+def _compare_sample(decoder: LiteRTDecoder, reading: Reading, states: Any, bias: np.ndarray) -> int:
     """Compares the tokens of `sample` with those that the host samples from the logits of `decode`.
 
     Reading the whole text this way also compares the states that `sample` returns.
@@ -203,8 +288,8 @@ def _compare_sample(decoder: LiteRTDecoder, reading: Reading, bias: np.ndarray) 
     Returns:
         The number of near-ties, for which `sample` may draw either of two tokens.
     """
-    tokens, logits, _ = reading
-    states, near_ties = decoder.initial_states(), 0
+    (tokens,), (logits,) = reading.values, reading.outputs
+    near_ties = 0
     for step in range(tokens.shape[1]):
         settings = _SETTINGS[step % len(_SETTINGS)]
         uniforms = [float(uniform(decoder.batch + row, step)) for row in range(decoder.batch)]

@@ -11,7 +11,7 @@ from keras_seq.data.vocabulary import Vocabulary
 from keras_seq.generation.decoder_step import Step
 from keras_seq.generation.sampling import log_softmax
 from keras_seq.generation.score import segments
-from keras_seq_export.comparison import reference_outputs
+from keras_seq_export.comparison import reference_logits
 
 TOKENS = 8192  # predicted in a held-out text; this determines the loss to about 0.0003 nats
 WINDOW = 256  # tokens read from the initial states, much like the second figure of `keras-seq evaluate`
@@ -50,9 +50,7 @@ def quality_on_held_out(model: keras.Model, step: Step, rows: list[np.ndarray]) 
     contexts = [row[:-1] for row in rows]
 
     def predictions() -> Iterator[tuple[np.ndarray, np.ndarray, int]]:
-        for row, context, expected in zip(
-            rows, contexts, reference_outputs(model, contexts, of_text=True), strict=True
-        ):
+        for row, context, expected in zip(rows, contexts, reference_logits(model, contexts), strict=True):
             read = step.read(context.tolist(), step.initial_states())
             for of_model, (of_file, _), token in zip(expected, read, row[1:], strict=True):
                 yield of_model, of_file, token

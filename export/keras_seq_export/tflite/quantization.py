@@ -1,4 +1,4 @@
-"""Quantizing the weights of a .tflite: those of dense layers and embeddings, nearly all weights of a recurrent model.
+"""Quantizing the weights of a .tflite: those of dense layers, embeddings and convolutions, nearly all of its weights.
 
 TensorFlow's converter can do part of this, with side effects. Its float16 also converts other constants, so the
 smallest temperature becomes 0 and `sample` fails. Its int8 dequantizes whole embeddings before a loop. It has no 4-bit
@@ -21,6 +21,7 @@ from keras_seq_export.tflite.flatbuffer import (
 BLOCK = 32  # weights of a row that share a scale in int4
 SMALLEST = 1024  # weights; smaller matrices stay in float32
 DENSE, GATHER = "FULLY_CONNECTED", "GATHER"
+_CONVOLUTIONS = {("CONV_2D", 1), ("DEPTHWISE_CONV_2D", 1)}
 _WEIGHTS = {(DENSE, 1), (GATHER, 0)}
 # Versions of FULLY_CONNECTED that make an older runtime refuse the file instead of answering wrongly: 8-bit weights
 # with inputs quantized at run time, and 4-bit weights.
@@ -34,17 +35,22 @@ def quantize_weights(model: schema.ModelT, quantization: str) -> None:
 
     int8 has one scale per tensor; runtimes before 2.17 refuse one per row. int4 has a float16 scale for each 32 weights
     of a row, the layout that XNNPACK multiplies (`BlockwiseQuantization` in the TFLite schema). Embeddings, and kernels
-    whose rows are not a multiple of 32, are int8 then.
+    whose rows are not a multiple of 32, are int8 then. Convolutions multiply float32 numbers, which a runtime unpacks from
+    float16 or int8 when it loads the file.
     """
     if not is_quantized(quantization):
         return
     for buffer, readers in count_readers(model).items():
         uses = [(graph, tensor) for graph in model.subgraphs for tensor in graph.tensors if tensor.buffer == buffer]
         weights = float32_constant(model, uses[0][1])
-        if weights is None or weights.ndim != 2 or weights.size < SMALLEST or not set(readers) <= _WEIGHTS:
+        is_convolution = set(readers) <= _CONVOLUTIONS
+        if weights is None or weights.size < SMALLEST or not (is_convolution or set(readers) <= _WEIGHTS):
             continue
         if quantization == "float16":
-            _store_float16(model, uses, weights)
+            _store_unpacked(model, uses, weights.astype(np.float16), schema.TensorType.FLOAT16, None)
+        elif is_convolution:
+            values, scale = quantize_blocks(weights.reshape(1, -1), 8, np.float32)
+            _store_unpacked(model, uses, values, schema.TensorType.INT8, _one_scale(scale))
         elif quantization == "int4" and set(readers) == {(DENSE, 1)} and _has_whole_blocks(uses):
             _store_int4(model, uses, weights)
         else:
@@ -65,23 +71,34 @@ def _has_whole_blocks(uses: _Uses) -> bool:
     return len(shapes) == 1 and all(shape[1] % BLOCK == 0 for shape in shapes)
 
 
-def _store_float16(model: schema.ModelT, uses: _Uses, weights: np.ndarray) -> None:
-    """Adds a DEQUANTIZE from a float16 constant in front of each tensor, which a runtime computes once."""
-    buffer = add_buffer(model, weights.astype(np.float16))
+def _store_unpacked(
+    model: schema.ModelT,
+    uses: _Uses,
+    values: np.ndarray,
+    kind: int,
+    quantization: schema.QuantizationParametersT | None,
+) -> None:
+    """Adds a DEQUANTIZE from a constant in front of each tensor, which a runtime computes once."""
+    buffer = add_buffer(model, values)
     for graph, tensor in uses:
-        stored = add_tensor(graph, tensor, b"/float16", schema.TensorType.FLOAT16, tensor.shape)
-        stored.buffer, tensor.buffer = buffer, 0
+        stored = add_tensor(graph, tensor, b"/stored", kind, tensor.shape)
+        stored.buffer, tensor.buffer, stored.quantization = buffer, 0, quantization
         inputs, outputs = [len(graph.tensors) - 1], [graph.tensors.index(tensor)]
-        graph.operators.insert(0, new_operator(model, "DEQUANTIZE", inputs, outputs, version=3))
+        version = 3 if kind == schema.TensorType.FLOAT16 else 2
+        graph.operators.insert(0, new_operator(model, "DEQUANTIZE", inputs, outputs, version=version))
 
 
 def _store_int8(model: schema.ModelT, uses: _Uses, weights: np.ndarray) -> None:
     values, scale = quantize_blocks(weights.reshape(1, -1), 8, np.float32)
     buffer = add_buffer(model, values)
     for _, tensor in uses:
-        quantization = schema.QuantizationParametersT()
-        quantization.scale, quantization.zeroPoint = scale, np.zeros(1, np.int64)
-        tensor.type, tensor.buffer, tensor.quantization = schema.TensorType.INT8, buffer, quantization
+        tensor.type, tensor.buffer, tensor.quantization = schema.TensorType.INT8, buffer, _one_scale(scale)
+
+
+def _one_scale(scale: np.ndarray) -> schema.QuantizationParametersT:
+    quantization = schema.QuantizationParametersT()
+    quantization.scale, quantization.zeroPoint = scale, np.zeros(1, np.int64)
+    return quantization
 
 
 def _store_int4(model: schema.ModelT, uses: _Uses, weights: np.ndarray) -> None:

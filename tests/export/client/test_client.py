@@ -1,10 +1,7 @@
 """The client with a server on loopback that runs the export in TensorFlow's C++ session; see loopback_server.py."""
 
-import json
 import re
 import socket
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -12,6 +9,7 @@ import paths
 import pytest
 import requests
 from hamlet import LINE, VOCABULARY, two_layers
+from served_model import serving
 
 import keras_seq as ks
 from keras_seq.generation.generation import Generation, sample
@@ -36,10 +34,8 @@ def step():
 def ports(tmp_path_factory):
     directory = tmp_path_factory.mktemp("serving") / "shakespeare" / "1"
     write_signatures(GraphStep(two_layers(), VOCABULARY), VOCABULARY, directory, max_length=10_000)
-    command = [sys.executable, paths.SUPPORT / "loopback_server.py", directory]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as server:
-        yield json.loads(server.stdout.readline())
-        server.kill()
+    with serving(directory) as of_server:
+        yield of_server
 
 
 @pytest.fixture(params=["http", "grpc"])
@@ -72,6 +68,39 @@ def test_generate_yields_the_tokens_of_keras_with_every_option(address, step):
     ):
         pieces = list(client.generate(long, max_tokens=12, **options))
         assert pieces == list(Generation(step, VOCABULARY, long, max_tokens=12, **options))
+
+
+def test_keras_and_the_client_continue_each_others_texts(address, step):
+    client = Client(address, "shakespeare", timeout=60)
+    options = {"temperature": 0.0, "bias": {"<eos>": -np.inf}}
+    whole = sample(step, VOCABULARY, "to be", max_tokens=30, **options)
+    first = client.generate("to be", max_tokens=10, **options)
+    parts = "".join(first)
+    second = sample(step, VOCABULARY, states=first.states, max_tokens=10, **options)
+    third = client.generate(states=second.states, max_tokens=10, **options)
+    assert parts + second + "".join(third) == whole
+    for found, expected in zip(third.states.arrays, whole.states.arrays, strict=True):
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+    arrays = [np.linspace(-1, 1, 16), np.ones((1, 12))]
+    settings = {"seed": 4, "max_tokens": 12, "num_samples": 2}
+    for states in (arrays, second.states):
+        found = client.generate("not", states=states, **settings).texts()
+        assert found == sample(step, VOCABULARY, "not", states=states, **settings)
+
+
+def test_states_that_do_not_fit_are_refused_without_a_request(address):
+    client = Client(address, "shakespeare", timeout=60)
+    text = client.write("to be", max_tokens=3)
+    client._transport.predict = None
+    message = (
+        r"`states` must be a list of 2 arrays, of the shapes \[\(1, 16\), \(1, 12\)\]. Received: states=\[\(16,\)\]"
+    )
+    with pytest.raises(ValueError, match=message):
+        client.generate("to", states=[np.zeros(16)])
+    with pytest.raises(ValueError, match="the server keeps the states of a text that `write` returns; use `generate`"):
+        _ = text.states
+    with pytest.raises(TypeError, match=r"`write` has no option `states`; .*; `generate` has more"):
+        client.write("to", states=[np.zeros(16), np.zeros(12)])
 
 
 def test_score_is_that_of_keras(address, step):

@@ -1,10 +1,13 @@
 """The tokenizer in a graph against `Vocabulary`."""
 
+import json
+
+import paths
 import pytest
 import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from unicode_texts import ANY_TEXT
+from unicode_texts import ANY_TEXT, own_vocabulary
 
 import keras_seq as ks
 from keras_seq_export.graph.tokenizer import GraphTokenizer
@@ -29,7 +32,8 @@ def test_text_of_the_vocabulary_is_encoded_and_decoded_as_by_the_vocabulary(leve
     tokenizer = in_graph(vocabulary, tmp_path_factory.mktemp("vocabulary"))
     ids = tokenizer.encode(tf.constant(strings(texts)), "text")
     assert ids.to_list() == [vocabulary.encode(text).tolist() for text in texts]
-    written = tokenizer.decode(ids.to_tensor(), tf.cast(ids.row_lengths(), tf.int32)).numpy().tolist()
+    lengths = tf.cast(ids.row_lengths(), tf.int32)
+    written = tokenizer.decode(ids.to_tensor(), lengths, tf.constant([""] * len(texts))).numpy().tolist()
     # The vocabulary may have the first word of a text only with a space before it. It is <unk> in both then.
     assert [text.decode() for text in written] == [vocabulary.decode(vocabulary.encode(text)) for text in texts]
 
@@ -56,3 +60,35 @@ def test_an_error_about_text_that_is_not_utf8_has_the_row(level, tmp_path):
             tf.errors.InvalidArgumentError, match=r"(?s)`prompt` must be UTF-8\. Rows that are not:.*\n1"
         ):
             tokenizer.encode(tf.constant([b"the", wrong]), "prompt")
+
+
+@pytest.mark.parametrize("level", ["char", "whitespace"])
+@settings(deadline=None, max_examples=60)
+@given(texts=TEXTS, others=TEXTS)
+def test_a_vocabulary_made_elsewhere_is_that_of_python(level, texts, others, tmp_path_factory):
+    vocabulary = own_vocabulary(texts, level)
+    assert vocabulary.level == level
+    tokenizer = in_graph(vocabulary, tmp_path_factory.mktemp("vocabulary"))
+    asked = [*texts, *others]
+    ids = tokenizer.encode(tf.constant(strings(asked)), "text")
+    expected = [vocabulary.encode(text).tolist() for text in asked]
+    assert ids.to_list() == expected
+    before = tf.constant(strings(asked[::-1]))
+    written = tokenizer.decode(ids.to_tensor(), tf.cast(ids.row_lengths(), tf.int32), before).numpy().tolist()
+    texts_of_python = [vocabulary.decode(row, after) for row, after in zip(expected, asked[::-1], strict=True)]
+    assert [text.decode() for text in written] == texts_of_python
+
+
+@pytest.mark.parametrize("case", json.loads(paths.VECTORS.read_text())["vocabularies"], ids=lambda case: case["level"])
+def test_given_tokens_encode_and_decode_as_in_the_vectors(case, tmp_path):
+    tokenizer = in_graph(ks.Vocabulary(case["tokens"]), tmp_path)
+    for text, ids in case["texts"]:
+        assert tokenizer.encode(tf.constant([text]), "text").to_list() == [ids]
+    for text in case["refused"]:
+        with pytest.raises(tf.errors.InvalidArgumentError, match="`text` must hold only"):
+            tokenizer.encode(tf.constant([text]), "text")
+    for before, ids, text in case["continuations"]:
+        assert (
+            tokenizer.decode(tf.constant([ids]), tf.constant([len(ids)]), tf.constant([before])).numpy()
+            == text.encode()
+        )

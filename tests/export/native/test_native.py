@@ -16,6 +16,7 @@ from devices import need, need_program
 from hamlet import prompts
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from unicode_texts import own_vocabulary
 
 import keras_seq as ks
 from keras_seq.data.tokens import RESERVED
@@ -62,7 +63,9 @@ def write(program, model, prompt, **options):
 
 
 # The states of the second model do not begin at zero.
-@pytest.mark.parametrize("of_model", [{}, {"level": "word", "starting": True}], ids=["char", "word"])
+@pytest.mark.parametrize(
+    "of_model", [{}, {"level": "word", "starting": True}, {"level": "whitespace"}], ids=["char", "word", "whitespace"]
+)
 def test_twenty_texts_are_those_of_python(program, of_model, small_tflite):
     model = small_tflite(**of_model)
     sampler = LiteRTSampler(model)
@@ -70,7 +73,7 @@ def test_twenty_texts_are_those_of_python(program, of_model, small_tflite):
         answer = write(program, model, prompt, **options)
         assert answer.stdout.decode() == prompt + sampler.sample(prompt, **options) + "\n"
         unknown = int((sampler.vocabulary.encode(prompt) == sampler.vocabulary.unk_id).sum())
-        assert (b"are read as <unk>" in answer.stderr) == bool(unknown)
+        assert (b" of the prompt are read as " in answer.stderr) == bool(unknown)
 
 
 def test_settings_stored_in_the_file_are_the_default(program, small_tflite):
@@ -242,6 +245,17 @@ def test_words_are_split_as_in_the_vectors(tokens_program, tmp_path):
     assert [[words[token - 4] for token in ids] for ids in found] == [tokens for _, tokens in cases]
 
 
+@pytest.mark.parametrize("case", VECTORS["vocabularies"], ids=lambda case: case["level"])
+def test_given_tokens_encode_as_in_the_vectors(case, tokens_program, tmp_path):
+    model = file_with(ks.Vocabulary(case["tokens"]), tmp_path)
+    if not {"<s>", "<eos>"} <= set(case["tokens"]):
+        return
+    assert encode(tokens_program, model, [text for text, _ in case["texts"]]) == [ids for _, ids in case["texts"]]
+    for text in case["refused"]:
+        answer = subprocess.run([tokens_program, model], input=text.encode() + b"\0", capture_output=True, check=False)
+        assert answer.stderr.decode().startswith("keras_seq: --prompt must hold only")
+
+
 def file_with(vocabulary, folder):
     """Returns a .tflite that contains only a vocabulary."""
     path = folder / "vocabulary.tflite"
@@ -271,3 +285,13 @@ def test_the_time_per_token_is_reported(program, model):
     answer = subprocess.run([program, model, *flags], capture_output=True, check=True)
     report = r"keras_seq: \d+ tokens, [\d.]+ us per token, of which [\d.]+ us in the model \(ratio [\d.]+\)\n"
     assert re.fullmatch(report, answer.stderr.decode())
+
+
+@pytest.mark.parametrize("level", ["char", "whitespace"])
+@settings(deadline=None, max_examples=40)
+@given(texts=st.lists(ANY_TEXT | TRICKY, min_size=1, max_size=8), others=st.lists(TRICKY, max_size=4))
+def test_a_vocabulary_made_elsewhere_is_that_of_python(level, tokens_program, tmp_path_factory, texts, others):
+    vocabulary = own_vocabulary(texts, level)
+    model = file_with(vocabulary, tmp_path_factory.mktemp("vocabulary"))
+    asked = texts + others
+    assert encode(tokens_program, model, asked) == [vocabulary.encode(text).tolist() for text in asked]

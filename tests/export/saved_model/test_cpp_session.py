@@ -50,7 +50,7 @@ def answers(directory):
         "long": ("tell", {"text": np.array(STRINGS, object), "number": np.array([4], np.int64)}),
         "short": ("tell", {"text": [b"\xff\0"]}),
         "empty": ("tell", {"text": np.array([], object), "number": np.array([], np.int64)}),
-        "scan": Request("step", {"token": tokens, "state_0": np.ones((3, 2), np.float32)}, scan="token"),
+        "scan": Request("step", {"token": tokens, "state_0": np.ones((3, 2), np.float32)}, scan=("token",)),
     }
     return dict(zip(requests, run_in_cpp_session(directory, list(requests.values())), strict=True))
 

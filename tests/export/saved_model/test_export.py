@@ -156,7 +156,7 @@ def test_decode_is_the_model_step_by_step(exported):
     model, vocabulary, _, _, run = exported
     tokens = np.random.default_rng(3).integers(0, len(vocabulary), (40, 3)).astype(np.int32)
     start = np.zeros((3, 16), np.float32)
-    (answer,) = run([Request("decode", {"token": tokens, "state_0": start}, scan="token")])
+    (answer,) = run([Request("decode", {"token": tokens, "state_0": start}, scan=("token",))])
     np.testing.assert_allclose(answer["logits"].swapaxes(0, 1), model(tokens.T), atol=1e-4)
     assert answer["state_0"].shape == start.shape
 
@@ -229,6 +229,27 @@ def test_a_text_that_cannot_be_scored_is_an_error(exported):
         exported.run([("score", {"text": ["the cat " * 1300]})])
 
 
+@pytest.mark.slow
+def test_words_split_at_white_space_are_those_of_sample(tmp_path, tiny_model):
+    vocabulary = ks.Vocabulary.from_tokens(["", "the", "cats", "were", "full.", "[UNK]", "<s>", "\\n", "<eos>"])
+    model = tiny_model(vocabulary)
+    saved_model.export_saved_model(model, vocabulary, tmp_path / "1")
+    rows = list(zip(["", "the", "the\n", "the dog\u2003", " "], range(5), [9] * 5, [{}] * 5, strict=True))
+    (answer,) = run_in_cpp_session(tmp_path / "1", [request_for(rows)])
+    expected = [ks.sample(model, vocabulary, prompt, max_tokens=9, seed=seed) for prompt, seed, *_ in rows]
+    assert [text.decode() for text in answer["text"]] == expected
+    assert [text[:1] == " " for text in expected] == [False, True, False, True, False]
+    with pytest.raises(SessionError, match=r"`prompt` must hold only words of the vocabulary.*\[<eos>\]"):
+        run_in_cpp_session(tmp_path / "1", [request_for([("the <eos>", 0, 1, {})])])
+
+
+def test_a_vocabulary_without_the_tokens_of_generation_is_refused(tmp_path, tiny_model):
+    vocabulary = ks.Vocabulary.from_tokens(["", "the", "cats"])
+    with pytest.raises(ValueError, match=r"`vocabulary` must be one that has <s>, <eos>; `ks.add_reserved_tokens"):
+        saved_model.export_saved_model(tiny_model(vocabulary), vocabulary, tmp_path / "1")
+    assert not list(tmp_path.iterdir())
+
+
 def test_infinite_logits_are_an_error_that_names_the_token(tmp_path, tiny_model):
     model = tiny_model(VOCABULARY)
     model.layers[-1].kernel.assign(np.full(model.layers[-1].kernel.shape, 3e38))
@@ -293,7 +314,7 @@ def test_a_row_of_prefill_and_sample_does_not_depend_on_the_others(exported):
     """The rows of `prefill` differ in length and have invalid padding; `sample` uses its default settings."""
     _, vocabulary, _, _, run = exported
     random = np.random.default_rng(0)
-    tokens = random.integers(vocabulary.reserved, len(vocabulary), (5, 64)).astype(np.int32)
+    tokens = random.integers(len(vocabulary.reserved_ids), len(vocabulary), (5, 64)).astype(np.int32)
     lengths = np.array([64, 1, 17, 3, 40], np.int32)
     numbers = random.random(5, np.float32)
     together = np.where(np.arange(64) < lengths[:, None], tokens, [[10**6], [-(10**6)]] * 2 + [[-1]]).astype(np.int32)

@@ -16,6 +16,7 @@ from keras_seq.generation.keras_step import KerasStep
 from keras_seq.generation.sampling import SamplingSettings, log_softmax
 from keras_seq.generation.threefry import uniform
 from keras_seq_export import ExportError, export_saved_model
+from keras_seq_export.graph.step import GraphStep
 from keras_seq_export.requests import GenerateRequest
 from keras_seq_export.saved_model import export, parity
 
@@ -45,31 +46,25 @@ class Verified(NamedTuple):
 
 
 def verify(model, directory):
-    return parity.verify(model, model, VOCABULARY, directory, [np.zeros(16, np.float32)], 10_000)
+    return parity.verify(model, model, GraphStep(model, VOCABULARY), VOCABULARY, directory, 10_000)
 
 
 @pytest.fixture(scope="module")
 def verified(small_saved_model, tiny_model):
-    model, run, outputs_of, answers, logits = (
-        tiny_model(VOCABULARY),
-        parity.run_in_cpp_session,
-        parity.reference_outputs,
-        [],
-        [],
-    )
+    model, run, outputs_of, answers, logits = tiny_model(VOCABULARY), parity.run_all, parity.reference_logits, [], []
 
-    def recording_run(directory, requests):
-        outputs = run(directory, requests)
+    def recording_run(directory, requests, warm_up):
+        outputs = run(directory, requests, warm_up)
         answers.extend(zip((request.signature for request in requests), outputs, strict=True))
         return outputs
 
-    def recording_reference(*arguments, **options):
-        logits.extend(outputs_of(*arguments, **options))
+    def recording_reference(*arguments):
+        logits.extend(outputs_of(*arguments))
         return logits
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(parity, "run_in_cpp_session", recording_run)
-        patch.setattr(parity, "reference_outputs", recording_reference)
+        patch.setattr(parity, "run_all", recording_run)
+        patch.setattr(parity, "reference_logits", recording_reference)
         verify(model, small_saved_model)
     return Verified(model, KerasStep(model), logits, answers)
 
@@ -133,20 +128,19 @@ def test_one_wrong_output_is_refused(signature, output, wrong, verified, monkeyp
     answers = copy.deepcopy([answer for _, answer in verified.answers])
     first = next(answer for (name, _), answer in zip(verified.answers, answers, strict=True) if name == signature)
     first[output] = wrong(first[output])
-    monkeypatch.setattr(parity, "run_in_cpp_session", lambda *_: answers)
+    monkeypatch.setattr(parity, "run_all", lambda *_: answers)
     # The model's side of the comparison is computed once for all cases.
-    monkeypatch.setattr(parity, "reference_outputs", lambda *_, **__: verified.logits)
+    monkeypatch.setattr(parity, "reference_logits", lambda *_: verified.logits)
     monkeypatch.setattr(parity, "KerasStep", lambda _: verified.step)
     with pytest.raises(ExportError, match=signature):
         verify(verified.model, tmp_path)
 
 
 def test_right_outputs_are_accepted(verified, monkeypatch, tmp_path):
-    monkeypatch.setattr(parity, "run_in_cpp_session", lambda *_: [answer for _, answer in verified.answers])
-    monkeypatch.setattr(parity, "reference_outputs", lambda *_, **__: verified.logits)
+    monkeypatch.setattr(parity, "run_all", lambda *_: [answer for _, answer in verified.answers])
+    monkeypatch.setattr(parity, "reference_logits", lambda *_: verified.logits)
     monkeypatch.setattr(parity, "KerasStep", lambda _: verified.step)
-    report = verify(verified.model, tmp_path)
-    assert set(report.signatures) == {"serving_default", "score", "decode", "prefill", "start", "sample"}
+    assert set(verify(verified.model, tmp_path)) == {"serving_default", "score", "decode", "prefill", "start", "sample"}
 
 
 def test_only_a_near_tie_allows_another_token():
@@ -160,6 +154,9 @@ def test_only_a_near_tie_allows_another_token():
         def initial_states(self):
             return []
 
+        def states_of(self, arrays):
+            return arrays
+
         def __call__(self, token, states):  # <pad> and <s>, which are forbidden, then <eos>, a, b, c
             return np.log(np.array([1, 1, 0.1, edge - 0.1, 0.8 - edge, 0.2], np.float32)), states
 
@@ -169,7 +166,7 @@ def test_only_a_near_tie_allows_another_token():
         log_probability = log_softmax(ThreeTokens()(0, [])[0])[vocabulary.encode(token)[0]]
         answer = {"text": token.encode(), "token_ids": vocabulary.encode(token), "length": 1}
         answer |= {"finish_reason": b"length", "log_probability": log_probability}
-        return parity._compare_text(ThreeTokens(), vocabulary, text, answer)
+        return parity._compare_text(ThreeTokens(), [], vocabulary, text, answer)
 
     assert compared("a") == compared("b") == 1
     with pytest.raises(ExportError, match=r"token 0 must be one of \[3, 4\]"):

@@ -31,7 +31,7 @@ def test_the_file_scores_and_writes_as_the_model_over_sequences(exported):
     sampler = LiteRTSampler(exported)
     np.testing.assert_allclose(sampler.score(TEXT).log_probabilities, expected, atol=1e-4)
     greedy = sampler.sample(max_tokens=1, temperature=0.0, bias={"<eos>": -np.inf}).token_ids
-    assert greedy == [vocabulary.reserved + int(logits[0, vocabulary.reserved :].argmax())]
+    assert greedy == [len(vocabulary.reserved_ids) + int(logits[0, len(vocabulary.reserved_ids) :].argmax())]
 
 
 def test_start_returns_the_initial_states_in_each_runtime(exported):

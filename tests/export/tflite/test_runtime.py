@@ -157,8 +157,14 @@ def test_rows_of_a_batch_are_separate_texts(state, model, vocabulary, exported, 
     for row, tokens in enumerate(rows):
         expected = [logits for logits, _ in alone.read(tokens.tolist(), alone.initial_states())]
         np.testing.assert_allclose(np.stack(found)[:, row], expected, atol=1e-5)
-    text = LiteRTSampler(tmp_path / "rows.tflite").sample("To be", max_tokens=30, seed=1, temperature=0.5)
+    sampler = LiteRTSampler(tmp_path / "rows.tflite")
+    text = sampler.sample("To be", max_tokens=30, seed=1, temperature=0.5)
     assert text == alone.sample("To be", max_tokens=30, seed=1)
+    if state == "explicit":  # Every row starts from the states given.
+        text = sampler.sample("To be", max_tokens=15, temperature=0.0)
+        assert [array.shape for array in text.states.arrays] == [(1, 24), (1, 16)]
+        options = {"states": text.states, "max_tokens": 30, "seed": 1, "temperature": 0.5}
+        assert sampler.sample(**options) == alone.sample(**options)
 
 
 def test_a_prompt_read_in_chunks_gives_the_states_of_single_steps(vocabulary, exported):
@@ -213,7 +219,7 @@ def test_a_model_over_frames_writes_no_text(sensor_file, tmp_path):
         LiteRTSampler(path)
     decoder = LiteRTDecoder(path)
     for wrong in (np.zeros((1, 4)), np.zeros((2, 3)), np.zeros(3)):
-        with pytest.raises(ValueError, match=r"takes an array of shape \(1, 3\)"):
+        with pytest.raises(ValueError, match=r"`frame` must have the shape \(1, 3\)"):
             decoder(wrong, decoder.initial_states())
     with pytest.raises(ValueError, match="for models of text"):
         export_tflite(model, None, tmp_path / "other.tflite", held_out="to be")

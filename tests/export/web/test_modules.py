@@ -11,6 +11,7 @@ import pytest
 from devices import need_program
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from unicode_texts import own_vocabulary
 
 import keras_seq as ks
 from keras_seq.generation.threefry import uniform
@@ -39,6 +40,20 @@ def test_words_are_split_as_in_the_vectors():
     assert in_node("words", [text for text, _ in VECTORS["words"]]) == [tokens for _, tokens in VECTORS["words"]]
 
 
+def test_given_tokens_encode_and_decode_as_in_the_vectors():
+    cases = VECTORS["vocabularies"]
+    asked = []
+    for case in cases:
+        continued = [[before, ids] for before, ids, _ in case["continuations"]]
+        file = ks.Vocabulary(case["tokens"]).to_bytes().decode()
+        asked.append([file, [text for text, _ in case["texts"]], case["refused"], continued])
+    for case, (level, texts, refused, continuations) in zip(cases, in_node("vocabularies", asked), strict=True):
+        assert level == case["level"]
+        assert texts == [ids for _, ids in case["texts"]]
+        assert all(message.startswith("The model does not know the ") for message in refused)
+        assert continuations == [text for *_, text in case["continuations"]]
+
+
 ANY_TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
 TRICKY = st.text(
     st.sampled_from("ab '’-_7.\\n\n\r\t\x005c<>\ufeff\u00a0\u2028é\u0301漢字かな한🙂𝄞\U00020000\U0010ffff"), min_size=1
@@ -51,6 +66,17 @@ TRICKY = st.text(
 def test_every_text_is_encoded_and_decoded_as_in_python(level, texts, others):
     vocabulary = ks.Vocabulary.from_text("".join(texts), level=level)
     asked = texts + (others if level == "word" else [])
+    found = in_node("encode", [vocabulary.to_bytes().decode(), asked])
+    expected = [vocabulary.encode(text) for text in asked]
+    assert found == [[ids.tolist(), vocabulary.decode(ids)] for ids in expected]
+
+
+@pytest.mark.parametrize("level", ["char", "whitespace"])
+@settings(deadline=None, max_examples=12)
+@given(texts=st.lists(ANY_TEXT | TRICKY, min_size=8, max_size=40), others=st.lists(TRICKY, max_size=8))
+def test_a_vocabulary_made_elsewhere_is_that_of_python(level, texts, others):
+    vocabulary = own_vocabulary(texts, level)
+    asked = texts + others
     found = in_node("encode", [vocabulary.to_bytes().decode(), asked])
     expected = [vocabulary.encode(text) for text in asked]
     assert found == [[ids.tolist(), vocabulary.decode(ids)] for ids in expected]

@@ -1,0 +1,316 @@
+"""One step of a .tflite in LiteRT. Imports neither TensorFlow nor Keras."""
+
+import os
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from ai_edge_litert.interpreter import Interpreter
+
+from keras_seq import require
+from keras_seq.errors import ModelError
+from keras_seq.generation.decoder_step import token_ids
+from keras_seq_export.errors import BundleError
+from keras_seq_export.signatures import DECODE, ENCODE, LENGTH, PLURALS, PREFILL, RESET, START, TOKEN, is_state
+from keras_seq_export.tflite.bundle import CONFIG, read_bundle
+
+
+class _History(NamedTuple):
+    """Everything that a model with internal states has read; it stands for the states after it.
+
+    Attributes:
+        previous: the history before the last call; None before the first.
+        signature: the signature of the last call.
+        inputs: its inputs.
+    """
+
+    previous: "_History | None"
+    signature: str
+    inputs: dict[str, np.ndarray]
+
+
+class LiteRTDecoder:
+    """One step of any model that `export_tflite` wrote, over text or over frames. Threads may share a decoder.
+
+    Args:
+        path: the file.
+        num_threads: threads of the runtime.
+
+    Attributes:
+        bundle: the vocabulary, configuration and card inside the file.
+        batch: rows of each call.
+        inputs: names of the inputs of a step.
+        outputs: names of the outputs of a step.
+        delays: for each output, the number of steps after which it is known. Those of the steps before mean nothing.
+        output_shape: shape of the first output of one row.
+        lock: held during each call of the runtime.
+
+    Raises:
+        BundleError: the file is damaged or was not written by this package.
+        ValueError: `num_threads` is not a positive integer.
+
+    Example:
+        >>> import keras, tempfile
+        >>> from keras_seq_export import export_tflite
+        >>> frames = keras.Input((None, 3))
+        >>> model = keras.Model(frames, keras.layers.GRU(4, return_sequences=True)(frames))
+        >>> path = tempfile.mkdtemp() + "/sensor.tflite"
+        >>> report = export_tflite(model, None, path)
+        >>> decoder = LiteRTDecoder(path)
+        >>> output, states = decoder(np.ones((1, 3), np.float32), decoder.initial_states())
+        >>> output.shape
+        (1, 4)
+    """
+
+    def __init__(self, path: str | os.PathLike[str], num_threads: int = 1):
+        require.positive_integer("num_threads", num_threads)
+        self.bundle = read_bundle(path)
+        try:
+            self._interpreter = Interpreter(model_path=os.fspath(path), num_threads=int(num_threads))
+            self._read_signatures()
+        except (ValueError, RuntimeError, LookupError) as error:
+            raise BundleError(f"{path} cannot be loaded: {str(error).partition(chr(10))[0]}") from error
+        # An interpreter has one set of buffers: threads that used it at the same time would overwrite each other's.
+        self.lock = threading.RLock()
+        self._current: _History | None = None  # What the internal states have read; None if unknown.
+
+    def _read_signatures(self) -> None:
+        self._runners = {
+            name: self._interpreter.get_signature_runner(name) for name in self._interpreter.get_signature_list()
+        }
+        self._details = {name: runner.get_input_details() for name, runner in self._runners.items()}
+        inputs, outputs = self._details[DECODE], self._runners[DECODE].get_output_details()
+        names = sorted(filter(is_state, inputs), key=lambda name: int(name.rpartition("_")[2]))
+        self._state_shapes = {name: tuple(map(int, inputs[name]["shape"])) for name in names}
+        config = self.bundle.config
+        self.inputs: list[str] = config.get("inputs") or [name for name in inputs if not is_state(name)]
+        self.outputs: list[str] = config.get("outputs") or [name for name in outputs if not is_state(name)]
+        self.delays: list[int] = config.get("delays") or [0] * len(self.outputs)
+        self.batch = int(inputs[self.inputs[0]]["shape"][0])
+        self.output_shape = tuple(map(int, outputs[self.outputs[0]]["shape"][1:]))
+        self._require_config()
+        self._initial_states = self._read_initial_states()
+
+    def _require_config(self) -> None:
+        """Refuses a file whose configuration does not describe its signatures."""
+        config, given = self.bundle.config, self._details[DECODE]
+        state = "explicit" if self._state_shapes else "internal"
+        same = (config["batch"], config["state"]) == (self.batch, state)
+        same &= sorted(self.inputs) == sorted(name for name in given if not is_state(name))
+        same &= self.has_encoder == bool(config.get("at_once"))
+        if not same or (state == "internal") != (RESET in self._runners):
+            raise ValueError(f"its {CONFIG} does not fit its signatures")
+
+    def _read_initial_states(self) -> list[np.ndarray]:
+        """Returns what `start` returns; without this signature, the states begin at zero."""
+        if not self._state_shapes or START not in self._runners:
+            return [np.zeros(shape, np.float32) for shape in self._state_shapes.values()]
+        return self._in_order(START, self._runners[START]())
+
+    def _in_order(self, signature: str, states: dict[str, np.ndarray]) -> list[np.ndarray]:
+        if {name: value.shape for name, value in states.items()} != self._state_shapes:
+            raise ValueError(f"its signature {signature} does not return the states of {DECODE}")
+        return [states[name] for name in self._state_shapes]
+
+    @property
+    def state_shapes(self) -> list[tuple[int, ...]]:
+        """The shape of each state, `(batch, units)`; empty with internal states."""
+        return list(self._state_shapes.values())
+
+    @property
+    def has_encoder(self) -> bool:
+        """Whether the states at the start of a text or series come from `encode`."""
+        return ENCODE in self._runners
+
+    def initial_states(self) -> Any:
+        """Returns the states at the start of a text or series: those that `start` returns, otherwise zeros.
+
+        Raises:
+            ModelError: they depend on what `encode` takes.
+        """
+        if self.has_encoder:
+            raise ModelError(
+                f"`states` must be given, because the model begins with those that its encoder gives for "
+                f"{', '.join(self.bundle.config['at_once'])}; `encode` returns them"
+            )
+        if self._state_shapes:
+            return [state.copy() for state in self._initial_states]
+        return _History(None, RESET, {})
+
+    @property
+    def source_steps(self) -> int | None:
+        """The largest number of frames of a source that `encode` takes; None if it takes no source of any length."""
+        sources = [name for name, length in self.bundle.config.get("at_once", {}).items() if length]
+        return int(self._details[ENCODE][sources[0]]["shape"][1]) if sources else None
+
+    def encode(self, *values: np.ndarray) -> list[np.ndarray]:
+        """Returns the states with which a text or series begins, as `keras_seq.encode` does.
+
+        Args:
+            *values: an array for each input of the encoder in its order: a source `(batch, frames, ...)`, of at most as
+                many frames as the signature takes, or a context `(batch, ...)`. The axis of rows may be left out; all rows
+                then begin alike.
+
+        Raises:
+            ModelError: the file has no encoder.
+            ValueError: an array is missing or has another shape.
+        """
+        if not self.has_encoder:
+            raise ModelError(f"the file must have a signature `{ENCODE}`. Received: {', '.join(self._runners)}")
+        names = list(self.bundle.config["at_once"])
+        if len(values) != len(names):
+            raise ValueError(f"`{ENCODE}` takes {', '.join(names)}. Received: {len(values)} arrays")
+        inputs: dict[str, np.ndarray] = {}
+        for name, value in zip(names, values, strict=True):
+            inputs |= self._encoder_input(name, np.asarray(value))
+        with self.lock:
+            return self._in_order(ENCODE, self._runners[ENCODE](**inputs))
+
+    def _encoder_input(self, name: str, value: np.ndarray) -> dict[str, np.ndarray]:
+        """Returns an input of the encoder as the signature takes it; a source is padded, and has its length."""
+        details = self._details[ENCODE][name]
+        batch, *shape = map(int, details["shape"])
+        length = self.bundle.config["at_once"][name]
+        rows = np.repeat(value[None], batch, axis=0) if value.ndim == len(shape) else value
+        count = rows.shape[1] if length and rows.ndim > 1 else None
+        fits = rows.shape == (batch, *([] if count is None else [count]), *shape[0 if count is None else 1 :])
+        if not fits or (count is not None and not 0 < count <= shape[0]):
+            expected = (batch, *shape) if length is None else (batch, f"1 to {shape[0]}", *shape[1:])
+            raise ValueError(f"`{name}` must have the shape ({', '.join(map(str, expected))}). Received: {value.shape}")
+        if np.issubdtype(details["dtype"], np.integer) and np.issubdtype(rows.dtype, np.floating):
+            raise ValueError(f"`{name}` must hold integers. Received: {rows.dtype}")
+        if length is None or count is None:
+            return {name: np.ascontiguousarray(rows, details["dtype"])}
+        padded = np.pad(rows, [(0, 0), (0, shape[0] - count), *[(0, 0)] * (rows.ndim - 2)])
+        return {
+            name: np.ascontiguousarray(padded, details["dtype"]),
+            length: np.full(batch, count, np.int32),
+        }
+
+    def __call__(self, values: Any, states: Any) -> tuple[Any, Any]:
+        """Returns the outputs of a step and the new states.
+
+        Args:
+            values: tokens `(batch,)` or frames `(batch, ...)`; for several inputs, a dictionary of them by name.
+            states: the states before the step.
+
+        Returns:
+            The outputs `(batch, ...)`, a dictionary of them if there are several; and the new states.
+
+        Raises:
+            ValueError: tokens are not integers, or the shape is another one.
+        """
+        outputs, states = self.step(self._each(values), states)
+        return self._named(outputs), states
+
+    def prefill(self, values: Any, states: Any) -> tuple[Any, Any]:
+        """Returns the outputs after the last of several steps `(batch, steps, ...)`, and the new states.
+
+        This is faster than single steps, because the outputs of the other steps are not computed. See `__call__`.
+
+        Raises:
+            ValueError: tokens are not integers, or the shape is another one.
+        """
+        outputs, states = self.prefill_steps(self._each(values), states)
+        return self._named(outputs), states
+
+    def _each(self, values: Any) -> list[np.ndarray]:
+        """Returns the value of each input."""
+        if len(self.inputs) == 1 and not isinstance(values, Mapping):
+            return [values]
+        if not isinstance(values, Mapping) or sorted(values) != sorted(self.inputs):
+            received = sorted(values) if isinstance(values, Mapping) else type(values).__name__
+            raise ValueError(f"a step takes a dictionary with {', '.join(self.inputs)}. Received: {received}")
+        return [values[name] for name in self.inputs]
+
+    def _named(self, outputs: list[np.ndarray]) -> Any:
+        return outputs[0] if len(outputs) == 1 else dict(zip(self.outputs, outputs, strict=True))
+
+    def step(self, values: Sequence[np.ndarray], states: Any) -> tuple[list[np.ndarray], Any]:
+        """Does what `__call__` does, with a list of inputs and of outputs."""
+        inputs = {name: self._as_input(DECODE, name, one) for name, one in zip(self.inputs, values, strict=True)}
+        outputs, states = self.run(DECODE, inputs, states)
+        return [outputs[name] for name in self.outputs], states
+
+    def prefill_steps(self, values: Sequence[np.ndarray], states: Any) -> tuple[list[np.ndarray], Any]:
+        """Does what `prefill` does, with a list of inputs and of outputs."""
+        arrays = [
+            token_ids(one, "values") if name == TOKEN else np.asarray(one)
+            for name, one in zip(self.inputs, values, strict=True)
+        ]
+        count = arrays[0].shape[1] if arrays[0].ndim > 1 else 0
+        if not count or any(one.shape[:2] != arrays[0].shape[:2] for one in arrays):
+            shapes = ", ".join(str(one.shape) for one in arrays)
+            raise ValueError(
+                f"`prefill` takes arrays ({self.batch}, steps, ...) with as many steps. Received: {shapes}"
+            )
+        steps = self._prefill_shape(self.inputs[0])[1]
+        for start in range(0, count, steps):
+            part = [one[:, start : start + steps] for one in arrays]
+            outputs, states = self.read(part, np.full(self.batch, part[0].shape[1]), states)
+        return outputs, states
+
+    def read(self, values: Sequence[np.ndarray], lengths: np.ndarray, states: Any) -> tuple[list[np.ndarray], Any]:
+        """Reads the first `lengths` `(batch,)` of some steps `(batch, steps, ...)` in one call of `prefill`."""
+        inputs = {LENGTH: lengths.astype(np.int32)}
+        for name, one in zip(self.inputs, values, strict=True):
+            steps = self._prefill_shape(name)[1]
+            missing = max(0, steps - one.shape[1]) if np.ndim(one) > 1 else 0
+            padded = np.pad(one, [(0, 0), (0, missing), *[(0, 0)] * (np.ndim(one) - 2)]) if missing else one
+            inputs[PLURALS.get(name, name)] = self._as_input(PREFILL, name, padded)
+        outputs, states = self.run(PREFILL, inputs, states)
+        return [outputs[name] for name in self.outputs], states
+
+    def _prefill_shape(self, name: str) -> tuple[int, ...]:
+        return tuple(map(int, self._details[PREFILL][PLURALS.get(name, name)]["shape"]))
+
+    def run(self, signature: str, inputs: dict[str, np.ndarray], states: Any) -> tuple[dict[str, np.ndarray], Any]:
+        """Runs a signature.
+
+        Args:
+            signature: its name.
+            inputs: its inputs without the states.
+            states: the states before it.
+
+        Returns:
+            Its outputs without the states, and the new states.
+
+        Raises:
+            RuntimeError: LiteRT rejects an input, such as a token outside the vocabulary.
+        """
+        runner = self._runners[signature]
+        with self.lock:
+            if self._state_shapes:
+                outputs = runner(**inputs, **dict(zip(self._state_shapes, states, strict=True)))
+                return outputs, [outputs.pop(name) for name in self._state_shapes]
+            if states is not self._current:
+                self._restore(states)
+            self._current = None  # The internal states are unknown if the runtime rejects the inputs.
+            outputs = runner(**inputs)
+            # `sample` changes the states as `decode` does.
+            read = inputs if signature == PREFILL else {name: inputs[name] for name in self.inputs}
+            copies = {name: array.copy() for name, array in read.items()}
+            self._current = _History(states, PREFILL if signature == PREFILL else DECODE, copies)
+            return outputs, self._current
+
+    def _restore(self, states: _History) -> None:
+        """Sets the internal states to `states` by reading everything again."""
+        self._current = None
+        calls: list[_History] = []
+        call: _History | None = states
+        while call is not None:
+            calls.append(call)
+            call = call.previous
+        for call in reversed(calls):
+            self._runners[call.signature](**call.inputs)
+
+    def _as_input(self, signature: str, name: str, values: np.ndarray) -> np.ndarray:
+        """Returns values as an array; refuses another shape, to which the runtime would resize the model."""
+        details = self._details[signature][PLURALS.get(name, name) if signature == PREFILL else name]
+        array = np.ascontiguousarray(token_ids(values, "values") if name == TOKEN else values, details["dtype"])
+        if array.shape != tuple(details["shape"]):
+            raise ValueError(
+                f"`{name}` must have the shape {tuple(map(int, details['shape']))}. Received: {array.shape}"
+            )
+        return array
