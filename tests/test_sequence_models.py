@@ -9,8 +9,8 @@ from sequence_models import (
     CONVOLUTIONS,
     ENCODERS,
     FRAMES,
-    IN_INT8,
     INNER,
+    ONE_OF_EACH,
     REFUSED,
     SEVERAL,
     TEXTS,
@@ -24,7 +24,7 @@ from keras_seq_export.tflite.decoder import LiteRTDecoder
 
 ROWS = 2
 TOLERANCE = 1e-5
-FEW = 24  # steps, of models with a loop in each step, which Keras runs slowly
+FEW = 12  # steps, of models with a loop in each step, which Keras runs slowly
 
 
 def steps_of(name, model, frames):
@@ -148,7 +148,9 @@ def difference_in_file(name, path):
     return largest_difference(model, known, values, steps, outputs)
 
 
-@pytest.mark.parametrize("name", FRAMES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in ONE_OF_EACH else pytest.mark.slow) for name in FRAMES]
+)
 def test_each_step_is_the_whole_model(name):
     assert difference_in_keras(name) <= TOLERANCE
 
@@ -160,7 +162,7 @@ def test_each_step_of_the_file_is_the_whole_model(name, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", IN_INT8)
+@pytest.mark.parametrize("name", ONE_OF_EACH)
 def test_a_file_in_int8_is_near_the_model(name, tmp_path):
     report = export_tflite(randomized(FRAMES[name]()), None, tmp_path / "a.tflite", quantization="int8")
     assert report["stored_bytes"]["int8"] > report["stored_bytes"]["float32"]

@@ -7,6 +7,7 @@ from keras_seq.benchmarks.corpus import benchmark_corpus, table
 from keras_seq.training.config import TrainConfig
 
 
+@pytest.mark.slow
 def test_a_text_is_encoded_and_trained_on(monkeypatch):
     assert len(corpus.KINDS) == 3
     # The other kinds differ only in the arguments of encode_corpus, which its own tests cover.

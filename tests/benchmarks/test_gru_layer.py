@@ -25,6 +25,7 @@ def test_sizes_are_parsed():
     assert [Size.parse(str(size)) for size in SIZES] == list(SIZES)
 
 
+@pytest.mark.slow
 def test_the_program_reports_each_contender_at_each_size(run_cli, tmp_path):
     answer = run_cli("benchmark", "layer", "--sizes=2x3x4x5", "--rounds=2", "--json", cwd=tmp_path)
     assert answer.returncode == 0

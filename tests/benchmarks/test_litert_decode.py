@@ -21,6 +21,7 @@ def small_model(monkeypatch):
     monkeypatch.setattr(litert_decode, "UNITS", 64)
 
 
+@pytest.mark.slow
 def test_every_contender_is_timed(monkeypatch):
     monkeypatch.setattr(litert_decode, "SIZES", {65: 2.0})
     rows = list(litert_decode.benchmark_decode(rounds=1))

@@ -3,6 +3,7 @@ import pytest
 from keras_seq.benchmarks import litert_sample, timing
 
 
+@pytest.mark.slow
 def test_every_variant_is_timed_at_every_size(monkeypatch):
     monkeypatch.setattr(litert_sample, "SIZES", {30: 2.0, 400: 3.0})
     monkeypatch.setattr(timing, "UNITS", 64)  # Tests do not judge speed: a small model is exported sooner.

@@ -6,7 +6,7 @@ import io
 import json
 
 import pytest
-from hypothesis import example, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from keras_seq.data.text_files import describe_tables, read_texts
@@ -63,6 +63,7 @@ def test_a_csv_of_any_delimiter_is_read_as_it_was_written(records, header, delim
 @given(records=st.lists(TSV_TEXT, min_size=1), end=st.sampled_from(["\n", "\r\n"]))
 @example(records=['"Hello.', 'Bye."', "\\t", '"'], end="\n")
 def test_every_character_of_a_tsv_is_text(records, end, tmp_path_factory):
+    assume("".join(records).strip())  # A table of white space is refused.
     records = ["x" + record if record[0] == '"' == record[-1] else record for record in records]  # as if quoted
     rows = ["id\tbody", *(f"{number}\t{record}" for number, record in enumerate(records))]
     path = write(tmp_path_factory.mktemp("table"), "news.tsv", end.join(rows))

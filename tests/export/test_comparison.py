@@ -7,7 +7,7 @@ import pytest
 import keras_seq as ks
 from keras_seq.generation.sampling import SamplingSettings
 from keras_seq_export import ExportError
-from keras_seq_export.comparison import NEAR_TIE, compare, possible_tokens, reference_outputs, rounding_variants
+from keras_seq_export.comparison import NEAR_TIE, compare, possible_tokens, reference_logits, rounding_variants
 
 
 def test_outputs_that_are_not_finite_or_differ_in_shape_are_refused():
@@ -20,7 +20,7 @@ def test_outputs_that_are_not_finite_or_differ_in_shape_are_refused():
     assert compare("decode", np.zeros(2), np.full(2, 5e-5)) == pytest.approx(5e-5)
 
 
-def test_reference_outputs_are_those_of_the_model_for_any_fixed_batch_or_time():
+def test_reference_logits_are_those_of_the_model_for_any_fixed_batch_or_time():
     keras.utils.set_random_seed(1)
     model = ks.language_model(7, units=[5], embedding_dim=3)
     rows = [np.arange(11, dtype=np.int32) % 7, np.arange(4, dtype=np.int32)]
@@ -28,7 +28,7 @@ def test_reference_outputs_are_those_of_the_model_for_any_fixed_batch_or_time():
     tokens = keras.Input(batch_shape=(2, 3), dtype="int32")
     fixed = keras.Model(tokens, model(tokens))
     for one in (model, ks.stateful_copy(model, 4), fixed):
-        for outputs, row in zip(reference_outputs(one, rows, of_text=True), expected, strict=True):
+        for outputs, row in zip(reference_logits(one, rows), expected, strict=True):
             assert outputs.dtype == np.float32
             np.testing.assert_allclose(outputs, row, atol=1e-6)
 

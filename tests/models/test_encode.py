@@ -60,6 +60,7 @@ def test_a_model_with_an_encoder_does_not_begin_without_it():
         ks.sample(translation(), VOCABULARY, "to")
 
 
+@pytest.mark.slow
 def test_a_file_takes_a_source_of_any_length_up_to_its_own(tmp_path):
     model, path = randomized(translation(mask_zero=True)), tmp_path / "a.tflite"
     export_tflite(model, None, path, source_steps=12)

@@ -317,7 +317,7 @@ TEXTS = {
         (None,), layers.Embedding(SIZE, UNITS), layers.GRU(32), layers.Dense(SIZE), dtype="int32"
     ),
 }
-IN_INT8 = [  # one for each feature
+ONE_OF_EACH = [  # for proofs that need not be repeated for every form of a feature
     "gains and voice activity of a noise suppressor",
     "three outputs of music",
     "tokens and frames side by side",

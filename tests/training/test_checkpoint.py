@@ -67,7 +67,11 @@ def what_is_left(directory):
 
 @pytest.mark.parametrize(
     ("text", "changes"),
-    [(TEXT, {}), (TEXT, {"ema_momentum": 0.9, "cell": "lstm"}), (LINES, {"by_line": True, "optimizer": "rmsprop"})],
+    [
+        (TEXT, {}),
+        pytest.param(TEXT, {"ema_momentum": 0.9, "cell": "lstm"}, marks=pytest.mark.slow),
+        (LINES, {"by_line": True, "optimizer": "rmsprop"}),
+    ],
 )
 def test_a_resumed_run_has_the_results_of_an_uninterrupted_one(tmp_path, monkeypatch, text, changes):
     monkeypatch.setattr(training_run, "LONGEST_EPOCH", 25)  # less than a pass
