@@ -12,6 +12,7 @@ and after the loop over time.
 
 import contextlib
 import functools
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -77,6 +78,9 @@ def gru_loop(
     return keras.layers.GRU.inner_loop(layer, sequences, initial_state, mask=mask, training=training)
 
 
+_inner_loops = threading.RLock()  # One thread at a time gives layers another loop.
+
+
 @contextlib.contextmanager
 def with_inner_loop(layers: Sequence[keras.layers.RNN], loop: Callable[..., tuple[Any, Any, Any]]) -> Iterator[None]:
     """Makes recurrent layers run another loop: `loop(layer, sequences, initial_state, mask, training)`.
@@ -84,13 +88,14 @@ def with_inner_loop(layers: Sequence[keras.layers.RNN], loop: Callable[..., tupl
     Relies on `keras.layers.RNN.call` calling `inner_loop` through the instance; see `rnn_loop` for why there is no public
     way. It returns the last output, the outputs and the last states.
     """
-    for layer in layers:
-        vars(layer)["inner_loop"] = functools.partial(loop, layer)
-    try:
-        yield
-    finally:
+    with _inner_loops:
         for layer in layers:
-            del vars(layer)["inner_loop"]
+            vars(layer)["inner_loop"] = functools.partial(loop, layer)
+        try:
+            yield
+        finally:
+            for layer in layers:
+                del vars(layer)["inner_loop"]
 
 
 # Graphs of layers
@@ -174,6 +179,15 @@ def mask_of(tensor: Any) -> Any:
     the argument `mask` of `call`.
     """
     return getattr(tensor, "_keras_mask", None)
+
+
+def set_mask(tensor: Any, mask: Any) -> None:
+    """Attaches a mask to a tensor, which the next layers read as if a layer had attached it.
+
+    Relies on the attribute `_keras_mask`; see `mask_of`. Some layers, such as attention, have an argument of another name
+    for each mask, so that handing on masks as arguments would need a rule for each.
+    """
+    tensor._keras_mask = mask
 
 
 # Training

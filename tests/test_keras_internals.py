@@ -224,6 +224,14 @@ def test_calls_in_order():
     assert last.outputs[0] is model.outputs[0], "The outputs of a node are not those of the call any more"
 
 
+@relies_on("Layers read the masks that are attached to tensors as `_keras_mask`.")
+def test_set_mask():
+    values, mask = keras.ops.convert_to_tensor(numbers(BATCH, TIME, FEATURES)), keras.ops.arange(TIME)[None] < 2
+    keras_internals.set_mask(values, keras.ops.repeat(mask, BATCH, axis=0))
+    layer = layers.GlobalAveragePooling1D()
+    np.testing.assert_allclose(layer(values), np.mean(values[:, :2], axis=1), rtol=0, atol=1e-6)
+
+
 @relies_on("Layers attach masks to tensors as `_keras_mask`.")
 def test_mask_of():
     tokens = keras.ops.convert_to_tensor([[1, 2, 0]])

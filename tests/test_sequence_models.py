@@ -5,14 +5,10 @@ import numpy as np
 import pytest
 from brought_models import SIZE, TEXT, VOCABULARY
 from sequence_models import (
-    AT_THE_END,
-    CONVOLUTIONS,
-    ENCODERS,
     FRAMES,
     INNER,
     ONE_OF_EACH,
     REFUSED,
-    SEVERAL,
     TEXTS,
     randomized,
 )
@@ -114,7 +110,7 @@ def difference_in_keras(name):
         answer = known.decode(*[keras.ops.convert_to_tensor(one) for one in part], *states)
         return answer[:count], answer[count:]
 
-    states = ks.encode(model, at_once(known, values)) if known.has_encoder else known.states_after(values, ROWS)
+    states = ks.encode(model, at_once(known, values)) if known.has_encoder else known.states_before([], ROWS)
     outputs = walk(step, stepwise(known, values), states, steps, known.graph.frames)
     return largest_difference(model, known, values, steps, outputs)
 
@@ -231,8 +227,3 @@ def test_what_cannot_be_stepped_is_refused_with_the_reason(name, tmp_path):
         with pytest.raises((ValueError, RuntimeError), match=sentence):
             use()
     assert not list(tmp_path.iterdir())
-
-
-def test_every_kind_of_model_is_here():
-    kinds = [SEVERAL, ENCODERS, AT_THE_END, CONVOLUTIONS, INNER]
-    assert sum(map(len, kinds)) == len(FRAMES)

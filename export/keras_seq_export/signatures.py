@@ -25,8 +25,6 @@ TOKEN, FRAME = "token", "frame"
 TOKENS, FRAMES = "tokens", "frames"
 PLURALS = {TOKEN: TOKENS, FRAME: FRAMES}
 LENGTH = "length"
-# Input of `encode`: a sequence, or a vector.
-SOURCE, CONTEXT = "source", "context"
 # Output of `start` in a SavedModel of text with an encoder: JSON that says what `encode` takes and returns.
 ENCODER = "encoder"
 # Input of `start` in a SavedModel without a vocabulary: one number of any value for each row.

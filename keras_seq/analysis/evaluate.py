@@ -10,7 +10,7 @@ import numpy as np
 from keras_seq import require
 from keras_seq.data.tokens import split_text
 from keras_seq.data.vocabulary import Vocabulary
-from keras_seq.errors import ConfigError, CorpusError
+from keras_seq.errors import ConfigError, CorpusError, ModelError
 from keras_seq.generation.decoder_step import Step, require_vocabulary
 from keras_seq.generation.sampling import log_softmax
 from keras_seq.generation.score import score, segments
@@ -151,6 +151,9 @@ def _nats(model: keras.Model, vocabulary: Vocabulary, rows: Sequence[np.ndarray]
     stepped = stepped_language_model(model, rows[0])
     vocabulary_size = stepped.decoder.outputs[0].shape[-1]
     require_vocabulary(vocabulary, vocabulary_size)
+    if stepped.has_encoder:
+        names = ", ".join(given.name for given in stepped.inputs_at_once)
+        raise ModelError(f"`model` must begin by itself, because a text alone has no {names}. Received: {model.name}")
     reader = SequenceReader(model, stepped)
     rows = sorted(rows, key=len)
     length = min(_PIECE, len(rows[-1]))

@@ -6,6 +6,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_seq import require
 from keras_seq.errors import ArgumentError, ModelError
 from keras_seq.models.inputs import ModelInput
 from keras_seq.models.step_model import stepped
@@ -54,8 +55,7 @@ def encode(model: keras.Model, inputs: Any) -> list[np.ndarray]:
     for given, one in zip(wanted, values, strict=True):
         if len(one) != rows:
             raise ArgumentError(given.name, f"of {rows} rows, as `{wanted[0].name}`", f"{len(one)} rows")
-    by_name = {given.name: one for given, one in zip(wanted, values, strict=True)}
-    return known.states_after([by_name.get(given.name) for given in known.graph.inputs], rows)
+    return known.states_before(values, rows)
 
 
 def _in_order(inputs: Any, wanted: Sequence[ModelInput]) -> list[Any]:
@@ -89,6 +89,7 @@ def _with_rows(given: ModelInput, values: np.ndarray) -> np.ndarray:
     if not fits or 0 in rows.shape:
         expected = ", ".join("any" if size is None else str(size) for size in shape[1:])
         raise ArgumentError(given.name, f"an array of shape (rows, {expected})", f"shape {values.shape}")
+    require.that(bool(np.isfinite(rows).all()), given.name, "finite numbers", "NaN or infinity")
     if given.token_count is not None and not _are_ids(rows, given.token_count):
         received = f"{rows.dtype} from {rows.min()} to {rows.max()}"
         raise ArgumentError(given.name, f"token ids from 0 to {given.token_count - 1}", received)

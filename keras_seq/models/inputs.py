@@ -1,6 +1,7 @@
 """The inputs of a model: which are read step by step, which are given at once, and what they hold."""
 
 import itertools
+import keyword
 import re
 import zlib
 from collections.abc import Iterator, Sequence
@@ -8,11 +9,13 @@ from typing import Any, NamedTuple
 
 import keras
 import numpy as np
-from keras import ops
+from keras import ops, tree
 
 from keras_seq.keras_internals import SymbolicCall, calls_in_order
 from keras_seq.models.graph import has_graph
 
+_MOST_CHOICES = 4096  # of inputs to read step by step
+_MOST_TRIED = 16
 # Names that mean something else in the signatures of an export.
 _KINDS = ("token", "tokens", "frame", "frames", "source", "context", "length")
 
@@ -85,15 +88,36 @@ def possible_inputs(model: keras.Model, tokens: bool, one_hot: bool) -> Iterator
         yield [ModelInput(tensors[0], "frame" if count is None else "token", True, count, one_hot)]
         return
     choices = itertools.product(*([False, True] if len(tensor.shape) > 1 else [False] for tensor in tensors))
+    likely = _inputs_on_the_way(model)
 
-    def likelihood(stepped: Sequence[bool]) -> tuple[int, int]:
+    def likelihood(stepped: Sequence[bool]) -> tuple[bool, int, int]:
         chosen = [tensor for tensor, flag in zip(tensors, stepped, strict=True) if flag]
-        return len(chosen), sum(tensor.shape[1] is None or len(tensor.shape) > 2 for tensor in chosen)
+        is_likely = {id(tensor) for tensor in chosen} == likely
+        return is_likely, len(chosen), sum(tensor.shape[1] is None or len(tensor.shape) > 2 for tensor in chosen)
 
-    for stepped in sorted(choices, key=likelihood, reverse=True):
-        lengths = {tensor.shape[1] for tensor, flag in zip(tensors, stepped, strict=True) if flag}
-        if len(lengths) == 1:
-            yield _named(model, stepped, one_hot)
+    possible = [
+        stepped
+        for stepped in itertools.islice(choices, _MOST_CHOICES)
+        if len({tensor.shape[1] for tensor, flag in zip(tensors, stepped, strict=True) if flag}) == 1
+    ]
+    for stepped in sorted(possible, key=likelihood, reverse=True)[:_MOST_TRIED]:
+        yield _named(model, stepped, one_hot)
+
+
+def _inputs_on_the_way(model: keras.Model) -> set[int]:
+    """Returns the identities of the sequences that reach an output without being the initial state of a recurrent layer."""
+    reached = {id(tensor): {id(tensor)} for tensor in model.inputs if len(tensor.shape) > 1}
+    for call in calls_in_order(model):
+        given = call.inputs
+        if isinstance(call.operation, keras.layers.RNN):
+            given = [
+                one
+                for one in tree.flatten(call.args[:1] or call.kwargs["sequences"])
+                if isinstance(one, keras.KerasTensor)
+            ]
+        found = set().union(*(reached.get(id(tensor), set()) for tensor in given))
+        reached.update({id(tensor): found for tensor in call.outputs})
+    return set().union(*(reached.get(id(tensor), set()) for tensor in model.outputs))
 
 
 def _named(model: keras.Model, stepped: Sequence[bool], one_hot: bool) -> list[ModelInput]:
@@ -101,12 +125,11 @@ def _named(model: keras.Model, stepped: Sequence[bool], one_hot: bool) -> list[M
     counts = [_token_count_of(tensor, model) for tensor in model.inputs]
     if one_hot and sum(stepped) == 1:
         first = list(stepped).index(True)
-        counts[first] = _one_hot_count(model.inputs[first], model)
+        counts[first] = counts[first] or _one_hot_count(model.inputs[first], model)
     kinds = [_kind(*one) for one in zip(model.inputs, stepped, counts, strict=True)]
-    names = [
-        kind if kinds.count(kind) == 1 else _own_name(tensor, index)
-        for index, (tensor, kind) in enumerate(zip(model.inputs, kinds, strict=True))
-    ]
+    own = [_own_name(tensor, index) for index, tensor in enumerate(model.inputs)]
+    own = [name if own.count(name) == 1 else f"input_{index}" for index, name in enumerate(own)]
+    names = [kind if kinds.count(kind) == 1 else name for kind, name in zip(kinds, own, strict=True)]
     return [
         ModelInput(tensor, name, flag, count, one_hot and flag and count is not None and len(tensor.shape) == 3)
         for tensor, name, flag, count in zip(model.inputs, names, stepped, counts, strict=True)
@@ -125,8 +148,10 @@ def _kind(tensor: keras.KerasTensor, stepped: bool, count: int | None) -> str:
 def _own_name(tensor: keras.KerasTensor, index: int) -> str:
     """Returns the name that the user gave an input; for a name that Keras gave it, its position."""
     name = re.sub(r"\W", "_", tensor.name)
-    is_given = not re.match(r"(keras_tensor|input_layer|state_)", name) and name not in _KINDS
-    return name if is_given else f"input_{index}"
+    is_given = not re.match(r"(keras_tensor|input_|state_)", name) and name not in _KINDS
+    # The name becomes that of an argument in Python.
+    is_argument = name.isidentifier() and not keyword.iskeyword(name) and name != "self"
+    return name if is_given and is_argument else f"input_{index}"
 
 
 def is_integer(tensor: keras.KerasTensor) -> bool:
@@ -201,6 +226,6 @@ def random_values(given: ModelInput, rows: int, length: int, masked: Sequence[fl
         return values
     for row, index in itertools.product(range(rows), range(len(masked))):
         values[row, (5 * row + index) % 10 :: 13] = masked[index]
-    if rows > 1:
+    if rows > 1 and masked:
         values[1, :2] = masked[-1]
     return values

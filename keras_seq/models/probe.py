@@ -16,7 +16,12 @@ _MOST_FRAMES = 4096  # of which several rows are read
 
 
 def probe_values(
-    model: keras.Model, inputs: Sequence[ModelInput], frames: int, whole: bool = False, ids: np.ndarray | None = None
+    model: keras.Model,
+    inputs: Sequence[ModelInput],
+    frames: int = 1,
+    look_back: int = 0,
+    whole: bool = False,
+    ids: np.ndarray | None = None,
 ) -> list[np.ndarray]:
     """Returns sequences on which two forms of a model are compared, the same on every call.
 
@@ -24,6 +29,7 @@ def probe_values(
         model: a Sequential or Functional model.
         inputs: what its inputs are.
         frames: number of frames in a step.
+        look_back: number of steps that the model looks back, beside its recurrent layers.
         whole: whether all steps are needed that the model takes, if it takes a fixed number.
         ids: token ids of a text, with which the last row begins; or None. Ids that the model does not know are left
             out: the caller reports that the vocabulary is not the model's.
@@ -32,9 +38,9 @@ def probe_values(
         For each input token ids `(rows, frames)`, frames `(rows, frames, ...)`, or what is given at once `(rows, ...)`.
     """
     length = next(given.tensor.shape[1] for given in inputs if given.is_stepped)
-    most = min(STEPS, most_steps(model))
+    most = min(steps_to_compare(STEPS, look_back), most_steps(model))
     steps = most if length is None else length // frames if whole else min(most, length // frames)
-    rows = ROWS if steps * frames <= _MOST_FRAMES else 2
+    rows = ROWS if steps * frames <= _MOST_FRAMES // 4 else 2
     values = random_rows(model, inputs, rows, steps * frames)
     for given, one in zip(inputs, values, strict=True):
         if ids is not None and given.is_stepped and given.token_count is not None:
@@ -42,6 +48,11 @@ def probe_values(
             first = first[first < given.token_count]
             one[-1, : len(first)] = first
     return values
+
+
+def steps_to_compare(few: int, look_back: int) -> int:
+    """Returns how many steps of a model show all that it looks back: `few`, or more."""
+    return max(few, look_back + 16)
 
 
 def most_steps(model: keras.Model) -> int:
@@ -63,7 +74,9 @@ def random_rows(model: keras.Model, inputs: Sequence[ModelInput], rows: int, len
     masked = [0, *(layer.mask_value for layer in all_layers(model) if isinstance(layer, keras.layers.Masking))]
     # Several sources have different lengths, so that none is mistaken for another.
     return [
-        random_values(given, rows, length if given.is_stepped else _AT_ONCE - index, [0] if given.is_token else masked)
+        random_values(
+            given, rows, length if given.is_stepped else max(2, _AT_ONCE - index), [0] if given.is_token else masked
+        )
         for index, given in enumerate(inputs)
     ]
 

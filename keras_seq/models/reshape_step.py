@@ -7,8 +7,7 @@ import keras
 from keras import ops
 
 from keras_seq.models.graph import cannot_be_stepped
-from keras_seq.models.step_values import PerStep
-from keras_seq.models.window_step import MoreFrames
+from keras_seq.models.step_values import MoreFrames, PerStep
 
 
 class ReshapedFrames(NamedTuple):
@@ -56,7 +55,8 @@ def _shape_of_frame(layer: keras.layers.Reshape, value: PerStep) -> tuple[int, .
     if value.length is None:
         raise cannot_be_stepped(layer, "its frames must have a fixed size, and -1 must be the number of steps")
     numbers = value.length * math.prod(value.frame_shape)
-    return tuple(numbers // (first * -math.prod(shape)) if size == -1 else size for size in shape)
+    known = first * math.prod(size for size in shape if size != -1)
+    return tuple(numbers // known if size == -1 else size for size in shape)
 
 
 class _ReshapeStep(keras.layers.Layer):

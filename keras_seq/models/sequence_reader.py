@@ -54,7 +54,7 @@ class SequenceReader:
         graph, others = self._stepped.graph, iter(at_once)
         every = [values if given.is_stepped else next(others) for given in graph.inputs]
         time = next(given.tensor.shape[1] for given in graph.inputs if given.is_stepped) or values.shape[1]
-        states = self._stepped.states_after(every, len(values))
+        states = self._stepped.states_before(at_once, len(values))
         if graph.outputs[0].so_far:
             return self(values, states)[0]
         first = [one[:, :time] if given.is_stepped else one for given, one in zip(graph.inputs, every, strict=True)]
@@ -127,7 +127,9 @@ class SequenceReader:
             return outputs
 
         (given,) = self._stepped.graph.inputs
-        outputs = run_graph(self._model, [given.as_model_takes(tf.cast(values, given.step_tensor(1).dtype))], call)
+        outputs = run_graph(
+            self._model, [given.as_model_takes(tf.cast(values, self._stepped.decoder.inputs[0].dtype))], call
+        )
         return outputs[self._position], after
 
     def _run_steps(self, values: Any, *states: Any) -> tuple[Any, list[Any]]:

@@ -18,10 +18,10 @@ from keras_seq.models.recurrent_call import (
     state_with_output,
 )
 from keras_seq.models.reshape_step import ReshapedFrames, reshaped_frames
-from keras_seq.models.step_values import AtOnce, Context, PerStep, SoFar, is_value, tensor_of
+from keras_seq.models.step_values import AtOnce, Context, MoreFrames, PerStep, SoFar, is_value, tensor_of
 from keras_seq.models.unique_names import UniqueNames
 from keras_seq.models.unrolled import unrolled
-from keras_seq.models.window_step import MoreFrames, Window, WindowStep, left_padding, plan_of, window_of
+from keras_seq.models.window_step import Window, WindowStep, left_padding, plan_of, window_of
 
 
 class StepState(NamedTuple):
@@ -71,6 +71,7 @@ class StepCalls:
         calls: each call so far: the layer or operation, and its outputs, nested: values, or a `NotPerStep`.
         layer_states: the calls of layers with states among them.
         factor: how many times as many frames a step must have, so that every stride divides them.
+        look_back: number of steps that all convolutions together look back.
     """
 
     def __init__(self, names: UniqueNames) -> None:
@@ -78,6 +79,7 @@ class StepCalls:
         self.calls: list[tuple[Any, Any]] = []
         self.layer_states: list[LayerStates] = []
         self.factor = 1
+        self.look_back = 0
         self._unique = names
         self._contexts: dict[int, tuple[AtOnce, Context]] = {}
         self._steps_before: Any = None
@@ -144,7 +146,8 @@ class StepCalls:
             raise cannot_be_stepped(operation, f"it repeats the last output of layer {source!r} over time")
         tensors = tree.map_structure(tensor_of, tree.map_structure(self._in_step, (args, kwargs)))
         outputs = self._unique(operation)(*tensors[0], **tensors[1])
-        return tree.map_structure(lambda tensor: SoFar(tensor, so_far.last_of, so_far.delay), outputs)
+        delay = max(one.delay for one in tree.flatten((args, kwargs)) if isinstance(one, SoFar))
+        return tree.map_structure(lambda tensor: SoFar(tensor, so_far.last_of, delay), outputs)
 
     def _per_step(self, operation: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Calls a layer on the frames of a step."""
@@ -174,6 +177,7 @@ class StepCalls:
     def _window_step(self, layer: keras.layers.Layer, window: Window, value: PerStep) -> PerStep:
         """Calls a layer with a window on the frames of a step and those before, which are a new state."""
         plan = plan_of(window, value)
+        self.look_back += math.ceil(plan.past / value.frames)
         ready = self._ready(value) if window.padding + value.padding else None
         step = WindowStep(layer, plan, value, name=self._unique.unique(layer.name))
         if plan.past:

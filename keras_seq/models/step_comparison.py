@@ -39,7 +39,7 @@ def expected_outputs(model: keras.Model, graph: StepGraph, values: Sequence[np.n
     count = step_count(graph, values)
     whole = whole_outputs(model, graph.inputs, values)
     expected = [_by_step(output, whole[output.position], count) for output in graph.outputs]
-    for prefix in _prefixes(graph, count) if any(output.so_far for output in graph.outputs) else ():
+    for prefix in reversed(_prefixes(graph, count)) if any(output.so_far for output in graph.outputs) else ():
         whole = whole_outputs(model, graph.inputs, first_steps(graph, values, prefix))
         for index, output in enumerate(graph.outputs):
             if output.so_far:
@@ -137,8 +137,15 @@ def require_equal_steps(
             what = "it" if operation is model else label(operation)
             raise SteppingError(
                 f"`model` cannot be stepped: {what} gives another output, step by step, than over the whole sequence; they "
-                f"differ by {difference.size:.3g} at step {difference.step}"
+                f"differ by {difference.size:.3g} at step {difference.step}{_of_rest(graph)}"
             )
+
+
+def _of_rest(graph: StepGraph) -> str:
+    """Returns what to do if the model takes frames that do not fill a step, which may make a difference at the end."""
+    lengths = {given.tensor.shape[1] for given in graph.inputs if given.is_stepped}
+    rest = [length for length in lengths if length is not None and length % graph.frames]
+    return f"; it takes {rest[0]} frames, but a step has {graph.frames}: make it a multiple" if rest else ""
 
 
 def _comparable(outputs: np.ndarray) -> np.ndarray:

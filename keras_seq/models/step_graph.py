@@ -50,6 +50,7 @@ class StepGraph(NamedTuple):
         inputs: the inputs of the model.
         outputs: the outputs of the decoder before its states.
         frames: number of frames in a step: the product of the strides of the model.
+        look_back: number of steps that all convolutions together look back.
         encoded: for each state, its position among the outputs of the encoder; None for a state that begins by itself.
         calls: each call in the order in which the graph runs: the layer or operation, and its outputs in a step; None in
             the place of those that have no value there.
@@ -61,6 +62,7 @@ class StepGraph(NamedTuple):
     inputs: list[ModelInput]
     outputs: list[StepOutput]
     frames: int
+    look_back: int
     encoded: list[int | None]
     calls: list[tuple[Any, list[PerStep | SoFar | None]]]
     layer_states: list[LayerStates]
@@ -94,7 +96,7 @@ def step_graph(model: keras.Model, inputs: Sequence[ModelInput], outputs: Sequen
         outputs: positions of the outputs that a step gives.
 
     Raises:
-        SteppingError: a layer looks across time or into the future, or a stride does not divide the length. The message
+        SteppingError: a layer looks across time or into the future, or the model takes less than one step. The message
             names the layer.
     """
     frames = 1
@@ -171,6 +173,7 @@ def _graph_of(
         list(inputs),
         _outputs_of(model, results, inputs),
         frames,
+        calls.look_back,
         [None if start is None else next(positions) for start in starts],
         calls.values_by_call(),
         calls.layer_states,

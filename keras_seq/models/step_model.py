@@ -44,7 +44,7 @@ def step_model(model: keras.Model) -> keras.Model:
     frames in a step as the product of the strides, `(batch, frames, ...)`. A model that gives its answer after the last
     step gives the answer so far after each.
 
-    The one-step form was compared with the model over 64 steps of random sequences.
+    The one-step form was compared with the model over 64 steps of random sequences, or more if it looks back further.
 
     Args:
         model: a built Sequential or Functional model, made of embeddings, recurrent layers, convolutions and pooling that
@@ -98,10 +98,11 @@ class SteppedModel:
         self.decode = tf.function(
             lambda *given: decoder([*given], training=False), input_signature=specs, autograph=False
         )
-        values = probe_values(model, inputs, self.graph.frames, self.has_values_so_far, ids)
+        values = probe_values(model, inputs, self.graph.frames, self.graph.look_back, self.has_values_so_far, ids)
         expected = _probed_outputs(model, self.graph, values)
         self.starts = initial_states(model, self.graph, values)
-        initial = self.states_after(values, len(values[0]))
+        at_once = [one for given, one in zip(inputs, values, strict=True) if not given.is_stepped]
+        initial = self.states_before(at_once, len(values[0]))
         require_equal_steps(model, self.graph, self.decode, initial, values, expected)
         first = expected[0].values
         self.gives_probabilities: bool = are_probabilities(first)
@@ -150,17 +151,17 @@ class SteppedModel:
             )
         return states
 
-    def states_after(self, values: Sequence[Any], rows: int) -> list[np.ndarray]:
-        """Returns the states before the first step, each `(rows, units)`, for what is given at once.
+    def states_before(self, at_once: Sequence[Any], rows: int) -> list[np.ndarray]:
+        """Returns the states before the first step, each `(rows, units)`.
 
         Args:
-            values: a value `(rows, ...)` for each input of the model; those that are read step by step are not used.
+            at_once: a value `(rows, ...)` for each of `inputs_at_once`.
             rows: the number of rows.
         """
         encoded = []
         if self.graph.encoder is not None:
-            pairs = zip(self.graph.inputs, values, strict=True)
-            given = [ops.convert_to_tensor(one, kind.tensor.dtype) for kind, one in pairs if not kind.is_stepped]
+            pairs = zip(self.inputs_at_once, at_once, strict=True)
+            given = [ops.convert_to_tensor(one, wanted.tensor.dtype) for wanted, one in pairs]
             encoded = tree.flatten(self.graph.encoder(given, training=False))
         tensors = self.decoder.inputs[-self.graph.state_count :]
         return [

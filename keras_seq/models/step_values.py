@@ -3,6 +3,18 @@
 from typing import Any
 
 
+class MoreFrames(Exception):
+    """A step needs more frames, because a stride does not divide those that it has.
+
+    Attributes:
+        factor: how many times as many.
+    """
+
+    def __init__(self, factor: int):
+        super().__init__(factor)
+        self.factor = factor
+
+
 class Value:
     """Stands for a tensor of the whole model.
 

@@ -1,12 +1,15 @@
 """Recurrent layers inside each time step, such as `TimeDistributed(LSTM(8))`, without their loop."""
 
 import contextlib
+import threading
 from collections.abc import Iterator
 from typing import Any
 
 import keras
 
 from keras_seq.keras_internals import all_layers
+
+_lock = threading.RLock()  # The layers belong to the user: two threads must not restore each other's values.
 
 
 def unrolled(operation: Any) -> Any:
@@ -45,11 +48,12 @@ class _Unrolled(keras.layers.Layer):
 @contextlib.contextmanager
 def _without_loops(layers: list[keras.layers.RNN]) -> Iterator[None]:
     """Unrolls recurrent layers. In another thread that traces the model meanwhile, this changes no number."""
-    kept = [layer.unroll for layer in layers]
-    for layer in layers:
-        layer.unroll = True
-    try:
-        yield
-    finally:
-        for layer, unroll in zip(layers, kept, strict=True):
-            layer.unroll = unroll
+    with _lock:
+        kept = [layer.unroll for layer in layers]
+        for layer in layers:
+            layer.unroll = True
+        try:
+            yield
+        finally:
+            for layer, unroll in zip(layers, kept, strict=True):
+                layer.unroll = unroll

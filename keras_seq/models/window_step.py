@@ -13,7 +13,7 @@ from keras import layers, ops
 
 from keras_seq.keras_internals import layer_with
 from keras_seq.models.graph import cannot_be_stepped
-from keras_seq.models.step_values import PerStep
+from keras_seq.models.step_values import MoreFrames, PerStep
 
 _CONVOLUTIONS = (
     layers.Conv1D,
@@ -24,18 +24,6 @@ _CONVOLUTIONS = (
     layers.SeparableConv2D,
 )
 _POOLING = (layers.MaxPooling1D, layers.MaxPooling2D, layers.AveragePooling1D, layers.AveragePooling2D)
-
-
-class MoreFrames(Exception):
-    """A step needs more frames, because a stride does not divide those that it has.
-
-    Attributes:
-        factor: how many times as many.
-    """
-
-    def __init__(self, factor: int):
-        super().__init__(factor)
-        self.factor = factor
 
 
 class Window(NamedTuple):
@@ -52,13 +40,17 @@ class Window(NamedTuple):
     padding: int
 
 
-def window_of(layer: Any) -> Window | None:
+def window_of(layer: Any, looks_ahead: bool = False) -> Window | None:
     """Returns the window of a layer; None if it is no layer with a window, or its window is a single frame.
+
+    Args:
+        layer: a layer or operation. A subclass with a `call` of its own may do more than look at a window: None.
+        looks_ahead: whether it may look ahead.
 
     Raises:
         SteppingError: the layer looks ahead, or its axes are in another order.
     """
-    if not isinstance(layer, _CONVOLUTIONS + _POOLING):
+    if not isinstance(layer, _CONVOLUTIONS + _POOLING) or not type(layer).call.__module__.startswith("keras."):
         return None
     is_pooling = isinstance(layer, _POOLING)
     size = layer.pool_size if is_pooling else layer.kernel_size
@@ -68,7 +60,7 @@ def window_of(layer: Any) -> Window | None:
         return None
     if layer.data_format != "channels_last":
         raise cannot_be_stepped(layer, 'its data_format must be "channels_last"')
-    if layer.padding == "same":
+    if layer.padding == "same" and not looks_ahead:
         raise cannot_be_stepped(
             layer, 'it looks across time, ahead at frames not known yet; use padding="causal" or "valid", not "same"'
         )

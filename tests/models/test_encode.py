@@ -72,7 +72,7 @@ def test_a_file_takes_a_source_of_any_length_up_to_its_own(tmp_path):
     for wrong in (np.zeros(13, int), np.zeros(0, int), np.zeros((1, 2, 3), int)):
         with pytest.raises(ValueError, match=r"`source` must have the shape \(1, 1 to 12\). Received: "):
             decoder.encode(wrong)
-    with pytest.raises(ValueError, match="`source` must hold integers"):
+    with pytest.raises(ValueError, match="`source` must be integers"):
         decoder.encode(np.zeros(3))
     with pytest.raises(ValueError, match=r"`encode` takes source\. Received: 0 arrays"):
         decoder.encode()
@@ -99,3 +99,56 @@ def test_internal_states_cannot_be_those_of_an_encoder(tmp_path):
     with pytest.raises(ValueError, match='`state` must be "explicit" for a model with an encoder'):
         export_tflite(translation(), None, tmp_path / "a.tflite", state="internal")
     assert not list(tmp_path.iterdir())
+
+
+def encoded(part, shape=(None, 3)):
+    """A model whose encoder is `part`, over frames."""
+    source, target = keras.Input(shape), keras.Input((None,), dtype="int32")
+    state = keras.layers.Dense(24)(part(source))
+    x = keras.layers.GRU(24, return_sequences=True)(keras.layers.Embedding(9, 8)(target), initial_state=state)
+    return keras.Model([source, target], keras.layers.Dense(9)(x))
+
+
+def attention(source):
+    x = keras.layers.Dense(16)(source)
+    return keras.layers.GlobalAveragePooling1D()(keras.layers.MultiHeadAttention(2, 8)(x, x))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "part",
+    [
+        lambda source: keras.layers.GlobalMaxPooling1D()(keras.layers.Dense(2)(source)),
+        attention,
+        lambda source: keras.layers.GRU(8)(keras.layers.Conv1D(8, 3, padding="same")(source)),
+    ],
+    ids=["maximum", "attention", "convolution"],
+)
+def test_an_encoder_ignores_what_follows_a_source(part, tmp_path):
+    model, random = randomized(encoded(part)), np.random.default_rng(0)
+    export_tflite(model, None, tmp_path / "a.tflite", source_steps=10)
+    decoder = LiteRTDecoder(tmp_path / "a.tflite")
+    for row in range(20):
+        source = random.normal(row % 5 - 2, 1, (1 + row % 10, 3)).astype(np.float32)
+        for state, one in zip(decoder.encode(source), ks.encode(model, source), strict=True):
+            np.testing.assert_allclose(state, one, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("part", "name"),
+    [
+        (lambda source: keras.ops.max(keras.layers.Dense(2)(source), axis=1), r"\(Max\)"),
+        (lambda source: keras.layers.GRU(8)(keras.layers.Conv1D(8, 3, strides=2, padding="same")(source)), "Conv1D"),
+        (lambda source: keras.layers.GRU(8)(keras.layers.Conv1D(8, 3)(source)), "Conv1D"),
+    ],
+    ids=["maximum", "strides", "valid"],
+)
+def test_an_encoder_that_may_read_what_follows_a_source_is_refused(part, name, tmp_path):
+    with pytest.raises(RuntimeError, match=rf"layer '.*{name}.* cannot be in the encoder of a source of any length"):
+        export_tflite(encoded(part), None, tmp_path / "a.tflite")
+    assert not list(tmp_path.iterdir())
+
+
+def test_numbers_that_are_not_finite_are_refused():
+    with pytest.raises(ValueError, match=r"`context` must be finite numbers\. Received: .*NaN or infinity"):
+        ks.encode(speaker_as_initial_state(), np.full(5, np.nan))

@@ -279,6 +279,12 @@ CONVOLUTIONS = {
         layers.AveragePooling1D(3, 1),
         gru(),
     ),
+    "Conv1D, causal, dilated by 100": lambda: chain(
+        (None, 3), layers.Conv1D(6, 2, padding="causal", dilation_rate=100), gru(), layers.Dense(2)
+    ),
+    "Conv1D, valid, dilated by 40": lambda: chain(
+        (None, 3), layers.Conv1D(6, 3, dilation_rate=40), gru(), layers.Dense(2)
+    ),
     "a GRU before a strided convolution": lambda: chain(
         (None, 3), gru(), layers.Conv1D(6, 4, strides=2), gru(), layers.Dense(2)
     ),
@@ -331,6 +337,10 @@ ONE_OF_EACH = [  # for proofs that need not be repeated for every form of a feat
     "TimeDistributed(Bidirectional)",
     "Reshape of one frame to two",
 ]
+AT_THE_END |= {
+    "two answers, the second later": lambda: two_branches(at_once, after_three_steps),
+    "two answers, the first later": lambda: two_branches(after_three_steps, at_once),
+}
 FRAMES = {**SEVERAL, **ENCODERS, **AT_THE_END, **CONVOLUTIONS, **INNER}
 
 
@@ -342,6 +352,29 @@ def randomized(model, seed=0):
         values = random.normal(scale=spread, size=weight.shape)
         weight.assign(np.abs(values) + 0.5 if "variance" in weight.path else values)
     return model
+
+
+class LooksFurtherBack(layers.Conv1D):
+    """A convolution that also reads what it gave 70 frames before."""
+
+    def call(self, inputs):
+        outputs = super().call(inputs)
+        before = keras.ops.pad(outputs, [[0, 0], [70, 0], [0, 0]])
+        return outputs + before[:, : keras.ops.shape(outputs)[1]]
+
+
+def two_branches(*parts):
+    """Two answers at the end, of which one is known later than the other; `parts` makes each."""
+    frames = keras.Input((None, 3))
+    return keras.Model(frames, layers.Dense(2)(layers.Concatenate()([part(frames) for part in parts])))
+
+
+def at_once(frames):
+    return layers.GRU(32)(frames)
+
+
+def after_three_steps(frames):
+    return layers.GRU(32)(layers.Conv1D(4, 4)(frames))
 
 
 def autoencoder():
@@ -374,6 +407,10 @@ def over_all_outputs_of_the_encoder():
 
 
 REFUSED = {
+    "a convolution with a call of its own": (
+        lambda: chain((None, 3), LooksFurtherBack(6, 3, padding="causal", name="further"), gru()),
+        "layer 'further' .LooksFurtherBack. cannot be stepped: it looks across time",
+    ),
     "a convolution that looks ahead": (
         lambda: chain((None, 3), layers.Conv1D(6, 3, padding="same", name="conv"), gru()),
         "layer 'conv' .Conv1D. cannot be stepped: it looks across time, ahead",

@@ -8,9 +8,11 @@ import keras
 import tensorflow as tf
 from keras import ops, tree
 
-from keras_seq.keras_internals import all_layers, mask_of, with_inner_loop
-from keras_seq.models.graph import run_graph
+from keras_seq.keras_internals import all_layers, mask_of, set_mask, with_inner_loop
+from keras_seq.models.graph import label, run_graph
 from keras_seq.models.inputs import ModelInput
+from keras_seq.models.window_step import window_of
+from keras_seq_export.errors import ExportError
 from keras_seq_export.graph.endpoints import Endpoint, named_states
 from keras_seq_export.graph.step import GraphStep, signature_dtype
 from keras_seq_export.signatures import LENGTH
@@ -74,39 +76,72 @@ def _encoded(encoder: keras.Model, values: list[tf.Tensor], masks: list[tf.Tenso
     """Returns the outputs of the encoder; frames outside the masks `(batch, frames)` do not affect them."""
     # The mask of each sequence by its identity, beside the sequence itself: an identity may be used again.
     known = {id(value): (value, mask) for value, mask in zip(values, masks, strict=True) if mask is not None}
+    refused: list[ExportError] = []
 
     def call(operation: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        first, of_source = next(
+        sequence, mask = next(
             (known[id(one)] for one in tree.flatten((args, kwargs)) if id(one) in known), (None, None)
         )
-        mask = of_source if len(getattr(first, "shape", ())) > 2 else None
-        if mask is not None and "mask" in inspect.signature(operation.call).parameters:
-            own = mask_of(first) if kwargs.get("mask") is None else kwargs["mask"]
-            kwargs = {**kwargs, "mask": mask if own is None else mask & tf.cast(own, tf.bool)}
-        elif mask is not None and isinstance(operation, keras.layers.Layer):
-            # A convolution at the end of the source would see the padding.
-            args = tree.map_structure(lambda one: _zeroed(one, mask), args)
-        loops = (
-            []
-            if not isinstance(operation, keras.layers.Layer)
-            else [layer for layer in all_layers(operation) if isinstance(layer, keras.layers.RNN)]
-        )
-        with with_inner_loop(loops, _dense_loop):
+        if mask is not None:
+            args, kwargs = tree.map_structure(lambda one: _masked(one, mask, operation), (args, kwargs))
+            if kwargs.get("mask") is not None:
+                kwargs["mask"] = mask & tf.cast(kwargs["mask"], tf.bool)
+        with with_inner_loop(_recurrent_layers(operation), _dense_loop):
             outputs = operation(*args, **kwargs)
-        if of_source is not None:
-            sequences = [one for one in tree.flatten(outputs) if len(getattr(one, "shape", ())) > 2]
-            known.update({id(one): (one, of_source) for one in sequences if one.shape[1] == of_source.shape[1]})
+        if sequence is not None and mask is not None:
+            # A vector may have as many numbers as the source has frames, but is no sequence of vectors.
+            rank = 2 if len(sequence.shape) == 2 else 3
+            sequences = [one for one in tree.flatten(outputs) if _has_frames(one, mask, rank)]
+            if _may_read_padding(operation, bool(sequences)):
+                refused.append(_reads_padding(operation))
+            known.update({id(one): (one, mask) for one in sequences})
         return outputs
 
-    return run_graph(encoder, values, call)
+    outputs = run_graph(encoder, values, call)
+    if refused:  # Raised here, because Keras words an error inside a layer anew.
+        raise refused[0]
+    return outputs
 
 
-def _zeroed(value: Any, mask: tf.Tensor) -> Any:
-    """Returns frames with zeros outside a mask; anything else as it is."""
-    if len(getattr(value, "shape", ())) < 3 or value.shape[1] != mask.shape[1]:
+def _recurrent_layers(operation: Any) -> list[keras.layers.RNN]:
+    """Returns the recurrent layers in a layer; none for an operation."""
+    parts = all_layers(operation) if isinstance(operation, keras.layers.Layer) else []
+    return [layer for layer in parts if isinstance(layer, keras.layers.RNN)]
+
+
+def _has_frames(value: Any, mask: tf.Tensor, rank: int = 3) -> bool:
+    """Returns whether a value is a sequence `(batch, frames, ...)` of some rank at least, with the frames of a mask."""
+    return len(getattr(value, "shape", ())) >= rank and value.shape[1] == mask.shape[1]
+
+
+def _may_read_padding(operation: Any, keeps_frames: bool) -> bool:
+    """Returns whether a call may mix the frames of a source with those after its end."""
+    window = window_of(operation, looks_ahead=True)
+    if window is not None and (window.stride > 1 or operation.padding == "valid"):
+        keeps_frames = False
+    takes_mask = "mask" in inspect.signature(operation.call).parameters
+    return not keeps_frames and not takes_mask and not isinstance(operation, keras.layers.GlobalMaxPooling1D)
+
+
+def _reads_padding(operation: Any) -> ExportError:
+    return ExportError(
+        f"{label(operation)} cannot be in the encoder of a source of any length: it does not ignore the frames after the end "
+        "of the source; give the source a fixed length"
+    )
+
+
+def _masked(value: Any, mask: tf.Tensor, operation: Any) -> Any:
+    """Returns an argument of a call, with a mask attached to a sequence; without its frames if the call takes no mask."""
+    if not isinstance(operation, keras.layers.Layer) or not _has_frames(value, mask):
         return value
+    if operation.supports_masking:
+        own = mask_of(value)
+        set_mask(value, mask if own is None else mask & tf.cast(own, tf.bool))
+        return value
+    # A convolution at the end of the source would see the padding, and a maximum would take it.
+    is_maximum = isinstance(operation, keras.layers.GlobalMaxPooling1D)
     keeps = mask[(..., *[tf.newaxis] * (len(value.shape) - 2))]
-    return tf.where(keeps, value, tf.zeros_like(value))
+    return tf.where(keeps, value, tf.fill(tf.shape(value), value.dtype.min) if is_maximum else tf.zeros_like(value))
 
 
 def _dense_loop(

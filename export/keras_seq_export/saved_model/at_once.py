@@ -63,6 +63,4 @@ class AtOnce(NamedTuple):
 
 def states_of_rows(step: GraphStep, at_once: list[np.ndarray], rows: int) -> list[np.ndarray]:
     """Returns the states before the first step, each `(rows, units)`, for the values that are given at once."""
-    given = iter(at_once)
-    every = [None if one.is_stepped else next(given) for one in step.stepped.graph.inputs]
-    return [state.astype(np.float32) for state in step.stepped.states_after(every, rows)]
+    return [state.astype(np.float32) for state in step.stepped.states_before(at_once, rows)]

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_seq.models.difference import scales
-from keras_seq.models.probe import most_steps, random_rows
+from keras_seq.models.probe import most_steps, random_rows, steps_to_compare
 from keras_seq.models.step_comparison import as_steps, expected_outputs, first_steps
 from keras_seq.models.step_graph import StepGraph
 from keras_seq.models.step_model import stepped
@@ -102,7 +102,8 @@ class _Inputs(NamedTuple):
         """Returns random inputs, the same on every call."""
         graph = step.stepped.graph
         length = step.inputs[0].tensor.shape[1]
-        steps = min(max(_STEPS // graph.frames, PREFILL_STEPS + 1), most_steps(model))
+        steps = steps_to_compare(max(_STEPS // graph.frames, PREFILL_STEPS + 1), graph.look_back)
+        steps = min(steps, most_steps(model))
         if length is not None:
             steps = length // graph.frames if step.stepped.has_values_so_far else min(steps, length // graph.frames)
         whole = random_rows(model, graph.inputs, _ROWS, length or steps * graph.frames)

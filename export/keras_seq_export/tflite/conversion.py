@@ -112,7 +112,8 @@ def checked_contents(content: bytes, quantization: str) -> Contents:
     """Returns the contents of a flatbuffer.
 
     Raises:
-        ExportError: a signature has an operator that is not builtin, or another than `prefill` and `encode` has a loop; or most
+        ExportError: a signature has an operator that is not builtin, or a signature other than `prefill` and `encode` has a
+            loop; or most
             weights are still float32 after quantization.
     """
     model = flatbuffer.parse(content)

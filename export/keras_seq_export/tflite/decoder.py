@@ -178,8 +178,10 @@ class LiteRTDecoder:
         if not fits or (count is not None and not 0 < count <= shape[0]):
             expected = (batch, *shape) if length is None else (batch, f"1 to {shape[0]}", *shape[1:])
             raise ValueError(f"`{name}` must have the shape ({', '.join(map(str, expected))}). Received: {value.shape}")
-        if np.issubdtype(details["dtype"], np.integer) and np.issubdtype(rows.dtype, np.floating):
-            raise ValueError(f"`{name}` must hold integers. Received: {rows.dtype}")
+        if details["dtype"] == np.int32:
+            rows = _as_integers(name, rows)
+        elif not np.isfinite(rows).all():
+            raise ValueError(f"`{name}` must hold finite numbers. Received: NaN or infinity")
         if length is None or count is None:
             return {name: np.ascontiguousarray(rows, details["dtype"])}
         padded = np.pad(rows, [(0, 0), (0, shape[0] - count), *[(0, 0)] * (rows.ndim - 2)])
@@ -235,10 +237,7 @@ class LiteRTDecoder:
 
     def prefill_steps(self, values: Sequence[np.ndarray], states: Any) -> tuple[list[np.ndarray], Any]:
         """Does what `prefill` does, with a list of inputs and of outputs."""
-        arrays = [
-            token_ids(one, "values") if name == TOKEN else np.asarray(one)
-            for name, one in zip(self.inputs, values, strict=True)
-        ]
+        arrays = [self._checked(name, one) for name, one in zip(self.inputs, values, strict=True)]
         count = arrays[0].shape[1] if arrays[0].ndim > 1 else 0
         if not count or any(one.shape[:2] != arrays[0].shape[:2] for one in arrays):
             shapes = ", ".join(str(one.shape) for one in arrays)
@@ -261,6 +260,10 @@ class LiteRTDecoder:
             inputs[PLURALS.get(name, name)] = self._as_input(PREFILL, name, padded)
         outputs, states = self.run(PREFILL, inputs, states)
         return [outputs[name] for name in self.outputs], states
+
+    def _checked(self, name: str, values: Any) -> np.ndarray:
+        """Returns values of an input of a step as an array; those of an int32 input must be integers or truth values."""
+        return _as_integers(name, values) if self._details[DECODE][name]["dtype"] == np.int32 else np.asarray(values)
 
     def _prefill_shape(self, name: str) -> tuple[int, ...]:
         return tuple(map(int, self._details[PREFILL][PLURALS.get(name, name)]["shape"]))
@@ -308,9 +311,15 @@ class LiteRTDecoder:
     def _as_input(self, signature: str, name: str, values: np.ndarray) -> np.ndarray:
         """Returns values as an array; refuses another shape, to which the runtime would resize the model."""
         details = self._details[signature][PLURALS.get(name, name) if signature == PREFILL else name]
-        array = np.ascontiguousarray(token_ids(values, "values") if name == TOKEN else values, details["dtype"])
+        array = np.ascontiguousarray(self._checked(name, values), details["dtype"])
         if array.shape != tuple(details["shape"]):
             raise ValueError(
                 f"`{name}` must have the shape {tuple(map(int, details['shape']))}. Received: {array.shape}"
             )
         return array
+
+
+def _as_integers(name: str, values: Any) -> np.ndarray:
+    """Returns integers as int32; also truth values, except of tokens."""
+    array = np.asarray(values)
+    return array.astype(np.int32) if array.dtype == bool and name != TOKEN else token_ids(values, name)

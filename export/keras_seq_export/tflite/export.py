@@ -86,7 +86,9 @@ def export_tflite(
 
     `encode` takes what the model takes at once: the source of a translation, padded to N = `source_steps` frames, of which
     it reads the first `length`; or a context, a vector that holds for the whole sequence. The states carry it from step to
-    step. With `state="internal"` the states
+    step.
+
+    With `state="internal"` the states
     are variables of the model instead of inputs and outputs. They begin as the initial states. The signature `reset`,
     without inputs, sets those of all rows to the initial states again, in place of `start`; it returns their number.
 

@@ -1,5 +1,6 @@
 """Comparing a .tflite with its model: every signature of the file, run in LiteRT step by step."""
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -12,8 +13,8 @@ from keras_seq.data.vocabulary import Vocabulary
 from keras_seq.generation.sampling import SamplingSettings, log_softmax, logit_bias, next_token
 from keras_seq.generation.threefry import uniform
 from keras_seq.models.difference import scales
-from keras_seq.models.inputs import random_values
-from keras_seq.models.probe import most_steps, random_rows
+from keras_seq.models.inputs import ModelInput, is_integer, random_values
+from keras_seq.models.probe import most_steps, random_rows, steps_to_compare
 from keras_seq.models.sequence_reader import SequenceReader
 from keras_seq.models.step_comparison import Expected, as_frames, as_steps, expected_outputs, up_to_length
 from keras_seq.models.step_model import SteppedModel, stepped, stepped_language_model
@@ -35,6 +36,7 @@ from keras_seq_export.signatures import (
 )
 from keras_seq_export.tflite.decoder import LiteRTDecoder
 
+_LARGEST_QUANTIZED = 0.1  # difference of a state, relative to the largest, in a quantized file
 STEPS = 256  # compared over all rows together; each row has more than one call of `prefill` can read
 _SETTINGS = (
     SamplingSettings(),
@@ -95,7 +97,7 @@ def read_file_and_model(model: keras.Model, vocabulary: Vocabulary | None, decod
     """
     known = stepped(model) if vocabulary is None else stepped_language_model(model)
     graph = known.graph
-    steps = max(STEPS // decoder.batch, PREFILL_STEPS + 1)
+    steps = steps_to_compare(max(STEPS // decoder.batch, PREFILL_STEPS + 1), graph.look_back)
     length = next(given.tensor.shape[1] for given in known.step_inputs)
     if length is not None and known.has_values_so_far:
         steps = length // graph.frames  # The model gives its answer after these.
@@ -165,7 +167,7 @@ def compare_signatures(
         ExportError: a signature returns something else than the model.
     """
     if initial is None:
-        _compare_encoder(model, decoder, tolerance)
+        _compare_encoder(model, logit_bias is not None, decoder, tolerance)
         states = decoder.encode(*reading.at_once)
     else:
         states = _compare_start(decoder, initial)
@@ -228,24 +230,29 @@ def _compare_start(decoder: LiteRTDecoder, initial: Sequence[np.ndarray]) -> Any
     return states
 
 
-def _compare_encoder(model: keras.Model, decoder: LiteRTDecoder, tolerance: float) -> None:
+def _compare_encoder(model: keras.Model, vocabulary: bool, decoder: LiteRTDecoder, tolerance: float) -> None:
     """Compares the states that `encode` gives for sources of several lengths with those of the model."""
-    known = stepped(model)
+    known = stepped_language_model(model) if vocabulary else stepped(model)
     longest = decoder.source_steps or 1
-    for length in {1, -(-longest // 3), longest}:
-        inputs = [given for given in known.graph.inputs if not given.is_stepped]
-        # Each source has a length of its own.
+    # Shifted values too: padding of zeros would not show where all numbers are above or below it.
+    for length, shift in itertools.product(sorted({1, 2, -(-longest // 3), longest}), (0, 3, -3)):
         values = [
-            random_values(given, decoder.batch, max(1, length - index) if given.has_length else 1)
-            for index, given in enumerate(inputs)
+            _source(given, decoder.batch, length - index, shift) for index, given in enumerate(known.inputs_at_once)
         ]
-        every = iter(values)
-        given = [None if one.is_stepped else next(every) for one in known.graph.inputs]
-        expected = known.states_after(given, decoder.batch)
+        expected = known.states_before(values, decoder.batch)
         for index, (one, state) in enumerate(zip(expected, decoder.encode(*values), strict=True)):
             one = one.astype(np.float32)
             size = max(1.0, float(np.abs(one).max()))
-            compare(f"{ENCODE}, {length} frames, {state_name(index)}", one / size, state / size, tolerance)
+            name = f"{ENCODE} of {length} frames, padded to {longest}, {state_name(index)}"
+            compare(name, one / size, state / size, min(tolerance, _LARGEST_QUANTIZED))
+
+
+def _source(given: ModelInput, rows: int, length: int, shift: int) -> np.ndarray:
+    """Returns random values for an input that is given at once, without token 0, which a mask may skip."""
+    values = random_values(given, rows, max(1, length), masked=())
+    if given.is_token:
+        return np.maximum(values, 1) if given.has_length else values
+    return values if is_integer(given.tensor) else values + np.float32(shift)
 
 
 def _relative_error(reading: Reading) -> float:
