@@ -59,6 +59,8 @@ def _level_of(layer: Any) -> AnyLevel:
     advice = f"None: standardize the texts before they are encoded, and give `{line}`, which has the same ids"
     _require(layer, config["standardize"] is None, "standardize", config["standardize"], advice)
     _require(layer, config["ngrams"] is None, "ngrams", config["ngrams"], "None: a text is not made of its ngrams")
+    length = config["output_sequence_length"]
+    _require(layer, length is None, "output_sequence_length", length, "None: a text is encoded whole")
     split = config["split"]
     _require(
         layer,

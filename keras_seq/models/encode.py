@@ -62,6 +62,8 @@ def _in_order(inputs: Any, wanted: Sequence[ModelInput]) -> list[Any]:
     """Returns what was given for each input."""
     names = [given.name for given in wanted]
     if isinstance(inputs, Mapping):
+        own = {given.tensor.name: given.name for given in wanted}  # the names that the user gave the inputs
+        inputs = {own.get(name, name): value for name, value in inputs.items()}
         if sorted(inputs) != sorted(names):
             raise ArgumentError("inputs", f"a dictionary with {', '.join(names)}", ", ".join(map(str, inputs)))
         return [inputs[name] for name in names]

@@ -15,10 +15,18 @@ class NotPerStep:
 
     Attributes:
         reason: the error to raise if the output of the model depends on it.
+        by_value: whether it depends on the values of what is read step by step, not only on their shape.
     """
 
-    def __init__(self, reason: SteppingError):
-        self.reason = reason
+    def __init__(self, reason: SteppingError, by_value: bool = True):
+        self.reason, self.by_value = reason, by_value
+
+
+class StateOfSequence(SteppingError):
+    """A recurrent layer begins with a state that depends on what is read step by step."""
+
+    def __init__(self, layer: Any):
+        super().__init__(str(cannot_be_stepped(layer, "the initial_state that it is given depends on the sequence")))
 
 
 def has_graph(operation: Any) -> bool:

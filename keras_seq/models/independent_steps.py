@@ -16,6 +16,7 @@ _FEW_STEPS = 8
 _MOST_STEPS = 4096  # A layer that only looks back further than this is not found here.
 _MOST_NUMBERS = 2**22  # With large inputs or outputs there are fewer steps.
 _SINGLE_STEPS = 64
+_LOUD = 30  # A layer may look across time only where numbers are large.
 
 
 def single_step_form(
@@ -38,6 +39,7 @@ def single_step_form(
         # A few steps first, so that a slow layer is refused quickly.
         few = min(_FEW_STEPS, call.length or _FEW_STEPS)
         (layer, needs_time_axis), numbers = _verified_form(call, few)
+        _verified_form(call, few, _LOUD)
         if type(operation) is not keras.layers.TimeDistributed:  # Keras loops over its steps.
             most = min(_MOST_STEPS, max(_FEW_STEPS, _MOST_NUMBERS * few // max(1, numbers)))
             (layer, needs_time_axis), _ = _verified_form(call, call.length or most)
@@ -150,9 +152,9 @@ class _Call:
 _Form = tuple[Any, bool]
 
 
-def _verified_form(call: _Call, length: int) -> tuple[_Form, int]:
+def _verified_form(call: _Call, length: int, size: int = 1) -> tuple[_Form, int]:
     """Returns the form, verified on random sequences of a length, and how many numbers the inputs and outputs have."""
-    steps = call.random(length)
+    steps = [one * ops.cast(size, one.dtype) if "float" in one.dtype.name else one for one in call.random(length)]
     sequence = call.as_sequence(steps)
     over_sequences = call.of(call.operation)
     expected: list[Any] = []

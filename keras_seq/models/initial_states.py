@@ -7,17 +7,12 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_seq.errors import SteppingError
-from keras_seq.models.graph import cannot_be_stepped
-from keras_seq.models.inputs import ModelInput
+from keras_seq.models.graph import StateOfSequence
 from keras_seq.models.recurrent_call import RecurrentCall, without_carried_state
 from keras_seq.models.step_calls import LayerStates
+from keras_seq.models.step_comparison import first_steps, step_count
 from keras_seq.models.step_graph import StepGraph
 from keras_seq.models.whole_model import run_on_values
-
-
-class StateOfSequence(SteppingError):
-    """A recurrent layer begins with a state that depends on what is read step by step."""
 
 
 def initial_states(model: keras.Model, graph: StepGraph, values: Sequence[np.ndarray]) -> list[np.ndarray | int]:
@@ -37,29 +32,22 @@ def initial_states(model: keras.Model, graph: StepGraph, values: Sequence[np.nda
     inputs = graph.decoder.inputs[-graph.state_count :]
     states: list[Any] = [np.zeros(tensor.shape[1:], np.float32) for tensor in inputs]
     recurrent = [step for step in graph.layer_states if step.is_recurrent]
-    # Another length too: a state may depend on it.
-    shorter = [_beginning(*pair, graph.frames) for pair in zip(graph.inputs, values, strict=True)]
-    calls = _recurrent_calls(model, graph, values, recurrent)
-    for step, call, other in zip(recurrent, calls, _recurrent_calls(model, graph, shorter, recurrent), strict=True):
-        pairs = zip(call.states_before(), other.states_before(), strict=True)
-        for index, pair in enumerate(pairs, step.first):
+    # Other lengths too: a state may depend on them, or hardly change after many steps.
+    steps = step_count(graph, values)
+    sequences = [first_steps(graph, values, count) for count in (steps, -(-steps // 3), 1)]
+    by_sequence = [_recurrent_calls(model, graph, one, recurrent) for one in sequences]
+    for step, calls in zip(recurrent, zip(*by_sequence, strict=True), strict=True):
+        for index, of_calls in enumerate(zip(*(call.states_before() for call in calls), strict=True), step.first):
             if graph.encoded[index] is not None:
                 continue
-            both = np.concatenate([np.reshape(one, (len(one), -1)) for one in pair])
+            both = np.concatenate([np.reshape(one, (len(one), -1)) for one in of_calls])
             if not np.allclose(both, both[:1], rtol=1e-5, atol=1e-6):
-                raise StateOfSequence(
-                    str(cannot_be_stepped(step.layer, "the initial_state that it is given depends on the sequence"))
-                )
+                raise StateOfSequence(step.layer)
             states[index] = both[0]
     return [
         state.astype(tensor.dtype) if position is None else position
         for position, state, tensor in zip(graph.encoded, states, inputs, strict=True)
     ]
-
-
-def _beginning(given: ModelInput, values: np.ndarray, frames: int) -> np.ndarray:
-    """Returns the first third of the steps of an input that is read step by step; of any other input, all."""
-    return values[:, : frames * -(-values.shape[1] // frames // 3)] if given.is_stepped else values
 
 
 def _recurrent_calls(

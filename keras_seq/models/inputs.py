@@ -128,7 +128,8 @@ def _named(model: keras.Model, stepped: Sequence[bool], one_hot: bool) -> list[M
         counts[first] = counts[first] or _one_hot_count(model.inputs[first], model)
     kinds = [_kind(*one) for one in zip(model.inputs, stepped, counts, strict=True)]
     own = [_own_name(tensor, index) for index, tensor in enumerate(model.inputs)]
-    own = [name if own.count(name) == 1 else f"input_{index}" for index, name in enumerate(own)]
+    alike = [name.lower() for name in own]  # TensorFlow does not tell capitals apart.
+    own = [name if alike.count(name.lower()) == 1 else f"input_{index}" for index, name in enumerate(own)]
     names = [kind if kinds.count(kind) == 1 else name for kind, name in zip(kinds, own, strict=True)]
     return [
         ModelInput(tensor, name, flag, count, one_hot and flag and count is not None and len(tensor.shape) == 3)
@@ -147,7 +148,7 @@ def _kind(tensor: keras.KerasTensor, stepped: bool, count: int | None) -> str:
 
 def _own_name(tensor: keras.KerasTensor, index: int) -> str:
     """Returns the name that the user gave an input; for a name that Keras gave it, its position."""
-    name = re.sub(r"\W", "_", tensor.name)
+    name = re.sub(r"\W", "_", tensor.name, flags=re.ASCII)
     is_given = not re.match(r"(keras_tensor|input_|state_)", name) and name not in _KINDS
     # The name becomes that of an argument in Python.
     is_argument = name.isidentifier() and not keyword.iskeyword(name) and name != "self"

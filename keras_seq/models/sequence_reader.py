@@ -1,5 +1,6 @@
 """Reads a long sequence in parts, with the states of a model handed from one part to the next."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ from keras_seq.errors import SteppingError
 from keras_seq.models.difference import first_difference, tolerance_of
 from keras_seq.models.graph import run_graph
 from keras_seq.models.probe import probe_values
-from keras_seq.models.recurrent_call import RecurrentCall
+from keras_seq.models.recurrent_call import RecurrentCall, state_shapes
 from keras_seq.models.step_calls import LayerStates
 from keras_seq.models.step_model import SteppedModel
 from keras_seq.models.whole_model import whole_outputs
@@ -159,12 +160,15 @@ def _recurrent_part(call: RecurrentCall, step: LayerStates, states: list[Any]) -
         zero_output_for_mask=layer.zero_output_for_mask,
         dtype=layer.dtype_policy,
     )
-    given = tree.pack_sequence_as(structure, states[:count])
+    shapes = state_shapes(layer)
+    shaped = [ops.reshape(state, (-1, *shape)) for state, shape in zip(states[:count], shapes, strict=True)]
+    given = tree.pack_sequence_as(structure, shaped)
     output, *returned = reader(call.inputs, initial_state=given, mask=call.mask)
     if step.output_state is not None:
         # Keras gives zeros for masked steps at the start; here a part before this one may have given an output.
         has_output = ops.cumsum(ops.cast(call.mask, "int32"), axis=1) > 0
         last = ops.cast(states[step.output_state], output.dtype)
         output = ops.where(has_output[:, :, None], output, last[:, None])
-    new_states = tree.flatten(returned) + [output[:, -1]] * (step.state_count - count)
+    last = [*tree.flatten(returned), *[output[:, -1]] * (step.state_count - count)]
+    new_states = [ops.reshape(state, (-1, math.prod(state.shape[1:]))) for state in last]
     return [output, *returned] if layer.return_state else output, new_states

@@ -7,7 +7,7 @@ import keras
 from keras import ops, tree
 
 from keras_seq.errors import SteppingError
-from keras_seq.models.graph import NotPerStep, cannot_be_stepped
+from keras_seq.models.graph import NotPerStep, StateOfSequence, cannot_be_stepped
 from keras_seq.models.independent_steps import last_step_form, single_step_form
 from keras_seq.models.recurrent_call import (
     RecurrentCall,
@@ -22,6 +22,9 @@ from keras_seq.models.step_values import AtOnce, Context, MoreFrames, PerStep, S
 from keras_seq.models.unique_names import UniqueNames
 from keras_seq.models.unrolled import unrolled
 from keras_seq.models.window_step import Window, WindowStep, left_padding, plan_of, window_of
+
+_KNOWN = ("keras", "keras_seq")  # packages whose layers and operations use the values that they are given
+_OF_THE_SHAPE = ("ZerosLike", "OnesLike", "FullLike")
 
 
 class StepState(NamedTuple):
@@ -97,6 +100,9 @@ class StepCalls:
         except MoreFrames as more:
             self.factor = math.lcm(self.factor, more.factor)
             outputs = NotPerStep(cannot_be_stepped(operation, "its stride does not divide the step"))
+        by_value = _depends_on_values(operation, tree.flatten((args, kwargs)))
+        for one in tree.flatten(outputs):
+            one.by_value = by_value and one.by_value
         self.calls.append((operation, outputs))
         return outputs
 
@@ -118,7 +124,7 @@ class StepCalls:
         arguments = tree.flatten((args, kwargs))
         for argument in arguments:
             if isinstance(argument, NotPerStep):
-                return argument
+                return NotPerStep(argument.reason)
         values = [one for one in arguments if is_value(one)]
         if all(isinstance(value, AtOnce) for value in values):
             return self._at_once(operation, args, kwargs)
@@ -192,8 +198,10 @@ class StepCalls:
         """Calls the cell of a recurrent layer on the frames of a step, with new inputs for its states."""
         layer, value = call.layer, call.inputs
         if isinstance(value, NotPerStep):
-            return value
+            return NotPerStep(value.reason)
         _require_stepped(call)
+        if any(getattr(one, "by_value", False) for one in tree.flatten(call.initial_state)):
+            raise StateOfSequence(layer)
         value = _same_frames(layer, [one for one in (value, call.mask) if isinstance(one, PerStep)])
         starts = [_flat(one) if isinstance(one, AtOnce) else None for one in tree.flatten(call.initial_state)]
         shapes, output_state = state_shapes(layer), None
@@ -274,6 +282,17 @@ class StepCalls:
             (self._steps_before,) = self._new_states([1], "float32")
             self.states.append(StepState(self._steps_before, self._steps_before + 1, None))
         return self._steps_before[:, 0] >= value.delay
+
+
+def _depends_on_values(operation: Any, arguments: list[Any]) -> bool:
+    """Returns whether the outputs of a call depend on the values of what is read step by step, as far as the graph tells.
+
+    The user's own layers and functions may use only the shape; what they give is compared for several sequences.
+    """
+    own = isinstance(operation, keras.layers.Lambda) or type(operation).__module__.partition(".")[0] not in _KNOWN
+    if own or type(operation).__name__ in _OF_THE_SHAPE:
+        return False
+    return any(getattr(one, "by_value", False) for one in arguments)
 
 
 def _flat(value: AtOnce) -> AtOnce:

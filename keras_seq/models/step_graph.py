@@ -165,7 +165,7 @@ def _graph_of(
     starts = [state.start for state in calls.states]
     encoded = [start for start in starts if start is not None]
     at_once = [tensor for given, tensor in zip(inputs, tensors, strict=True) if not given.is_stepped]
-    encoder = keras.Model(at_once, [start.tensor for start in encoded], name="encoder") if at_once else None
+    encoder = keras.Model(at_once, [start.tensor for start in encoded], name="encoder") if encoded else None
     positions = iter(range(len(encoded)))
     return StepGraph(
         decoder,

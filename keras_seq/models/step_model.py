@@ -17,7 +17,8 @@ from keras import ops, tree
 from keras_seq.errors import KerasSeqError, ModelError, SteppingError
 from keras_seq.keras_internals import all_layers
 from keras_seq.models.checks import has_finite_weights, reason_of, require_sequence_model
-from keras_seq.models.initial_states import StateOfSequence, initial_states
+from keras_seq.models.graph import StateOfSequence
+from keras_seq.models.initial_states import initial_states
 from keras_seq.models.inputs import ModelInput, possible_inputs, takes_one_hot
 from keras_seq.models.logits import are_probabilities, as_logits, logits_position
 from keras_seq.models.probe import probe_values, reads_tokens

@@ -20,10 +20,11 @@ class Value:
 
     Attributes:
         tensor: the symbolic tensor of the step that has its place.
+        by_value: whether it depends on the values of what is read step by step, not only on their shape.
     """
 
-    def __init__(self, tensor: Any):
-        self.tensor = tensor
+    def __init__(self, tensor: Any, by_value: bool = True):
+        self.tensor, self.by_value = tensor, by_value
 
 
 class PerStep(Value):
@@ -69,7 +70,7 @@ class AtOnce(Value):
     """
 
     def __init__(self, tensor: Any, repeated: "AtOnce | None" = None):
-        super().__init__(tensor)
+        super().__init__(tensor, by_value=False)
         self.repeated = repeated
 
 

@@ -28,7 +28,7 @@ class UniqueNames:
 
     def unique(self, name: str) -> str:
         """Returns a name of letters, digits and underscores, with a number if it is taken."""
-        stem = re.sub(r"\W", "_", name)
+        stem = re.sub(r"\W", "_", name, flags=re.ASCII)
         if stem in ("token", "frame") or stem.startswith("state_"):
             stem = f"layer_{stem}"  # The inputs have these names.
         names = (f"{stem}_{number}" if number else stem for number in itertools.count())

@@ -80,6 +80,7 @@ def with_several_unknown(**options):
         ),
         (lambda: adapted(standardize=lambda text: text), "standardize the texts before"),
         (lambda: adapted(ngrams=2), "`ngrams` None"),
+        (lambda: adapted(output_sequence_length=4), "`output_sequence_length` None"),
         (lambda: adapted(split=lambda text: keras.ops.expand_dims(text, -1)), '`split` "whitespace" or "character"'),
         (lambda: adapted(split=None), '`split` "whitespace" or "character"'),
         (lambda: adapted(output_mode="multi_hot"), "`output_mode` `int`"),

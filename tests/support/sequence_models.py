@@ -377,6 +377,12 @@ def after_three_steps(frames):
     return layers.GRU(32)(layers.Conv1D(4, 4)(frames))
 
 
+def state_of_the_sequence(part):
+    """A recurrent layer whose initial state is `part` of the frames that it reads."""
+    frames = keras.Input((None, UNITS))
+    return keras.Model(frames, gru(name="decoder")(frames, initial_state=part(frames)))
+
+
 def autoencoder():
     frames = keras.Input((10, 3))
     x = layers.RepeatVector(10, name="repeated")(layers.GRU(UNITS, name="encoder")(frames))
@@ -407,6 +413,11 @@ def over_all_outputs_of_the_encoder():
 
 
 REFUSED = {
+    # After some random steps it is the same in all rows.
+    "an initial state that looks ahead": (
+        lambda: state_of_the_sequence(lambda frames: keras.ops.max(keras.ops.sign(frames), axis=1)),
+        "layer 'decoder' .GRU. cannot be stepped: the initial_state that it is given depends on the sequence",
+    ),
     "a convolution with a call of its own": (
         lambda: chain((None, 3), LooksFurtherBack(6, 3, padding="causal", name="further"), gru()),
         "layer 'further' .LooksFurtherBack. cannot be stepped: it looks across time",

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_seq.models.checks import reason_of
 from keras_seq_export.errors import ExportError
 from keras_seq_export.graph.encoder import encode_endpoint
 from keras_seq_export.graph.endpoints import (
@@ -94,6 +95,10 @@ def _convert_to_builtins(endpoints: dict[str, Endpoint]) -> bytes:
             raise ExportError(
                 "the model holds a table, such as that of a lookup layer, which a .tflite cannot hold"
             ) from error
+        except ExportError:
+            raise
+        except Exception as error:  # Keras, TensorFlow and custom layers have error classes of their own.
+            raise ExportError(f"a layer cannot be in a .tflite: {reason_of(error)}") from error
         converter = tf.lite.TFLiteConverter.from_saved_model(directory, signature_keys=list(endpoints))
         # Builtins only: a Flex op would pull all of TensorFlow onto the device.
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]

@@ -263,7 +263,13 @@ class LiteRTDecoder:
 
     def _checked(self, name: str, values: Any) -> np.ndarray:
         """Returns values of an input of a step as an array; those of an int32 input must be integers or truth values."""
-        return _as_integers(name, values) if self._details[DECODE][name]["dtype"] == np.int32 else np.asarray(values)
+        if self._details[DECODE][name]["dtype"] != np.int32:
+            return np.asarray(values)
+        array = _as_integers(name, values)
+        lowest, highest = self.bundle.config.get("ranges", {}).get(name, (-(2**31), 2**31 - 1))
+        if array.size and (array.min() < lowest or array.max() > highest):
+            raise ValueError(f"`{name}` must be from {lowest} to {highest}. Received: {array.min()} to {array.max()}")
+        return array
 
     def _prefill_shape(self, name: str) -> tuple[int, ...]:
         return tuple(map(int, self._details[PREFILL][PLURALS.get(name, name)]["shape"]))
@@ -321,5 +327,9 @@ class LiteRTDecoder:
 
 def _as_integers(name: str, values: Any) -> np.ndarray:
     """Returns integers as int32; also truth values, except of tokens."""
+    if name == TOKEN:
+        return token_ids(values, name)
     array = np.asarray(values)
-    return array.astype(np.int32) if array.dtype == bool and name != TOKEN else token_ids(values, name)
+    if array.dtype != bool and not (np.issubdtype(array.dtype, np.integer) and (array == array.astype(np.int32)).all()):
+        raise ValueError(f"`{name}` must hold integers that fit int32. Received: {values!r}")
+    return array.astype(np.int32)

@@ -232,8 +232,8 @@ def test_a_token_that_is_not_an_id_is_refused(wrong, exported):
     decoder, states = sampler.decoder, sampler.initial_states()
     expected = r"must be (integers, the ids of tokens\. Received: \w+=|ids of tokens, which fit int32\.)"
     for name, call in (
-        ("values", lambda: decoder([wrong], states)),
-        ("values", lambda: decoder.prefill([[wrong]], states)),
+        ("token", lambda: decoder([wrong], states)),
+        ("token", lambda: decoder.prefill([[wrong]], states)),
         ("token", lambda: sampler(wrong, states)),
         ("tokens", lambda: sampler.prefill([wrong], states)),
         ("token", lambda: sampler.draw(wrong, states, 0.5, SamplingSettings(), sampler._stored_bias, [])),
