@@ -75,14 +75,14 @@ def _level_of(layer: Any) -> AnyLevel:
 def _special_tokens(layer: Any) -> dict[str | None, str]:
     """Returns our names for the padding and the unknown token of a StringLookup, in the order of their ids."""
     config = layer.get_config()
-    several = config["num_oov_indices"]
+    unknown_count = config["num_oov_indices"]
     _require(layer, not config["invert"], "invert", config["invert"], "False: give the layer that maps tokens to ids")
     advice = "0 or 1: which of several ids an unknown token has depends on a hash"
-    _require(layer, several <= 1, "num_oov_indices", several, advice)
+    _require(layer, unknown_count <= 1, "num_oov_indices", unknown_count, advice)
     special: dict[str | None, str] = {}
     if config["mask_token"] is not None:
         special[config["mask_token"]] = PAD
-    if several:
+    if unknown_count:
         special[config["oov_token"]] = KERAS_UNK
     return special
 

@@ -175,8 +175,8 @@ class GRUCell(keras.layers.GRUCell):
 def _own_arguments(unit: "GRUCell | GRU") -> dict[str, Any]:
     """Returns the arguments that the classes of Keras do not have, without those that have their defaults."""
     own = {"reset_gate": unit.reset_gate, "weight_dropout": unit.weight_dropout}
-    defaults = {"reset_gate": True, "weight_dropout": 0}
-    return {name: value for name, value in own.items() if value != defaults[name]}
+    parameters = inspect.signature(GRUCell.__init__).parameters
+    return {name: value for name, value in own.items() if value != parameters[name].default}
 
 
 _LAYER_SIGNATURE = inspect.signature(keras.layers.GRU.__init__)

@@ -164,7 +164,7 @@ def _walk(
     states: list[Any] = [ops.convert_to_tensor(state) for state in initial]
     steps = []
     for step in range(step_count(graph, values)):
-        answers = decode(*step_values(graph, values, step), *states)
+        answers = decode(*values_of_step(graph, values, step), *states)
         states = answers[outputs:]
         steps.append(answers[:outputs])
     return [
@@ -173,7 +173,7 @@ def _walk(
     ]
 
 
-def step_values(graph: StepGraph, values: Sequence[np.ndarray], step: int) -> list[Any]:
+def values_of_step(graph: StepGraph, values: Sequence[np.ndarray], step: int) -> list[Any]:
     """Returns what the decoder reads in a step, in the dtypes of its inputs."""
     stepped = [one for given, one in zip(graph.inputs, values, strict=True) if given.is_stepped]
     frames = slice(step * graph.frames, (step + 1) * graph.frames)
@@ -229,7 +229,7 @@ def require_single_softmax(
         if one is not None and one.tensor.shape == output.shape
     ]
     decoder = keras.Model(graph.decoder.inputs, [one for _, one in inner] + [output])
-    first = [*step_values(graph, values, 0), *map(ops.convert_to_tensor, initial)]
+    first = [*values_of_step(graph, values, 0), *map(ops.convert_to_tensor, initial)]
     *others, last = (np.asarray(one, np.float64) for one in decoder(first, training=False))
     for (operation, _), probabilities in zip(inner, others, strict=True):
         # Their logarithms, because an untrained softmax over many tokens gives nearly the same to all.

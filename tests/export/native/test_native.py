@@ -12,16 +12,18 @@ from pathlib import Path
 import numpy as np
 import paths
 import pytest
+from brought_models import VOCABULARY
 from devices import need, need_program
 from hamlet import prompts
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sequence_models import translation
 from unicode_texts import own_vocabulary
 
 import keras_seq as ks
 from keras_seq.data.tokens import RESERVED
 from keras_seq.generation.threefry import uniform
-from keras_seq_export import LiteRTSampler
+from keras_seq_export import LiteRTSampler, export_tflite
 from keras_seq_export.tflite.bundle import write_bundle
 
 NATIVE = paths.REPOSITORY / "export" / "native"
@@ -295,3 +297,11 @@ def test_a_vocabulary_made_elsewhere_is_that_of_python(level, tokens_program, tm
     model = file_with(vocabulary, tmp_path_factory.mktemp("vocabulary"))
     asked = texts + others
     assert encode(tokens_program, model, asked) == [vocabulary.encode(text).tolist() for text in asked]
+
+
+@pytest.mark.slow
+def test_a_model_with_an_encoder_is_refused(program, tmp_path):
+    export_tflite(translation(), VOCABULARY, tmp_path / "a.tflite")
+    answer = write(program, tmp_path / "a.tflite", "to")
+    assert (answer.returncode, answer.stdout) == (1, b"")
+    assert answer.stderr.decode().endswith("begins with the states of an encoder, which this program cannot run\n")
