@@ -43,7 +43,12 @@ class AtOnce(NamedTuple):
             for given, one in zip(wanted, values, strict=True)
         }
         # Several sources have different lengths in each row.
-        lengths = [np.resize(np.roll(_LENGTHS, index), rows).astype(np.int32) for index in range(len(wanted))]
+        lengths = [
+            np.minimum(np.resize(np.roll(_LENGTHS, index), rows), one.shape[1] if given.has_length else 1).astype(
+                np.int32
+            )
+            for index, (given, one) in enumerate(zip(wanted, values, strict=True))
+        ]
         inputs |= {
             name: length
             for given, length in zip(wanted, lengths, strict=True)
