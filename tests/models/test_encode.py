@@ -72,7 +72,7 @@ def test_a_file_takes_a_source_of_any_length_up_to_its_own(tmp_path):
     for wrong in (np.zeros(13, int), np.zeros(0, int), np.zeros((1, 2, 3), int)):
         with pytest.raises(ValueError, match=r"`source` must have the shape \(1, 1 to 12\). Received: "):
             decoder.encode(wrong)
-    with pytest.raises(ValueError, match="`source` must be integers"):
+    with pytest.raises(ValueError, match="`source` must hold integers"):
         decoder.encode(np.zeros(3))
     with pytest.raises(ValueError, match=r"`encode` takes source\. Received: 0 arrays"):
         decoder.encode()
