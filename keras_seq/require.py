@@ -2,8 +2,10 @@
 
 import math
 import numbers
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
+
+import numpy as np
 
 from keras_seq.errors import ArgumentError
 
@@ -97,3 +99,39 @@ def one_of(name: str, value: Any, choices: Iterable[str]) -> None:
     """
     choices = list(choices)
     that(value in choices, name, f"one of {', '.join(choices)}", value)
+
+
+def rows(name: str, values: Any, shape: Sequence[int | None], dtype: str, token_count: int | None = None) -> np.ndarray:
+    """Returns an array with an axis of rows, which it requires to fit an input of a model.
+
+    Args:
+        name: name of the input.
+        values: an array `(rows, *shape)`, or `shape` for one row.
+        shape: the shape of a row; None for any size of at least 1.
+        dtype: name of the dtype of the input.
+        token_count: number of token ids, if it holds these.
+
+    Example:
+        >>> rows("context", [1.0, 2.0], shape=[2], dtype="float32")
+        array([[1., 2.]], dtype=float32)
+        >>> rows("context", [1.0, 2.0], shape=[3], dtype="float32")
+        Traceback (most recent call last):
+        keras_seq.errors.ArgumentError: `context` must be an array of shape (rows, 3). Received: context='shape (2,)'
+    """
+    array = np.asarray(values)
+    array = array[None] if array.ndim == len(shape) else array
+    fits = array.ndim == 1 + len(shape) and 0 not in array.shape
+    if not fits or any(size not in (None, actual) for size, actual in zip(shape, array.shape[1:], strict=True)):
+        sizes = ", ".join("any" if size is None else str(size) for size in shape)
+        raise ArgumentError(name, f"an array of shape (rows, {sizes})", f"shape {np.shape(values)}")
+    holds_integers, holds_numbers = array.dtype.kind in "iub", array.dtype.kind in "iubf"
+    received = f"{array.dtype} from {array.min()} to {array.max()}" if holds_numbers else str(array.dtype)
+    if token_count is not None:
+        in_range = holds_integers and array.min() >= 0 and array.max() < token_count
+        that(bool(in_range), name, f"token ids from 0 to {token_count - 1}", received)
+    elif "float" in dtype:
+        that(holds_numbers and bool(np.isfinite(array).all()), name, "finite real numbers", received)
+    else:
+        fits = holds_integers and (dtype == "bool" or bool((array == array.astype(dtype)).all()))
+        that(fits, name, f"integers that fit {dtype}", received)
+    return array.astype(dtype)

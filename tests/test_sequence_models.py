@@ -74,14 +74,6 @@ def expected(model, known, values, steps):
                 yield index, step, whole(model, prefix)[index]
 
 
-def stepwise(known, values):
-    return [one for given, one in zip(known.graph.inputs, values, strict=True) if given.is_stepped]
-
-
-def at_once(known, values):
-    return [one for given, one in zip(known.graph.inputs, values, strict=True) if not given.is_stepped]
-
-
 def walk(step, values, states, steps, frames):
     """The outputs of each step, from a function of the values of a step and the states."""
     outputs = []
@@ -112,8 +104,8 @@ def difference_in_keras(name):
         answer = known.decode(*[keras.ops.convert_to_tensor(one) for one in part], *states)
         return answer[:count], answer[count:]
 
-    states = ks.encode(model, at_once(known, values)) if known.has_encoder else known.states_before([], ROWS)
-    outputs = walk(step, stepwise(known, values), states, steps, known.graph.frames)
+    states = ks.encode(model, known.graph.at_once(values)) if known.has_encoder else known.states_before([], ROWS)
+    outputs = walk(step, known.graph.stepwise(values), states, steps, known.graph.frames)
     return largest_difference(model, known, values, steps, outputs)
 
 
@@ -141,8 +133,8 @@ def difference_in_file(name, path):
     values = inputs_for(model, known, steps)
     decoder = LiteRTDecoder(path)
     assert decoder.delays == [output.delay for output in known.graph.outputs]
-    states = decoder.encode(*at_once(known, values)) if known.has_encoder else decoder.initial_states()
-    outputs = walk(decoder.step, stepwise(known, values), states, steps, known.graph.frames)
+    states = decoder.encode(*known.graph.at_once(values)) if known.has_encoder else decoder.initial_states()
+    outputs = walk(decoder.step, known.graph.stepwise(values), states, steps, known.graph.frames)
     return largest_difference(model, known, values, steps, outputs)
 
 
@@ -173,7 +165,7 @@ def states_for(model):
     if not known.has_encoder:
         return None, None
     values = inputs_for(model, known, 1)
-    source = [one[:1] for one in at_once(known, values)]
+    source = [one[:1] for one in known.graph.at_once(values)]
     return ks.encode(model, source), source
 
 

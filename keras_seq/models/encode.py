@@ -49,8 +49,10 @@ def encode(model: keras.Model, inputs: Any) -> list[np.ndarray]:
         raise ModelError(
             f"`model` must take an input at once. Received: {model.name}, which reads {names} step by step"
         )
-    values = [np.asarray(one) for one in _in_order(inputs, wanted)]
-    values = [_with_rows(given, one) for given, one in zip(wanted, values, strict=True)]
+    values = [
+        require.rows(given.name, one, given.tensor.shape[1:], given.tensor.dtype, given.token_count)
+        for given, one in zip(wanted, _in_order(inputs, wanted), strict=True)
+    ]
     rows = len(values[0])
     for given, one in zip(wanted, values, strict=True):
         if len(one) != rows:
@@ -75,28 +77,3 @@ def _in_order(inputs: Any, wanted: Sequence[ModelInput]) -> list[Any]:
             "inputs", f"a list or dictionary with a value for {', '.join(names)}", f"{len(given)} values"
         )
     return given
-
-
-def _with_rows(given: ModelInput, values: np.ndarray) -> np.ndarray:
-    """Returns the values of an input with an axis of rows.
-
-    Raises:
-        ArgumentError: they have another shape.
-    """
-    shape = given.tensor.shape
-    rows = values[None] if values.ndim == len(shape) - 1 else values
-    fits = rows.ndim == len(shape) and all(
-        size in (None, actual) for size, actual in zip(shape[1:], rows.shape[1:], strict=True)
-    )
-    if not fits or 0 in rows.shape:
-        expected = ", ".join("any" if size is None else str(size) for size in shape[1:])
-        raise ArgumentError(given.name, f"an array of shape (rows, {expected})", f"shape {values.shape}")
-    require.that(bool(np.isfinite(rows).all()), given.name, "finite numbers", "NaN or infinity")
-    if given.token_count is not None and not _are_ids(rows, given.token_count):
-        received = f"{rows.dtype} from {rows.min()} to {rows.max()}"
-        raise ArgumentError(given.name, f"token ids from 0 to {given.token_count - 1}", received)
-    return rows
-
-
-def _are_ids(values: np.ndarray, count: int) -> bool:
-    return np.issubdtype(values.dtype, np.integer) and values.min() >= 0 and values.max() < count

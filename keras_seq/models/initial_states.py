@@ -32,9 +32,11 @@ def initial_states(model: keras.Model, graph: StepGraph, values: Sequence[np.nda
     inputs = graph.decoder.inputs[-graph.state_count :]
     states: list[Any] = [np.zeros(tensor.shape[1:], np.float32) for tensor in inputs]
     recurrent = [step for step in graph.layer_states if step.is_recurrent]
-    # Other lengths too: a state may depend on them, or hardly change after many steps.
-    steps = step_count(graph, values)
-    sequences = [first_steps(graph, values, count) for count in (steps, -(-steps // 3), 1)]
+    sequences = [values]
+    if any(step.has_given_states for step in recurrent):
+        # Other lengths too: a state may depend on them, or hardly change after many steps.
+        steps = step_count(graph, values)
+        sequences += [first_steps(graph, values, count) for count in (-(-steps // 3), 1)]
     by_sequence = [_recurrent_calls(model, graph, one, recurrent) for one in sequences]
     for step, calls in zip(recurrent, zip(*by_sequence, strict=True), strict=True):
         for index, of_calls in enumerate(zip(*(call.states_before() for call in calls), strict=True), step.first):

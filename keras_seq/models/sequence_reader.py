@@ -52,13 +52,12 @@ class SequenceReader:
             values: token ids or frames `(rows, steps, ...)`.
             at_once: for each input that is given at once, a value `(rows, ...)`.
         """
-        graph, others = self._stepped.graph, iter(at_once)
-        every = [values if given.is_stepped else next(others) for given in graph.inputs]
-        time = next(given.tensor.shape[1] for given in graph.inputs if given.is_stepped) or values.shape[1]
+        graph = self._stepped.graph
+        time = self._stepped.step_inputs[0].tensor.shape[1] or values.shape[1]
         states = self._stepped.states_before(at_once, len(values))
         if graph.outputs[0].so_far:
             return self(values, states)[0]
-        first = [one[:, :time] if given.is_stepped else one for given, one in zip(graph.inputs, every, strict=True)]
+        first = graph.merged([values[:, :time]], at_once)
         outputs = [whole_outputs(self._model, graph.inputs, first)[self._position][:, : values.shape[1]]]
         if values.shape[1] > time:
             _, states = self(values[:, :time], states)

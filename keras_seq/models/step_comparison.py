@@ -51,8 +51,7 @@ def expected_outputs(model: keras.Model, graph: StepGraph, values: Sequence[np.n
 
 def step_count(graph: StepGraph, values: Sequence[np.ndarray]) -> int:
     """Returns the number of steps of what a model reads."""
-    pairs = zip(graph.inputs, values, strict=True)
-    return next(one.shape[1] for given, one in pairs if given.is_stepped) // graph.frames
+    return graph.stepwise(values)[0].shape[1] // graph.frames
 
 
 def first_steps(graph: StepGraph, values: Sequence[np.ndarray], count: int) -> list[np.ndarray]:
@@ -81,7 +80,7 @@ def up_to_length(graph: StepGraph, values: Sequence[np.ndarray]) -> list[np.ndar
 
 def _prefixes(graph: StepGraph, count: int) -> list[int]:
     """Returns how many steps are read to compare values so far, fewer than all; none if the model takes a fixed number."""
-    if any(given.is_stepped and given.tensor.shape[1] is not None for given in graph.inputs):
+    if any(given.tensor.shape[1] is not None for given in graph.stepwise(graph.inputs)):
         return []
     first = 1 + max(output.delay for output in graph.outputs)
     return [steps for steps in (first, (first + count) // 2) if steps < count]
@@ -143,7 +142,7 @@ def require_equal_steps(
 
 def _of_rest(graph: StepGraph) -> str:
     """Returns what to do if the model takes frames that do not fill a step, which may make a difference at the end."""
-    lengths = {given.tensor.shape[1] for given in graph.inputs if given.is_stepped}
+    lengths = {given.tensor.shape[1] for given in graph.stepwise(graph.inputs)}
     rest = [length for length in lengths if length is not None and length % graph.frames]
     return f"; it takes {rest[0]} frames, but a step has {graph.frames}: make it a multiple" if rest else ""
 
@@ -175,9 +174,8 @@ def _walk(
 
 def values_of_step(graph: StepGraph, values: Sequence[np.ndarray], step: int) -> list[Any]:
     """Returns what the decoder reads in a step, in the dtypes of its inputs."""
-    stepped = [one for given, one in zip(graph.inputs, values, strict=True) if given.is_stepped]
     frames = slice(step * graph.frames, (step + 1) * graph.frames)
-    parts = [one[:, step] if graph.frames == 1 else one[:, frames] for one in stepped]
+    parts = [one[:, step] if graph.frames == 1 else one[:, frames] for one in graph.stepwise(values)]
     return [
         ops.cast(ops.convert_to_tensor(part), tensor.dtype)
         for part, tensor in zip(parts, graph.decoder.inputs, strict=False)

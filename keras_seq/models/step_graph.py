@@ -8,7 +8,7 @@ step independently; `independent_steps` verifies this by running it. `step_model
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import keras
 from keras import tree
@@ -19,6 +19,8 @@ from keras_seq.models.inputs import ModelInput
 from keras_seq.models.step_calls import LayerStates, StepCalls
 from keras_seq.models.step_values import AtOnce, PerStep, SoFar, Value
 from keras_seq.models.unique_names import UniqueNames
+
+T = TypeVar("T")
 
 _MOST_FRAMES = 4096
 
@@ -66,6 +68,19 @@ class StepGraph(NamedTuple):
     encoded: list[int | None]
     calls: list[tuple[Any, list[PerStep | SoFar | None]]]
     layer_states: list[LayerStates]
+
+    def stepwise(self, values: Sequence[T]) -> list[T]:
+        """Returns, of one value for each input of the model, those of the inputs that are read step by step."""
+        return [one for given, one in zip(self.inputs, values, strict=True) if given.is_stepped]
+
+    def at_once(self, values: Sequence[T]) -> list[T]:
+        """Returns, of one value for each input of the model, those of the inputs that are given at once."""
+        return [one for given, one in zip(self.inputs, values, strict=True) if not given.is_stepped]
+
+    def merged(self, stepwise: Sequence[T], at_once: Sequence[T]) -> list[T]:
+        """Returns one value for each input of the model, from what `stepwise` and `at_once` return."""
+        by_kind = {True: iter(stepwise), False: iter(at_once)}
+        return [next(by_kind[given.is_stepped]) for given in self.inputs]
 
     @property
     def state_count(self) -> int:

@@ -102,8 +102,7 @@ class SteppedModel:
         values = probe_values(model, inputs, self.graph.frames, self.graph.look_back, self.has_values_so_far, ids)
         expected = _probed_outputs(model, self.graph, values)
         self.starts = initial_states(model, self.graph, values)
-        at_once = [one for given, one in zip(inputs, values, strict=True) if not given.is_stepped]
-        initial = self.states_before(at_once, len(values[0]))
+        initial = self.states_before(self.graph.at_once(values), len(values[0]))
         require_equal_steps(model, self.graph, self.decode, initial, values, expected)
         first = expected[0].values
         self.gives_probabilities: bool = are_probabilities(first)
@@ -119,12 +118,12 @@ class SteppedModel:
     @property
     def step_inputs(self) -> list[ModelInput]:
         """The inputs of the model that are read step by step."""
-        return [given for given in self.graph.inputs if given.is_stepped]
+        return self.graph.stepwise(self.graph.inputs)
 
     @property
     def inputs_at_once(self) -> list[ModelInput]:
         """The inputs of the model that are given before the first step."""
-        return [given for given in self.graph.inputs if not given.is_stepped]
+        return self.graph.at_once(self.graph.inputs)
 
     @property
     def has_values_so_far(self) -> bool:

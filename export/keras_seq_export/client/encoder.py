@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from keras_seq import require
 from keras_seq.errors import ArgumentError
 
 
@@ -62,7 +63,10 @@ class Encoder:
         names = ", ".join(one.name for one in self.inputs)
         if len(values) != len(self.inputs):
             raise ArgumentError("inputs", f"an array for each of {names}", f"{len(values)} arrays")
-        arrays = [_checked(one, np.asarray(value)) for one, value in zip(self.inputs, values, strict=True)]
+        arrays = [
+            require.rows(one.name, value, one.shape, one.dtype, one.token_count)
+            for one, value in zip(self.inputs, values, strict=True)
+        ]
         count = max(map(len, arrays)) if rows is None else rows
         inputs: dict[str, np.ndarray] = {}
         for one, array in zip(self.inputs, arrays, strict=True):
@@ -73,20 +77,3 @@ class Encoder:
             if one.length:
                 inputs[one.length] = np.full(count, array.shape[1], np.int32)
         return inputs
-
-
-def _checked(one: EncoderInput, values: np.ndarray) -> np.ndarray:
-    """Returns a caller's array with an axis of rows, in the dtype of the input."""
-    array = values[None] if values.ndim == len(one.shape) else values
-    fits = array.ndim == 1 + len(one.shape) and 0 not in array.shape
-    if not fits or any(size not in (None, actual) for size, actual in zip(one.shape, array.shape[1:], strict=True)):
-        expected = ", ".join("any" if size is None else str(size) for size in one.shape)
-        raise ArgumentError(one.name, f"an array of shape (rows, {expected})", f"shape {values.shape}")
-    is_integer = array.dtype.kind in "iub"
-    if one.dtype == "int32" and not is_integer:
-        raise ArgumentError(one.name, "integers", str(array.dtype))
-    if one.token_count is not None and not (array.min() >= 0 and array.max() < one.token_count):
-        raise ArgumentError(one.name, f"token ids from 0 to {one.token_count - 1}", [array.min(), array.max()])
-    if one.dtype == "float32" and not (is_integer or (array.dtype.kind == "f" and np.isfinite(array).all())):
-        raise ArgumentError(one.name, "finite real numbers", str(array.dtype))
-    return array.astype(one.dtype)

@@ -22,14 +22,14 @@ class _Plan(NamedTuple):
 
     Attributes:
         length: number of frames that the model takes; None for any multiple of those in a step.
-        more: for each output, the frames that the model gives beyond those that are known after the steps of an input.
-            Steps of zeros, which do not affect them, give these. None for a value so far.
-        extra: number of these steps.
+        late_frames: for each output, the number of frames that are not known yet after the steps of an input; None for a
+            value so far.
+        steps_of_zeros: number of steps of zeros that give the late frames, on which the zeros have no effect.
     """
 
     length: int | None
-    more: list[int | None]
-    extra: int
+    late_frames: list[int | None]
+    steps_of_zeros: int
 
 
 def series_endpoint(model: keras.Model, step: GraphStep) -> Endpoint:
@@ -46,7 +46,7 @@ def series_endpoint(model: keras.Model, step: GraphStep) -> Endpoint:
         values, at_once = given[: len(specs)], given[len(specs) :]
         rows = tf.shape(values[0])[0]
         steps = tf.shape(values[0])[1] // graph.frames
-        padded = [_by_step(value, graph.frames, steps + plan.extra) for value in values]
+        padded = [_by_step(value, graph.frames, steps + plan.steps_of_zeros) for value in values]
         return _run(step, padded, first_states(rows, at_once), rows, steps, plan)
 
     def checks(inputs: Inputs) -> Iterator[tf.Operation]:
@@ -78,15 +78,15 @@ def _plan_of(model: keras.Model, step: GraphStep) -> _Plan:
     # Enough steps that every output is known.
     frames = length or graph.frames * (2 + max(output.delay for output in graph.outputs))
     steps = frames // graph.frames
-    more: list[int | None] = [None if output.so_far else 0 for output in graph.outputs]
-    if graph.frames > 1 and more != [None] * len(more):
+    late_frames: list[int | None] = [None if output.so_far else 0 for output in graph.outputs]
+    if graph.frames > 1 and late_frames != [None] * len(late_frames):
         whole = _outputs_of_zeros(model, step, frames)
         for index, output in enumerate(graph.outputs):
             if not output.so_far:
                 known = output.frames * max(0, steps - output.delay)
-                more[index] = max(0, whole[output.position].shape[1] - known)
-    pairs = zip(graph.outputs, more, strict=True)
-    return _Plan(length, more, max(-(-(one or 0) // output.frames) for output, one in pairs))
+                late_frames[index] = max(0, whole[output.position].shape[1] - known)
+    pairs = zip(graph.outputs, late_frames, strict=True)
+    return _Plan(length, late_frames, max(-(-(late or 0) // output.frames) for output, late in pairs))
 
 
 def _outputs_of_zeros(model: keras.Model, step: GraphStep, frames: int) -> list[np.ndarray]:
@@ -118,13 +118,13 @@ def _run(
     steps: tf.Tensor,
     plan: _Plan,
 ) -> dict[str, tf.Tensor]:
-    """Returns the outputs of the model after `steps` steps, and those that the extra steps give."""
+    """Returns the outputs of the model after `steps` steps, and those that the steps of zeros give."""
     outputs = step.stepped.graph.outputs
     shapes = [tensor.shape[1:] for tensor in step.stepped.decoder.outputs[: len(outputs)]]
     kept = [
         tf.zeros([rows, *shape])
         if output.so_far
-        else tf.TensorArray(tf.float32, size=steps + plan.extra, element_shape=[None, *shape])
+        else tf.TensorArray(tf.float32, size=steps + plan.steps_of_zeros, element_shape=[None, *shape])
         for output, shape in zip(outputs, shapes, strict=True)
     ]
 
@@ -137,19 +137,19 @@ def _run(
         return position + 1, kept, states
 
     _, kept, _ = tf.while_loop(
-        lambda position, *_: position < steps + plan.extra, advance, (tf.constant(0), kept, list(states))
+        lambda position, *_: position < steps + plan.steps_of_zeros, advance, (tf.constant(0), kept, list(states))
     )
-    rows_of = zip(outputs, kept, plan.more, strict=True)
-    values_of = [one if more is None else _frames_of(output, one, steps, more) for output, one, more in rows_of]
+    rows_of = zip(outputs, kept, plan.late_frames, strict=True)
+    values_of = [one if late is None else _frames_of(output, one, steps, late) for output, one, late in rows_of]
     return dict(zip(step.outputs, values_of, strict=True))
 
 
-def _frames_of(output: StepOutput, array: tf.TensorArray, steps: tf.Tensor, more: int) -> tf.Tensor:
+def _frames_of(output: StepOutput, array: tf.TensorArray, steps: tf.Tensor, late_frames: int) -> tf.Tensor:
     """Returns the frames `(rows, frames, ...)` of an output, from the first that is known on."""
     stacked = array.stack()
     by_row = tf.transpose(stacked, [1, 0, *range(2, len(stacked.shape))])
     if output.frames > 1:
         shape = tf.shape(by_row)
         by_row = tf.reshape(by_row, tf.concat([[shape[0], shape[1] * output.frames], shape[3:]], 0))
-    count = output.frames * tf.maximum(steps - output.delay, 0) + more
+    count = output.frames * tf.maximum(steps - output.delay, 0) + late_frames
     return by_row[:, output.delay * output.frames :][:, :count]

@@ -36,8 +36,7 @@ class AtOnce(NamedTuple):
             rows: number of rows.
         """
         graph, wanted = step.stepped.graph, step.stepped.inputs_at_once
-        every = random_rows(model, graph.inputs, rows, length=1)
-        values = [one for given, one in zip(graph.inputs, every, strict=True) if not given.is_stepped]
+        values = graph.at_once(random_rows(model, graph.inputs, rows, length=1))
         inputs = {
             given.name: one.astype(signature_dtype(given.tensor).as_numpy_dtype)
             for given, one in zip(wanted, values, strict=True)

@@ -107,13 +107,12 @@ class _Inputs(NamedTuple):
         if length is not None:
             steps = length // graph.frames if step.stepped.has_values_so_far else min(steps, length // graph.frames)
         whole = random_rows(model, graph.inputs, _ROWS, length or steps * graph.frames)
-        stepwise = [one for given, one in zip(graph.inputs, whole, strict=True) if given.is_stepped]
         dtypes = [spec.dtype.as_numpy_dtype for spec in step.input_specs(None)]
         by_step = {
             given.name: as_steps(graph, one[:, : steps * graph.frames], steps).astype(dtype)
-            for given, one, dtype in zip(step.inputs, stepwise, dtypes, strict=True)
+            for given, one, dtype in zip(step.inputs, graph.stepwise(whole), dtypes, strict=True)
         }
-        given_at_once = [one for given, one in zip(graph.inputs, whole, strict=True) if not given.is_stepped]
+        given_at_once = graph.at_once(whole)
         one_by_one = AtOnce.random(model, step, _ROWS)
         with tf.device("/CPU:0"):
             states = states_of_rows(step, given_at_once, _ROWS)
@@ -139,10 +138,10 @@ class _Inputs(NamedTuple):
         first = {name: values[:, :PREFILL_STEPS] for name, values in several.items()}
         # The initial states are the defaults.
         states = self.states if step.has_encoder else {}
-        pairs = zip(step.stepped.graph.inputs, self.whole, strict=True)
-        dtypes = (spec.dtype.as_numpy_dtype for spec in step.input_specs(None))
+        specs, sequences = step.input_specs(None), step.stepped.graph.stepwise(self.whole)
         whole = {
-            PLURALS.get(given.name, given.name): one.astype(next(dtypes)) for given, one in pairs if given.is_stepped
+            PLURALS.get(spec.name, spec.name): one.astype(spec.dtype.as_numpy_dtype)
+            for spec, one in zip(specs, sequences, strict=True)
         }
         return [
             Request(DECODE, {**stepwise, **self.states}, scan=tuple(stepwise)),

@@ -9,7 +9,7 @@ import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
 from keras_seq import require
-from keras_seq.errors import ModelError
+from keras_seq.errors import ArgumentError, ModelError
 from keras_seq.generation.decoder_step import token_ids
 from keras_seq_export.errors import BundleError
 from keras_seq_export.signatures import DECODE, ENCODE, LENGTH, PLURALS, PREFILL, RESET, START, TOKEN, is_state
@@ -163,32 +163,28 @@ class LiteRTDecoder:
             raise ValueError(f"`{ENCODE}` takes {', '.join(names)}. Received: {len(values)} arrays")
         inputs: dict[str, np.ndarray] = {}
         for name, value in zip(names, values, strict=True):
-            inputs |= self._encoder_input(name, np.asarray(value))
+            inputs |= self._encoder_input(name, value)
         with self.lock:
             return self._in_order(ENCODE, self._runners[ENCODE](**inputs))
 
-    def _encoder_input(self, name: str, value: np.ndarray) -> dict[str, np.ndarray]:
+    def _encoder_input(self, name: str, value: Any) -> dict[str, np.ndarray]:
         """Returns an input of the encoder as the signature takes it; a source is padded, and has its length."""
         details = self._details[ENCODE][name]
-        batch, *shape = map(int, details["shape"])
+        shape = [int(size) for size in details["shape"][1:]]
         length = self.bundle.config["at_once"][name]
-        rows = np.repeat(value[None], batch, axis=0) if value.ndim == len(shape) else value
-        count = rows.shape[1] if length and rows.ndim > 1 else None
-        fits = rows.shape == (batch, *([] if count is None else [count]), *shape[0 if count is None else 1 :])
-        if not fits or (count is not None and not 0 < count <= shape[0]):
-            expected = (batch, *shape) if length is None else (batch, f"1 to {shape[0]}", *shape[1:])
-            raise ValueError(f"`{name}` must have the shape ({', '.join(map(str, expected))}). Received: {value.shape}")
-        if details["dtype"] == np.int32:
-            rows = _as_integers(name, rows)
-        elif not np.isfinite(rows).all():
-            raise ValueError(f"`{name}` must hold finite numbers. Received: NaN or infinity")
-        if length is None or count is None:
-            return {name: np.ascontiguousarray(rows, details["dtype"])}
-        padded = np.pad(rows, [(0, 0), (0, shape[0] - count), *[(0, 0)] * (rows.ndim - 2)])
-        return {
-            name: np.ascontiguousarray(padded, details["dtype"]),
-            length: np.full(batch, count, np.int32),
-        }
+        open_shape = [None, *shape[1:]] if length else shape
+        rows = require.rows(name, value, open_shape, np.dtype(details["dtype"]).name)
+        self._require_range(name, rows)
+        if len(rows) not in (1, self.batch):
+            raise ArgumentError(name, f"of {self.batch} rows, or one row for all", f"{len(rows)} rows")
+        rows = np.repeat(rows, self.batch // len(rows), axis=0)
+        if not length:
+            return {name: rows}
+        frames = rows.shape[1]
+        if frames > shape[0]:
+            raise ArgumentError(name, f"a source of at most {shape[0]} frames", f"{frames} frames")
+        padded = np.pad(rows, [(0, 0), (0, shape[0] - frames), *[(0, 0)] * (rows.ndim - 2)])
+        return {name: padded, length: np.full(self.batch, frames, np.int32)}
 
     def __call__(self, values: Any, states: Any) -> tuple[Any, Any]:
         """Returns the outputs of a step and the new states.
@@ -266,10 +262,13 @@ class LiteRTDecoder:
         if self._details[DECODE][name]["dtype"] != np.int32:
             return np.asarray(values)
         array = _as_integers(name, values)
-        lowest, highest = self.bundle.config.get("ranges", {}).get(name, (-(2**31), 2**31 - 1))
-        if array.size and (array.min() < lowest or array.max() > highest):
-            raise ValueError(f"`{name}` must be from {lowest} to {highest}. Received: {array.min()} to {array.max()}")
+        self._require_range(name, array)
         return array
+
+    def _require_range(self, name: str, values: np.ndarray) -> None:
+        lowest, highest = self.bundle.config.get("ranges", {}).get(name, (-np.inf, np.inf))
+        if values.size and (values.min() < lowest or values.max() > highest):
+            raise ValueError(f"`{name}` must be from {lowest} to {highest}. Received: {values.min()} to {values.max()}")
 
     def _prefill_shape(self, name: str) -> tuple[int, ...]:
         return tuple(map(int, self._details[PREFILL][PLURALS.get(name, name)]["shape"]))

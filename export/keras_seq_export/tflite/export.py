@@ -13,7 +13,7 @@ from keras_seq import require
 from keras_seq.data.vocabulary import Vocabulary
 from keras_seq.errors import ConfigError
 from keras_seq.generation.sampling import SamplingSettings, logit_bias
-from keras_seq.models.inputs import is_integer
+from keras_seq.models.inputs import ModelInput, is_integer
 from keras_seq_export.comparison import TOLERANCE, require_equal_but_for_rounding
 from keras_seq_export.errors import ExportError
 from keras_seq_export.graph.encoder import SOURCE_STEPS, length_name
@@ -202,14 +202,16 @@ def _bundle_config(settings: ExportSettings, sampling: Mapping[str, Any] | None,
     if not step.of_text:
         delays = [output.delay for output in step.stepped.graph.outputs]
         config |= {"inputs": [given.name for given in step.inputs], "outputs": step.outputs, "delays": delays}
-        config["ranges"] = {
-            given.name: _range_of(given.tensor.dtype) for given in step.inputs if is_integer(given.tensor)
-        }
+    inputs = step.stepped.graph.inputs
+    config["ranges"] = {given.name: _range_of(given) for given in inputs if given.is_token or is_integer(given.tensor)}
     return config
 
 
-def _range_of(dtype: str) -> tuple[int, int]:
-    """Returns the smallest and the largest number of an integer or boolean dtype, as far as int32 has them."""
+def _range_of(given: ModelInput) -> tuple[int, int]:
+    """Returns the smallest and the largest number that an input of integers or truth values takes, as far as int32."""
+    dtype = given.tensor.dtype
+    if given.token_count is not None:
+        return 0, given.token_count - 1
     if dtype == "bool":
         return 0, 1
     limits = np.iinfo(dtype)

@@ -105,9 +105,7 @@ def read_file_and_model(model: keras.Model, vocabulary: Vocabulary | None, decod
     at_once = _sources(known, every, decoder.source_steps)
     states = decoder.initial_states() if not known.has_encoder else decoder.encode(*at_once)
     if vocabulary is None:
-        values = [
-            as_steps(graph, one, steps) for given, one in zip(graph.inputs, every, strict=True) if given.is_stepped
-        ]
+        values = [as_steps(graph, one, steps) for one in graph.stepwise(every)]
         outputs, _ = _decode(decoder, states, steps, lambda step, _: [one[:, step] for one in values])
     else:
         outputs, values = _decode(decoder, states, steps, _next_tokens(vocabulary, decoder.batch))
@@ -117,8 +115,8 @@ def read_file_and_model(model: keras.Model, vocabulary: Vocabulary | None, decod
 
 def _sources(known: SteppedModel, values: list[np.ndarray], length: int | None) -> list[np.ndarray]:
     """Returns what is given at once, with sources of any length cut to `length` frames."""
-    pairs = zip(known.graph.inputs, values, strict=True)
-    return [one[:, :length] if given.has_length else one for given, one in pairs if not given.is_stepped]
+    pairs = zip(known.inputs_at_once, known.graph.at_once(values), strict=True)
+    return [one[:, :length] if given.has_length else one for given, one in pairs]
 
 
 def expected_of_file(
@@ -135,11 +133,8 @@ def expected_of_file(
         if known.graph.is_recurrent and len(known.graph.outputs) == 1 and values[0].shape[1] <= most_steps(model):
             whole = SequenceReader(model, known).whole(values[0])
             return [Expected(np.arange(whole.shape[1]), whole)]
-        stepwise, others = iter(values), iter(at_once)
-        every = [
-            as_frames(known.graph, next(stepwise)[:, : most_steps(model)]) if given.is_stepped else next(others)
-            for given in known.graph.inputs
-        ]
+        stepwise = [as_frames(known.graph, one[:, : most_steps(model)]) for one in values]
+        every = known.graph.merged(stepwise, at_once)
         return expected_outputs(model, known.graph, up_to_length(known.graph, every))
 
 

@@ -98,7 +98,7 @@ def test_inputs_that_the_encoder_does_not_take_are_refused_without_a_request(cli
     style = np.zeros(2)
     for values, words in (
         ((SOURCE,), "`inputs` must be an array for each of source, context. Received: inputs='1 arrays'"),
-        ((SOURCE * 1.0, style), "`source` must be integers"),
+        ((SOURCE * 1.0, style), "`source` must be token ids from 0 to 8"),
         ((SOURCE + 5, style), "`source` must be token ids from 0 to 8"),
         ((SOURCE - 2, style), "`source` must be token ids from 0 to 8"),
         ((SOURCE[:0], style), r"`source` must be an array of shape \(rows, any\)"),
