@@ -158,5 +158,7 @@ def test_an_encoder_that_may_read_what_follows_a_source_is_refused(part, name, t
 
 
 def test_numbers_that_are_not_finite_are_refused():
-    with pytest.raises(ValueError, match=r"`context` must be finite real numbers\. Received: .*float64 from nan to nan"):
+    with pytest.raises(
+        ValueError, match=r"`context` must be finite real numbers\. Received: .*float64 from nan to nan"
+    ):
         ks.encode(speaker_as_initial_state(), np.full(5, np.nan))

@@ -252,16 +252,22 @@ make("bidirectional_states", lambda: states(lambda **o: layers.Bidirectional(lay
 for function in (nested_twice, nested_last, frozen, shared, encoder_decoder):
     make(function.__name__, function)
 
+def run(model, inputs):
+    if keras.__name__ != "tf_keras":
+        return model.predict(inputs, batch_size=B)
+    outputs = model(inputs, training=False)  # A prediction would first be traced.
+    return [one.numpy() for one in outputs] if isinstance(outputs, list) else outputs.numpy()
+
 random = np.random.RandomState(0)
 for name, model in made.items():
     ids = [random.randint(0, V, (B, T)) for _ in model.inputs]
     inputs = ids if len(ids) > 1 else ids[0]
-    model.predict(inputs, batch_size=B)
+    run(model, inputs)
     model.set_weights([random.uniform(0.5, 1.5, weight.shape) * random.choice([-1, 1], weight.shape if weight.ndim > 1 else ())
                        if weight.ndim > 1 else random.uniform(0.1, 1, weight.shape) for weight in model.get_weights()])
     model.compile("adam", "mse")
     model.reset_states()
-    outputs = model.predict(inputs, batch_size=B)
+    outputs = run(model, inputs)
     np.savez(name + ".npz", *ids, outputs=outputs[0] if isinstance(outputs, list) else outputs)
     model.save(name + ".h5")
     model.save_weights(name + "_weights.h5")

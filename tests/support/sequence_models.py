@@ -334,7 +334,7 @@ ONE_OF_EACH = [  # for proofs that need not be repeated for every form of a feat
     "weather",
     "trigger word",
     "keywords",
-    "TimeDistributed(Bidirectional)",
+    "TimeDistributed(LSTM)",
     "Reshape of one frame to two",
 ]
 AT_THE_END |= {

@@ -275,7 +275,7 @@ def test_arguments_of_text_are_refused_without_a_vocabulary(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("make", list(TEXTS.values())[::3], ids=list(TEXTS)[::3])
+@pytest.mark.parametrize("make", list(TEXTS.values())[::4], ids=list(TEXTS)[::4])
 def test_every_architecture_of_text_gives_the_models_texts(make, tmp_path):
     model = randomized(make())
     signatures = export_saved_model(model, VOCABULARY, tmp_path / "1")["signatures"]  # compared with the model
@@ -284,7 +284,7 @@ def test_every_architecture_of_text_gives_the_models_texts(make, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("make", [FRAMES[name] for name in ONE_OF_EACH], ids=ONE_OF_EACH)
+@pytest.mark.parametrize("make", [FRAMES[name] for name in ONE_OF_EACH[1::2]], ids=ONE_OF_EACH[1::2])
 def test_every_architecture_gives_the_models_outputs(make, tmp_path):
     model = randomized(make())
     report = export_saved_model(model, None, tmp_path / "1")
