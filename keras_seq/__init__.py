@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from keras_seq.generation.keras_step import generate, sample, score
     from keras_seq.generation.states import TextStates
     from keras_seq.layers.chrono_initializer import ChronoInitializer
-    from keras_seq.layers.gru import GRU, GRUCell
+    from keras_seq.layers.gru import GRU
+    from keras_seq.layers.gru_cell import GRUCell
     from keras_seq.models.encode import encode
     from keras_seq.models.keras2_file import load_keras2
     from keras_seq.models.language_model import language_model
@@ -45,7 +46,7 @@ _MODULE_OF = {
     "Corpus": "keras_seq.data.corpus",
     "CosineSchedule": "keras_seq.training.callbacks",
     "GRU": "keras_seq.layers.gru",
-    "GRUCell": "keras_seq.layers.gru",
+    "GRUCell": "keras_seq.layers.gru_cell",
     "GradientNorms": "keras_seq.training.gradient_norms",
     "KeepBest": "keras_seq.training.callbacks",
     "NatsPerToken": "keras_seq.training.losses",

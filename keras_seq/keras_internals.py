@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 from keras import tree
+from tensorflow.python.eager import forwardprop_util
 from tensorflow.python.ops import gradients_util
 
 # Layers
@@ -34,6 +35,15 @@ def possible_derivatives(tensors: Sequence[Any]) -> int:
     function. The public `tf.GradientTape` can be asked what it watches, but not whether there is one.
     """
     return gradients_util.PossibleTapeGradientTypes(list(tensors))
+
+
+def has_tangents(tensors: Sequence[Any]) -> bool:
+    """Returns whether a `tf.autodiff.ForwardAccumulator` computes derivatives along some of the tensors.
+
+    Relies on `tensorflow.python.eager.forwardprop_util.pack_tangents`, which TensorFlow calls when it calls a function.
+    The public accumulator can be asked for the derivative of a result, but not whether there is one.
+    """
+    return bool(forwardprop_util.pack_tangents(list(tensors)).tangents)
 
 
 def refuse_jit_compile(layer: keras.layers.Layer) -> None:

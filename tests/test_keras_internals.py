@@ -67,6 +67,22 @@ def test_possible_derivatives(in_graph):
     )
 
 
+@relies_on("`forwardprop_util.pack_tangents(tensors)` of TensorFlow returns the tangents of accumulators.")
+@pytest.mark.parametrize("in_graph", [False, True])
+def test_has_tangents(in_graph):
+    watched, other = tf.constant(1.0), tf.constant(2.0)
+
+    def asked():
+        with tf.autodiff.ForwardAccumulator(watched, tf.ones(())):
+            inside = [keras_internals.has_tangents([one]) for one in (2 * watched, 2 * other)]
+        return [*inside, keras_internals.has_tangents([watched])]
+
+    found = (tf.function(asked) if in_graph else asked)()
+    assert [bool(one) for one in found] == [True, False, False], (
+        "`pack_tangents` of TensorFlow does not know accumulators any more: the fast path of the GRU runs under them"
+    )
+
+
 @relies_on("Layers have an attribute `supports_jit` that can be set.")
 def test_refuse_jit_compile():
     model = keras.Sequential([keras.Input((TIME, FEATURES)), layers.SimpleRNN(UNITS)])

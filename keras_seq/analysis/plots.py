@@ -9,7 +9,7 @@ from matplotlib.figure import Figure  # Not pyplot: it needs a display, and woul
 
 from keras_seq.analysis.exploding_gradients import Explosion
 from keras_seq.analysis.gradient_flow import FlowCurve
-from keras_seq.layers.gru import Gates
+from keras_seq.layers.gru_cell import Gates
 
 _DPI = 130
 _SMALLEST_NORM = 1e-30  # A logarithmic axis cannot show 0.

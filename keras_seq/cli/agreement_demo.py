@@ -13,7 +13,8 @@ from keras_seq.data.agreement import AgreementSentence, agreement_corpus, agreem
 from keras_seq.data.vocabulary import Vocabulary
 from keras_seq.generation.generation import sample
 from keras_seq.generation.keras_step import KerasStep
-from keras_seq.layers.gru import GRU, Gates
+from keras_seq.layers.gru import GRU
+from keras_seq.layers.gru_cell import Gates
 from keras_seq.training.config import TrainConfig
 from keras_seq.training.run_directory import refuse_existing
 from keras_seq.training.train import train

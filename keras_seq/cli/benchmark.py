@@ -34,23 +34,45 @@ def _layer(subjects: Any) -> None:
     parser = add_command(
         subjects,
         "layer",
-        "forward and backward pass of the GRU layer beside keras.layers.GRU and, if installed, torch.nn.GRU",
+        "forward and backward pass of the GRU layer beside keras.layers.GRU and, if installed, torch.nn.GRU and JAX",
     )
-    parser.add_argument(
+    choice = parser.add_mutually_exclusive_group()
+    choice.add_argument(
         "--sizes",
         help="batch, length, features and units, such as 64x100x128x256,1x1000x64x256 (default: five sizes)",
     )
-    _add_rounds(parser, 15)
+    choice.add_argument(
+        "--all",
+        action="store_true",
+        help="30 cases: sizes, lengths, masks, wrappers, arguments and inference (default: five sizes)",
+    )
+    choice.add_argument(
+        "--first_fit",
+        action="store_true",
+        help="the first fit of six models instead, compilation included (default: five sizes)",
+    )
+    parser.add_argument(
+        "--rounds",
+        type=int,
+        help="turns of each contender (default: 15); for the first fit, fits with each layer (default: 5)",
+    )
     add_json_option(parser)
     parser.set_defaults(run_command=_run_layer)
 
 
 def _run_layer(arguments: argparse.Namespace) -> None:
-    from keras_seq.benchmarks import gru_layer
-
     given = given_options(arguments, "rounds")
-    if arguments.sizes:
-        given["sizes"] = [gru_layer.Size.parse(text) for text in arguments.sizes.split(",")]
+    if arguments.first_fit:
+        from keras_seq.benchmarks import first_fit
+
+        _print_rows(first_fit.benchmark_first_fit(**given), first_fit.table, arguments.json)
+        return
+    from keras_seq.benchmarks import gru_cases, gru_layer
+
+    if arguments.all:
+        given["cases"] = gru_cases.ALL_CASES
+    elif arguments.sizes:
+        given["cases"] = gru_cases.plain(*arguments.sizes.split(","))
     _print_rows(gru_layer.benchmark_layer(**given), gru_layer.table, arguments.json)
 
 

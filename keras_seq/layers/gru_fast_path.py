@@ -1,32 +1,42 @@
-"""A GRU over a whole sequence, forward and backward, which `GRU` uses for training on a CPU.
+"""A GRU over a whole sequence, forward and backward, which `GRU` uses on a CPU.
 
 The equations and names are those of `keras_seq.layers.gru_step`. The following makes it fast:
 
-* The products `x` of the input are one matrix product over all steps, before the loop.
-* The backward pass is written by hand. Its loop carries only the gradient of the memory. The gradient of each kernel is
-  one matrix product over all steps, after the loop; automatic differentiation would add it up step by step.
-* XLA compiles both loops, so that the element-wise part of a step is a single pass over memory. The large products stay
-  outside the loops, where TensorFlow is faster than XLA.
+* XLA compiles the loops over the steps (`gru_loops`), so that the element-wise part of a step is a single pass over memory.
+* The backward pass is written by hand. The gradient of each kernel is one large product over many steps; automatic
+  differentiation would add it up step by step. The large products stay outside the loops, where TensorFlow is faster than
+  XLA.
 * The two halves of the batch are independent and run in parallel: one computes its gates during the matrix product of
-  the other. BUILD.md has the measurements, and what else was tried.
+  the other.
+* The sequence is read in parts of a fixed number of steps, so that XLA compiles each loop once, whatever the length. The
+  products of the input and their gradients exist for one part at a time. Batches whose size is unknown are filled up to
+  one of a few sizes with rows of zeros.
 
-`d_...` is the gradient of the loss with respect to what it names. For a gate and for the candidate, `d_...` is the
-gradient with respect to the argument of its activation.
+BUILD.md has the measurements, and what else was tried.
 """
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
 from keras_seq import keras_internals
+from keras_seq.layers.gru_activations import ACTIVATIONS
+from keras_seq.layers.gru_loops import (
+    AFTER,
+    BEFORE,
+    Cell,
+    backward,
+    compiled,
+    forward,
+    gate_and_candidate_drops,
+    product,
+    product_gradient,
+)
+from keras_seq.layers.gru_parts import Parts
 
 SMALLEST_BATCH_TO_HALVE = 16
-# From this number of units on, XLA computes (kernel^T memory^T)^T faster than memory kernel, because it packs the right
-# factor at each step and the kernel is large: 241 GFLOP/s instead of 186 at 512 units. At 256 units the transposition
-# costs more than it saves.
-SMALLEST_UNITS_TO_TRANSPOSE = 512
 
 
 @functools.cache
@@ -42,83 +52,154 @@ def is_available() -> bool:
     return True
 
 
-def run(inputs: Any, memory: Any, kernel: Any, recurrent_kernel: Any, bias: Any, mask: Any, reset_after: bool) -> Any:
-    """Returns the memory after each step, `(batch, time, units)`. It must be called while a graph is traced.
+class Operands(NamedTuple):
+    """What the fast path computes with.
+
+    Attributes:
+        inputs: `(batch, time, features)`, float32 or float64.
+        memory: the initial memory, `(batch, units)`.
+        kernel: `(features, blocks * units)`, with the blocks keep, relevance (if there is one), candidate.
+        recurrent_kernel: `(units, blocks * units)`, with the same blocks.
+        bias: the biases of the input's and of the memory's products, `(2, blocks * units)`; the second one has an effect
+            with `AFTER` alone.
+        mask: bool `(batch, time)`, False at steps that leave the memory unchanged; or None.
+        input_drops: dropout mask of the inputs `(1, batch, features)`, or one for each block `(blocks, ...)`; or None.
+        drops: dropout mask of the memory `(1, batch, units)`, or one for each block; or None.
+    """
+
+    inputs: Any
+    memory: Any
+    kernel: Any
+    recurrent_kernel: Any
+    bias: Any
+    mask: Any = None
+    input_drops: Any = None
+    drops: Any = None
+
+
+DIFFERENTIABLE = 5  # Operands with a gradient, the first ones.
+
+
+def run(cell: Cell, operands: Operands, is_trained: bool) -> Any:
+    """Returns the memory after each step, `(batch, time, units)`.
 
     Args:
-        inputs: `(batch, time, features)`, float32 or float64. Time and features must be known; batch may be unknown.
-        memory: the initial memory, `(batch, units)`.
-        kernel: `(features, 3 * units)`, with the blocks keep, relevance, candidate.
-        recurrent_kernel: `(units, 3 * units)`, with the same blocks.
-        bias: the biases of the input's and of the memory's products, `(2, 3 * units)`; without `reset_after` the second
-            one is ignored.
-        mask: bool `(batch, time)`, False at steps that leave the memory unchanged; or None.
-        reset_after: whether the relevance gate scales the product of the memory, or else the memory itself.
-
-    Raises:
-        NotImplementedError: a derivative is requested in forward mode.
+        cell: the form of the step.
+        operands: what it computes with. Features and units must be known; batch and time may be unknown.
+        is_trained: whether gradients are taken.
     """
-    weights = {"kernel": kernel, "recurrent_kernel": recurrent_kernel, "bias": bias}
-    if inputs.shape[0] is not None and inputs.shape[0] < SMALLEST_BATCH_TO_HALVE:
-        return _run_rows(inputs, memory, mask, **weights, reset_after=reset_after)
-    half = tf.shape(inputs)[0] // 2
-    halves = [
-        _run_rows(inputs[rows], memory[rows], None if mask is None else mask[rows], **weights, reset_after=reset_after)
-        for rows in (slice(None, half), slice(half, None))
-    ]
-    return tf.ensure_shape(tf.concat(halves, axis=0), (*inputs.shape[:2], memory.shape[1]))
+    shape = (*operands.inputs.shape[:2], operands.memory.shape[1])
+    rows = _run_with_gradient if is_trained else _run_forward
+    batch = shape[0]
+    if batch is not None and batch < SMALLEST_BATCH_TO_HALVE:
+        return tf.ensure_shape(rows(cell, _by_time(operands)), shape)
+    count = tf.shape(operands.inputs)[0] if batch is None else batch
+    size = _size_of_rows(-(-count // 2)) if batch is None else -(-batch // 2)
+    halves = _halves(operands if batch == 2 * size else _filled_up(operands, 2 * size))
+    memories = tf.concat([rows(cell, _by_time(half)) for half in halves], axis=0)
+    return tf.ensure_shape(memories if batch == 2 * size else memories[:count], shape)
 
 
-def _run_rows(
-    inputs: Any, memory: Any, mask: Any, kernel: Any, recurrent_kernel: Any, bias: Any, reset_after: bool
-) -> Any:
-    """Runs the steps of some rows of the batch; see `run`."""
-    time, features = inputs.shape[1:]
-    units = memory.shape[1]
-    mask = None if mask is None else tf.transpose(mask)[:, :, None]
-    loop_forward = _compiled(functools.partial(_forward, mask=mask, reset_after=reset_after))
-    loop_backward = _compiled(functools.partial(_backward, reset_after=reset_after))
+def _size_of_rows(count: Any) -> Any:
+    """Returns to how many rows half a batch is filled up. There are few sizes, because each is compiled.
+
+    These are 1, 2, 4, 8, 12, 16, and from there on four in each octave.
+    """
+    sizes = tf.constant([1, 2, 4, 8, 12, *(step * 2**power for power in range(2, 24) for step in range(4, 8))])
+    return sizes[tf.searchsorted(sizes, count[None])[0]]
+
+
+# The axis of the batch of each operand that has one.
+_BATCH_AXES = {"inputs": 0, "memory": 0, "mask": 0, "input_drops": 1, "drops": 1}
+
+
+def _filled_up(operands: Operands, size: Any) -> Operands:
+    """Returns a batch of `size` rows. The rows after the last are zeros."""
+
+    def filled(values: Any, axis: int) -> Any:
+        missing = size - tf.shape(values)[axis]
+        return tf.pad(values, [[0, missing if index == axis else 0] for index in range(len(values.shape))])
+
+    return _for_each_batch(operands, filled)
+
+
+def _halves(operands: Operands) -> list[Operands]:
+    """Returns the two halves of a batch."""
+    split = _for_each_batch(operands, lambda values, axis: tf.split(values, 2, axis=axis))
+
+    def half(index: int) -> Operands:
+        return _for_each_batch(split, lambda halves, _: halves[index])
+
+    return [half(0), half(1)]
+
+
+def _for_each_batch(operands: Operands, function: Callable[[Any, int], Any]) -> Operands:
+    """Returns operands after a function of each one that has a batch, and of its axis."""
+    given = operands._asdict()
+    return operands._replace(
+        **{name: function(given[name], axis) for name, axis in _BATCH_AXES.items() if given[name] is not None}
+    )
+
+
+def _swap(values: Any) -> Any:
+    """Swaps batch and time."""
+    return tf.transpose(values, (1, 0, *range(2, len(values.shape))))
+
+
+def _by_time(operands: Operands) -> Operands:
+    """Returns operands whose inputs and mask are `(time, batch, ...)`."""
+    mask = None if operands.mask is None else tf.transpose(operands.mask)[:, :, None]
+    return operands._replace(inputs=_swap(operands.inputs), mask=mask)
+
+
+def _run_forward(cell: Cell, operands: Operands) -> Any:
+    """Returns the memory after each step, `(rows, time, units)`."""
+    return _forward_pass(cell, False, True)(*operands)[0]
+
+
+def _run_with_gradient(cell: Cell, operands: Operands) -> Any:
+    """Does what `_run_forward` does, with the backward pass written by hand."""
+    given = [one for one in operands if one is not None]
+
+    def operands_of(given: Sequence[Any]) -> Operands:
+        values = iter(given)
+        return Operands(*(None if one is None else next(values) for one in operands))
 
     @tf.custom_gradient
-    def memories_after(inputs: Any, memory: Any, kernel: Any, recurrent_kernel: Any, bias: Any) -> tuple[Any, Any]:
-        inputs_by_step = tf.reshape(_swap_batch_and_time(inputs), (-1, features))
-        x = tf.reshape(tf.matmul(inputs_by_step, kernel), (time, -1, 3 * units))
-        transposed = tf.transpose(recurrent_kernel)
-        memories, *saved = loop_forward(x, memory, recurrent_kernel, transposed, bias)
+    def memories_after(*given: Any) -> tuple[Any, Callable[..., Any]]:
+        memories, *saved = _forward_pass(cell, True, True)(*operands_of(given))
+        saved = [tf.stop_gradient(one) for one in saved]  # For a second derivative, `gradients` computes them again.
 
-        def gradient(d_memories: Any) -> list[Any]:
-            d_memories = tf.ensure_shape(d_memories, (inputs.shape[0], time, units))
-            *d_steps, d_memory = loop_backward(d_memories, recurrent_kernel, transposed, memories, *saved)
-            d_gates, d_candidate, d_c_candidate = map(_merge_time_and_batch, d_steps)
-            d_weights = _weight_gradients(
-                inputs_by_step, memories, saved, d_gates, d_candidate, d_c_candidate, reset_after
-            )
-            d_inputs = tf.reshape(_input_gradient(kernel, d_gates, d_candidate), (time, -1, features))
-            return [_swap_batch_and_time(d_inputs), d_memory, *d_weights]
+        def gradient(d_memories: Any) -> Any:
+            return gradients(*_copies([d_memories, *given, *saved]))
 
-        # A function that XLA compiled does not declare the shape of its output.
-        return tf.ensure_shape(_swap_batch_and_time(memories[1:]), (inputs.shape[0], time, units)), gradient
-
-    return memories_after(inputs, memory, kernel, recurrent_kernel, bias)
-
-
-def _compiled(function: Callable[..., Sequence[Any]]) -> Callable[..., Sequence[Any]]:
-    """Returns a function of tensors that XLA compiles, with the derivatives of the function itself.
-
-    XLA cannot return what TensorFlow keeps of a loop to differentiate it ("TensorList crossing the XLA/TF boundary").
-    """
-    compiled = tf.function(function, jit_compile=True, autograph=False)
+        return memories, gradient
 
     @tf.custom_gradient
-    def results_of(*operands: Any) -> tuple[list[Any], Callable[..., Any]]:
-        def gradient(*d_results: Any) -> Any:
-            return _gradients(function, _copies(operands), d_results)
+    def gradients(d_memories: Any, *given_and_saved: Any) -> tuple[list[Any], Callable[..., Any]]:
+        given, saved = given_and_saved[: len(operands_given)], given_and_saved[len(operands_given) :]
+        differentiated = [d_memories, *given[:DIFFERENTIABLE]]
 
-        # Under a second or a persistent tape, TensorFlow would prepare to differentiate the compiled function.
-        is_differentiated = keras_internals.possible_derivatives(operands) > 1
-        return list((function if is_differentiated else compiled)(*operands)), gradient
+        # It is right, but slow, and only for a function that was traced under one tape and is then differentiated twice.
+        # Under several tapes, the loop of Keras runs.
+        def second(*d_gradients: Any) -> list[Any]:
+            copies = _copies([d_memories, *given])
+            with tf.GradientTape() as tape:
+                tape.watch(copies[: len(differentiated)])
+                whole = operands_of(copies[1:])
+                _, *again = _forward_parts(cell, True, False, *whole)
+                results = _backward_parts(cell, False, copies[0], *whole, *again)
+            sources = copies[: len(differentiated)]
+            found = tape.gradient(results, sources, d_gradients[: len(results)], unconnected_gradients="zero")
+            return [*found, *[None] * (len(given) - DIFFERENTIABLE + len(saved))]
 
-    return lambda *operands: results_of(*_copies(operands))
+        # Under a second or a persistent tape, TensorFlow would prepare to differentiate the compiled loops.
+        is_compiled = keras_internals.possible_derivatives(differentiated) <= 1
+        results = list(_backward_pass(cell, is_compiled)(d_memories, *operands_of(given), *saved))
+        return [*results, *map(tf.zeros_like, given[DIFFERENTIABLE:])], second
+
+    operands_given = given
+    return memories_after(*given)
 
 
 def _copies(tensors: Sequence[Any]) -> list[Any]:
@@ -126,190 +207,145 @@ def _copies(tensors: Sequence[Any]) -> list[Any]:
     return [tf.identity(one) for one in tensors]
 
 
-def _gradients(function: Callable[..., Any], operands: Sequence[Any], d_results: Any) -> Any:
-    """Returns the gradients of the operands of a function by automatic differentiation."""
-    with tf.GradientTape() as tape:
-        tape.watch(operands)
-        results = function(*operands)
-    d_operands = tape.gradient(results, operands, output_gradients=d_results)
-    if d_operands[0] is None:  # The results depend on the first operand.
-        raise NotImplementedError(
-            "TensorFlow records no gradients of `keras_seq.GRU` here, as in `tf.autodiff.ForwardAccumulator`: build the "
-            "layer with `unroll=True`"
+@functools.cache
+def _forward_pass(cell: Cell, keeps: bool, is_compiled: bool) -> Callable[..., Sequence[Any]]:
+    """Returns the forward pass: operands by time -> the memory after each step, and what the backward pass needs."""
+    return tf.function(functools.partial(_forward_parts, cell, keeps, is_compiled), autograph=False)
+
+
+def _forward_parts(cell: Cell, keeps: bool, is_compiled: bool, *given: Any) -> list[Any]:
+    operands, parts = Operands(*given), Parts.of(given[0])
+    memory, kernel = operands.memory, operands.recurrent_kernel
+    loop = compiled(forward, cell, keeps) if is_compiled else functools.partial(forward, cell, keeps)
+    transposed = tf.transpose(kernel)
+    input_bias, memory_bias = operands.bias[0], operands.bias[1] if cell.reset == AFTER else None
+
+    def read(index: Any, memory: Any, outputs: Any, *saved: Any) -> tuple[Any, ...]:
+        x = product(parts.part(operands.inputs, index), operands.kernel, operands.input_drops)
+        x = parts.filled(x + input_bias)
+        mask = None if operands.mask is None else parts.filled(parts.part(operands.mask, index))
+        steps = parts.steps(index)
+        memories, *more = loop(steps, x, memory, kernel, transposed, memory_bias, mask, operands.drops)
+        memories = tf.ensure_shape(memories, (parts.longest + 1, *operands.memory.shape))
+        values = [memories, *more] if keeps else []
+        saved = tuple(parts.written(array, index, one) for array, one in zip(saved, values, strict=True))
+        last = tf.ensure_shape(memories[steps], memory.shape)
+        return last, parts.written(outputs, index, memories[1 : steps + 1]), *saved
+
+    count = (4 if cell.reset == AFTER else 3) if keeps else 0
+    arrays = [parts.empty(memory.dtype) for _ in range(1 + count)]
+    _, outputs, *saved = parts.each(read, memory, *arrays)
+    memories = tf.ensure_shape(parts.joined(outputs), (operands.inputs.shape[0], *memory.shape))
+    return [_swap(memories), *map(parts.kept, saved)]
+
+
+@functools.cache
+def _backward_pass(cell: Cell, is_compiled: bool) -> Callable[..., Sequence[Any]]:
+    """Returns the backward pass: gradient of the memories, operands by time, what is kept -> gradients of the operands."""
+    return tf.function(functools.partial(_backward_parts, cell, is_compiled), autograph=False)
+
+
+def _backward_parts(cell: Cell, is_compiled: bool, d_memories: Any, *given: Any) -> list[Any]:
+    operands, kept = Operands(*given[: len(Operands._fields)]), given[len(Operands._fields) :]
+    parts, memory, kernel = Parts.of(operands.inputs), operands.memory, operands.recurrent_kernel
+    loop = compiled(backward, cell) if is_compiled else functools.partial(backward, cell)
+    transposed, d_memories = tf.transpose(kernel), _swap(d_memories)
+    rows, units = memory.shape
+    sizes = [cell.gates * units, units, units]
+    shapes = [(parts.longest + 1, rows, units), *((parts.longest, rows, size) for size in sizes)]
+
+    def read(number: Any, d_memory: Any, d_inputs: Any, *sums: Any) -> tuple[Any, ...]:
+        index = parts.count - 1 - number
+        memories, *saved = (
+            tf.ensure_shape(parts.read(one, index), shape) for one, shape in zip(kept, shapes, strict=False)
         )
-    return d_operands
+        mask = None if operands.mask is None else parts.filled(parts.part(operands.mask, index))
+        steps, d_after = parts.steps(index), parts.filled(parts.part(d_memories, index))
+        d_memory, *d_steps = loop(steps, d_after, d_memory, kernel, transposed, mask, operands.drops, memories, *saved)
+        d_memory, inputs = tf.ensure_shape(d_memory, memory.shape), parts.part(operands.inputs, index)
+        d_steps = [tf.ensure_shape(one, shape)[:steps] for one, shape in zip(d_steps, shapes[1:], strict=False)]
+        d_inputs = parts.written(d_inputs, index, _input_gradient(operands, d_steps))
+        more = _weight_gradients(cell, operands, inputs, memories[:steps], saved[0][:steps], d_steps)
+        return d_memory, d_inputs, *(total + one for total, one in zip(sums, more, strict=True))
+
+    weights = [operands.kernel, operands.recurrent_kernel, operands.bias]
+    start = (tf.zeros_like(memory), parts.empty(memory.dtype), *map(tf.zeros_like, weights))
+    d_memory, d_inputs, *d_weights = parts.each(read, *start)
+    return [tf.ensure_shape(parts.joined(d_inputs), operands.inputs.shape), d_memory, *d_weights]
 
 
-def _swap_batch_and_time(values: Any) -> Any:
-    return tf.transpose(values, (1, 0, 2))
+def _input_gradient(operands: Operands, d_steps: Sequence[Any]) -> Any:
+    """Returns the gradient of the inputs of a part, `(steps, rows, features)`."""
+    d_gates, d_candidate = d_steps[:2]
+    gate_kernel, candidate_kernel = _gates_and_candidate(operands.kernel, d_gates, axis=1)
+    gate_drops, candidate_drops = gate_and_candidate_drops(operands.input_drops)
+    return product_gradient(d_gates, tf.transpose(gate_kernel), gate_drops) + product_gradient(
+        d_candidate, tf.transpose(candidate_kernel), candidate_drops
+    )
 
 
-def _merge_time_and_batch(values: Any) -> Any:
-    return tf.reshape(values, (-1, values.shape[-1]))
-
-
-def _input_gradient(kernel: Any, d_gates: Any, d_candidate: Any) -> Any:
-    """Returns the gradient of the inputs, `(time * batch, features)`."""
-    units = kernel.shape[1] // 3
-    gate_kernel, candidate_kernel = tf.split(kernel, [2 * units, units], axis=1)
-    d_inputs = tf.matmul(d_gates, gate_kernel, transpose_b=True)
-    return d_inputs + tf.matmul(d_candidate, candidate_kernel, transpose_b=True)
+def _gates_and_candidate(kernel: Any, d_gates: Any, axis: int) -> list[Any]:
+    size = d_gates.shape[-1]
+    return tf.split(kernel, [size, kernel.shape[axis] - size], axis=axis)
 
 
 def _weight_gradients(
-    inputs: Any,
-    memories: Any,
-    saved: Any,
-    d_gates: Any,
-    d_candidate: Any,
-    d_c_candidate: Any,
-    reset_after: bool,
+    cell: Cell, operands: Operands, inputs: Any, memory: Any, gates: Any, d_steps: Sequence[Any]
 ) -> list[Any]:
-    """Returns the gradients of the kernel, the recurrent kernel and the biases `(2, 3 * units)`.
+    """Returns the parts of the gradients of the kernel, the recurrent kernel and the biases that some steps give.
 
     Args:
-        inputs: `(time * batch, features)`.
-        memories: from `_forward`.
-        saved: from `_forward`.
-        d_gates: from `_backward`, `(time * batch, 2 * units)`.
-        d_candidate: from `_backward`, `(time * batch, units)`.
-        d_c_candidate: from `_backward`, `(time * batch, units)`.
-        reset_after: as for `run`.
+        cell: the form of the step.
+        operands: what the layer computes with.
+        inputs: the inputs of the steps.
+        memory: the memory before each of them.
+        gates: their gates, as the forward pass keeps them.
+        d_steps: from `gru_loops.backward`.
     """
-    memory = memories[:-1]  # before each step
-    candidate_memory = memory if reset_after else saved[1] * memory  # what the candidate's recurrent kernel multiplies
-    memory, candidate_memory = map(_merge_time_and_batch, (memory, candidate_memory))
-    d_biases = [_sum_of_rows(one) for one in (d_gates, d_candidate, d_gates, d_c_candidate)]
+    d_gates, d_candidate = d_steps[:2]
+    d_c_candidate = d_steps[-1]
+    candidate_memory = memory  # what the candidate's recurrent kernel multiplies
+    if cell.reset == BEFORE:
+        relevance = ACTIVATIONS[cell.recurrent_activation].value(gates)[..., memory.shape[-1] :]
+        candidate_memory = relevance * memory
+    sums = [_sum_of_steps(one) for one in d_steps]
+    x_bias = tf.concat(sums[:2], axis=0)
+    c_bias = tf.concat([sums[0], sums[2]], axis=0) if cell.reset == AFTER else tf.zeros_like(x_bias)
+    input_drops, drops = map(gate_and_candidate_drops, (operands.input_drops, operands.drops))
     return [
-        tf.concat([_kernel_gradient(inputs, one) for one in (d_gates, d_candidate)], axis=1),
-        tf.concat([_kernel_gradient(memory, d_gates), _kernel_gradient(candidate_memory, d_c_candidate)], axis=1),
-        tf.reshape(tf.concat(d_biases, axis=1), (2, -1)),
+        _kernel_gradient(((inputs, d_gates), (inputs, d_candidate)), input_drops),
+        _kernel_gradient(((memory, d_gates), (candidate_memory, d_c_candidate)), drops),
+        tf.stack([x_bias, c_bias]),
     ]
 
 
-def _kernel_gradient(values: Any, d_product: Any) -> Any:
-    """Returns the gradient of the kernel of `values @ kernel`, summed over all steps."""
-    return tf.matmul(values, d_product, transpose_a=True)
-
-
-def _sum_of_rows(values: Any) -> Any:
-    """Returns the sum as a matrix product, `(1, columns)`: `reduce_sum` along the rows takes three times as long."""
-    return tf.matmul(tf.ones((1, tf.shape(values)[0]), values.dtype), values)
-
-
-def _forward(x: Any, memory: Any, kernel: Any, transposed: Any, bias: Any, mask: Any, reset_after: bool) -> list[Any]:
-    """Runs the steps forward.
-
-    Args:
-        x: the products of the inputs, `(time, batch, 3 * units)`.
-        memory: the initial memory, `(batch, units)`.
-        kernel: the recurrent kernel.
-        transposed: the recurrent kernel, transposed.
-        bias: as for `run`.
-        mask: bool `(time, batch, 1)`, or None.
-        reset_after: as for `run`.
-
-    Returns:
-        The memories from the initial one on, `(time + 1, batch, units)`, and what the backward pass needs of each step,
-        `(time, batch, units)` each: keep, relevance, candidate, and with `reset_after` c_candidate.
-    """
-    time, units = x.shape[0], memory.shape[1]
-    x_bias, c_bias = tf.unstack(bias)
-    gate_kernel, candidate_kernel = tf.split(kernel, [2 * units, units], axis=1)
-    x_by_step, mask_by_step = _array(x), None if mask is None else _array(mask)
-
-    def product_of(memory: Any) -> Any:
-        if units < SMALLEST_UNITS_TO_TRANSPOSE:
-            return tf.matmul(memory, kernel) + c_bias
-        # With the bias added before the transposition, XLA cannot undo the transposition.
-        return tf.transpose(tf.matmul(transposed, memory, transpose_b=True) + c_bias[:, None])
-
-    def step(t: Any, memory: Any, memories: tf.TensorArray, *saved: tf.TensorArray) -> tuple[Any, ...]:
-        x_gates, x_candidate = tf.split(x_by_step.read(t) + x_bias, [2 * units, units], axis=1)
-        if reset_after:
-            c_gates, c_candidate = tf.split(product_of(memory), [2 * units, units], axis=1)
-            keep, relevance = tf.split(tf.sigmoid(x_gates + c_gates), 2, axis=1)
-            candidate = tf.tanh(x_candidate + relevance * c_candidate)
-        else:
-            keep, relevance = tf.split(tf.sigmoid(x_gates + tf.matmul(memory, gate_kernel)), 2, axis=1)
-            candidate = tf.tanh(x_candidate + tf.matmul(relevance * memory, candidate_kernel))
-        if mask_by_step is not None:
-            is_read = mask_by_step.read(t)
-            keep = tf.where(is_read, keep, tf.ones_like(keep))
-            # A masked step may be NaN; as in Keras, it does not reach the memory.
-            candidate = tf.where(is_read, candidate, tf.zeros_like(candidate))
-        memory = keep * memory + (1 - keep) * candidate
-        values = [keep, relevance, candidate, *([c_candidate] if reset_after else [])]
-        saved = tuple(array.write(t, value) for array, value in zip(saved, values, strict=True))
-        return t + 1, memory, memories.write(t + 1, memory), *saved
-
-    memories = _empty_array(memory, time + 1, units).write(0, memory)
-    saved = [_empty_array(memory, time, units) for _ in range(4 if reset_after else 3)]
-    _, _, memories, *saved = tf.while_loop(
-        lambda t, *_: t < time, step, (0, memory, memories, *saved), maximum_iterations=time
+def _kernel_gradient(pairs: Any, drops: Any) -> Any:
+    """Returns the gradient of the kernel of `product`, from values and gradients of products, each for some blocks."""
+    return tf.concat(
+        [
+            block
+            for (values, d_product), of_blocks in zip(pairs, drops, strict=True)
+            for block in _kernel_gradients(values, d_product, of_blocks)
+        ],
+        axis=1,
     )
-    return [memories.stack(), *(array.stack() for array in saved)]
 
 
-def _backward(
-    d_memories: Any, kernel: Any, transposed: Any, memories: Any, *saved: Any, reset_after: bool
-) -> tuple[Any, ...]:
-    """Runs the steps backward.
-
-    Args:
-        d_memories: the gradient of the memory after each step, `(batch, time, units)`.
-        kernel: the recurrent kernel.
-        transposed: the recurrent kernel, transposed once instead of at each step.
-        memories: from `_forward`.
-        *saved: from `_forward`.
-        reset_after: as for `run`.
-
-    Returns:
-        d_gates `(time, batch, 2 * units)`, d_candidate and d_c_candidate `(time, batch, units)`, which are equal without
-        `reset_after`, and the gradient of the initial memory `(batch, units)`.
-    """
-    time, units = d_memories.shape[1:]
-    transposes = reset_after and units >= SMALLEST_UNITS_TO_TRANSPOSE
-    memory_by_step, *saved_by_step = map(_array, (memories, *saved))
-    gate_kernel, candidate_kernel = tf.split(transposed, [2 * units, units], axis=0)
-
-    # The gradient of the memory has two terms: the direct one through keep, and the one through the matrix product.
-    def step(t: Any, d_direct: Any, d_product: Any, *parts: tf.TensorArray) -> tuple[Any, ...]:
-        memory, keep, relevance, candidate, *c_candidate = (one.read(t) for one in (memory_by_step, *saved_by_step))
-        d_memory = tf.gather(d_memories, t, axis=1) + d_direct + (tf.transpose(d_product) if transposes else d_product)
-        d_candidate = d_memory * (1 - keep) * (1 - candidate * candidate)
-        d_keep = d_memory * (memory - candidate) * keep * (1 - keep)
-        d_direct = d_memory * keep
-        if reset_after:
-            d_c_candidate = d_candidate * relevance
-            d_gates = tf.concat([d_keep, d_c_candidate * c_candidate[0] * (1 - relevance)], axis=1)
-            d_c = tf.concat([d_gates, d_c_candidate], axis=1)
-            d_product = tf.matmul(kernel, d_c, transpose_b=True) if transposes else tf.matmul(d_c, transposed)
-            values = [d_gates, d_candidate, d_c_candidate]
-        else:
-            d_candidate_memory = tf.matmul(d_candidate, candidate_kernel)
-            d_gates = tf.concat([d_keep, d_candidate_memory * memory * relevance * (1 - relevance)], axis=1)
-            d_direct += d_candidate_memory * relevance
-            d_product = tf.matmul(d_gates, gate_kernel)
-            values = [d_gates, d_candidate]
-        parts = tuple(array.write(t, value) for array, value in zip(parts, values, strict=True))
-        return t - 1, d_direct, d_product, *parts
-
-    sizes = (2 * units, units, units) if reset_after else (2 * units, units)
-    parts = [_empty_array(d_memories[:, 0], time, size) for size in sizes]
-    zeros = tf.zeros_like(d_memories[:, 0])
-    start = (time - 1, zeros, tf.transpose(zeros) if transposes else zeros, *parts)
-    _, d_direct, d_product, *parts = tf.while_loop(lambda t, *_: t >= 0, step, start, maximum_iterations=time)
-    d_gates, d_candidate, *d_c_candidate = (array.stack() for array in parts)
-    d_memory = d_direct + (tf.transpose(d_product) if transposes else d_product)
-    return d_gates, d_candidate, *(d_c_candidate or [d_candidate]), d_memory
+def _kernel_gradients(values: Any, d_product: Any, drops: Any) -> list[Any]:
+    if drops is None:
+        return [tf.matmul(_rows_of_steps(values), _rows_of_steps(d_product), transpose_a=True)]
+    blocks = tf.split(d_product, drops.shape[0], axis=-1)
+    return [
+        tf.matmul(_rows_of_steps(values * drop), _rows_of_steps(block), transpose_a=True)
+        for drop, block in zip(tf.unstack(drops), blocks, strict=True)
+    ]
 
 
-def _array(values: Any) -> tf.TensorArray:
-    """Returns an array to read by step from `(time, ...)`."""
-    return tf.TensorArray(values.dtype, size=tf.shape(values)[0], element_shape=values.shape[1:]).unstack(values)
+def _rows_of_steps(values: Any) -> Any:
+    return tf.reshape(values, (-1, values.shape[-1]))
 
 
-def _empty_array(like: Any, time: int, size: int) -> tf.TensorArray:
-    """Returns an array to write `(batch, size)` into at each step; zeros, because XLA must know the size."""
-    return _array(tf.zeros((time, tf.shape(like)[0], size), like.dtype))
+def _sum_of_steps(values: Any) -> Any:
+    """Returns the sum over steps and rows as a matrix product: `reduce_sum` along the rows takes three times as long."""
+    values = _rows_of_steps(values)
+    return tf.matmul(tf.ones((1, tf.shape(values)[0]), values.dtype), values)[0]

@@ -6,7 +6,7 @@ from pictures import color_share, read_picture
 from keras_seq.analysis.exploding_gradients import Explosion
 from keras_seq.analysis.gradient_flow import FlowCurve
 from keras_seq.analysis.plots import plot_agreement, plot_explosions, plot_gates, plot_gradient_flow
-from keras_seq.layers.gru import Gates
+from keras_seq.layers.gru_cell import Gates
 from keras_seq.training.config import Clipping
 
 

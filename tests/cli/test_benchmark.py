@@ -8,6 +8,7 @@ import pytest
 from keras_seq.benchmarks import (
     corpus,
     distribution,
+    first_fit,
     gru_layer,
     identity,
     litert_decode,
@@ -34,6 +35,7 @@ def test_each_option_has_a_help_text_with_its_default(subject, run_cli, tmp_path
     ("subject", "function", "names"),
     [
         ("layer", gru_layer.benchmark_layer, ["rounds"]),
+        ("layer", first_fit.benchmark_first_fit, ["rounds"]),
         ("decode", litert_decode.benchmark_decode, ["rounds"]),
         ("sample", litert_sample.benchmark_sample, ["quantization", "rounds"]),
         ("serve", serving.benchmark_serve, ["rounds"]),

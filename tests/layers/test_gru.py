@@ -275,6 +275,7 @@ def test_weights_files_and_models_of_the_stock_layer_load(tmp_path):
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
 def test_half_precision_trains_as_the_stock_layer_does(policy):
     mine, stock = pair(dtype=policy, return_sequences=True)
+    exact, _ = pair(return_sequences=True)
     sequences = tf.constant(numbers(BATCH, TIME, FEATURES))
 
     def gradients(layer):
@@ -286,11 +287,10 @@ def test_half_precision_trains_as_the_stock_layer_does(policy):
 
         return run()
 
-    kernel, recurrent_kernel, bias = zip(gradients(mine), gradients(stock), strict=True)
-    np.testing.assert_array_equal(*kernel)
-    np.testing.assert_array_equal(*recurrent_kernel)
-    # The biases are added in another order: float16 keeps 11 bits, bfloat16 8.
-    assert_same(*bias, rtol=2**-9, atol=2**-9 if policy == "mixed_float16" else 2**-5)
+    for found, of_stock, expected in zip(*map(gradients, (mine, stock, exact)), strict=True):
+        # float16 keeps 11 bits, bfloat16 8.
+        assert_same(found, of_stock, rtol=2**-7, atol=2**-7 if policy == "mixed_float16" else 2**-4)
+        assert np.abs(found - expected).mean() < 1.2 * np.abs(of_stock - expected).mean()
 
 
 def test_use_cudnn_without_the_reset_gate_is_rejected():

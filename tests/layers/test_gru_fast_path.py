@@ -8,7 +8,8 @@ import pytest
 import tensorflow as tf
 
 import keras_seq as ks
-from keras_seq.layers import gru_fast_path
+from keras_seq.layers import gru_activations, gru_fast_path, gru_loops, gru_parts
+from keras_seq.layers.keras2_hard_sigmoid import keras2_hard_sigmoid
 
 TIME, FEATURES, UNITS = 7, 4, 6
 BATCH = 5
@@ -19,6 +20,12 @@ FLOAT64 = {"rtol": 0, "atol": 1e-11}
 
 def numbers(*shape, seed=0):
     return np.random.default_rng(seed).normal(size=shape)
+
+
+def clear_traces():
+    """For a test that changes what the functions were traced with, before and after it."""
+    for cached in (gru_fast_path._forward_pass, gru_fast_path._backward_pass, gru_loops.compiled):
+        cached.cache_clear()
 
 
 def masks(batch):
@@ -48,7 +55,7 @@ def outputs_and_gradients(layer, training, mask=None, batch=BATCH, signature=Non
         with tf.GradientTape() as tape:
             tape.watch([sequences, memory])
             outputs = keras.tree.flatten(layer(sequences, initial_state=[memory], mask=mask, training=training))
-            shapes = [(batch, *one.shape[1:]) for one in outputs]
+            shapes = [(batch, TIME, UNITS) if len(one.shape) == 3 else (batch, UNITS) for one in outputs]
             total = sum(
                 tf.reduce_sum(one * numbers(*shape, seed=7)) for one, shape in zip(outputs, shapes, strict=True)
             )
@@ -92,11 +99,50 @@ def test_outputs_and_gradients_are_those_of_automatic_differentiation(reset_afte
         {"return_sequences": True, "use_bias": False},
         {"use_bias": False, "reset_after": False},
         {"return_sequences": True, "zero_output_for_mask": True},
+        {"reset_gate": False},
+        {"activation": "relu", "return_sequences": True},
+        {"activation": "linear", "recurrent_activation": "hard_sigmoid", "reset_after": False},
+        {"activation": "elu", "recurrent_activation": "softsign", "reset_gate": False},
+        {"recurrent_activation": keras2_hard_sigmoid, "return_sequences": True},
+        {"implementation": 1, "return_sequences": True},
     ],
     ids=lambda arguments: "-".join(arguments) or "last",
 )
 def test_arguments_that_the_fast_path_supports(arguments):
     assert_fast_path_is_right(layer_of(**arguments), masks(BATCH)["middle"])
+
+
+@pytest.mark.parametrize("name", gru_activations.ACTIVATIONS)
+def test_every_activation_has_its_own_slope(name):
+    argument = tf.constant(numbers(400) * 4)
+    function = keras2_hard_sigmoid if name == "keras2_hard_sigmoid" else keras.activations.get(name)
+    with tf.GradientTape() as tape:
+        tape.watch(argument)
+        expected = function(argument)
+    activation = gru_activations.ACTIVATIONS[gru_activations.name_of(function)]
+    kept = activation.kept(argument)
+    np.testing.assert_allclose(activation.value(kept), expected, **FLOAT64)
+    np.testing.assert_allclose(activation.slope(kept), tape.gradient(expected, argument), **FLOAT64)
+
+
+FORMS = [{}, {"reset_after": False}, {"reset_gate": False}]
+
+
+@pytest.mark.parametrize("longest", [2, 7, 32], ids=["parts and a rest", "the whole", "less than a part"])
+@pytest.mark.parametrize(("arguments", "batch"), [*((form, 1) for form in FORMS), ({}, BATCH_IN_HALVES)], ids=str)
+def test_unknown_length(arguments, batch, longest, monkeypatch):
+    monkeypatch.setattr(gru_parts, "LONGEST_PART", longest)
+    clear_traces()
+    layer = layer_of(return_sequences=True, return_state=True, **arguments)
+    signature = [tf.TensorSpec([None, None, FEATURES], tf.float64), tf.TensorSpec([None, UNITS], tf.float64)]
+    assert_fast_path_is_right(layer, masks(batch)["middle"], batch, signature=signature)
+    clear_traces()
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5, 12, 13, 16, 17, 25, 32, 33, 100, 1000])
+def test_half_a_batch_is_filled_up_to_one_of_a_few_sizes(count):
+    size = int(gru_fast_path._size_of_rows(tf.constant(count)))
+    assert count <= size <= max(4 * count / 3, count * 1.25 + 3)
 
 
 @pytest.mark.parametrize("reset_after", [True, False])
@@ -113,7 +159,8 @@ def test_unknown_batch(batch):
 
 
 def test_many_units_multiply_transposed(monkeypatch):
-    monkeypatch.setattr(gru_fast_path, "SMALLEST_UNITS_TO_TRANSPOSE", UNITS)
+    monkeypatch.setattr(gru_loops, "SMALLEST_UNITS_TO_TRANSPOSE", UNITS)
+    clear_traces()
     assert_fast_path_is_right(layer_of(return_sequences=True), masks(BATCH_IN_HALVES)["right"], BATCH_IN_HALVES)
 
 
@@ -147,10 +194,18 @@ def test_an_initial_memory_of_unknown_shape():
     np.testing.assert_allclose(found(memory), layer(sequences, initial_state=[memory]), **FLOAT64)
 
 
-@pytest.mark.parametrize("kind", ["dropout", "weight_dropout"])
-def test_dropout_draws_one_mask_for_all_steps_as_keras_does(kind):
-    layers = [layer_of(**{kind: 0.4}, seed=11, return_sequences=True, unroll=unroll) for unroll in (False, True)]
-    (fast, is_compiled), (plain, _) = (outputs_and_gradients(layer, True) for layer in layers)
+@pytest.mark.parametrize("form", FORMS, ids=str)
+@pytest.mark.parametrize("implementation", [1, 2])
+@pytest.mark.parametrize(
+    "dropped",
+    [{"dropout": 0.4}, {"weight_dropout": 0.4}, {"recurrent_dropout": 0.4}, {"dropout": 0.3, "recurrent_dropout": 0.4}],
+    ids="-".join,
+)
+def test_dropout_draws_its_masks_for_all_steps_as_keras_does(dropped, implementation, form):
+    arguments = {**dropped, **form, "implementation": implementation, "seed": 11, "return_sequences": True}
+    layers = [layer_of(**arguments, unroll=unroll) for unroll in (False, True)]
+    batch = BATCH_IN_HALVES if implementation == 1 else BATCH
+    (fast, is_compiled), (plain, _) = (outputs_and_gradients(layer, True, batch=batch) for layer in layers)
     assert is_compiled
     for one, other in zip(fast, plain, strict=True):
         np.testing.assert_allclose(one, other, **FLOAT64)
@@ -165,37 +220,45 @@ def test_float32():
 
 
 @pytest.mark.parametrize(
-    "arguments",
+    ("arguments", "reason"),
     [
-        {"recurrent_dropout": 0.2},
-        {"activation": "relu"},
-        {"recurrent_activation": "hard_sigmoid"},
-        {"unroll": True},
-        {"reset_gate": False},
-        {"dropout": 0.2, "implementation": 1},
-        {"dtype": "mixed_bfloat16"},
+        ({"unroll": True}, "`unroll=True`"),
+        ({"activation": lambda x: keras.ops.tanh(x)}, "its activation is <function"),
+        ({"recurrent_activation": "softmax"}, "its recurrent activation is <function softmax"),
     ],
-    ids=str,
+    ids=["unroll", "an activation of the user", "softmax"],
 )
-def test_other_arguments_run_in_the_loop_of_keras(arguments):
+def test_other_arguments_run_in_the_loop_of_keras_and_the_log_says_why(arguments, reason, caplog):
     layer = ks.GRU(UNITS, **arguments)
     sequences = tf.constant(numbers(BATCH, TIME, FEATURES), "float32")
     train = tf.function(lambda: in_training(layer, sequences))
-    assert train().shape == (BATCH, UNITS)
+    with caplog.at_level("INFO", logger="keras_seq"):
+        assert train().shape == (BATCH, UNITS)
+    assert f"{layer.name} runs in the loop of Keras: {reason}" in caplog.text
     assert not compiled(train.get_concrete_function())
 
 
-def test_inference_eager_calls_and_unknown_lengths_run_in_the_loop_of_keras():
+def test_graphs_without_a_tape_have_nothing_compiled():
     layer = layer_of(return_sequences=True)
     sequences = numbers(BATCH, TIME, FEATURES)
     assert not compiled(tf.function(lambda: layer(sequences)).get_concrete_function())
     # As where a model is exported that keeps its dropout.
     assert not compiled(tf.function(lambda: layer(sequences, training=True)).get_concrete_function())
     np.testing.assert_allclose(layer(sequences, training=True), layer(sequences), **FLOAT64)
-    train = tf.function(lambda sequences: in_training(layer, sequences))
-    signature = tf.TensorSpec([BATCH, None, FEATURES], tf.float64)
-    assert not compiled(train.get_concrete_function(signature))
-    np.testing.assert_allclose(train(sequences), layer(sequences), **FLOAT64)
+
+
+@pytest.mark.parametrize("dtype", ["mixed_bfloat16", "mixed_float16"])
+def test_half_precision_is_computed_in_float32(dtype):
+    half, whole = (ks.GRU(UNITS, dtype=kind, return_sequences=True) for kind in (dtype, "float32"))
+    sequences = tf.cast(numbers(BATCH, TIME, FEATURES), half.compute_dtype)
+    for layer in (half, whole):
+        layer.build((None, TIME, FEATURES))
+        weights = [numbers(*weight.shape, seed=index) for index, weight in enumerate(layer.get_weights())]
+        layer.set_weights([tf.cast(tf.cast(one, half.compute_dtype), "float32") for one in weights])
+    trained = tf.function(lambda: in_training(half, sequences))()
+    expected = tf.function(lambda: in_training(whole, tf.cast(sequences, "float32")))()
+    assert trained.dtype == half.compute_dtype
+    np.testing.assert_array_equal(trained, tf.cast(expected, half.compute_dtype))
 
 
 def plain(gru):
