@@ -46,6 +46,20 @@ def has_tangents(tensors: Sequence[Any]) -> bool:
     return bool(forwardprop_util.pack_tangents(list(tensors)).tangents)
 
 
+def is_in_trainer() -> bool:
+    """Returns whether a graph is traced for `fit`, `evaluate` or `predict` of a model, so that it is never exported.
+
+    Relies on the names of the functions that `keras.src.backend.tensorflow.trainer` traces, and on graphs of functions having
+    the attributes `name` and `outer_graph`. A model does not tell its layers who calls it.
+    """
+    graph = tf.compat.v1.get_default_graph()
+    while graph is not None:
+        if getattr(graph, "name", None) in ("one_step_on_data", "one_step_on_data_distributed", "multi_step_on_data"):
+            return True
+        graph = getattr(graph, "outer_graph", None)
+    return False
+
+
 def refuse_jit_compile(layer: keras.layers.Layer) -> None:
     """Makes Keras turn off `jit_compile` for every model with this layer.
 

@@ -83,6 +83,37 @@ def test_has_tangents(in_graph):
     )
 
 
+class AsksTrainer(keras.layers.Layer):
+    """Records whether it is called in a graph of `fit`, `evaluate` or `predict`."""
+
+    def __init__(self):
+        super().__init__()
+        self.answers = []
+
+    def call(self, inputs):
+        self.answers.append(keras_internals.is_in_trainer())
+        return inputs
+
+
+@relies_on("Keras traces steps of `fit`, `evaluate` and `predict` in functions with certain names.")
+@pytest.mark.parametrize("use", ["fit", "evaluate", "predict"])
+@pytest.mark.parametrize("steps_per_execution", [1, 2])
+def test_is_in_trainer(use, steps_per_execution, tmp_path):
+    inputs = keras.Input((UNITS,))
+    asks = AsksTrainer()
+    model = keras.Model(inputs, keras.layers.Dense(1)(asks(inputs)))
+    model.compile("sgd", "mse", steps_per_execution=steps_per_execution)
+    values = np.ones((2, UNITS)), *([] if use == "predict" else [np.ones((2, 1))])
+    getattr(model, use)(*values, verbose=0)
+    assert asks.answers[-1], (
+        "the functions of Keras's trainer have other names: `evaluate` and `predict` of a GRU run in the loop of Keras"
+    )
+    for call in (model, tf.function(model), lambda values: model.export(tmp_path, verbose=False)):
+        asks.answers.clear()
+        call(values[0])
+        assert not any(asks.answers)
+
+
 @relies_on("Layers have an attribute `supports_jit` that can be set.")
 def test_refuse_jit_compile():
     model = keras.Sequential([keras.Input((TIME, FEATURES)), layers.SimpleRNN(UNITS)])

@@ -39,12 +39,14 @@ class GRU(keras.layers.GRU):
     It is a drop-in replacement for `keras.layers.GRU`, with the same constructor, weights, attributes and behavior.
     Weights can be exchanged between the two.
 
-    **The fast path.** Training in a graph on a machine without a GPU, as in `model.fit`, uses a hand-written backward
-    pass compiled by XLA (`gru_fast_path`). It is 1.4 to 2.3 times as fast as `keras.layers.GRU` at batch sizes of 32
-    and 64, and 7 to 10 times at batch size 1 (BUILD.md has the table). Half precision is computed in float32 inside, which
-    is faster on a CPU. The loop of Keras runs instead, and a line at level INFO of the logger `keras_seq` says why:
+    **The fast path.** On a machine without a GPU, `fit`, `evaluate`, `predict` and every training step in a graph use loops
+    compiled by XLA, with a hand-written backward pass (`gru_fast_path`). Training is 1.4 to 2.3 times as fast as with
+    `keras.layers.GRU` at batch sizes of 32 and 64, and 7 to 10 times at batch size 1 (BUILD.md has the table). Half precision
+    is computed in float32 inside, which is faster on a CPU. The loop of Keras runs instead, and a line at level INFO of the
+    logger `keras_seq` says why:
 
-    * for inference, in eager mode, and without a gradient tape, so that no exported graph contains compiled code;
+    * in eager mode, and without a gradient tape outside of `fit`, `evaluate` and `predict`, so that no exported graph
+      contains compiled code;
     * under a persistent gradient tape or several tapes, which may take a second derivative;
     * with `unroll=True`, or activations that are not among those of `keras.activations` that act on each number;
     * on a GPU, where cuDNN runs under the same conditions as for `keras.layers.GRU`.
@@ -116,9 +118,10 @@ class GRU(keras.layers.GRU):
 
     def inner_loop(self, sequences: Any, initial_state: Any, mask: Any, training: bool = False) -> tuple[Any, Any, Any]:
         """Runs over the sequence; see `keras_internals.rnn_loop` for the arguments and results."""
-        reason = self._why_not_fast(sequences, initial_state, training)
+        order = self._possible_derivatives(sequences, initial_state)
+        reason = self._why_not_fast(order)
         if reason is None:
-            return self._fast_loop(sequences, initial_state, mask, training)
+            return self._fast_loop(sequences, initial_state, mask, training, is_differentiated=order > 0)
         _LOG.info("%s runs in the loop of Keras: %s", self.name, reason)
         drops_weights = training and self.weight_dropout
         drops_by_block = training and self.dropout and self.cell.implementation == 1 and not self.recurrent_dropout
@@ -127,41 +130,40 @@ class GRU(keras.layers.GRU):
             return keras_internals.rnn_loop(self, sequences, initial_state, mask, training)
         return keras_internals.gru_loop(self, sequences, initial_state, mask, training)
 
-    def _why_not_fast(self, sequences: Any, initial_state: Any, training: bool) -> str | None:
+    def _possible_derivatives(self, sequences: Any, initial_state: Any) -> int:
+        """Returns the order of the derivatives that may be taken; see `keras_internals.possible_derivatives`."""
+        parts = tf.nest.flatten((sequences, initial_state, self.cell.trainable_weights))
+        # Tensors, because a tape does not know the variables of carried states and of strategies themselves.
+        tensors = [tf.convert_to_tensor(part) for part in parts]
+        if not tf.executing_eagerly() and not self.unroll and keras_internals.has_tangents(tensors):
+            raise NotImplementedError(
+                "TensorFlow takes no derivative of a loop in a graph in `tf.autodiff.ForwardAccumulator`: build the layer with "
+                "`unroll=True`"
+            )
+        return keras_internals.possible_derivatives(tensors)
+
+    def _why_not_fast(self, order: int) -> str | None:
         """Returns the first condition of `gru_fast_path` that does not hold, or None."""
         cell = self.cell
         conditions = {
-            "it is not in training": bool(training),
             "it is called outside of a graph": not tf.executing_eagerly(),
             "`use_cudnn=True`": self.use_cudnn is not True,
             "`unroll=True`": not self.unroll,
             f"its activation is {cell.activation}": name_of(cell.activation) is not None,
             f"its recurrent activation is {cell.recurrent_activation}": name_of(cell.recurrent_activation) is not None,
             f"it computes in {self.compute_dtype}": self.compute_dtype in _FAST_DTYPES,
+            "a persistent tape or several tapes may take a second derivative": order < 2,
+            # No graph that may be exported has compiled code.
+            "no gradient tape records it, outside of `fit`, `evaluate` and `predict`": order == 1
+            or keras_internals.is_in_trainer(),
             "this machine has a GPU, or TensorFlow has no XLA": gru_fast_path.is_available(),
         }
-        for reason, holds in conditions.items():
-            if not holds:
-                return reason
-        return self._why_no_gradient(sequences, initial_state)
+        return next((reason for reason, holds in conditions.items() if not holds), None)
 
-    def _why_no_gradient(self, sequences: Any, initial_state: Any) -> str | None:
-        """Returns why what records the layer does not take the gradients of `gru_fast_path`, or None."""
-        parts = tf.nest.flatten((sequences, initial_state, self.cell.trainable_weights))
-        # Tensors, because a tape does not know the variables of carried states and of strategies themselves.
-        tensors = [tf.convert_to_tensor(part) for part in parts]
-        if keras_internals.has_tangents(tensors):
-            raise NotImplementedError(
-                "TensorFlow takes no derivative of a loop in a graph in `tf.autodiff.ForwardAccumulator`: build the layer with "
-                "`unroll=True`"
-            )
-        order = keras_internals.possible_derivatives(tensors)
-        if order == 0:
-            return "no gradient tape records it"
-        return None if order == 1 else "a persistent tape or several tapes may take a second derivative"
-
-    def _fast_loop(self, sequences: Any, initial_state: Any, mask: Any, training: bool) -> tuple[Any, Any, Any]:
-        """Runs over the sequence with the hand-written backward pass; see `inner_loop`."""
+    def _fast_loop(
+        self, sequences: Any, initial_state: Any, mask: Any, training: bool, is_differentiated: bool
+    ) -> tuple[Any, Any, Any]:
+        """Runs over the sequence in the fast path; see `inner_loop`."""
         memory = initial_state[0] if isinstance(initial_state, list | tuple) else initial_state
         memory = tf.ensure_shape(memory, (None, self.units))
         mask = mask[0] if isinstance(mask, list | tuple) else mask
@@ -180,7 +182,7 @@ class GRU(keras.layers.GRU):
         step = Cell(
             form if self.reset_gate else NONE, name_of(cell.activation) or "", name_of(cell.recurrent_activation) or ""
         )
-        memories = gru_fast_path.run(step, gru_fast_path.Operands(*operands), True)
+        memories = gru_fast_path.run(step, gru_fast_path.Operands(*operands), is_differentiated)
         memories = tf.cast(memories, self.compute_dtype)
         outputs = memories
         if mask is not None:

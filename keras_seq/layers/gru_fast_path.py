@@ -227,13 +227,11 @@ def _forward_parts(cell: Cell, keeps: bool, is_compiled: bool, *given: Any) -> l
         steps = parts.steps(index)
         memories, *more = loop(steps, x, memory, kernel, transposed, memory_bias, mask, operands.drops)
         memories = tf.ensure_shape(memories, (parts.longest + 1, *operands.memory.shape))
-        values = [memories, *more] if keeps else []
-        saved = tuple(parts.written(array, index, one) for array, one in zip(saved, values, strict=True))
+        saved = tuple(parts.written(array, index, one) for array, one in zip(saved, [memories, *more], strict=True))
         last = tf.ensure_shape(memories[steps], memory.shape)
         return last, parts.written(outputs, index, memories[1 : steps + 1]), *saved
 
-    count = (4 if cell.reset == AFTER else 3) if keeps else 0
-    arrays = [parts.empty(memory.dtype) for _ in range(1 + count)]
+    arrays = [parts.empty(memory.dtype) for _ in range(5 if cell.reset == AFTER else 4)]
     _, outputs, *saved = parts.each(read, memory, *arrays)
     memories = tf.ensure_shape(parts.joined(outputs), (operands.inputs.shape[0], *memory.shape))
     return [_swap(memories), *map(parts.kept, saved)]

@@ -94,7 +94,8 @@ def forward(
 
     Args:
         cell: the form of the step.
-        keeps: whether to return what the backward pass needs.
+        keeps: whether to keep what the backward pass needs of every step. Otherwise each step overwrites that of the step
+            before, because XLA would compute what is not written again for each of its uses, in twice the time.
         steps: the number of steps to run, int32 `()`.
         x: the products of the inputs, with their bias, `(longest, rows, blocks * units)`.
         memory: the memory before the first step, `(rows, units)`.
@@ -105,9 +106,9 @@ def forward(
         drops: as for `product`, of the memory.
 
     Returns:
-        The memories from `memory` on, `(longest + 1, rows, units)`. With `keeps`, also what the backward pass needs of each
-        step: the gates `(longest, rows, gates * units)` and the candidate `(longest, rows, units)`, both as `Activation.kept`
-        has them, and with `AFTER` the product of the memory for the candidate.
+        The memories from `memory` on, `(longest + 1, rows, units)`, and what the backward pass needs of each step: the gates
+        `(longest, rows, gates * units)` and the candidate `(longest, rows, units)`, both as `Activation.kept` has them, and
+        with `AFTER` the product of the memory for the candidate.
     """
     longest, units, gates = x.shape[0], memory.shape[1], cell.gates
     sigmoid, tanh = ACTIVATIONS[cell.recurrent_activation], ACTIVATIONS[cell.activation]
@@ -141,13 +142,16 @@ def forward(
             values = [kept_gates, kept_candidate, *([c_candidate] if cell.reset == AFTER else [])]
         following = keep * memory + (1 - keep) * tanh.value(kept_candidate)
         memory = following if is_read is None else tf.where(is_read, following, memory)
-        saved = tuple(array.write(t, value) for array, value in zip(saved, values if keeps else [], strict=True))
+        saved = tuple(array.write(t if keeps else 0, value) for array, value in zip(saved, values, strict=True))
         return t + 1, memory, memories.write(t + 1, memory), *saved
 
     memories = _empty_array(memory, longest + 1, units).write(0, memory)
-    saved = [_empty_array(memory, longest, size) for size in (*sizes, *sizes[1:])[: 3 if cell.reset == AFTER else 2]]
+    saved = [
+        _empty_array(memory, longest if keeps else 1, size)
+        for size in (*sizes, *sizes[1:])[: 3 if cell.reset == AFTER else 2]
+    ]
     _, _, memories, *saved = tf.while_loop(
-        lambda t, *_: t < steps, step, (0, memory, memories, *(saved if keeps else [])), maximum_iterations=longest
+        lambda t, *_: t < steps, step, (0, memory, memories, *saved), maximum_iterations=longest
     )
     return [memories.stack(), *(array.stack() for array in saved)]
 

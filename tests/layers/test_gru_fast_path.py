@@ -1,6 +1,6 @@
 """The fast path of the GRU against automatic differentiation of its cell in the loop of Keras, in float64."""
 
-from unittest.mock import Mock
+from unittest.mock import Mock, patch
 
 import keras
 import numpy as np
@@ -76,7 +76,8 @@ def compiled(function):
 
 def assert_fast_path_is_right(layer, mask=None, batch=BATCH, **more):
     fast, is_compiled = outputs_and_gradients(layer, True, mask, batch, **more)
-    plain, plain_is_compiled = outputs_and_gradients(layer, False, mask, batch)
+    with patch.object(gru_fast_path, "is_available", return_value=False):
+        plain, plain_is_compiled = outputs_and_gradients(layer, False, mask, batch)
     assert is_compiled
     assert not plain_is_compiled
     for one, other in zip(fast, plain, strict=True):
@@ -179,7 +180,8 @@ def test_masks_of_other_dtypes_and_shapes(kind):
     mask = masks(BATCH)["middle"]
     layer = layer_of(return_sequences=True)
     fast, is_compiled = outputs_and_gradients(layer, True, mask[:, :, None] if kind == "column" else mask.astype(kind))
-    plain, _ = outputs_and_gradients(layer, False, mask)
+    with patch.object(gru_fast_path, "is_available", return_value=False):
+        plain, _ = outputs_and_gradients(layer, True, mask)
     assert is_compiled
     for one, other in zip(fast, plain, strict=True):
         np.testing.assert_allclose(one, other, **FLOAT64)
@@ -245,6 +247,29 @@ def test_graphs_without_a_tape_have_nothing_compiled():
     # As where a model is exported that keeps its dropout.
     assert not compiled(tf.function(lambda: layer(sequences, training=True)).get_concrete_function())
     np.testing.assert_allclose(layer(sequences, training=True), layer(sequences), **FLOAT64)
+
+
+@pytest.mark.parametrize("use", ["evaluate", "predict"])
+@pytest.mark.parametrize("form", FORMS, ids=str)
+def test_evaluate_and_predict_take_the_fast_path_and_an_export_does_not(form, use, tmp_path, monkeypatch):
+    layer = ks.GRU(UNITS, return_sequences=True, **form)
+    model = keras.Sequential([keras.Input((None, FEATURES)), keras.layers.Masking(), layer])
+    sequences = numbers(BATCH_IN_HALVES, TIME, FEATURES).astype("float32")
+    sequences[::3, -2:] = 0  # for Masking
+    expected = model(sequences).numpy()
+    fast = Mock(wraps=gru_fast_path.run)
+    monkeypatch.setattr(gru_fast_path, "run", fast)
+    if use == "predict":
+        np.testing.assert_allclose(model.predict(sequences, batch_size=12, verbose=0), expected, rtol=0, atol=2e-6)
+    else:
+        model.compile(loss="mse")
+        assert model.evaluate(sequences, expected + 1, verbose=0) == pytest.approx(1, abs=1e-5)
+    assert fast.called
+    fast.reset_mock()
+    model.export(tmp_path, verbose=False)
+    loaded = tf.saved_model.load(tmp_path)
+    np.testing.assert_allclose(loaded.serve(sequences), expected, rtol=0, atol=2e-6)
+    assert not fast.called
 
 
 @pytest.mark.parametrize("dtype", ["mixed_bfloat16", "mixed_float16"])
