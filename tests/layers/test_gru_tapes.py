@@ -129,3 +129,111 @@ def test_forward_mode_is_rejected():
         NotImplementedError, match=r"`tf.autodiff.ForwardAccumulator`: build the layer with `unroll=True`"
     ):
         product()
+
+
+def squares(layer, sequences):
+    return tf.reduce_sum(layer(sequences, training=True) ** 2)
+
+
+def jacobian(layer, sequences, tape, vectorized=True):
+    with tape:
+        tape.watch(sequences)
+        outputs = tf.reduce_sum(layer(sequences, training=True), axis=[0, 1])
+    return tape.jacobian(outputs, [sequences, *weights_of(layer)], experimental_use_pfor=vectorized)
+
+
+def gradient_of(loss):
+    """A function of a layer and sequences: the gradient of `loss(layer, sequences)` for the sequences and each weight."""
+
+    def gradient(layer, sequences):
+        with tf.GradientTape() as tape:
+            tape.watch(sequences)
+            result = loss(layer, sequences)
+        return tape.gradient(result, [sequences, *weights_of(layer)])
+
+    return gradient
+
+
+def for_each_row(layer, sequences):
+    def gradient(row):
+        with tf.GradientTape() as tape:
+            tape.watch(row)
+            loss = squares(layer, row[None])
+        return tape.gradient(loss, row)
+
+    return [tf.vectorized_map(gradient, sequences)]
+
+
+def under_two_tapes(layer, sequences):
+    with tf.GradientTape() as outer, tf.GradientTape() as inner:
+        outer.watch(sequences)
+        inner.watch(sequences)
+        loss = squares(layer, sequences)
+    return [inner.gradient(loss, sequences), outer.gradient(loss, sequences)]
+
+
+def in_a_case(layer, sequences):
+    number = tf.cast(sequences[0, 0, 0] < 9, "int32")
+    return tf.switch_case(number, [lambda: tf.reduce_sum(sequences), lambda: squares(layer, sequences)])
+
+
+def in_a_loop(layer, sequences):
+    def add(number, total):
+        return number + 1, total + squares(layer, sequences * tf.cast(number, sequences.dtype))
+
+    return tf.while_loop(lambda number, _: number < 3, add, (0, tf.zeros((), sequences.dtype)))[1]
+
+
+def mapped(layer, sequences):
+    return tf.reduce_sum(tf.map_fn(lambda row: layer(row[None], training=True)[0], sequences) ** 2)
+
+
+def vectorized(layer, sequences):
+    return tf.reduce_sum(tf.vectorized_map(lambda row: layer(row[None], training=True), sequences) ** 2)
+
+
+def computed_again(layer, sequences):
+    return tf.recompute_grad(lambda sequences: squares(layer, sequences))(sequences)
+
+
+CONTEXTS = {
+    "jacobian": lambda *given: jacobian(*given, tf.GradientTape()),
+    "jacobian of a persistent tape": lambda *given: jacobian(*given, tf.GradientTape(persistent=True)),
+    "jacobian in a loop": lambda *given: jacobian(*given, tf.GradientTape(persistent=True), vectorized=False),
+    "vectorized gradients": for_each_row,
+    "two tapes": under_two_tapes,
+    **{loss.__name__: gradient_of(loss) for loss in (in_a_case, in_a_loop, mapped, vectorized, computed_again)},
+}
+
+
+@pytest.mark.parametrize("context", CONTEXTS)
+def test_unusual_contexts_give_what_the_stock_layer_gives(context):
+    sequences = tf.constant(numbers(BATCH, TIME, FEATURES, seed=8))
+    mine, stock = layer_of(ks.GRU), layer_of(keras.layers.GRU, unroll=True)
+    found, expected = (
+        tf.function(functools.partial(CONTEXTS[context], layer), autograph=False)(sequences) for layer in (mine, stock)
+    )
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one, other, **FLOAT64)
+
+
+@pytest.mark.parametrize("length", [TIME, None])
+@pytest.mark.parametrize("with_custom_gradients", [False, True])
+def test_a_traced_training_step_is_saved(length, with_custom_gradients, tmp_path):
+    module = tf.Module()
+    module.layer = layer_of(ks.GRU)
+    module.weights = weights_of(module.layer)
+
+    @tf.function(input_signature=[tf.TensorSpec((None, length, FEATURES), tf.float64)])
+    def step(sequences):
+        with tf.GradientTape() as tape:
+            loss = squares(module.layer, sequences)
+        return tape.gradient(loss, module.weights)
+
+    module.step, sequences = step, tf.constant(numbers(BATCH, TIME, FEATURES))
+    expected = step(sequences)
+    options = tf.saved_model.SaveOptions(experimental_custom_gradients=with_custom_gradients)
+    tf.saved_model.save(module, tmp_path, options=options)
+    loaded = tf.saved_model.load(tmp_path)
+    for one, other in zip(loaded.step(sequences), expected, strict=True):
+        np.testing.assert_allclose(one, other, **FLOAT64)
