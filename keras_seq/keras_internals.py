@@ -20,7 +20,7 @@ import keras
 import tensorflow as tf
 from keras import tree
 from tensorflow.python.eager import forwardprop_util
-from tensorflow.python.ops import gradients_util
+from tensorflow.python.ops import control_flow_util, gradients_util
 
 # Layers
 
@@ -44,6 +44,14 @@ def has_tangents(tensors: Sequence[Any]) -> bool:
     The public accumulator can be asked for the derivative of a result, but not whether there is one.
     """
     return bool(forwardprop_util.pack_tangents(list(tensors)).tangents)
+
+
+def is_in_xla() -> bool:
+    """Returns whether the function that is traced is compiled by XLA as a whole.
+
+    Relies on `tensorflow.python.ops.control_flow_util.GraphOrParentsInXlaContext`, which the loops of TensorFlow ask.
+    """
+    return control_flow_util.GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph())
 
 
 def is_in_trainer() -> bool:

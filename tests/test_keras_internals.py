@@ -83,6 +83,23 @@ def test_has_tangents(in_graph):
     )
 
 
+@relies_on("`control_flow_util.GraphOrParentsInXlaContext(graph)` of TensorFlow knows functions with `jit_compile`.")
+def test_is_in_xla():
+    def asked(jit_compile):
+        answers = []
+
+        def ask():
+            answers.append(keras_internals.is_in_xla())
+            inner = tf.function(lambda: answers.append(keras_internals.is_in_xla()))
+            inner()
+
+        tf.function(ask, jit_compile=jit_compile, autograph=False)()
+        return [bool(answer) for answer in answers]
+
+    assert asked(True) == [True, True], "XLA gets a GRU in parts of unknown length, which it cannot compile"
+    assert asked(False) == [False, False]
+
+
 class AsksTrainer(keras.layers.Layer):
     """Records whether it is called in a graph of `fit`, `evaluate` or `predict`."""
 

@@ -41,14 +41,14 @@ class GRU(keras.layers.GRU):
 
     **The fast path.** On a machine without a GPU, `fit`, `evaluate`, `predict` and every training step in a graph use loops
     compiled by XLA, with a hand-written backward pass (`gru_fast_path`). Training is 1.4 to 2.3 times as fast as with
-    `keras.layers.GRU` at batch sizes of 32 and 64, and 7 to 10 times at batch size 1 (BUILD.md has the table). Half precision
+    `keras.layers.GRU` at batch sizes of 32 and 64, and 7 times at batch size 1 (BUILD.md has the table). Half precision
     is computed in float32 inside, which is faster on a CPU. The loop of Keras runs instead, and a line at level INFO of the
     logger `keras_seq` says why:
 
     * in eager mode, and without a gradient tape outside of `fit`, `evaluate` and `predict`, so that no exported graph
       contains compiled code;
     * under a persistent gradient tape or several tapes, which may take a second derivative;
-    * with `unroll=True`, or activations that are not among those of `keras.activations` that act on each number;
+    * with `unroll=True`, or activations that are not in `gru_activations`, which has those of Keras that act on each number;
     * on a GPU, where cuDNN runs under the same conditions as for `keras.layers.GRU`.
 
     XLA compiles the loops for each number of units and rows, and for each length that is known when the graph is traced.
@@ -119,9 +119,9 @@ class GRU(keras.layers.GRU):
     def inner_loop(self, sequences: Any, initial_state: Any, mask: Any, training: bool = False) -> tuple[Any, Any, Any]:
         """Runs over the sequence; see `keras_internals.rnn_loop` for the arguments and results."""
         order = self._possible_derivatives(sequences, initial_state)
-        reason = self._why_not_fast(order)
+        reason = self._why_not_fast(order, sequences.shape[1] is not None)
         if reason is None:
-            return self._fast_loop(sequences, initial_state, mask, training, is_differentiated=order > 0)
+            return self._fast_loop(sequences, initial_state, mask, training, keeps=order > 0)
         _LOG.info("%s runs in the loop of Keras: %s", self.name, reason)
         drops_weights = training and self.weight_dropout
         drops_by_block = training and self.dropout and self.cell.implementation == 1 and not self.recurrent_dropout
@@ -132,7 +132,8 @@ class GRU(keras.layers.GRU):
 
     def _possible_derivatives(self, sequences: Any, initial_state: Any) -> int:
         """Returns the order of the derivatives that may be taken; see `keras_internals.possible_derivatives`."""
-        parts = tf.nest.flatten((sequences, initial_state, self.cell.trainable_weights))
+        # All weights: Keras does not tell the tape that a weight is frozen.
+        parts = tf.nest.flatten((sequences, initial_state, self.cell.weights))
         # Tensors, because a tape does not know the variables of carried states and of strategies themselves.
         tensors = [tf.convert_to_tensor(part) for part in parts]
         if not tf.executing_eagerly() and not self.unroll and keras_internals.has_tangents(tensors):
@@ -142,7 +143,7 @@ class GRU(keras.layers.GRU):
             )
         return keras_internals.possible_derivatives(tensors)
 
-    def _why_not_fast(self, order: int) -> str | None:
+    def _why_not_fast(self, order: int, has_length: bool) -> str | None:
         """Returns the first condition of `gru_fast_path` that does not hold, or None."""
         cell = self.cell
         conditions = {
@@ -156,20 +157,23 @@ class GRU(keras.layers.GRU):
             # No graph that may be exported has compiled code.
             "no gradient tape records it, outside of `fit`, `evaluate` and `predict`": order == 1
             or keras_internals.is_in_trainer(),
+            "XLA compiles the whole function, and the length is unknown": has_length or not keras_internals.is_in_xla(),
             "this machine has a GPU, or TensorFlow has no XLA": gru_fast_path.is_available(),
         }
         return next((reason for reason, holds in conditions.items() if not holds), None)
 
     def _fast_loop(
-        self, sequences: Any, initial_state: Any, mask: Any, training: bool, is_differentiated: bool
+        self, sequences: Any, initial_state: Any, mask: Any, training: bool, keeps: bool
     ) -> tuple[Any, Any, Any]:
         """Runs over the sequence in the fast path; see `inner_loop`."""
-        memory = initial_state[0] if isinstance(initial_state, list | tuple) else initial_state
+        cell, memory = self.cell, initial_state[0] if isinstance(initial_state, list | tuple) else initial_state
         memory = tf.ensure_shape(memory, (None, self.units))
         mask = mask[0] if isinstance(mask, list | tuple) else mask
         if mask is not None:
-            mask = ops.reshape(ops.cast(mask, "bool"), ops.shape(sequences)[:2])
-        cell, drops = self.cell, training and 0 < self.dropout < 1
+            mask = ops.cast(mask, "bool")
+            mask = tf.broadcast_to(mask[:, :, 0] if len(mask.shape) == 3 else mask, tf.shape(sequences)[:2])
+        sequences = tf.ensure_shape(sequences, (None, None, cell.kernel.shape[0]))
+        drops = training and 0 < self.dropout < 1
         input_drops = cell.get_dropout_mask(sequences[:, 0]) if drops else None
         memory_drops = cell.get_recurrent_dropout_mask(memory) if training and 0 < self.recurrent_dropout < 1 else None
         if self.go_backwards:
@@ -182,7 +186,7 @@ class GRU(keras.layers.GRU):
         step = Cell(
             form if self.reset_gate else NONE, name_of(cell.activation) or "", name_of(cell.recurrent_activation) or ""
         )
-        memories = gru_fast_path.run(step, gru_fast_path.Operands(*operands), is_differentiated)
+        memories = gru_fast_path.run(step, gru_fast_path.Operands(*operands), keeps)
         memories = tf.cast(memories, self.compute_dtype)
         outputs = memories
         if mask is not None:

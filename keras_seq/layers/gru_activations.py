@@ -1,6 +1,6 @@
 """The activations that the fast path of the GRU knows, with their slopes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any, NamedTuple
 
 import keras
@@ -55,6 +55,7 @@ ACTIVATIONS = {
         for name in (
             "celu",
             "elu",
+            "exponential",
             "gelu",
             "hard_shrink",
             "hard_sigmoid",
@@ -70,6 +71,7 @@ ACTIVATIONS = {
             "softplus",
             "softsign",
             "sparse_plus",
+            "sparse_sigmoid",
             "squareplus",
             "tanh_shrink",
         )
@@ -78,7 +80,7 @@ ACTIVATIONS = {
 }
 
 _NAMES: dict[Any, str] = {
-    **{getattr(keras.activations, name, None): name for name in ACTIVATIONS},
+    **{getattr(keras.activations, name): name for name in ACTIVATIONS if hasattr(keras.activations, name)},
     **{ops.tanh: "tanh", tf.tanh: "tanh", ops.sigmoid: "sigmoid", tf.sigmoid: "sigmoid"},
     **{ops.relu: "relu", tf.nn.relu: "relu", keras2_hard_sigmoid: "keras2_hard_sigmoid"},
 }
@@ -86,4 +88,4 @@ _NAMES: dict[Any, str] = {
 
 def name_of(activation: Callable[[Any], Any]) -> str | None:
     """Returns the name in `ACTIVATIONS` of an activation of a layer; None if it is not among them."""
-    return _NAMES.get(activation)
+    return _NAMES.get(activation) if isinstance(activation, Hashable) else None

@@ -8,9 +8,9 @@ The equations and names are those of `keras_seq.layers.gru_step`. The following 
   XLA.
 * The two halves of the batch are independent and run in parallel: one computes its gates during the matrix product of
   the other.
-* The sequence is read in parts of a fixed number of steps, so that XLA compiles each loop once, whatever the length. The
-  products of the input and their gradients exist for one part at a time. Batches whose size is unknown are filled up to
-  one of a few sizes with rows of zeros.
+* A sequence whose length is unknown when the graph is traced is read in parts of a fixed number of steps, so that XLA
+  compiles each loop once for all lengths. Batches whose size is unknown are filled up to one of a few sizes with rows of
+  zeros.
 
 BUILD.md has the measurements, and what else was tried.
 """
@@ -80,23 +80,22 @@ class Operands(NamedTuple):
 DIFFERENTIABLE = 5  # Operands with a gradient, the first ones.
 
 
-def run(cell: Cell, operands: Operands, is_trained: bool) -> Any:
+def run(cell: Cell, operands: Operands, keeps: bool) -> Any:
     """Returns the memory after each step, `(batch, time, units)`.
 
     Args:
         cell: the form of the step.
         operands: what it computes with. Features and units must be known; batch and time may be unknown.
-        is_trained: whether gradients are taken.
+        keeps: whether what a backward pass needs is kept. Without it, a backward pass runs the forward pass again.
     """
     shape = (*operands.inputs.shape[:2], operands.memory.shape[1])
-    rows = _run_with_gradient if is_trained else _run_forward
     batch = shape[0]
     if batch is not None and batch < SMALLEST_BATCH_TO_HALVE:
-        return tf.ensure_shape(rows(cell, _by_time(operands)), shape)
+        return tf.ensure_shape(_run_rows(cell, _by_time(operands), keeps), shape)
     count = tf.shape(operands.inputs)[0] if batch is None else batch
     size = _size_of_rows(-(-count // 2)) if batch is None else -(-batch // 2)
     halves = _halves(operands if batch == 2 * size else _filled_up(operands, 2 * size))
-    memories = tf.concat([rows(cell, _by_time(half)) for half in halves], axis=0)
+    memories = tf.concat([_run_rows(cell, _by_time(half), keeps) for half in halves], axis=0)
     return tf.ensure_shape(memories if batch == 2 * size else memories[:count], shape)
 
 
@@ -152,14 +151,13 @@ def _by_time(operands: Operands) -> Operands:
     return operands._replace(inputs=_swap(operands.inputs), mask=mask)
 
 
-def _run_forward(cell: Cell, operands: Operands) -> Any:
-    """Returns the memory after each step, `(rows, time, units)`."""
-    return _forward_pass(cell, False, True)(*operands)[0]
+def _run_rows(cell: Cell, operands: Operands, keeps: bool) -> Any:
+    """Returns the memory after each step, `(rows, time, units)`, with the backward pass written by hand.
 
-
-def _run_with_gradient(cell: Cell, operands: Operands) -> Any:
-    """Does what `_run_forward` does, with the backward pass written by hand."""
+    Without `keeps`, a backward pass, which a later use of a traced function may need, runs the forward pass again.
+    """
     given = [one for one in operands if one is not None]
+    count = len(given)
 
     def operands_of(given: Sequence[Any]) -> Operands:
         values = iter(given)
@@ -167,8 +165,9 @@ def _run_with_gradient(cell: Cell, operands: Operands) -> Any:
 
     @tf.custom_gradient
     def memories_after(*given: Any) -> tuple[Any, Callable[..., Any]]:
-        memories, *saved = _forward_pass(cell, True, True)(*operands_of(given))
-        saved = [tf.stop_gradient(one) for one in saved]  # For a second derivative, `gradients` computes them again.
+        memories, *saved = _forward_pass(cell, keeps, _has_length(operands), True)(*operands_of(given))
+        # For a second derivative, `gradients` computes them again.
+        saved = [tf.stop_gradient(one) for one in saved] if keeps else []
 
         def gradient(d_memories: Any) -> Any:
             return gradients(*_copies([d_memories, *given, *saved]))
@@ -177,29 +176,36 @@ def _run_with_gradient(cell: Cell, operands: Operands) -> Any:
 
     @tf.custom_gradient
     def gradients(d_memories: Any, *given_and_saved: Any) -> tuple[list[Any], Callable[..., Any]]:
-        given, saved = given_and_saved[: len(operands_given)], given_and_saved[len(operands_given) :]
+        given, saved = given_and_saved[:count], list(given_and_saved[count:])
         differentiated = [d_memories, *given[:DIFFERENTIABLE]]
 
         # It is right, but slow, and only for a function that was traced under one tape and is then differentiated twice.
         # Under several tapes, the loop of Keras runs.
         def second(*d_gradients: Any) -> list[Any]:
             copies = _copies([d_memories, *given])
+            sources = copies[: len(differentiated)]
             with tf.GradientTape() as tape:
-                tape.watch(copies[: len(differentiated)])
+                tape.watch(sources)
                 whole = operands_of(copies[1:])
                 _, *again = _forward_parts(cell, True, False, *whole)
                 results = _backward_parts(cell, False, copies[0], *whole, *again)
-            sources = copies[: len(differentiated)]
             found = tape.gradient(results, sources, d_gradients[: len(results)], unconnected_gradients="zero")
-            return [*found, *[None] * (len(given) - DIFFERENTIABLE + len(saved))]
+            return [*found, *[None] * (len(given_and_saved) - DIFFERENTIABLE)]
 
         # Under a second or a persistent tape, TensorFlow would prepare to differentiate the compiled loops.
         is_compiled = keras_internals.possible_derivatives(differentiated) <= 1
-        results = list(_backward_pass(cell, is_compiled)(d_memories, *operands_of(given), *saved))
+        if not keeps:
+            _, *saved = _forward_pass(cell, True, _has_length(operands), is_compiled)(*operands_of(given))
+        backward_pass = _backward_pass(cell, _has_length(operands), is_compiled)
+        results = list(backward_pass(d_memories, *operands_of(given), *saved))
         return [*results, *map(tf.zeros_like, given[DIFFERENTIABLE:])], second
 
-    operands_given = given
     return memories_after(*given)
+
+
+def _has_length(operands: Operands) -> bool:
+    """Returns whether the length of the inputs by time is known."""
+    return operands.inputs.shape[0] is not None
 
 
 def _copies(tensors: Sequence[Any]) -> list[Any]:
@@ -208,8 +214,11 @@ def _copies(tensors: Sequence[Any]) -> list[Any]:
 
 
 @functools.cache
-def _forward_pass(cell: Cell, keeps: bool, is_compiled: bool) -> Callable[..., Sequence[Any]]:
-    """Returns the forward pass: operands by time -> the memory after each step, and what the backward pass needs."""
+def _forward_pass(cell: Cell, keeps: bool, has_length: bool, is_compiled: bool) -> Callable[..., Sequence[Any]]:
+    """Returns the forward pass: operands by time -> the memory after each step, and what the backward pass needs.
+
+    One function for sequences of known length and one for others: a trace for the latter would serve the former too.
+    """
     return tf.function(functools.partial(_forward_parts, cell, keeps, is_compiled), autograph=False)
 
 
@@ -238,8 +247,11 @@ def _forward_parts(cell: Cell, keeps: bool, is_compiled: bool, *given: Any) -> l
 
 
 @functools.cache
-def _backward_pass(cell: Cell, is_compiled: bool) -> Callable[..., Sequence[Any]]:
-    """Returns the backward pass: gradient of the memories, operands by time, what is kept -> gradients of the operands."""
+def _backward_pass(cell: Cell, has_length: bool, is_compiled: bool) -> Callable[..., Sequence[Any]]:
+    """Returns the backward pass: gradient of the memories, operands by time, what is kept -> gradients of the operands.
+
+    See `_forward_pass` for `has_length`.
+    """
     return tf.function(functools.partial(_backward_parts, cell, is_compiled), autograph=False)
 
 

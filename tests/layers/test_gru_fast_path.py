@@ -322,3 +322,76 @@ def test_fit_takes_the_same_steps_as_with_the_stock_layer(build, monkeypatch):
         losses.append(history.history["loss"])
     np.testing.assert_allclose(*losses, rtol=1e-5)
     assert fast.called
+
+
+def frozen(gru):
+    layer = gru(UNITS, return_sequences=True)
+    layer.trainable = False
+    return keras.Sequential([keras.Input((None, FEATURES)), layer, gru(3)])
+
+
+class OwnFunction(keras.Model):
+    """A model whose layers run in a function of the user, which `predict` traces and `fit` uses again."""
+
+    def __init__(self, gru):
+        super().__init__()
+        self.memory, self.last = gru(UNITS), keras.layers.Dense(1)
+
+    def build(self, shape):
+        self.memory.build(shape)
+        self.last.build((None, UNITS))
+
+    def call(self, sequences):
+        return self.run(sequences)
+
+    @tf.function
+    def run(self, sequences):
+        return self.last(self.memory(sequences))
+
+
+@pytest.mark.parametrize("build", [frozen, OwnFunction])
+def test_fit_after_predict_and_with_frozen_layers(build):
+    sequences, found = numbers(BATCH_IN_HALVES, TIME, FEATURES).astype("float32"), []
+    for layer in (ks.GRU, keras.layers.GRU):
+        keras.utils.set_random_seed(0)
+        model = build(layer)
+        model.compile(keras.optimizers.SGD(0.1), "mse")
+        predicted = model.predict(sequences, verbose=0)
+        model.fit(sequences, sequences[:, 0, :1], epochs=2, verbose=0)
+        found.append((predicted, model.predict(sequences, verbose=0)))
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_allclose(one, other, rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize("length", [TIME, None])
+def test_a_function_that_xla_compiles_as_a_whole(length):
+    layer = layer_of(return_sequences=True)
+    gradients = []
+    for jit_compile in (True, False):
+
+        @tf.function(input_signature=[tf.TensorSpec((BATCH, length, FEATURES), tf.float64)], jit_compile=jit_compile)
+        def gradient(sequences):
+            with tf.GradientTape() as tape:
+                loss = tf.reduce_sum(layer(sequences, training=True) ** 2)
+            return tape.gradient(loss, [weight.value for weight in layer.weights])
+
+        gradients.append(gradient(numbers(BATCH, TIME, FEATURES)))
+    for one, other in zip(*gradients, strict=True):
+        np.testing.assert_allclose(one, other, **FLOAT64)
+
+
+@pytest.mark.parametrize("shape", [(TIME, BATCH), (BATCH, TIME + 1)])
+def test_a_mask_of_another_shape_is_refused(shape):
+    layer, sequences = ks.GRU(UNITS), numbers(BATCH, TIME, FEATURES).astype("float32")
+    with pytest.raises((ValueError, tf.errors.InvalidArgumentError)):
+        tf.function(lambda: in_training(layer, sequences, mask=np.ones(shape, bool)))()
+
+
+def test_a_mask_for_all_rows_and_features_that_are_unknown():
+    layer, sequences = layer_of(return_sequences=True), numbers(BATCH, TIME, FEATURES)
+    mask = np.arange(TIME)[None] < 4
+    train = tf.function(
+        lambda sequences: in_training(layer, sequences, mask=mask),
+        input_signature=[tf.TensorSpec((None, None, None), tf.float64)],
+    )
+    np.testing.assert_allclose(train(sequences), layer(sequences, mask=np.tile(mask, (BATCH, 1))), **FLOAT64)
