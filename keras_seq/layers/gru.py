@@ -71,7 +71,7 @@ class GRU(keras.layers.GRU):
     Raises:
         ArgumentError: an argument is out of range.
         ConfigError: `use_cudnn=True` is not possible with the other arguments.
-        NotImplementedError: a derivative of the fast path is requested in forward mode; use `unroll=True` for it.
+        NotImplementedError: a `ForwardAccumulator` in a graph takes a derivative of the loop; use `unroll=True` for it.
 
     Example:
         >>> import numpy as np
