@@ -131,7 +131,7 @@ def test_a_saved_model_is_the_whole_model(name, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", OVER_FRAMES)
+@pytest.mark.parametrize("name", list(OVER_FRAMES)[::2])
 def test_exported_frames_are_the_whole_model(name, tmp_path):
     model = randomized(OVER_FRAMES[name]())
     frames = frames_for(model)

@@ -196,12 +196,16 @@ def test_an_initial_memory_of_unknown_shape():
     np.testing.assert_allclose(found(memory), layer(sequences, initial_state=[memory]), **FLOAT64)
 
 
-@pytest.mark.parametrize("form", FORMS, ids=str)
-@pytest.mark.parametrize("implementation", [1, 2])
+BOTH = {"dropout": 0.3, "recurrent_dropout": 0.4}
+
+
 @pytest.mark.parametrize(
-    "dropped",
-    [{"dropout": 0.4}, {"weight_dropout": 0.4}, {"recurrent_dropout": 0.4}, {"dropout": 0.3, "recurrent_dropout": 0.4}],
-    ids="-".join,
+    ("dropped", "implementation", "form"),
+    [
+        *(({kind: 0.4}, 2, {}) for kind in ("dropout", "recurrent_dropout", "weight_dropout")),
+        *((BOTH, implementation, form) for implementation in (1, 2) for form in FORMS),
+    ],
+    ids=str,
 )
 def test_dropout_draws_its_masks_for_all_steps_as_keras_does(dropped, implementation, form):
     arguments = {**dropped, **form, "implementation": implementation, "seed": 11, "return_sequences": True}

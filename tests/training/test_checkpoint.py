@@ -69,8 +69,7 @@ def what_is_left(directory):
     ("text", "changes"),
     [
         (TEXT, {}),
-        pytest.param(TEXT, {"ema_momentum": 0.9, "cell": "lstm"}, marks=pytest.mark.slow),
-        (LINES, {"by_line": True, "optimizer": "rmsprop"}),
+        (LINES, {"by_line": True, "optimizer": "rmsprop", "ema_momentum": 0.9, "cell": "lstm"}),
     ],
 )
 def test_a_resumed_run_has_the_results_of_an_uninterrupted_one(tmp_path, monkeypatch, text, changes):

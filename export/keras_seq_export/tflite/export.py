@@ -202,8 +202,10 @@ def _bundle_config(settings: ExportSettings, sampling: Mapping[str, Any] | None,
     if not step.of_text:
         delays = [output.delay for output in step.stepped.graph.outputs]
         config |= {"inputs": [given.name for given in step.inputs], "outputs": step.outputs, "delays": delays}
-    inputs = step.stepped.graph.inputs
-    config["ranges"] = {given.name: _range_of(given) for given in inputs if given.is_token or is_integer(given.tensor)}
+    # LiteRT itself refuses the tokens of a text that have no embedding.
+    checked = at_once if step.of_text else step.stepped.graph.inputs
+    if ranges := {given.name: _range_of(given) for given in checked if given.is_token or is_integer(given.tensor)}:
+        config["ranges"] = ranges
     return config
 
 
