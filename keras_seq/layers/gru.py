@@ -182,10 +182,8 @@ class GRU(keras.layers.GRU):
         if "16" in self.compute_dtype:  # Processors compute it more slowly than float32, and less exactly.
             operands = [None if one is None else tf.cast(one, "float32") for one in operands]
         operands.insert(gru_fast_path.DIFFERENTIABLE, mask)
-        form = AFTER if self.reset_after else BEFORE
-        step = Cell(
-            form if self.reset_gate else NONE, name_of(cell.activation) or "", name_of(cell.recurrent_activation) or ""
-        )
+        reset = (AFTER if self.reset_after else BEFORE) if self.reset_gate else NONE
+        step = Cell(reset, name_of(cell.activation) or "", name_of(cell.recurrent_activation) or "")
         memories = gru_fast_path.run(step, gru_fast_path.Operands(*operands), keeps)
         memories = tf.cast(memories, self.compute_dtype)
         outputs = memories

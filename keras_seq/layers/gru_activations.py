@@ -41,15 +41,11 @@ def _from_argument(function: Callable[[Any], Any]) -> Activation:
     return Activation(lambda argument: argument, function, slope)
 
 
-def _where(condition: Any, slope: Any) -> Any:
-    return tf.cast(condition, slope.dtype) * slope
-
-
 ACTIVATIONS = {
     "tanh": _from_value(tf.tanh, lambda value: 1 - value * value),
     "sigmoid": _from_value(tf.sigmoid, lambda value: value * (1 - value)),
     "linear": _from_value(lambda argument: argument, tf.ones_like),
-    "relu": _from_value(tf.nn.relu, lambda value: _where(value > 0, tf.ones_like(value))),
+    "relu": _from_value(tf.nn.relu, lambda value: tf.cast(value > 0, value.dtype)),
     **{
         name: _from_argument(getattr(keras.activations, name))
         for name in (

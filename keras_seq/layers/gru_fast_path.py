@@ -287,16 +287,11 @@ def _backward_parts(cell: Cell, is_compiled: bool, d_memories: Any, *given: Any)
 def _input_gradient(operands: Operands, d_steps: Sequence[Any]) -> Any:
     """Returns the gradient of the inputs of a part, `(steps, rows, features)`."""
     d_gates, d_candidate = d_steps[:2]
-    gate_kernel, candidate_kernel = _gates_and_candidate(operands.kernel, d_gates, axis=1)
+    gate_kernel, candidate_kernel = tf.split(operands.kernel, [one.shape[-1] for one in d_steps[:2]], axis=1)
     gate_drops, candidate_drops = gate_and_candidate_drops(operands.input_drops)
     return product_gradient(d_gates, tf.transpose(gate_kernel), gate_drops) + product_gradient(
         d_candidate, tf.transpose(candidate_kernel), candidate_drops
     )
-
-
-def _gates_and_candidate(kernel: Any, d_gates: Any, axis: int) -> list[Any]:
-    size = d_gates.shape[-1]
-    return tf.split(kernel, [size, kernel.shape[axis] - size], axis=axis)
 
 
 def _weight_gradients(
