@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from keras_seq.layers.chrono_initializer import ChronoInitializer
     from keras_seq.layers.gru import GRU
     from keras_seq.layers.gru_cell import GRUCell
+    from keras_seq.layers.lstm import LSTM
+    from keras_seq.layers.simple_rnn import SimpleRNN
     from keras_seq.models.encode import encode
     from keras_seq.models.keras2_file import load_keras2
     from keras_seq.models.language_model import language_model
@@ -49,9 +51,11 @@ _MODULE_OF = {
     "GRUCell": "keras_seq.layers.gru_cell",
     "GradientNorms": "keras_seq.training.gradient_norms",
     "KeepBest": "keras_seq.training.callbacks",
+    "LSTM": "keras_seq.layers.lstm",
     "NatsPerToken": "keras_seq.training.losses",
     "RollBack": "keras_seq.training.callbacks",
     "SampledSoftmax": "keras_seq.models.sampled_softmax",
+    "SimpleRNN": "keras_seq.layers.simple_rnn",
     "SmoothedCrossentropy": "keras_seq.training.losses",
     "StopWhenNotFinite": "keras_seq.training.callbacks",
     "TextStates": "keras_seq.generation.states",
@@ -86,6 +90,8 @@ __all__ = [  # noqa: RUF022 (the order of the road, from text to sample)
     "lines",
     "GRU",
     "GRUCell",
+    "LSTM",
+    "SimpleRNN",
     "ChronoInitializer",
     "language_model",
     "load_keras2",
@@ -125,5 +131,5 @@ def __dir__() -> list[str]:
 
 
 if "keras" in sys.modules:
-    for _registered in ("gru", "keras2_hard_sigmoid"):
+    for _registered in ("gru", "lstm", "simple_rnn", "keras2_hard_sigmoid"):
         importlib.import_module(f"keras_seq.layers.{_registered}")

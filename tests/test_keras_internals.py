@@ -160,14 +160,14 @@ class Loop(keras.layers.GRU):
 
     def inner_loop(self, sequences, initial_state, mask, training=False):
         self.calls.append("inner_loop")
-        loop = keras_internals.gru_loop if self.use_cudnn else keras_internals.rnn_loop
+        loop = keras_internals.stock_loop if self.use_cudnn else keras_internals.rnn_loop
         last, outputs, states = loop(self, sequences, initial_state, mask, training)
         return last + 1, outputs + 1, states
 
 
 @pytest.mark.parametrize("use_cudnn", ["auto", False])
 @relies_on("`keras.layers.RNN` and `keras.layers.GRU` have `inner_loop(sequences, initial_state, mask, training)`.")
-def test_gru_loop_and_rnn_loop(use_cudnn):
+def test_stock_loop_and_rnn_loop(use_cudnn):
     layer = Loop(return_sequences=True, return_state=True, use_cudnn=use_cudnn)
     sequences, initial = numbers(BATCH, TIME, FEATURES), numbers(BATCH, UNITS)
     outputs, state = layer(sequences, initial_state=[initial])

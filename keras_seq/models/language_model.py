@@ -1,7 +1,7 @@
 """`language_model`: a Keras model of an embedding, recurrent layers and logits."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from keras_seq import require
 from keras_seq.errors import ConfigError
@@ -31,7 +31,7 @@ def language_model(
 
     Args:
         vocabulary_size: number of tokens, `len(vocabulary)`.
-        cell: `"gru"` (`keras_seq.GRU`), `"simple_rnn"` or `"lstm"` (the stock Keras layers).
+        cell: `"gru"` (`keras_seq.GRU`), `"simple_rnn"` (`keras_seq.SimpleRNN`) or `"lstm"` (`keras_seq.LSTM`).
         units: state size of each recurrent layer, from input to output.
         embedding_dim: length of a token's vector.
         dropout: fraction of the values to drop in training after each recurrent layer (Zaremba et al. 2014, arXiv
@@ -56,8 +56,10 @@ def language_model(
     import keras
 
     from keras_seq.layers.gru import GRU
+    from keras_seq.layers.lstm import LSTM
+    from keras_seq.layers.simple_rnn import SimpleRNN
 
-    recurrent_layer = {"gru": GRU, "simple_rnn": keras.layers.SimpleRNN, "lstm": keras.layers.LSTM}[cell]
+    recurrent_layer: Any = {"gru": GRU, "simple_rnn": SimpleRNN, "lstm": LSTM}[cell]
     options = {"weight_dropout": weight_dropout} if cell == "gru" else {}
     tokens = keras.Input((None,), dtype="int32", name="tokens")
     embedding: keras.layers.Layer = keras.layers.Embedding(vocabulary_size, embedding_dim, name="embedding")

@@ -306,7 +306,7 @@ def test_on_a_gpu_keras_calls_cudnn(monkeypatch):
         asked.append(named)
         raise NotImplementedError
 
-    monkeypatch.setattr("keras_seq.layers.gru_fast_path.is_available", lambda: False)
+    monkeypatch.setattr("keras_seq.layers.fast_path.is_available", lambda: False)
     # In `keras.src.backend` up to Keras 3.15, and in its module `rnn` from 3.16 on.
     monkeypatch.setattr(backend if hasattr(backend, "gru") else backend.rnn, "gru", cudnn)
     layer, sequences = ks.GRU(UNITS), tf.constant(numbers(BATCH, TIME, FEATURES))

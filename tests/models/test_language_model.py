@@ -6,9 +6,7 @@ import keras_seq as ks
 from keras_seq.models.stateful import stateful_copy
 
 
-@pytest.mark.parametrize(
-    ("cell", "layer"), [("gru", ks.GRU), ("simple_rnn", keras.layers.SimpleRNN), ("lstm", keras.layers.LSTM)]
-)
+@pytest.mark.parametrize(("cell", "layer"), [("gru", ks.GRU), ("simple_rnn", ks.SimpleRNN), ("lstm", ks.LSTM)])
 def test_layers_are_those_asked_for(cell, layer):
     model = ks.language_model(11, cell=cell, units=[6, 4], embedding_dim=3)
     recurrent = [part for part in model.layers if isinstance(part, keras.layers.RNN)]

@@ -90,10 +90,11 @@ def test_files_of_stock_layers_give_the_same_with_our_layer(files, name, suffix)
     model = keras.models.load_model(files / f"{name}.{suffix}", compile=False)
     replaced = ks.replace_layers(model)
     assert "keras.GRU" in kinds(model)  # the model itself is as it was
-    assert "keras.GRU" not in kinds(replaced)
-    assert kinds(replaced) - {"keras_seq.GRU", "keras_seq.GRUCell"} == kinds(model) - {"keras.GRU", "keras.GRUCell"} | (
-        {"keras.GRUCell"} if name == "others" else set()
-    )
+    ours = {f"keras.{kind}": f"keras_seq.{kind}" for kind in ("GRU", "LSTM", "SimpleRNN")}
+    assert not kinds(replaced) & set(ours)
+    cells = {"keras.GRUCell", "keras_seq.GRUCell"}  # That of `RNN` stays.
+    assert kinds(replaced) - cells == {ours.get(kind, kind) for kind in kinds(model)} - cells
+    assert ("keras.GRUCell" in kinds(replaced)) == (name == "others")
     assert [layer.name for layer in replaced.layers] == [layer.name for layer in model.layers]
     assert [weight.trainable for weight in replaced.weights] == [weight.trainable for weight in model.weights]
     for one, other in zip(replaced.get_weights(), model.get_weights(), strict=True):

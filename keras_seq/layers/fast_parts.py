@@ -1,4 +1,4 @@
-"""The parts in which the fast path of the GRU reads a sequence: the whole, or parts of a fixed number of steps."""
+"""The parts in which the fast path reads a sequence: the whole, or parts of a fixed number of steps."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple

@@ -1,4 +1,4 @@
-"""The fast path of the GRU against automatic differentiation of its cell in the loop of Keras, in float64."""
+"""The fast path, mostly of the GRU, against automatic differentiation of the cell in the loop of Keras, in float64."""
 
 from unittest.mock import Mock, patch
 
@@ -6,82 +6,26 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from fast_path_checks import (
+    BATCH,
+    BATCH_IN_HALVES,
+    FEATURES,
+    FLOAT64,
+    TIME,
+    UNITS,
+    assert_fast_path_is_right,
+    clear_traces,
+    compiled,
+    in_training,
+    layer_of,
+    masks,
+    numbers,
+    outputs_and_gradients,
+)
 
 import keras_seq as ks
-from keras_seq.layers import gru_activations, gru_fast_path, gru_loops, gru_parts
+from keras_seq.layers import fast_activations, fast_parts, fast_path, fast_products
 from keras_seq.layers.keras2_hard_sigmoid import keras2_hard_sigmoid
-
-TIME, FEATURES, UNITS = 7, 4, 6
-BATCH = 5
-BATCH_IN_HALVES = gru_fast_path.SMALLEST_BATCH_TO_HALVE + 1
-# float64 keeps 53 bits; sums of up to TIME * BATCH_IN_HALVES products of numbers near 1 lose a few of them.
-FLOAT64 = {"rtol": 0, "atol": 1e-11}
-
-
-def numbers(*shape, seed=0):
-    return np.random.default_rng(seed).normal(size=shape)
-
-
-def clear_traces():
-    """For a test that changes what the functions were traced with, before and after it."""
-    for cached in (gru_fast_path._forward_pass, gru_fast_path._backward_pass, gru_loops.compiled):
-        cached.cache_clear()
-
-
-def masks(batch):
-    rows, steps = np.arange(batch)[:, None] % TIME, np.arange(TIME)
-    return {
-        "none": None,
-        "left": steps >= rows,
-        "right": steps < TIME - rows,
-        "middle": numbers(batch, TIME, seed=3) > 0,
-    }
-
-
-def layer_of(**arguments):
-    layer = ks.GRU(UNITS, dtype="float64", **arguments)
-    layer.build((None, TIME, FEATURES))
-    layer.set_weights([numbers(*weight.shape, seed=index) for index, weight in enumerate(layer.get_weights())])
-    return layer
-
-
-def outputs_and_gradients(layer, training, mask=None, batch=BATCH, signature=None):
-    """Returns all outputs, and the gradients of a weighted sum of them for the inputs, the initial memory and each weight."""
-    sequences, memory = tf.constant(numbers(batch, TIME, FEATURES)), tf.constant(numbers(batch, UNITS, seed=8))
-    weights = [weight.value for weight in layer.trainable_weights]
-
-    @tf.function(input_signature=signature)
-    def run(sequences, memory):
-        with tf.GradientTape() as tape:
-            tape.watch([sequences, memory])
-            outputs = keras.tree.flatten(layer(sequences, initial_state=[memory], mask=mask, training=training))
-            shapes = [(batch, TIME, UNITS) if len(one.shape) == 3 else (batch, UNITS) for one in outputs]
-            total = sum(
-                tf.reduce_sum(one * numbers(*shape, seed=7)) for one, shape in zip(outputs, shapes, strict=True)
-            )
-        return [*outputs, *tape.gradient(total, [sequences, memory, *weights])]
-
-    return run(sequences, memory), compiled(run.get_concrete_function(sequences, memory))
-
-
-def in_training(layer, sequences, **options):
-    with tf.GradientTape():
-        return layer(sequences, training=True, **options)
-
-
-def compiled(function):
-    """Returns whether a traced function contains a part for XLA to compile."""
-    return any("_XlaMustCompile" in part.attr for part in function.graph.as_graph_def().library.function)
-
-
-def assert_fast_path_is_right(layer, mask=None, batch=BATCH, **more):
-    fast, is_compiled = outputs_and_gradients(layer, True, mask, batch, **more)
-    with patch.object(gru_fast_path, "is_available", return_value=False):
-        plain, plain_is_compiled = outputs_and_gradients(layer, False, mask, batch)
-    assert is_compiled
-    assert not plain_is_compiled
-    for one, other in zip(fast, plain, strict=True):
-        np.testing.assert_allclose(one, other, **FLOAT64)
 
 
 @pytest.mark.parametrize("mask", masks(BATCH))
@@ -113,14 +57,14 @@ def test_arguments_that_the_fast_path_supports(arguments):
     assert_fast_path_is_right(layer_of(**arguments), masks(BATCH)["middle"])
 
 
-@pytest.mark.parametrize("name", gru_activations.ACTIVATIONS)
+@pytest.mark.parametrize("name", fast_activations.ACTIVATIONS)
 def test_every_activation_has_its_own_slope(name):
     argument = tf.constant(numbers(400) * 4)
     function = keras2_hard_sigmoid if name == "keras2_hard_sigmoid" else keras.activations.get(name)
     with tf.GradientTape() as tape:
         tape.watch(argument)
         expected = function(argument)
-    activation = gru_activations.ACTIVATIONS[gru_activations.name_of(function)]
+    activation = fast_activations.ACTIVATIONS[fast_activations.name_of(function)]
     kept = activation.kept(argument)
     np.testing.assert_allclose(activation.value(kept), expected, **FLOAT64)
     np.testing.assert_allclose(activation.slope(kept), tape.gradient(expected, argument), **FLOAT64)
@@ -132,7 +76,7 @@ FORMS = [{}, {"reset_after": False}, {"reset_gate": False}]
 @pytest.mark.parametrize("longest", [2, 7, 32], ids=["parts and a rest", "the whole", "less than a part"])
 @pytest.mark.parametrize(("arguments", "batch"), [*((form, 1) for form in FORMS), ({}, BATCH_IN_HALVES)], ids=str)
 def test_unknown_length(arguments, batch, longest, monkeypatch):
-    monkeypatch.setattr(gru_parts, "LONGEST_PART", longest)
+    monkeypatch.setattr(fast_parts, "LONGEST_PART", longest)
     clear_traces()
     layer = layer_of(return_sequences=True, return_state=True, **arguments)
     signature = [tf.TensorSpec([None, None, FEATURES], tf.float64), tf.TensorSpec([None, UNITS], tf.float64)]
@@ -142,7 +86,7 @@ def test_unknown_length(arguments, batch, longest, monkeypatch):
 
 @pytest.mark.parametrize("count", [1, 2, 3, 5, 12, 13, 16, 17, 25, 32, 33, 100, 1000])
 def test_half_a_batch_is_filled_up_to_one_of_a_few_sizes(count):
-    size = int(gru_fast_path._size_of_rows(tf.constant(count)))
+    size = int(fast_path._size_of_rows(tf.constant(count)))
     assert count <= size <= max(4 * count / 3, count * 1.25 + 3)
 
 
@@ -160,7 +104,7 @@ def test_unknown_batch(batch):
 
 
 def test_many_units_multiply_transposed(monkeypatch):
-    monkeypatch.setattr(gru_loops, "SMALLEST_UNITS_TO_TRANSPOSE", UNITS)
+    monkeypatch.setattr(fast_products, "SMALLEST_UNITS_TO_TRANSPOSE", UNITS)
     clear_traces()
     assert_fast_path_is_right(layer_of(return_sequences=True), masks(BATCH_IN_HALVES)["right"], BATCH_IN_HALVES)
 
@@ -180,7 +124,7 @@ def test_masks_of_other_dtypes_and_shapes(kind):
     mask = masks(BATCH)["middle"]
     layer = layer_of(return_sequences=True)
     fast, is_compiled = outputs_and_gradients(layer, True, mask[:, :, None] if kind == "column" else mask.astype(kind))
-    with patch.object(gru_fast_path, "is_available", return_value=False):
+    with patch.object(fast_path, "is_available", return_value=False):
         plain, _ = outputs_and_gradients(layer, True, mask)
     assert is_compiled
     for one, other in zip(fast, plain, strict=True):
@@ -230,7 +174,7 @@ def test_float32():
     [
         ({"unroll": True}, "`unroll=True`"),
         ({"activation": lambda x: keras.ops.tanh(x)}, "its activation is <function"),
-        ({"recurrent_activation": "softmax"}, "its recurrent activation is <function softmax"),
+        ({"recurrent_activation": "softmax"}, "its activation is <function softmax"),
     ],
     ids=["unroll", "an activation of the user", "softmax"],
 )
@@ -261,8 +205,8 @@ def test_evaluate_and_predict_take_the_fast_path_and_an_export_does_not(form, us
     sequences = numbers(BATCH_IN_HALVES, TIME, FEATURES).astype("float32")
     sequences[::3, -2:] = 0  # for Masking
     expected = model(sequences).numpy()
-    fast = Mock(wraps=gru_fast_path.run)
-    monkeypatch.setattr(gru_fast_path, "run", fast)
+    fast = Mock(wraps=fast_path.run)
+    monkeypatch.setattr(fast_path, "run", fast)
     if use == "predict":
         np.testing.assert_allclose(model.predict(sequences, batch_size=12, verbose=0), expected, rtol=0, atol=2e-6)
     else:
@@ -312,8 +256,8 @@ def encoder_and_decoder(gru):
 
 @pytest.mark.parametrize("build", [plain, masked_both_ways, stateful, encoder_and_decoder])
 def test_fit_takes_the_same_steps_as_with_the_stock_layer(build, monkeypatch):
-    losses, fast = [], Mock(wraps=gru_fast_path.run)
-    monkeypatch.setattr(gru_fast_path, "run", fast)
+    losses, fast = [], Mock(wraps=fast_path.run)
+    monkeypatch.setattr(fast_path, "run", fast)
     sequences = numbers(4 * BATCH_IN_HALVES, TIME, FEATURES).astype("float32")
     sequences[::3, -2:] = 0  # for Masking
     for layer in (ks.GRU, keras.layers.GRU):

@@ -1,4 +1,4 @@
-"""The activations that the fast path of the GRU knows, with their slopes."""
+"""The activations that the fast path knows, with their slopes."""
 
 from collections.abc import Callable, Hashable
 from typing import Any, NamedTuple
