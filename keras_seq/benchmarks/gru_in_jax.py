@@ -6,7 +6,7 @@ It needs `jax`. Its weights have the layout of `keras.layers.GRU`, without `go_b
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from keras_seq.benchmarks.gru_cases import Case
+from keras_seq.benchmarks.layer_cases import Case
 
 _DEFAULTS: Mapping[str, Any] = {
     "return_sequences": True,
@@ -32,7 +32,7 @@ class Weights(NamedTuple):
 
 def in_jax(case: Case) -> bool:
     """Returns whether this module has the case. JAX traces no shape of unknown size, and has no `Model.predict`."""
-    return set(case.arguments) <= set(_DEFAULTS) and not case.unknown and case.call != "predict"
+    return case.layer == "GRU" and set(case.arguments) <= set(_DEFAULTS) and not case.unknown and case.call != "predict"
 
 
 def jax_pass(case: Case) -> Callable[[], Any]:

@@ -34,7 +34,7 @@ def _layer(subjects: Any) -> None:
     parser = add_command(
         subjects,
         "layer",
-        "forward and backward pass of the GRU layer beside keras.layers.GRU and, if installed, torch.nn.GRU and JAX",
+        "forward and backward pass of the recurrent layers beside those of Keras and, if installed, of PyTorch and JAX",
     )
     choice = parser.add_mutually_exclusive_group()
     choice.add_argument(
@@ -44,7 +44,7 @@ def _layer(subjects: Any) -> None:
     choice.add_argument(
         "--all",
         action="store_true",
-        help="30 cases: sizes, lengths, masks, wrappers, arguments and inference (default: five sizes)",
+        help="32 cases: sizes, lengths, masks, wrappers, arguments, layers and inference (default: five sizes)",
     )
     choice.add_argument(
         "--first_fit",
@@ -67,13 +67,13 @@ def _run_layer(arguments: argparse.Namespace) -> None:
 
         _print_rows(first_fit.benchmark_first_fit(**given), first_fit.table, arguments.json)
         return
-    from keras_seq.benchmarks import gru_cases, gru_layer
+    from keras_seq.benchmarks import layer, layer_cases
 
     if arguments.all:
-        given["cases"] = gru_cases.ALL_CASES
+        given["cases"] = layer_cases.ALL_CASES
     elif arguments.sizes:
-        given["cases"] = gru_cases.plain(*arguments.sizes.split(","))
-    _print_rows(gru_layer.benchmark_layer(**given), gru_layer.table, arguments.json)
+        given["cases"] = layer_cases.plain(*arguments.sizes.split(","))
+    _print_rows(layer.benchmark_layer(**given), layer.table, arguments.json)
 
 
 def _decode(subjects: Any) -> None:

@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from keras_seq.benchmarks import gru_cases
-from keras_seq.benchmarks.gru_cases import Case, Size
-from keras_seq.benchmarks.gru_contenders import KERAS, OURS, PREDICT_BATCHES, calls_of_a_pass, contenders_of
-from keras_seq.benchmarks.gru_layer import LayerTime, table
+from keras_seq.benchmarks import layer_cases
+from keras_seq.benchmarks.layer import LayerTime, table
+from keras_seq.benchmarks.layer_cases import Case, Size
+from keras_seq.benchmarks.layer_contenders import KERAS, OURS, PREDICT_BATCHES, calls_of_a_pass, contenders_of
 
 TINY = Size(2, 3, 4, 5)
 ROW = LayerTime("2x3x4x5", "", OURS, 12.34, 1.5, 56.7, 0.5, 1.25, 123.4)
@@ -19,14 +19,14 @@ def test_the_program_reports_each_contender_in_each_case(run_cli, tmp_path, monk
         Case("", TINY, {"reset_gate": False}),
         Case("right padding, both unknown", TINY, {}, unknown=("batch", "length"), masked=True),
     ]
-    monkeypatch.setattr(gru_cases, "ALL_CASES", cases)
+    monkeypatch.setattr(layer_cases, "ALL_CASES", cases)
     answer = run_cli("benchmark", "layer", "--all", "--rounds=1", "--json", cwd=tmp_path)
     assert answer.returncode == 0
     rows = [LayerTime(**row) for row in json.loads(answer.stdout)]
     expected = [("2x3x4x5", case.name, name) for case in cases for name in contenders_of(case)]
     assert [(row.size, row.case, row.contender) for row in rows] == expected
     for row in rows:
-        operations = TINY.operations() * (2 if (row.case, row.contender) == ("", OURS) else 3) // 3
+        operations = TINY.operations(3) * (2 if (row.case, row.contender) == ("", OURS) else 3) // 3
         assert row.gflops == pytest.approx(operations / row.milliseconds / 1e6, rel=1e-9)
         assert row.first_seconds * 1e3 > row.milliseconds > 0
         assert 0 < row.share < 1
@@ -49,7 +49,7 @@ def test_a_table_names_each_case_once():
 
 
 def test_the_columns_of_the_table_hold_each_case():
-    for case in gru_cases.ALL_CASES:
+    for case in layer_cases.ALL_CASES:
         (_, line) = table([ROW._replace(size=str(case.size), case=case.name)])
         assert line.startswith(f"{case.size} {case.name}".strip() + " ")
         assert len(line) == len(next(table([])))

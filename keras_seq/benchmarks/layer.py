@@ -1,4 +1,4 @@
-"""`keras-seq benchmark layer`: one training pass of the GRU layer beside other libraries' layers, on this machine.
+"""`keras-seq benchmark layer`: one training pass of a recurrent layer beside other libraries' layers, on this machine.
 
 Each contender has a process of its own, because the threads of PyTorch and TensorFlow compete when both are loaded, and
 because its first call and its memory can then be measured. The contenders take turns (A B C A B C ...), so that a
@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from keras_seq import require
-from keras_seq.benchmarks.gru_cases import DEFAULT_CASES, Case
-from keras_seq.benchmarks.gru_contenders import (
+from keras_seq.benchmarks.layer_cases import DEFAULT_CASES, Case
+from keras_seq.benchmarks.layer_contenders import (
     CONTENDERS,
     KERAS,
     OURS,
@@ -44,7 +44,7 @@ class LayerTime(NamedTuple):
         first_seconds: time of the first call: tracing, compilation and one pass.
         gflops: rate of the matrix products, in GFLOP/s.
         share: this rate as a share of the rate of a large float32 matrix product on this machine.
-        speedup: speed relative to `keras.layers.GRU`.
+        speedup: speed relative to the layer of Keras.
         peak_mib: largest memory of the process, less that of the imported library, in MiB; compilation is included.
             None if there is no `/proc`.
     """

@@ -7,13 +7,13 @@ import importlib.util
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from keras_seq.benchmarks.gru_cases import Case
 from keras_seq.benchmarks.gru_in_jax import in_jax, jax_pass
+from keras_seq.benchmarks.layer_cases import Case
 
 PRODUCT = "matrix product"
 PRODUCT_SIZE = 2048
 PREDICT_BATCHES = 16
-OURS, KERAS, TORCH, JAX = "keras_seq.GRU", "keras.layers.GRU", "torch.nn.GRU", "jax.lax.scan"
+OURS, KERAS, TORCH, JAX = "keras_seq", "keras.layers", "torch.nn", "jax.lax.scan"
 
 Pass = Callable[[], Any]
 
@@ -42,16 +42,16 @@ def calls_of_a_pass(case: Case) -> int:
 
 
 def _keras_seq_pass(case: Case) -> Pass:
-    from keras_seq.layers.gru import GRU
+    import keras_seq
 
-    return _tensorflow_pass(GRU, case.arguments, case)
+    return _tensorflow_pass(getattr(keras_seq, case.layer), case.arguments, case)
 
 
 def _keras_pass(case: Case) -> Pass:
     import keras
 
     arguments = {name: value for name, value in case.arguments.items() if name != "reset_gate"}
-    return _tensorflow_pass(keras.layers.GRU, arguments, case)
+    return _tensorflow_pass(getattr(keras.layers, case.layer), arguments, case)
 
 
 def _tensorflow_pass(layer_class: Any, arguments: Mapping[str, Any], case: Case) -> Pass:
@@ -103,7 +103,7 @@ _TORCH_ARGUMENTS = {"return_sequences", "use_bias", "dtype"}
 
 
 def _in_torch(case: Case) -> bool:
-    """Returns whether `torch.nn.GRU` has the case. Its `dropout` is another one: between stacked layers."""
+    """Returns whether `torch.nn` has the case. Its `dropout` is another one: between stacked layers."""
     return set(case.arguments) <= _TORCH_ARGUMENTS and case.call != "predict"
 
 
@@ -112,7 +112,8 @@ def _torch_pass(case: Case) -> Pass:
     from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
     size, use_bias = case.size, case.arguments.get("use_bias", True)
-    layer = torch.nn.GRU(size.features, size.units, bias=use_bias, batch_first=True, bidirectional=case.bidirectional)
+    layer_class = getattr(torch.nn, {"SimpleRNN": "RNN"}.get(case.layer, case.layer))
+    layer = layer_class(size.features, size.units, bias=use_bias, batch_first=True, bidirectional=case.bidirectional)
     inputs, lengths = torch.randn(*size[:3], requires_grad=True), torch.tensor(case.lengths())
     returns_sequences = case.arguments.get("return_sequences", True)
     dtype = case.arguments.get("dtype", "float32").removeprefix("mixed_")

@@ -1,7 +1,7 @@
 import pytest
 
-from keras_seq.benchmarks.gru_cases import ALL_CASES, DEFAULT_CASES, Case, Size, plain
-from keras_seq.benchmarks.gru_contenders import CONTENDERS, JAX, KERAS, OURS, PRODUCT, TORCH
+from keras_seq.benchmarks.layer_cases import ALL_CASES, DEFAULT_CASES, Case, Size, plain
+from keras_seq.benchmarks.layer_contenders import CONTENDERS, JAX, KERAS, OURS, PRODUCT, TORCH
 
 TINY = Size(2, 3, 4, 5)
 
@@ -14,13 +14,15 @@ def test_operations_count_all_products_forward_and_backward():
                 for _unit in range(TINY.units):
                     count += 2 * (TINY.features + TINY.units)  # forward: one multiplication and one addition each
                     count += 2 * 2 * (TINY.features + TINY.units)  # backward: as many for the gradient of either factor
-    assert TINY.operations() == count
+    assert TINY.operations(3) == count
 
 
 def test_operations_of_a_case_depend_on_how_the_layer_is_called():
-    assert Case("", TINY, {}).operations() == TINY.operations()
-    assert Case("", TINY, {}, bidirectional=True).operations() == 2 * TINY.operations()
-    assert Case("", TINY, {}, call="predict").operations() * 3 == TINY.operations()
+    assert Case("", TINY, {}).operations() == TINY.operations(3)
+    assert Case("", TINY, {}, bidirectional=True).operations() == 2 * TINY.operations(3)
+    assert Case("", TINY, {}, call="predict").operations() * 3 == TINY.operations(3)
+    assert Case("", TINY, {}, layer="LSTM").operations() == TINY.operations(4)
+    assert Case("", TINY, {}, layer="SimpleRNN").operations() == TINY.operations(1)
 
 
 def test_sizes_are_parsed():
@@ -30,7 +32,7 @@ def test_sizes_are_parsed():
 
 
 def test_the_cases_differ():
-    assert len({(case.size, case.name) for case in ALL_CASES}) == len(ALL_CASES) == 30
+    assert len({(case.size, case.name) for case in ALL_CASES}) == len(ALL_CASES) == 32
     assert len({case.size for case in DEFAULT_CASES}) == len(DEFAULT_CASES) == 5
 
 
@@ -53,7 +55,7 @@ def test_libraries_take_part_in_the_cases_that_they_support():
     assert supported[OURS] == supported[KERAS] == everything
     assert everything - supported[JAX] == {
         *("batch unknown", "length unknown", "batch and length unknown", "right padding, both unknown"),
-        *("dropout=0.3, implementation=1", "reset_gate=False (Keras: full)", "predict"),
+        *("dropout=0.3, implementation=1", "reset_gate=False (Keras: full)", "predict", "LSTM", "SimpleRNN"),
     }
     assert supported[TORCH] == {
         *(
@@ -65,5 +67,5 @@ def test_libraries_take_part_in_the_cases_that_they_support():
             "right padding, both unknown",
         ),
         *("Bidirectional", "Bidirectional, right padding", "last step only", "mixed_bfloat16", "mixed_float16"),
-        *("use_bias=False", "model(x), eager"),
+        *("use_bias=False", "model(x), eager", "LSTM", "SimpleRNN"),
     }

@@ -30,13 +30,13 @@ class Size(NamedTuple):
             raise ArgumentError("sizes", "of the form BATCHxLENGTHxFEATURESxUNITS, such as 32x64x64x128", text)
         return cls(*map(int, parts))
 
-    def operations(self) -> int:
+    def operations(self, blocks: int) -> int:
         """Returns the number of multiplications and additions in the matrix products, forward and backward.
 
-        The forward pass has two products per step: input and memory times the kernels of all three gates. The backward pass
-        has two for each of them, one for the gradient of either factor.
+        The forward pass has two products per step: input and memory times kernels of several blocks, a block for each gate
+        and for the candidate. The backward pass has two for each of them, one for the gradient of either factor.
         """
-        return 3 * 2 * self.batch * self.length * (self.features + self.units) * 3 * self.units
+        return 3 * 2 * self.batch * self.length * (self.features + self.units) * blocks * self.units
 
 
 class Case(NamedTuple):
@@ -51,6 +51,7 @@ class Case(NamedTuple):
         unknown: the axes of the input whose size is unknown when the graph is traced, `"batch"` and `"length"`.
         masked: whether the sequences are padded on the right, to between half of their length and all of it.
         bidirectional: whether the layer is in a `Bidirectional`.
+        layer: the layer's class, in keras_seq and in Keras.
     """
 
     name: str
@@ -60,11 +61,13 @@ class Case(NamedTuple):
     unknown: tuple[str, ...] = ()
     masked: bool = False
     bidirectional: bool = False
+    layer: Literal["GRU", "LSTM", "SimpleRNN"] = "GRU"
 
     def operations(self) -> int:
-        """Returns the number of multiplications and additions in the matrix products of a call, with all three gates."""
+        """Returns the number of multiplications and additions in the matrix products of a call, with all gates."""
+        blocks = {"GRU": 3, "LSTM": 4, "SimpleRNN": 1}[self.layer]
         directions = 2 if self.bidirectional else 1
-        return directions * self.size.operations() // (1 if self.call == "training" else 3)
+        return directions * self.size.operations(blocks) // (1 if self.call == "training" else 3)
 
     def lengths(self) -> list[int]:
         """Returns the length of each sequence without its padding, the longest first."""
@@ -105,6 +108,8 @@ ALL_CASES = (
     Case("activation=elu", _SIZE, {"activation": "elu"}),
     Case("gates=hard_sigmoid", _SIZE, {"recurrent_activation": "hard_sigmoid"}),
     Case("go_backwards", _SIZE, {"go_backwards": True}),
+    Case("LSTM", _SIZE, {}, layer="LSTM"),
+    Case("SimpleRNN", _SIZE, {}, layer="SimpleRNN"),
     Case("predict", _SIZE, {}, call="predict"),
     Case("model(x), eager", Size(32, 128, 64, 128), {}, call="eager"),
 )
