@@ -139,7 +139,8 @@ class FastLayer(keras.layers.RNN):
         cell = self.cell
         states = initial_state if isinstance(initial_state, list | tuple) else [initial_state]
         memory, *carry = (tf.ensure_shape(one, (None, self.units)) for one in states)
-        sequences = tf.ensure_shape(sequences, (None, None, cell.kernel.shape[0]))
+        # Keras casts inputs of floating point alone.
+        sequences = tf.cast(tf.ensure_shape(sequences, (None, None, cell.kernel.shape[0])), self.compute_dtype)
         kernel, recurrent_kernel, bias = self.weights_as_tensors(training)
         operands = fast_path.Operands(
             inputs=sequences,

@@ -151,6 +151,22 @@ def test_a_function_traced_under_one_tape_is_differentiated_twice(kind):
     np.testing.assert_allclose(*found, **FLOAT64)
 
 
+@pytest.mark.parametrize("dtype", ["int64", "bool"])
+@pytest.mark.parametrize("kind", [ks.GRU, *KINDS])
+def test_inputs_that_are_no_floating_point(kind, dtype):
+    layer, stock = (layer_of(one) for one in (kind, getattr(keras.layers, kind.__name__)))
+    sequences = tf.cast(numbers(BATCH, TIME, FEATURES) * 3, dtype)
+
+    @tf.function
+    def gradients(layer):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(layer(sequences, training=True) ** 2)
+        return tape.gradient(loss, [weight.value for weight in layer.trainable_weights])
+
+    for one, other in zip(gradients(layer), gradients(stock), strict=True):
+        np.testing.assert_allclose(one, other, **FLOAT64)
+
+
 def encoder_and_decoder(kind):
     sequences = keras.Input((None, FEATURES))
     _, *states = keras.layers.Bidirectional(kind(4, return_state=True))(keras.layers.Masking()(sequences))
