@@ -82,7 +82,7 @@ def rnn_loop(
     """Runs the cell of a recurrent layer over a sequence in the loop of `keras.layers.RNN`.
 
     Relies on the undocumented method `inner_loop`, which `keras.layers.RNN.call` calls for the loop over time alone and
-    which `keras_seq.layers.fast_layer` overrides. `call` prepares the initial state and the dropout masks before it, and keeps the
+    which `FastLayer` overrides. `call` prepares the initial state and the dropout masks before it, and keeps the
     state of a stateful layer after it. With a public override of `call`, all of this would have to be repeated.
 
     Args:
@@ -97,19 +97,6 @@ def rnn_loop(
         `return_sequences`), and the list of the last states.
     """
     return keras.layers.RNN.inner_loop(layer, sequences, initial_state, mask=mask, training=training)
-
-
-def stock_loop(
-    layer: keras.layers.RNN, sequences: Any, initial_state: Any, mask: Any, training: bool
-) -> tuple[Any, Any, Any]:
-    """Runs the loop of the class of Keras that a layer's class derives from: `rnn_loop`, or cuDNN where it can.
-
-    Relies on `inner_loop` of `keras.layers.GRU` and `keras.layers.LSTM`, which hands the weights of `layer.cell` to cuDNN;
-    otherwise it calls `keras.layers.RNN.inner_loop`, or raises a ValueError with `use_cudnn=True`. Relies on the names of the
-    modules of Keras.
-    """
-    stock: Any = next(one for one in type(layer).__mro__ if one.__module__.startswith("keras."))
-    return stock.inner_loop(layer, sequences, initial_state, mask=mask, training=training)
 
 
 _inner_loops = threading.RLock()  # One thread at a time gives layers another loop.

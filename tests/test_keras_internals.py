@@ -62,7 +62,7 @@ def test_possible_derivatives(in_graph):
     once, twice = tf.GradientTape, lambda: tf.GradientTape(persistent=True)
     found = [order(), order(once(), of=other), order(once()), order(twice()), order(once(), once())]
     assert found == [0, 0, 1, 2, 2], (
-        "`PossibleTapeGradientTypes` of TensorFlow does not count tapes any more: the fast path of the GRU never runs, or "
+        "`PossibleTapeGradientTypes` of TensorFlow does not count tapes any more: the fast path never runs, or "
         "runs where XLA cannot give TensorFlow what a second derivative needs"
     )
 
@@ -79,7 +79,7 @@ def test_has_tangents(in_graph):
 
     found = (tf.function(asked) if in_graph else asked)()
     assert [bool(one) for one in found] == [True, False, False], (
-        "`pack_tangents` of TensorFlow does not know accumulators any more: the fast path of the GRU runs under them"
+        "`pack_tangents` of TensorFlow does not know accumulators any more: the fast path runs under them"
     )
 
 
@@ -160,19 +160,21 @@ class Loop(keras.layers.GRU):
 
     def inner_loop(self, sequences, initial_state, mask, training=False):
         self.calls.append("inner_loop")
-        loop = keras_internals.stock_loop if self.use_cudnn else keras_internals.rnn_loop
-        last, outputs, states = loop(self, sequences, initial_state, mask, training)
+        if self.use_cudnn:
+            last, outputs, states = super().inner_loop(sequences, initial_state, mask, training)
+        else:
+            last, outputs, states = keras_internals.rnn_loop(self, sequences, initial_state, mask, training)
         return last + 1, outputs + 1, states
 
 
 @pytest.mark.parametrize("use_cudnn", ["auto", False])
 @relies_on("`keras.layers.RNN` and `keras.layers.GRU` have `inner_loop(sequences, initial_state, mask, training)`.")
-def test_stock_loop_and_rnn_loop(use_cudnn):
+def test_inner_loop_and_rnn_loop(use_cudnn):
     layer = Loop(return_sequences=True, return_state=True, use_cudnn=use_cudnn)
     sequences, initial = numbers(BATCH, TIME, FEATURES), numbers(BATCH, UNITS)
     outputs, state = layer(sequences, initial_state=[initial])
     assert "inner_loop" in layer.calls, (
-        "`keras.layers.RNN.call` does not call `inner_loop` any more: `keras_seq.GRU` needs another method to override"
+        "`keras.layers.RNN.call` does not call `inner_loop` any more: `FastLayer` needs another method to override"
     )
     stock = keras.layers.GRU(UNITS, return_sequences=True, return_state=True)
     stock.build(sequences.shape)

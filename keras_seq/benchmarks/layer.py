@@ -26,6 +26,7 @@ from keras_seq.benchmarks.layer_contenders import (
     Pass,
     calls_of_a_pass,
     contenders_of,
+    layer_name,
 )
 from keras_seq.errors import ProcessEndedError
 
@@ -101,7 +102,7 @@ def benchmark_layer(cases: Iterable[Case] = DEFAULT_CASES, rounds: int = 15) -> 
             yield LayerTime(
                 size=str(case.size),
                 case=case.name,
-                contender=name,
+                contender=layer_name(name, case),
                 milliseconds=seconds * 1e3,
                 first_seconds=turns[name].first_seconds,
                 gflops=operations / seconds / 1e9,

@@ -36,6 +36,16 @@ class Contender(NamedTuple):
         return importlib.util.find_spec(self.library.partition(".")[0]) is not None
 
 
+_TORCH_CLASSES = {"GRU": "GRU", "LSTM": "LSTM", "SimpleRNN": "RNN"}
+
+
+def layer_name(contender: str, case: Case) -> str:
+    """Returns the full name of the layer that a contender runs, such as `keras.layers.GRU`."""
+    if contender == JAX:
+        return JAX
+    return f"{contender}.{_TORCH_CLASSES[case.layer] if contender == TORCH else case.layer}"
+
+
 def calls_of_a_pass(case: Case) -> int:
     """Returns how many batches the pass of a contender runs."""
     return PREDICT_BATCHES if case.call == "predict" else 1
@@ -112,7 +122,7 @@ def _torch_pass(case: Case) -> Pass:
     from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
     size, use_bias = case.size, case.arguments.get("use_bias", True)
-    layer_class = getattr(torch.nn, {"SimpleRNN": "RNN"}.get(case.layer, case.layer))
+    layer_class = getattr(torch.nn, _TORCH_CLASSES[case.layer])
     layer = layer_class(size.features, size.units, bias=use_bias, batch_first=True, bidirectional=case.bidirectional)
     inputs, lengths = torch.randn(*size[:3], requires_grad=True), torch.tensor(case.lengths())
     returns_sequences = case.arguments.get("return_sequences", True)
@@ -144,7 +154,7 @@ def _matrix_product(case: Case) -> Pass:
 
 
 CONTENDERS = {
-    OURS: Contender("keras_seq.layers.gru", _keras_seq_pass),
+    OURS: Contender("keras_seq.layers.fast_layer", _keras_seq_pass),
     KERAS: Contender("keras", _keras_pass),
     TORCH: Contender("torch", _torch_pass, _in_torch),
     JAX: Contender("jax", jax_pass, in_jax),

@@ -1,1 +1,1 @@
-"""Keras layers: the GRU."""
+"""Keras layers: GRU, LSTM, SimpleRNN."""

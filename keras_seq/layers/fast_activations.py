@@ -23,6 +23,10 @@ class Activation(NamedTuple):
     value: Callable[[Any], Any]
     slope: Callable[[Any], Any]
 
+    def __call__(self, argument: Any) -> Any:
+        """Returns the value for an argument."""
+        return self.value(self.kept(argument))
+
 
 def _from_value(function: Callable[[Any], Any], slope: Callable[[Any], Any]) -> Activation:
     """Returns an activation whose slope follows from its value, which is kept."""

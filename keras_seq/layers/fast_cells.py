@@ -26,32 +26,32 @@ class FastCell(abc.ABC):
 
     Attributes:
         activation: name of the activation, of `fast_activations.ACTIVATIONS`.
-        states: the number of states.
+        state_count: the number of states.
     """
 
     activation: str
-    states: ClassVar[int] = 1
+    state_count: ClassVar[int] = 1
 
     @property
-    def of_x(self) -> tuple[int, ...]:
-        """Which of the gradients that `gradients` returns of each step are those of x, in the order of its columns."""
+    def x_gradients(self) -> tuple[int, ...]:
+        """Indices: which of the gradients that `gradients` returns of each step are those of x, in the order of its columns."""
         return (0,)
 
     @property
-    def of_c(self) -> tuple[int, ...]:
+    def c_gradients(self) -> tuple[int, ...]:
         """The same for c."""
         return (0,)
 
     @abc.abstractmethod
-    def sizes(self, units: int) -> list[int]:
-        """Returns the length of each vector that `step` keeps, and that `gradients` returns, per step."""
+    def widths(self, units: int) -> list[int]:
+        """Returns the length of each vector that `step` keeps, and that `gradients` returns, of a step."""
 
     def kernels(self, kernel: RecurrentKernel) -> list[RecurrentKernel]:
         """Returns the parts of the recurrent kernel that `step` multiplies by, each by another value."""
         return [kernel]
 
-    def multiplied(self, memory: Any, kept: Sequence[Any]) -> list[Any]:
-        """Returns the values that the parts of the recurrent kernel were multiplied by, over some steps."""
+    def multiplied_memories(self, memory: Any, kept: Sequence[Any]) -> list[Any]:
+        """Returns what the recurrent kernel was multiplied by, over some steps, for each of `c_gradients`."""
         return [memory]
 
     @abc.abstractmethod
@@ -77,8 +77,9 @@ class FastCell(abc.ABC):
             kernels: from `kernels`.
 
         Returns:
-            The gradients of the states before the step, of the memory without the part through the recurrent kernel; this
-            part, from `RecurrentKernel.gradient`; and the gradients of x and c, see `of_x` and `of_c`.
+            Three results: the gradients of the states before the step, where that of the memory lacks the path through the
+            recurrent kernel; the gradient along this path, from `RecurrentKernel.gradient`; and the gradients of x and c, see
+            `x_gradients` and `c_gradients`.
         """
 
 
@@ -95,12 +96,12 @@ class FastGRU(FastCell):
     reset: str
 
     @property
-    def of_x(self) -> tuple[int, ...]:
+    def x_gradients(self) -> tuple[int, ...]:
         """See `FastCell`."""
         return (0, 1)
 
     @property
-    def of_c(self) -> tuple[int, ...]:
+    def c_gradients(self) -> tuple[int, ...]:
         """See `FastCell`."""
         return (0, 2) if self.reset == AFTER else (0, 1)
 
@@ -109,7 +110,7 @@ class FastGRU(FastCell):
         """The number of gates: keep, and relevance if there is one."""
         return 1 if self.reset == NONE else 2
 
-    def sizes(self, units: int) -> list[int]:
+    def widths(self, units: int) -> list[int]:
         """Returns those of gates and candidate, and with `AFTER` that of c of the candidate."""
         return [self._gates * units, units, *([units] if self.reset == AFTER else [])]
 
@@ -117,7 +118,7 @@ class FastGRU(FastCell):
         """See `FastCell`."""
         return kernel.split(2 * kernel.values.shape[0]) if self.reset == BEFORE else [kernel]
 
-    def multiplied(self, memory: Any, kept: Sequence[Any]) -> list[Any]:
+    def multiplied_memories(self, memory: Any, kept: Sequence[Any]) -> list[Any]:
         """See `FastCell`."""
         if self.reset != BEFORE:
             return [memory, memory]
@@ -171,7 +172,7 @@ class FastGRU(FastCell):
 class FastSimpleRNN(FastCell):
     """The plain recurrent cell: `h' = tanh(x + c)`."""
 
-    def sizes(self, units: int) -> list[int]:
+    def widths(self, units: int) -> list[int]:
         """Returns that of the output."""
         return [units]
 
@@ -200,43 +201,36 @@ class FastLSTM(FastCell):
     """
 
     recurrent_activation: str
-    states: ClassVar[int] = 2
+    state_count: ClassVar[int] = 2
 
-    def sizes(self, units: int) -> list[int]:
+    def widths(self, units: int) -> list[int]:
         """Returns that of the blocks together."""
         return [4 * units]
 
-    @property
-    def _activations(self) -> list[Activation]:
-        """The activation of each block."""
+    def _blocks(self, values: Any) -> list[tuple[Activation, Any]]:
+        """Returns the blocks of x, of c or of what is kept, each with its activation."""
         sigmoid, tanh = ACTIVATIONS[self.recurrent_activation], ACTIVATIONS[self.activation]
-        return [sigmoid, sigmoid, tanh, sigmoid]
-
-    def _values(self, kept: Any) -> list[Any]:
-        """Returns the values of the blocks."""
-        blocks = zip(self._activations, tf.split(kept, 4, axis=1), strict=True)
-        return [activation.value(block) for activation, block in blocks]
+        return list(zip((sigmoid, sigmoid, tanh, sigmoid), tf.split(values, 4, axis=1), strict=True))
 
     def step(self, x: Any, states: Sequence[Any], kernels: Sequence[RecurrentKernel]) -> tuple[list[Any], list[Any]]:
         """See `FastCell`."""
         memory, carry = states
-        tanh = ACTIVATIONS[self.activation]
-        sums = zip(self._activations, tf.split(x + kernels[0].product(memory), 4, axis=1), strict=True)
-        kept = tf.concat([activation.kept(one) for activation, one in sums], axis=1)
-        i, f, g, o = self._values(kept)
+        blocks = self._blocks(x + kernels[0].product(memory))
+        kept = tf.concat([activation.kept(block) for activation, block in blocks], axis=1)
+        i, f, g, o = (activation.value(block) for activation, block in self._blocks(kept))
         carry = f * carry + i * g
-        return [o * tanh.value(tanh.kept(carry)), carry], [kept]
+        return [o * ACTIVATIONS[self.activation](carry), carry], [kept]
 
     def gradients(
         self, d_states: Sequence[Any], states: Sequence[Any], kept: Sequence[Any], kernels: Sequence[RecurrentKernel]
     ) -> tuple[list[Any], Any, list[Any]]:
         """See `FastCell`."""
         (d_memory, d_carry), (_, carry), tanh = d_states, states, ACTIVATIONS[self.activation]
-        i, f, g, o = self._values(kept[0])
+        blocks = self._blocks(kept[0])
+        i, f, g, o = (activation.value(block) for activation, block in blocks)
         following = tanh.kept(f * carry + i * g)
         d_carry += d_memory * o * tanh.slope(following)
-        blocks = zip(self._activations, tf.split(kept[0], 4, axis=1), strict=True)
-        slopes = [activation.slope(block) for activation, block in blocks]
-        d_blocks = [d_carry * g, d_carry * carry, d_carry * i, d_memory * tanh.value(following)]
-        d_sum = tf.concat([one * slope for one, slope in zip(d_blocks, slopes, strict=True)], axis=1)
+        d_values = [d_carry * g, d_carry * carry, d_carry * i, d_memory * tanh.value(following)]
+        d_blocks = [one * activation.slope(block) for one, (activation, block) in zip(d_values, blocks, strict=True)]
+        d_sum = tf.concat(d_blocks, axis=1)
         return [tf.zeros_like(d_memory), d_carry * f], kernels[0].gradient(d_sum), [d_sum]

@@ -63,11 +63,11 @@ def forward(
         ]
         return t + 1, following, [memory, *others], saved
 
-    lengths = [longest + 1, *[longest + 1 if keeps else 1] * (cell.states - 1)]
+    lengths = [longest + 1, *[longest + 1 if keeps else 1] * (cell.state_count - 1)]
     histories = [
         _empty_array(state, length, units).write(0, state) for state, length in zip(states, lengths, strict=True)
     ]
-    saved = [_empty_array(states[0], longest if keeps else 1, size) for size in cell.sizes(units)]
+    saved = [_empty_array(states[0], longest if keeps else 1, width) for width in cell.widths(units)]
     _, states, histories, saved = tf.while_loop(
         lambda t, *_: t < steps, step, (0, list(states), histories, saved), maximum_iterations=longest
     )
@@ -109,7 +109,7 @@ def backward(
     # The gradient of the memory has two terms: the direct one, and the one through the matrix product.
     def step(t: Any, d_direct: Sequence[Any], d_product: Any, parts: Any) -> tuple[Any, ...]:
         d_after, *values = (one.read(t) for one in arrays)
-        states, kept = values[: cell.states], values[cell.states : cell.states + len(saved)]
+        states, kept = values[: cell.state_count], values[cell.state_count : cell.state_count + len(saved)]
         d_memory = d_after + d_direct[0] + (tf.transpose(d_product) if is_transposed else d_product)
         d_states = [d_memory, *d_direct[1:]]
         if mask is not None:
@@ -122,7 +122,7 @@ def backward(
         return t - 1, d_direct, d_product, [part.write(t, one) for part, one in zip(parts, d_steps, strict=True)]
 
     zeros = tf.zeros_like(d_states[0])
-    parts = [_empty_array(zeros, longest, size) for size in cell.sizes(units)]
+    parts = [_empty_array(zeros, longest, width) for width in cell.widths(units)]
     start = (steps - 1, list(d_states), tf.transpose(zeros) if is_transposed else zeros, parts)
     _, d_direct, d_product, parts = tf.while_loop(lambda t, *_: t >= 0, step, start, maximum_iterations=longest)
     d_memory = d_direct[0] + (tf.transpose(d_product) if is_transposed else d_product)
@@ -134,9 +134,9 @@ def _array(values: Any) -> tf.TensorArray:
     return tf.TensorArray(values.dtype, size=values.shape[0], element_shape=values.shape[1:]).unstack(values)
 
 
-def _empty_array(like: Any, time: int, size: int) -> tf.TensorArray:
-    """Returns an array to write `(rows, size)` into at each step; zeros, because XLA must know the size."""
-    return _array(tf.zeros((time, tf.shape(like)[0], size), like.dtype))
+def _empty_array(like: Any, time: int, width: int) -> tf.TensorArray:
+    """Returns an array to write `(rows, width)` into at each step; zeros, because XLA must know the size."""
+    return _array(tf.zeros((time, tf.shape(like)[0], width), like.dtype))
 
 
 @functools.cache

@@ -60,8 +60,7 @@ class Parts(NamedTuple):
             return part
         missing = self.longest - tf.shape(part)[0]
         paddings = [[0, missing], *[[0, 0]] * (len(part.shape) - 1)]
-        filled = tf.cond(missing > 0, lambda: tf.pad(part, paddings), lambda: part)
-        return tf.ensure_shape(filled, (self.longest, *part.shape[1:]))
+        return tf.ensure_shape(tf.pad(part, paddings), (self.longest, *part.shape[1:]))
 
     # What a pass writes for each part is a TensorArray; of a whole sequence, it is the only tensor itself.
 
@@ -74,8 +73,9 @@ class Parts(NamedTuple):
         return value if self.is_whole else array.write(index, value)
 
     def joined(self, array: Any) -> Any:
-        """Returns the steps of all parts, `(time, ...)`."""
-        return array if self.is_whole else array.concat()
+        """Returns the steps of all parts, `(time, ...)`, from their filled values."""
+        # All parts are full: TensorFlow computes no jacobian where parts of other lengths are joined.
+        return array if self.is_whole else array.concat()[: self.time]
 
     def kept(self, array: Any) -> Any:
         """Returns an array as a tensor: TensorFlow saves no gradient that reads a TensorArray of its forward pass."""

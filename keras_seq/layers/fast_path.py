@@ -111,14 +111,16 @@ def run(cell: FastCell, operands: Operands, keeps: bool) -> tuple[Any, list[Any]
 
 
 @functools.cache
-def _eager_run(cell: FastCell, keeps: bool, features: int, columns: int) -> Callable[..., Any]:
-    # A second batch size or length makes it unknown, so that few sizes are compiled. Features and columns stay known.
+def _eager_run(cell: FastCell, keeps: bool, known: tuple[int | None, ...]) -> Callable[..., Any]:
+    # From the second batch size on, a trace serves every batch size; the same holds for lengths. So few sizes are compiled.
+    # The sizes that must stay known in a trace are part of the key: `known`.
     return tf.function(functools.partial(run, cell, keeps=keeps), autograph=False, reduce_retracing=True)
 
 
 def run_eagerly(cell: FastCell, operands: Operands, keeps: bool) -> tuple[Any, list[Any]]:
     """Returns what `run` does, outside of a graph."""
-    return _eager_run(cell, keeps, *operands.kernel.shape)(operands)
+    drops = (None if one is None else one.shape[0] for one in (operands.input_drops, operands.drops))
+    return _eager_run(cell, keeps, (*operands.kernel.shape, *drops))(operands)
 
 
 def _size_of_rows(count: Any) -> Any:
@@ -181,7 +183,7 @@ def _run_rows(cell: FastCell, operands: Operands, keeps: bool) -> list[Any]:
     given = [one for one in operands if one is not None]
     count = len(given)
     differentiable = sum(getattr(operands, name) is not None for name in _DIFFERENTIABLE)
-    results = 1 + cell.states
+    results = 1 + cell.state_count
 
     def operands_of(given: Sequence[Any]) -> Operands:
         values = iter(given)
@@ -205,8 +207,8 @@ def _run_rows(cell: FastCell, operands: Operands, keeps: bool) -> list[Any]:
         saved: Sequence[Any] = d_results_given_and_saved[results + count :]
         differentiated = [*d_results, *given[:differentiable]]
 
-        # It is right, but slow, and only for a function that was traced under one tape and is then differentiated twice.
-        # Under several tapes, the loop of Keras runs.
+        # This second derivative is right, but slow. It runs only for a function that was traced under one tape and is then
+        # differentiated twice. Under several tapes, the loop of Keras runs.
         def second(*d_gradients: Any) -> list[Any]:
             copies = _copies([*d_results, *given])
             sources = copies[: len(differentiated)]
@@ -255,17 +257,17 @@ def _forward_parts(cell: FastCell, keeps: bool, is_compiled: bool, *given: Any) 
     shape = operands.memory.shape
 
     def read(index: Any, outputs: Any, arrays: Sequence[Any], states: Sequence[Any]) -> tuple[Any, ...]:
-        x = parts.filled(product(parts.part(operands.inputs, index), operands.kernel, operands.input_drops))
+        x = product(parts.filled(parts.part(operands.inputs, index)), operands.kernel, operands.input_drops)
         mask = None if operands.mask is None else parts.filled(parts.part(operands.mask, index))
         steps = parts.steps(index)
         states, histories, saved = loop(steps, x, operands.bias[0], states, kernel, mask)
         memories = tf.ensure_shape(histories[0], (parts.longest + 1, *shape))
-        outputs = parts.written(outputs, index, memories[1 : steps + 1])
+        outputs = parts.written(outputs, index, memories[1:])
         kept = zip(arrays, [*histories, *saved] if keeps else [], strict=True)
         arrays = [parts.written(array, index, one) for array, one in kept]
         return outputs, arrays, [tf.ensure_shape(one, shape) for one in states]
 
-    count = cell.states + len(cell.sizes(shape[1])) if keeps else 0
+    count = cell.state_count + len(cell.widths(shape[1])) if keeps else 0
     arrays = [parts.empty(operands.memory.dtype) for _ in range(count)]
     outputs, arrays, states = parts.each(read, parts.empty(operands.memory.dtype), arrays, states)
     memories = tf.ensure_shape(parts.joined(outputs), (operands.inputs.shape[0], *shape))
@@ -287,23 +289,22 @@ def _backward_parts(cell: FastCell, is_compiled: bool, d_results: Sequence[Any],
     loop = compiled(backward, cell) if is_compiled else functools.partial(backward, cell)
     d_memories, d_states = _swap(d_results[0]), list(d_results[1:])
     rows, units = operands.memory.shape
-    sizes = cell.sizes(units)
-    shapes = [*[(parts.longest + 1, rows, units)] * cell.states, *((parts.longest, rows, size) for size in sizes)]
+    of_steps = [(parts.longest, rows, width) for width in cell.widths(units)]
+    shapes = [*[(parts.longest + 1, rows, units)] * cell.state_count, *of_steps]
 
     def read(number: Any, d_states: Any, d_inputs: Any, sums: Sequence[Any]) -> tuple[Any, ...]:
         index = parts.count - 1 - number
         saved = [tf.ensure_shape(parts.read(one, index), shape) for one, shape in zip(kept, shapes, strict=True)]
-        histories, of_steps = saved[: cell.states], saved[cell.states :]
+        histories, saved = saved[: cell.state_count], saved[cell.state_count :]
         mask = None if operands.mask is None else parts.filled(parts.part(operands.mask, index))
         steps, d_after = parts.steps(index), parts.filled(parts.part(d_memories, index))
-        d_states, d_steps = loop(steps, d_after, d_states, kernel, mask, histories, of_steps)
+        d_states, d_steps = loop(steps, d_after, d_states, kernel, mask, histories, saved)
         d_states = [tf.ensure_shape(one, (rows, units)) for one in d_states]
-        d_steps = [
-            tf.ensure_shape(one, shape)[:steps] for one, shape in zip(d_steps, shapes[cell.states :], strict=True)
-        ]
+        d_steps = [tf.ensure_shape(one, shape) for one, shape in zip(d_steps, of_steps, strict=True)]
         d_inputs = parts.written(d_inputs, index, _input_gradient(cell, operands, d_steps))
-        multiplied = cell.multiplied(histories[0][:steps], [one[:steps] for one in of_steps])
-        more = _weight_gradients(cell, operands, parts.part(operands.inputs, index), multiplied, d_steps)
+        multiplied = cell.multiplied_memories(histories[0][:-1], saved)
+        inputs = parts.filled(parts.part(operands.inputs, index))
+        more = _weight_gradients(cell, operands, inputs, multiplied, d_steps)
         return d_states, d_inputs, [total + one for total, one in zip(sums, more, strict=True)]
 
     sums = [tf.zeros_like(one) for one in (operands.kernel, operands.recurrent_kernel, operands.bias)]
@@ -313,7 +314,7 @@ def _backward_parts(cell: FastCell, is_compiled: bool, d_results: Sequence[Any],
 
 def _input_gradient(cell: FastCell, operands: Operands, d_steps: Sequence[Any]) -> Any:
     """Returns the gradient of the inputs of a part, `(steps, rows, features)`."""
-    d_x = [d_steps[index] for index in cell.of_x]
+    d_x = [d_steps[index] for index in cell.x_gradients]
     kernels = tf.split(operands.kernel, [one.shape[-1] for one in d_x], axis=1)
     drops = split_drops(operands.input_drops, len(d_x))
     return tf.add_n(
@@ -330,7 +331,7 @@ def _weight_gradients(
         cell: the cell.
         operands: what the layer computes with.
         inputs: the inputs of the steps.
-        multiplied: from `FastCell.multiplied`.
+        multiplied: from `FastCell.multiplied_memories`.
         d_steps: from `fast_loops.backward`.
     """
     sums = [sum_of_steps(one) for one in d_steps]
@@ -340,7 +341,9 @@ def _weight_gradients(
         return tf.concat([kernel_gradient(one, d_steps[index], of) for one, index, of in parts], axis=1)
 
     return [
-        gradient([inputs] * len(cell.of_x), cell.of_x, operands.input_drops),
-        gradient(multiplied, cell.of_c, operands.drops),
-        tf.stack([tf.concat([sums[index] for index in indices], axis=0) for indices in (cell.of_x, cell.of_c)]),
+        gradient([inputs] * len(cell.x_gradients), cell.x_gradients, operands.input_drops),
+        gradient(multiplied, cell.c_gradients, operands.drops),
+        tf.stack(
+            [tf.concat([sums[index] for index in indices], axis=0) for indices in (cell.x_gradients, cell.c_gradients)]
+        ),
     ]

@@ -7,7 +7,6 @@ import inspect
 from typing import Any
 
 import keras
-import tensorflow as tf
 from keras import ops
 
 from keras_seq import keras_internals, require
@@ -33,11 +32,13 @@ class GRU(FastLayer, keras.layers.GRU):
     is computed in float32 inside, which is faster on a CPU. The loop of Keras runs instead, and a line at level INFO of the
     logger `keras_seq` says why:
 
-    * outside of a graph with less than 100 steps, which are over before they would be compiled;
+    * outside of a graph with fewer than 100 steps, which are over before they would be compiled;
     * in a graph without a gradient tape outside of `fit`, `evaluate` and `predict`, so that no exported graph contains
       compiled code;
     * under a persistent gradient tape or several tapes, which may take a second derivative;
-    * with `unroll=True`, or activations that are not in `fast_activations`, which has those of Keras that act on each number;
+    * with `unroll=True`, a cell of your own, a dropout of 1, or activations that are not in `fast_activations`, which has the
+      element-wise ones of Keras;
+    * where XLA compiles your whole function, and the length is unknown;
     * on a GPU, where cuDNN runs under the same conditions as for `keras.layers.GRU`.
 
     XLA compiles the loops for each number of units and rows, and for each length that is known when the graph is traced.
@@ -90,7 +91,9 @@ class GRU(FastLayer, keras.layers.GRU):
         keras.layers.RNN.__init__(self, cell, **arguments)
         self.input_spec = keras.layers.InputSpec(ndim=3)
         self.use_cudnn = use_cudnn
-        self._leave_xla_to_the_loops()
+        self._tell_keras()
+
+    _cell_class = GRUCell
 
     @property
     def reset_gate(self) -> bool:
@@ -102,26 +105,25 @@ class GRU(FastLayer, keras.layers.GRU):
         """Fraction of the recurrent kernel's weights that is dropped in training."""
         return self.cell.weight_dropout
 
-    def keras_loop(self, sequences: Any, initial_state: Any, mask: Any, training: bool) -> tuple[Any, Any, Any]:
-        """Runs over the sequence in the loop of Keras, or in cuDNN; see `keras_internals.rnn_loop`."""
+    def _keras_loop(self, sequences: Any, initial_state: Any, mask: Any, training: bool) -> tuple[Any, Any, Any]:
+        """See `FastLayer`."""
         if not self.reset_gate or (training and self.weight_dropout):
             # What Keras prepares for cuDNN needs the full cell and its own kernel.
             return keras_internals.rnn_loop(self, sequences, initial_state, mask, training)
-        return super().keras_loop(sequences, initial_state, mask, training)
+        return super()._keras_loop(sequences, initial_state, mask, training)
 
-    def fast_cell(self, activations: list[str]) -> FastCell:
+    def _fast_cell(self, activation: str, recurrent_activation: str) -> FastCell:
         """See `FastLayer`."""
-        activation, recurrent_activation = activations
         reset = (AFTER if self.reset_after else BEFORE) if self.reset_gate else NONE
         return FastGRU(activation, recurrent_activation, reset)
 
-    def weights_as_tensors(self, training: bool) -> tuple[Any, Any, Any]:
+    def _recurrent_kernel(self, training: bool) -> Any:
         """See `FastLayer`."""
-        cell = self.cell
-        kernels = [tf.convert_to_tensor(one) for one in (cell.kernel, cell.recurrent_kernel_in(training))]
-        zeros = tf.zeros_like(kernels[0][0])
-        biases = [zeros if one is None else tf.convert_to_tensor(one) for one in cell.input_and_memory_bias()]
-        return *kernels, tf.stack(biases)
+        return self.cell.recurrent_kernel_in(training)
+
+    def _biases(self) -> tuple[Any, Any]:
+        """See `FastLayer`."""
+        return self.cell.input_and_memory_bias()
 
     def gates(self, sequences: Any, initial_state: Any = None) -> Gates:
         """Returns Γu, Γr and c~ over time, each `(batch, time, units)`, in the order in which the layer reads.

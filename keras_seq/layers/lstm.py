@@ -2,7 +2,7 @@
 
 import keras
 
-from keras_seq.layers.fast_cells import FastCell, FastLSTM
+from keras_seq.layers.fast_cells import FastLSTM
 from keras_seq.layers.fast_layer import FastLayer
 
 
@@ -11,7 +11,7 @@ class LSTM(FastLayer, keras.layers.LSTM):
     """`keras.layers.LSTM` with faster training on a CPU, and the same constructor, weights, attributes and behavior.
 
     Training is 1.6 to 2 times as fast at batch sizes of 32 and 64, and 7 times at batch size 1 (BUILD.md has the table).
-    `keras_seq.GRU` says when its fast path runs.
+    The docstring of `keras_seq.GRU` says when the fast path runs.
 
     Args:
         *positional: the arguments of `keras.layers.LSTM`, in its order.
@@ -34,6 +34,5 @@ class LSTM(FastLayer, keras.layers.LSTM):
         TensorShape([2, 5, 4])
     """
 
-    def fast_cell(self, activations: list[str]) -> FastCell:
-        """See `FastLayer`."""
-        return FastLSTM(*activations)
+    _cell_class = keras.layers.LSTMCell
+    _fast_cell = FastLSTM

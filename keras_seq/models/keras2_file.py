@@ -30,7 +30,7 @@ def load_keras2(path: str | os.PathLike[str]) -> keras.Model:
     * a GRU from before Keras had `reset_after` gets `reset_after=False`;
     * initial states, nested models, layers inside layers and policies of mixed precision are read as Keras 2 wrote them.
 
-    `replace_layers` switches the model to `keras_seq.GRU`. It is not compiled: the state of the optimizer is lost. To load
+    `replace_layers` switches the model to the layers of keras_seq. It is not compiled: the state of the optimizer is lost. To load
     a model with layers of your own, call this function in `keras.saving.custom_object_scope`.
 
     Args:

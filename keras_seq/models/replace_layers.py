@@ -18,10 +18,9 @@ _OURS: dict[type, type] = {keras.layers.GRU: GRU, keras.layers.LSTM: LSTM, keras
 
 
 def replace_layers(model: keras.Model) -> keras.Model:
-    """Returns a copy of a model in which every `keras.layers.GRU` is a `keras_seq.GRU`, with the same weights.
+    """Returns a copy of a model with `GRU`, `LSTM` and `SimpleRNN` of keras_seq in place of Keras's, with the same weights.
 
-    `keras.layers.LSTM` and `keras.layers.SimpleRNN` become `keras_seq.LSTM` and `keras_seq.SimpleRNN` in the same way. Layers
-    in nested models, in `Bidirectional` and in `TimeDistributed` are replaced too. Each keeps its name and all of its
+    Layers in nested models, in `Bidirectional` and in `TimeDistributed` are replaced too. Each keeps its name and all of its
     arguments. The other layers, also `RNN` of cells and subclasses of these classes, stay what they are; those without
     variables are shared with `model`. The copy was compared with `model` on random sequences. It
     is not compiled: an optimizer and its state stay with `model`.

@@ -9,8 +9,8 @@ from keras_seq.benchmarks import (
     corpus,
     distribution,
     first_fit,
-    gru_layer,
     identity,
+    layer,
     litert_decode,
     litert_sample,
     long_memory,
@@ -34,7 +34,7 @@ def test_each_option_has_a_help_text_with_its_default(subject, run_cli, tmp_path
 @pytest.mark.parametrize(
     ("subject", "function", "names"),
     [
-        ("layer", gru_layer.benchmark_layer, ["rounds"]),
+        ("layer", layer.benchmark_layer, ["rounds"]),
         ("layer", first_fit.benchmark_first_fit, ["rounds"]),
         ("decode", litert_decode.benchmark_decode, ["rounds"]),
         ("sample", litert_sample.benchmark_sample, ["quantization", "rounds"]),

@@ -167,6 +167,47 @@ def test_inputs_that_are_no_floating_point(kind, dtype):
         np.testing.assert_allclose(one, other, **FLOAT64)
 
 
+class HalvingLSTMCell(keras.layers.LSTMCell):
+    def call(self, inputs, states, training=False):
+        output, states = super().call(inputs, states, training=training)
+        return output / 2, states
+
+
+class HalvingGRUCell(ks.GRUCell):
+    def call(self, inputs, states, training=False):
+        output, states = super().call(inputs, states, training=training)
+        return output / 2, states
+
+
+@pytest.mark.parametrize(("kind", "cell"), [(ks.LSTM, HalvingLSTMCell), (ks.GRU, HalvingGRUCell)])
+def test_a_cell_of_the_user_runs_in_the_loop_of_keras(kind, cell):
+    layer, usual = kind(UNITS, dtype="float64"), layer_of(kind)
+    layer.cell = cell(UNITS, dtype="float64")
+    layer.build((None, TIME, FEATURES))
+    layer.cell.set_weights(usual.get_weights())
+    sequences = numbers(BATCH, TIME, FEATURES)
+    halved, whole = (tf.function(lambda one=one: in_training(one, sequences))() for one in (layer, usual))
+    np.testing.assert_allclose(halved, whole / 2, **FLOAT64)
+
+
+@pytest.mark.parametrize("dropped", [{}, {"recurrent_dropout": 0.4}], ids=str)
+@pytest.mark.parametrize("kind", [ks.GRU, *KINDS])
+def test_one_row_of_initial_states_is_that_of_all_rows_and_another_number_is_refused(kind, dropped):
+    fast, plain = (layer_of(kind, seed=5, unroll=unroll, **dropped) for unroll in (False, True))
+    count = np.size(fast.cell.state_size)
+    signature = [tf.TensorSpec([None, TIME, FEATURES], tf.float64), tf.TensorSpec([None, UNITS], tf.float64)]
+    sequences, memory = numbers(BATCH, TIME, FEATURES), numbers(1, UNITS)
+    runs = [
+        tf.function(lambda x, memory, one=one: in_training(one, x, initial_state=[memory] * count), signature)
+        for one in (fast, plain)
+    ]
+    found, expected = (run(sequences, memory) for run in runs)
+    np.testing.assert_allclose(found, expected, **FLOAT64)
+    for run in runs:
+        with pytest.raises(tf.errors.InvalidArgumentError):
+            run(sequences, numbers(BATCH - 1, UNITS))
+
+
 def encoder_and_decoder(kind):
     sequences = keras.Input((None, FEATURES))
     _, *states = keras.layers.Bidirectional(kind(4, return_state=True))(keras.layers.Masking()(sequences))
@@ -227,6 +268,7 @@ EAGER = fast_layer.SMALLEST_EAGER_LENGTH
 
 @pytest.mark.parametrize("kind", [ks.GRU, *KINDS])
 def test_long_sequences_take_the_fast_path_outside_of_a_graph(kind):
+    clear_traces()
     layer, stock = (layer_of(one, return_state=True) for one in (kind, getattr(keras.layers, kind.__name__)))
     layers = {"fast": layer, "stock": stock}
     found = {name: [] for name in layers}
@@ -240,9 +282,39 @@ def test_long_sequences_take_the_fast_path_outside_of_a_graph(kind):
                     loss = sum(tf.reduce_sum(output**2) for output in outputs)
                 gradients = tape.gradient(loss, [sequences, *(weight.value for weight in one.trainable_weights)])
                 found[name] += [*outputs, *one(sequences), *gradients]
-        # Traced for two sizes, with and without a tape; a third size is the unknown one.
+        # Traced for two sizes, with and without a tape. The trace for the second size serves all further ones.
         assert fast.call_count == 4
+    clear_traces()
     for one, other in zip(*found.values(), strict=True):
+        np.testing.assert_allclose(one, other, **FLOAT64)
+
+
+@pytest.mark.parametrize("kind", [ks.GRU, *KINDS])
+def test_one_or_several_dropout_masks_outside_of_a_graph(kind):
+    sequences = numbers(2, EAGER, FEATURES)
+    options = [{"implementation": one} for one in (2, 1)] if kind is not ks.SimpleRNN else [{}]
+    for option in options:
+        fast, plain = (layer_of(kind, dropout=0.3, seed=4, unroll=unroll, **option) for unroll in (False, True))
+        np.testing.assert_allclose(fast(sequences, training=True), plain(sequences, training=True), **FLOAT64)
+
+
+@pytest.mark.parametrize("is_eager", [True, False])
+def test_jacobians_where_the_length_is_unknown(is_eager):
+    layer, stock = layer_of(), layer_of(keras.layers.GRU)
+    length = EAGER if is_eager else 2
+    found = []
+    for one in (layer, stock):
+
+        def jacobian(sequences, one=one):
+            with tf.GradientTape() as tape:
+                tape.watch(sequences)
+                outputs = one(sequences, training=True)
+            return tape.jacobian(outputs, sequences)
+
+        traced = tf.function(jacobian, input_signature=[tf.TensorSpec((None, None, FEATURES), tf.float64)])
+        for rows in (1, 2):  # Outside of a graph, the size is unknown from the second one on.
+            found.append((jacobian if is_eager else traced)(tf.constant(numbers(rows, length + rows, FEATURES))))
+    for one, other in zip(found[:2], found[2:], strict=True):
         np.testing.assert_allclose(one, other, **FLOAT64)
 
 

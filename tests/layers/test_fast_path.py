@@ -1,4 +1,4 @@
-"""The fast path, mostly of the GRU, against automatic differentiation of the cell in the loop of Keras, in float64."""
+"""The fast path of the GRU, and what all layers share, against automatic differentiation of the loop of Keras."""
 
 from unittest.mock import Mock, patch
 
@@ -174,7 +174,7 @@ def test_float32():
     [
         ({"unroll": True}, "`unroll=True`"),
         ({"activation": lambda x: keras.ops.tanh(x)}, "its activation is <function"),
-        ({"recurrent_activation": "softmax"}, "its activation is <function softmax"),
+        ({"recurrent_activation": "softmax"}, "its recurrent activation is <function softmax"),
     ],
     ids=["unroll", "an activation of the user", "softmax"],
 )

@@ -22,7 +22,7 @@ def numbers(*shape, seed=0):
 
 def clear_traces():
     """For a test that changes what the functions were traced with, before and after it."""
-    for cached in (fast_path._forward_pass, fast_path._backward_pass, fast_loops.compiled):
+    for cached in (fast_path._eager_run, fast_path._forward_pass, fast_path._backward_pass, fast_loops.compiled):
         cached.cache_clear()
 
 
