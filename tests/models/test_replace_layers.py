@@ -65,6 +65,8 @@ assert "keras_seq" not in sys.modules
 NAMES = [line.split("=")[0].strip() for line in WRITER.splitlines() if line.startswith("    ") and "=text(" in line]
 NAMES += ["distributed", "distributed_model", "nested", "encoder_decoder"]
 QUICK = {("before", "keras"), ("bidirectional", "keras"), ("nested", "h5"), ("encoder_decoder", "keras")}
+# The replacement does not see what kind of file a model is from: only configurations that .h5 may write otherwise.
+ALSO_H5 = ("options", "bidirectional", "distributed_model", "nested")
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +86,7 @@ def kinds(model):
         pytest.param(name, suffix, marks=() if (name, suffix) in QUICK else pytest.mark.slow)
         for name in NAMES
         for suffix in ("keras", "h5")
+        if suffix == "keras" or name in ALSO_H5
     ],
 )
 def test_files_of_stock_layers_give_the_same_with_our_layer(files, name, suffix):
@@ -111,9 +114,8 @@ def test_the_arguments_stay(files):
     assert mine == stock
 
 
-@pytest.mark.parametrize("suffix", ["keras", "h5"])
-def test_a_file_is_sampled_and_evaluated_and_trains_on(files, suffix):
-    model = keras.models.load_model(files / f"after.{suffix}", compile=False)
+def test_a_file_is_sampled_and_evaluated_and_trains_on(files):
+    model = keras.models.load_model(files / "after.h5", compile=False)
     replaced = ks.replace_layers(model)
     assert ks.sample(replaced, VOCABULARY, "to ", max_tokens=9, seed=3) == ks.sample(
         model, VOCABULARY, "to ", max_tokens=9, seed=3

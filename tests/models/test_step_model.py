@@ -8,7 +8,7 @@ from keras import layers
 import keras_seq as ks
 from keras_seq.errors import ModelError, SteppingError
 
-SIZE, TOKENS = 13, 50
+SIZE, TOKENS = 13, 20
 
 
 class Doubled(layers.Layer):
@@ -115,24 +115,24 @@ def layer_used_twice():
     return keras.Model(tokens, head()(shared(shared(layers.Embedding(SIZE, 6)(tokens)))))
 
 
+# The slow ones are also in tests/test_brought_models.py, in other words.
 BUILDERS = [
     sequential,
     functional_with_residual,
-    stock_gru,
     stacked_cells,
-    time_distributed,
-    nested,
     masked,
-    with_concatenation_and_ops,
-    with_returned_state,
     layers_named_alike,
     layer_used_twice,
+    *(
+        pytest.param(build, marks=pytest.mark.slow)
+        for build in (stock_gru, time_distributed, nested, with_concatenation_and_ops, with_returned_state)
+    ),
 ]
 
 
-def randomize(model):
+def randomize(model, seed=3):
     """Sets weights that are not zero anywhere, so that biases and normalization have an effect."""
-    random = np.random.default_rng(3)
+    random = np.random.default_rng(seed)
     model.set_weights([random.normal(scale=0.4, size=weight.shape) for weight in model.get_weights()])
 
 
@@ -146,25 +146,28 @@ def walk(decoder, inputs):
     return np.stack(logits, axis=1)
 
 
-@pytest.mark.parametrize("build", BUILDERS)
-def test_steps_give_the_logits_of_the_sequence_model(build):
-    model = build()
+@pytest.fixture(scope="module", params=BUILDERS)
+def both(request):
+    """A model and its one-step form."""
+    model = request.param()
     randomize(model)
+    return model, ks.step_model(model)
+
+
+def test_steps_give_the_logits_of_the_sequence_model(both):
+    model, decoder = both
     tokens = np.random.default_rng(0).integers(0, SIZE, (2, TOKENS)).astype("int32")  # mask_zero skips token 0
     expected = model(tokens).numpy()
-    decoder = ks.step_model(model)
     np.testing.assert_allclose(walk(decoder, tokens), expected, rtol=0, atol=1e-5)
     assert np.ptp(expected, axis=1).min() > 1e-2  # the logits change over time
 
 
-@pytest.mark.parametrize("build", BUILDERS)
-def test_weights_are_shared(build):
-    model = build()
-    decoder = ks.step_model(model)
+def test_weights_are_shared(both):
+    model, decoder = both
     assert {id(weight) for weight in decoder.weights} == {id(weight) for weight in model.weights}
     tokens = np.ones((1, 3), "int32")
     before = walk(decoder, tokens)
-    randomize(model)
+    randomize(model, seed=4)
     np.testing.assert_allclose(walk(decoder, tokens), model(tokens), rtol=0, atol=1e-5)
     assert not np.allclose(walk(decoder, tokens), before, atol=1e-3)
 
