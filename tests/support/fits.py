@@ -20,11 +20,10 @@ from keras_seq.models.carried_states import read_states
 TEXT = "the cats, which already ate the apple, were full.\nthe cat was not.\n" * 40
 VOCABULARY = ks.Vocabulary.from_text(TEXT)
 STEPS = 50
-# The optimizer, the cell, and whether the model trains by line. A GRU takes long to trace: one case with carried states
-# and one by line have it, and the other kinds of clipping, which do not depend on the cell, have a SimpleRNN.
+# The optimizer, the cell, and whether the model trains by line. A GRU takes long to trace: one case has it, and
+# tests/cli/test_workers.py trains one with carried states. Adam, which has states of its own, is the one with `clipnorm`.
 CASES = {
-    "sgd": (lambda: keras.optimizers.SGD(0.5), "gru", False),
-    "clipnorm": (lambda: keras.optimizers.SGD(0.5, clipnorm=0.05), "simple_rnn", False),
+    "sgd": (lambda: keras.optimizers.SGD(0.2), "simple_rnn", False),
     "global_clipnorm": (lambda: keras.optimizers.SGD(0.5, global_clipnorm=0.1), "gru", True),
     "clipvalue": (lambda: keras.optimizers.SGD(0.5, clipvalue=0.001), "simple_rnn", False),
     "adam": (lambda: keras.optimizers.Adam(0.002, clipnorm=0.1), "simple_rnn", False),

@@ -30,7 +30,7 @@ TEXT = "".join(RANDOM.choice(list("abcdefgh \n"), 4000))
 LINES = "\n".join("ab" * length for length in RANDOM.integers(1, 12, 300)) + "\n"
 CONFIG = TrainConfig(
     corpus="memory",
-    units=(8, 6),
+    units=(8,),
     embedding_dim=6,
     dropout=0.2,
     batch_size=4,
@@ -69,7 +69,11 @@ def what_is_left(directory):
     ("text", "changes"),
     [
         (TEXT, {}),
-        (LINES, {"by_line": True, "optimizer": "rmsprop", "ema_momentum": 0.9, "cell": "lstm"}),
+        pytest.param(
+            LINES,
+            {"by_line": True, "optimizer": "rmsprop", "ema_momentum": 0.9, "cell": "lstm"},
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_a_resumed_run_has_the_results_of_an_uninterrupted_one(tmp_path, monkeypatch, text, changes):
@@ -96,25 +100,31 @@ KILLS = int(os.environ.get("KERAS_SEQ_KILLS", "2"))
 
 
 @pytest.mark.slow
-def test_a_run_that_is_killed_resumes_bit_for_bit(tmp_path):
-    """At random moments, over and over; KERAS_SEQ_KILLS says how often."""
-    (tmp_path / "text.txt").write_text(TEXT * 2)
-    command = [sys.executable, "-m", "keras_seq.cli", "train", f"--corpus={tmp_path / 'text.txt'}"]
-    command += [
+def test_a_run_that_is_killed_resumes_bit_for_bit(tmp_path, run_cli):
+    """At random moments, over and over; KERAS_SEQ_KILLS says how often. The run without a kill is in this process."""
+    (tmp_path / "text.txt").write_text(TEXT)
+    program = [sys.executable, "-m", "keras_seq.cli"]
+    command = [
+        "train",
+        f"--corpus={tmp_path / 'text.txt'}",
+        "--cell=simple_rnn",
         "--units=16,8",
         "--embedding_dim=8",
         "--dropout=0.2",
         "--batch_size=4",
         "--length=8",
-        f"--epochs={6 * KILLS}",
+        f"--epochs={8 * KILLS}",
         "--seed=5",
     ]
-    subprocess.run([*command, f"--run={tmp_path / 'whole'}"], check=True, capture_output=True)
+    answer = run_cli(*command, f"--run={tmp_path / 'whole'}", cwd=tmp_path)
+    assert answer.returncode == 0, answer.stderr
     moments, cut = random.Random(1), tmp_path / "cut"
     epochs = []
     for number in range(KILLS):
-        resuming = [*command[:4], "--resume"] if cut.exists() else command
-        process = subprocess.Popen([*resuming, f"--run={cut}"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        resuming = ["train", "--resume"] if cut.exists() else command
+        process = subprocess.Popen(
+            [*program, *resuming, f"--run={cut}"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
         # Every third time from the making of the directory on, before the first checkpoint; else in a later epoch.
         while process.poll() is None and not (number % 3 == 0 and (cut / "config.json").exists()):
             if number % 3 and b"epoch" in process.stdout.readline():
@@ -128,18 +138,19 @@ def test_a_run_that_is_killed_resumes_bit_for_bit(tmp_path):
     print(f"killed in epochs {epochs}")
     assert sorted(epochs) == epochs
     assert epochs[-1] > 0
-    subprocess.run([*command[:4], f"--run={cut}", "--resume"], check=True, capture_output=True)
+    answer = run_cli("train", f"--run={cut}", "--resume", cwd=tmp_path)
+    assert answer.returncode == 0, answer.stderr
     assert what_is_left(cut) == what_is_left(tmp_path / "whole")
     assert {path.name for path in cut.iterdir()} == {path.name for path in (tmp_path / "whole").iterdir()}
 
 
-def test_ctrl_c_ends_the_run_after_its_epoch_and_prints_how_to_resume(tmp_path):
+def test_ctrl_c_ends_the_run_after_its_epoch_and_prints_how_to_resume(tmp_path, run_cli):
     (tmp_path / "text.txt").write_text(TEXT)
-    program = [sys.executable, "-m", "keras_seq.cli", "train"]
     command = [
-        *program,
+        *(sys.executable, "-m", "keras_seq.cli", "train"),
         "--corpus=text.txt",
         "--run=run",
+        "--cell=simple_rnn",
         "--units=8",
         "--batch_size=4",
         "--length=8",
@@ -155,9 +166,7 @@ def test_ctrl_c_ends_the_run_after_its_epoch_and_prints_how_to_resume(tmp_path):
     assert "all finished epochs are saved; to resume: keras-seq train --run=run --resume" in printed
     metadata = json.loads(str(np.load(tmp_path / "run" / "checkpoint.npz")["about"]))
     assert metadata["epoch"] == len(read_columns(tmp_path / "run" / "history.csv")["epoch"])
-    refused = subprocess.run(
-        [*program, "--run=run", "--resume", "--units=9"], cwd=tmp_path, capture_output=True, text=True
-    )
+    refused = run_cli("train", "--run=run", "--resume", "--units=9", cwd=tmp_path)
     assert "--resume uses the configuration of the run: leave out --units" in refused.stderr
 
 
@@ -190,6 +199,7 @@ def test_a_damaged_checkpoint_is_refused(tmp_path, kept):
         trained(tmp_path, load=True)
 
 
+@pytest.mark.slow
 def test_a_finished_run_has_nothing_to_resume(whole):
     with pytest.raises(TrainingError, match="no checkpoint to resume from: its run is finished"):
         run(whole, resume=True)
@@ -234,6 +244,7 @@ def test_a_checkpoint_holds_the_random_state_of_dropout(tmp_path):
     np.testing.assert_array_equal(model(np.zeros((1, 5), np.int32), training=True).numpy(), first)
 
 
+@pytest.mark.slow
 def test_a_run_that_was_killed_in_its_first_epoch_starts_again(tmp_path, whole):
     cut = tmp_path / "cut"
     shutil.copytree(whole, cut)
@@ -244,6 +255,7 @@ def test_a_run_that_was_killed_in_its_first_epoch_starts_again(tmp_path, whole):
     assert what_is_left(cut) == what_is_left(whole)
 
 
+@pytest.mark.slow
 def test_a_run_that_was_killed_after_its_last_epoch_finishes(tmp_path, monkeypatch, whole):
     def killed(*_):
         raise KeyboardInterrupt
