@@ -19,7 +19,10 @@ CODE = 'def f(x: int) -> str:\n    """Twice."""\n    return f"{x * 2:>8}\\n"\n\n
 
 @pytest.mark.parametrize(
     ("level", "by_line", "seed"),
-    [pytest.param("word", False, 7, id="words"), pytest.param("char", True, 4, id="characters-by-line")],
+    [
+        pytest.param("word", False, 7, id="words"),
+        pytest.param("char", True, 4, id="characters-by-line", marks=pytest.mark.slow),
+    ],
 )
 def test_every_runtime_gives_the_same_text(level, by_line, seed, tmp_path):
     scripts = [CHINESE, ARABIC, EMOJI, CODE]

@@ -26,7 +26,11 @@ def test_the_built_in_grammar_by_its_name(folder, run_cli):
 
 
 @pytest.mark.parametrize(
-    "options", [["--level=word", "--max_size=8", "--cell=simple_rnn"], ["--by_line", "--cell=lstm", "--units=8,4"]]
+    "options",
+    [
+        ["--level=word", "--max_size=8", "--cell=simple_rnn"],
+        pytest.param(["--by_line", "--cell=lstm", "--units=8,4"], marks=pytest.mark.slow),
+    ],
 )
 def test_each_kind_of_run_is_trained_exported_and_sampled(folder, options, run_cli):
     name = "-".join(options).replace("--", "").replace(",", "_")
@@ -59,6 +63,7 @@ def test_words_by_coverage_in_a_folder_of_files_and_a_file_with_a_space_in_its_n
     assert (folder / run.removeprefix("--run=") / "model.keras").is_file()
 
 
+@pytest.mark.slow
 def test_a_run_is_repeated_from_its_configuration_with_one_option_changed(folder, run_cli):
     answer = run_cli("train", "--config=fox/config.json", "--seed=1", "--run=again", cwd=folder)
     assert answer.returncode == 0, answer.stderr

@@ -81,6 +81,7 @@ def test_two_outputs_over_whole_sequences_and_step_by_step(tmp_path):
         assert_near(from_defaults[name], expected[:, 0])
 
 
+@pytest.mark.slow
 def test_strides_and_a_delay_give_the_models_own_number_of_frames(tmp_path):
     model = randomized(CONVOLUTIONS["Conv1D, valid, then causal and strided"]())
     report = export_saved_model(model, None, tmp_path / "1")

@@ -51,7 +51,8 @@ class Exported(NamedTuple):
 at_character_level = pytest.mark.parametrize("exported", ["char"], indirect=True)
 
 
-@pytest.fixture(scope="module", params=["char", "word"])
+# At word level the fast suite has the texts of tests/test_writing_systems.py.
+@pytest.fixture(scope="module", params=["char", pytest.param("word", marks=pytest.mark.slow)])
 def exported(request, tmp_path_factory, tiny_model):
     vocabulary = ks.Vocabulary.from_text(TEXTS[request.param], level=request.param)
     model = tiny_model(vocabulary)
@@ -233,7 +234,7 @@ def test_a_text_that_cannot_be_scored_is_an_error(exported):
 def test_words_split_at_white_space_are_those_of_sample(tmp_path, tiny_model):
     vocabulary = ks.Vocabulary.from_tokens(["", "the", "cats", "were", "full.", "[UNK]", "<s>", "\\n", "<eos>"])
     model = tiny_model(vocabulary)
-    saved_model.export_saved_model(model, vocabulary, tmp_path / "1")
+    saved_model.write_signatures(GraphStep(model, vocabulary), vocabulary, tmp_path / "1", max_length=10_000)
     rows = list(zip(["", "the", "the\n", "the dog\u2003", " "], range(5), [9] * 5, [{}] * 5, strict=True))
     (answer,) = run_in_cpp_session(tmp_path / "1", [request_for(rows)])
     expected = [ks.sample(model, vocabulary, prompt, max_tokens=9, seed=seed) for prompt, seed, *_ in rows]
@@ -250,6 +251,7 @@ def test_a_vocabulary_without_the_tokens_of_generation_is_refused(tmp_path, tiny
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_infinite_logits_are_an_error_that_names_the_token(tmp_path, tiny_model):
     model = tiny_model(VOCABULARY)
     model.layers[-1].kernel.assign(np.full(model.layers[-1].kernel.shape, 3e38))
@@ -259,6 +261,7 @@ def test_infinite_logits_are_an_error_that_names_the_token(tmp_path, tiny_model)
         run_in_cpp_session(tmp_path / "1", [("serving_default", {"prompt": ["the "]})])
 
 
+@pytest.mark.slow
 def test_states_that_do_not_begin_at_zero_dropout_a_short_limit_and_the_next_version(tmp_path):
     tokens = keras.Input((None,), dtype="int32")
     embedded = keras.layers.Dropout(0.5)(keras.layers.Embedding(len(VOCABULARY), 8)(tokens))

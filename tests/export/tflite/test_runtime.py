@@ -62,6 +62,7 @@ def test_settings_in_the_file_are_the_default(model, vocabulary, exported):
     assert text == ks.sample(model, vocabulary, max_tokens=30, seed=2, temperature=0.5)
 
 
+@pytest.mark.slow
 def test_beams_use_the_bias_in_the_file_but_not_its_temperature(model, vocabulary, small_tflite):
     path = small_tflite(sampling={"temperature": 0.5, "bias": {"t": 9.0}})
     text = LiteRTSampler(path).sample(num_beams=2, max_tokens=10)
@@ -142,7 +143,7 @@ def test_internal_states_give_the_same_texts_as_explicit_ones(options, small_tfl
     np.testing.assert_array_equal(decode(token=token)["logits"], first)
 
 
-@pytest.mark.parametrize("state", ["explicit", "internal"])
+@pytest.mark.parametrize("state", [pytest.param("explicit", marks=pytest.mark.slow), "internal"])
 def test_rows_of_a_batch_are_separate_texts(state, model, vocabulary, exported, tmp_path):
     report = export_tflite(model, vocabulary, tmp_path / "rows.tflite", batch=3, state=state)
     assert report["draws_compared"] == report["steps_compared"] >= 3 * 65
@@ -198,7 +199,7 @@ def test_a_model_over_frames(sensor_file):
 @pytest.mark.parametrize(
     ("last", "quantization", "error"),
     [
-        (keras.layers.Dense(4, "softmax"), "float16", 2e-3),
+        pytest.param(keras.layers.Dense(4, "softmax"), "float16", 2e-3, marks=pytest.mark.slow),
         (keras.layers.TimeDistributed(keras.layers.Reshape((5, 8))), "int8", 0.05),
     ],
 )
@@ -283,6 +284,7 @@ def test_logits_that_are_not_finite_are_named(exported):
     require_logits_named(exported, units=(24, 16))
 
 
+@pytest.mark.slow
 def test_logits_of_a_large_vocabulary_that_are_not_finite_are_named(tmp_path):
     vocabulary = ks.Vocabulary.from_text("".join(map(chr, range(0x4E00, 0x4E00 + 301))))
     export_tflite(ks.language_model(len(vocabulary), units=[8]), vocabulary, tmp_path / "a.tflite")
