@@ -16,7 +16,7 @@ def blocks(*pages):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("block", blocks(*sorted((ROOT / "docs").glob("*.md"))))
+@pytest.mark.parametrize("block", list(blocks(*sorted((ROOT / "docs").glob("*.md")))))
 def test_python_in_the_docs_runs(block, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     exec(block, {})
@@ -29,7 +29,7 @@ def slow_if_long(block):
     return pytest.param(*block.values, id=block.id, marks=[pytest.mark.slow] if "sensor" in block.values[0] else [])
 
 
-@pytest.mark.parametrize("block", map(slow_if_long, blocks(ROOT / "README.md")))
+@pytest.mark.parametrize("block", [slow_if_long(block) for block in blocks(ROOT / "README.md")])
 def test_python_in_the_readme_runs(block, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("shakespeare.txt").write_text("ROMEO: to be or not to be, that is the question.\n" * 400, encoding="utf-8")

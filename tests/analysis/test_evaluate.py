@@ -66,7 +66,7 @@ def test_a_stream_is_scored_as_by_brute_force(model, vocabulary):
 @pytest.fixture(scope="module")
 def uniform(vocabulary):
     """A model with all-zero weights: every token costs log(vocabulary), so that the sum counts the tokens."""
-    model = ks.language_model(len(vocabulary), units=[3], embedding_dim=2)
+    model = ks.language_model(len(vocabulary), cell="simple_rnn", units=[3], embedding_dim=2)
     model.set_weights([np.zeros_like(weight) for weight in model.get_weights()])
     return model
 
@@ -117,7 +117,7 @@ def test_evaluating_does_not_change_the_model_and_is_repeatable(model, vocabular
 def test_word_level_counts_both_words_and_characters():
     text = "the cats were full\nthe cat was full\n"
     vocabulary = ks.Vocabulary.from_text(text, level="word")
-    model = randomized(ks.language_model(len(vocabulary), units=[4], embedding_dim=3))
+    model = randomized(ks.language_model(len(vocabulary), cell="simple_rnn", units=[4], embedding_dim=3))
     result = evaluate(model, vocabulary, text)
     assert (result.tokens, result.characters) == (len(vocabulary.encode(text)), len(text))
     assert result.tokens < result.characters
@@ -126,7 +126,7 @@ def test_word_level_counts_both_words_and_characters():
 
 def test_windows_do_not_count_the_first_word():
     vocabulary = ks.Vocabulary.from_text("international cats", level="word")
-    model = ks.language_model(len(vocabulary), units=[4], embedding_dim=3)
+    model = ks.language_model(len(vocabulary), cell="simple_rnn", units=[4], embedding_dim=3)
     for scored in (
         evaluate(model, vocabulary, "international cats", window=4),
         evaluate_step(KerasStep(model), vocabulary, "international cats", window=4),
@@ -136,7 +136,7 @@ def test_windows_do_not_count_the_first_word():
 
 def test_unknown_words_are_counted():
     vocabulary = ks.Vocabulary.from_text("the cats were full", level="word")
-    model = ks.language_model(len(vocabulary), units=[4], embedding_dim=3)
+    model = ks.language_model(len(vocabulary), cell="simple_rnn", units=[4], embedding_dim=3)
     text = "the dogs were, the cats were"  # dogs, the comma and the second the, which has a space before it
     assert evaluate(model, vocabulary, text).unknown == 3
     assert evaluate(model, vocabulary, text, window=2).unknown == 3

@@ -8,7 +8,7 @@ import pytest
 
 
 @pytest.mark.slow
-def test_the_demo_shows_what_the_plain_rnn_forgets(tmp_path):
+def test_the_demo_shows_what_the_plain_rnn_forgets(tmp_path, run_cli):
     command = [sys.executable, "-X", "utf8", "-m", "keras_seq.cli", "demo", "--run=shown", "--seed=1"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
     by_distance, by_attractors = done.stdout.split("by attractors")
@@ -19,8 +19,6 @@ def test_the_demo_shows_what_the_plain_rnn_forgets(tmp_path):
     assert "Both write the same text." in done.stdout
     made = {path.name for path in (tmp_path / "shown").iterdir()}
     assert made >= {"simple_rnn", "gru", "agreement.png", "gates.png", "agreement.tflite", "serving"}
-    printed = subprocess.run(
-        [*command[:5], "evaluate", "--run=shown/gru"], cwd=tmp_path, capture_output=True, text=True, check=True
-    ).stdout
-    assert float(re.search(r"gru .* ([\d.]+)%$", printed, re.M)[1]) >= 95
+    evaluated = run_cli("evaluate", "--run=shown/gru", cwd=tmp_path)
+    assert float(re.search(r"gru .* ([\d.]+)%$", evaluated.stdout, re.M)[1]) >= 95
     assert not [path for path in (tmp_path / "shown").rglob("*") if "partial" in path.name]

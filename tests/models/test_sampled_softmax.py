@@ -14,7 +14,8 @@ TOKENS = len(VOCABULARY)
 
 def model(**options):
     keras.utils.set_random_seed(1)
-    made = ks.language_model(TOKENS, units=[12], embedding_dim=8, tie_embeddings=True, **options)
+    sizes = {"units": [12], "embedding_dim": 8}
+    made = ks.language_model(TOKENS, cell="simple_rnn", tie_embeddings=True, **sizes, **options)
     made.set_weights([weight * 3 for weight in made.get_weights()])
     return made
 

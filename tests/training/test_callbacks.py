@@ -236,7 +236,7 @@ def test_carried_state_starts_each_epoch_and_each_evaluation_from_zero():
             self.zero = []
 
         def look(self, batch, logs=None):
-            self.zero.append(not np.any(self.model.get_layer("gru_0").states[0].numpy()))
+            self.zero.append(not np.any(self.model.get_layer("simple_rnn_0").states[0].numpy()))
 
         on_train_batch_begin = on_test_batch_begin = look
 
@@ -252,13 +252,13 @@ def test_the_state_is_carried_over_epochs_within_a_pass_and_over_validation():
 
     class States(keras.callbacks.Callback):
         def on_train_batch_begin(self, batch, logs=None):
-            seen.append(self.model.get_layer("gru_0").states[0].numpy())
+            seen.append(self.model.get_layer("simple_rnn_0").states[0].numpy())
 
         def on_train_batch_end(self, batch, logs=None):
-            self.last = self.model.get_layer("gru_0").states[0].numpy()
+            self.last = self.model.get_layer("simple_rnn_0").states[0].numpy()
 
         def on_epoch_end(self, epoch, logs=None):
-            np.testing.assert_array_equal(self.model.get_layer("gru_0").states[0].numpy(), self.last)
+            np.testing.assert_array_equal(self.model.get_layer("simple_rnn_0").states[0].numpy(), self.last)
 
     endless = Streams(TEXT, VOCABULARY, 4, 30).from_batch(0)
     options = {"validation_data": data(), "epochs": 3, "steps_per_epoch": 3, "shuffle": False, "verbose": 0}

@@ -172,7 +172,7 @@ def test_ctrl_c_ends_the_run_after_its_epoch_and_prints_how_to_resume(tmp_path, 
 
 def trained(tmp_path, units=4, vocabulary=None, **options):
     vocabulary = vocabulary or ks.Vocabulary.from_text(TEXT)
-    model = ks.language_model(len(vocabulary), units=[units], embedding_dim=3)
+    model = ks.language_model(len(vocabulary), cell="simple_rnn", units=[units], embedding_dim=3)
     compile_model(model, TrainConfig())
     point = Checkpoint(tmp_path / "checkpoint.npz", belongs_to={"vocabulary": vocabulary.sha256})
     if options.pop("load", False):
@@ -271,7 +271,7 @@ def test_a_run_that_was_killed_after_its_last_epoch_finishes(tmp_path, monkeypat
 
 def fitted(path, optimizer, callbacks=(), remembered=None, load=False):
     vocabulary = ks.Vocabulary.from_text(TEXT)
-    model = ks.language_model(len(vocabulary), units=[4], embedding_dim=3)
+    model = ks.language_model(len(vocabulary), cell="simple_rnn", units=[4], embedding_dim=3)
     compile_model(model, TrainConfig(optimizer=optimizer))
     point = Checkpoint(path, remembered)
     if load:
