@@ -73,8 +73,15 @@ def test_every_activation_has_its_own_slope(name):
 FORMS = [{}, {"reset_after": False}, {"reset_gate": False}]
 
 
-@pytest.mark.parametrize("longest", [2, 7, 32], ids=["parts and a rest", "the whole", "less than a part"])
-@pytest.mark.parametrize(("arguments", "batch"), [*((form, 1) for form in FORMS), ({}, BATCH_IN_HALVES)], ids=str)
+@pytest.mark.parametrize(
+    ("arguments", "batch", "longest"),
+    [
+        *((form, 1, 2) for form in FORMS),  # parts and a rest
+        pytest.param({}, BATCH_IN_HALVES, 7, marks=pytest.mark.slow),  # a whole part
+        ({}, BATCH_IN_HALVES, 32),  # less than a part
+    ],
+    ids=str,
+)
 def test_unknown_length(arguments, batch, longest, monkeypatch):
     monkeypatch.setattr(fast_parts, "LONGEST_PART", longest)
     clear_traces()

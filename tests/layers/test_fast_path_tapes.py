@@ -94,15 +94,19 @@ def second_derivative_of_a_traced_function(layer, sequences, memory):
     return second_derivative(layer, sequences, memory, loss_of=lambda _, *inputs: loss(*inputs))
 
 
+def slow(*values):
+    return pytest.param(*values, marks=pytest.mark.slow)
+
+
 @pytest.mark.parametrize(
     ("derivative", "expected", "is_fast", "reset_after"),
     [
         (first_derivative, first_derivative, False, True),
         (first_derivative_around_a_branch, first_derivative, True, True),
-        (first_derivative_under_a_tape, first_derivative_under_a_tape, True, True),
-        (second_derivative, second_derivative, False, True),
+        slow(first_derivative_under_a_tape, first_derivative_under_a_tape, True, True),
+        slow(second_derivative, second_derivative, False, True),
         (second_derivative_of_a_traced_function, second_derivative, True, True),
-        (second_derivative_of_a_traced_function, second_derivative, True, False),
+        slow(second_derivative_of_a_traced_function, second_derivative, True, False),
     ],
 )
 def test_derivatives_are_those_of_the_stock_layer(derivative, expected, is_fast, reset_after):
@@ -206,7 +210,9 @@ CONTEXTS = {
 }
 
 
-@pytest.mark.parametrize("context", CONTEXTS)
+@pytest.mark.parametrize(
+    "context", [name if name in ("jacobian", "in_a_case", "vectorized") else slow(name) for name in CONTEXTS]
+)
 def test_unusual_contexts_give_what_the_stock_layer_gives(context):
     sequences = tf.constant(numbers(BATCH, TIME, FEATURES, seed=8))
     mine, stock = layer_of(ks.GRU), layer_of(keras.layers.GRU, unroll=True)
@@ -217,8 +223,9 @@ def test_unusual_contexts_give_what_the_stock_layer_gives(context):
         np.testing.assert_allclose(one, other, **FLOAT64)
 
 
-@pytest.mark.parametrize("length", [TIME, None])
-@pytest.mark.parametrize("with_custom_gradients", [False, True])
+@pytest.mark.parametrize(
+    ("length", "with_custom_gradients"), [(None, False), slow(TIME, False), slow(None, True), slow(TIME, True)]
+)
 def test_a_traced_training_step_is_saved(length, with_custom_gradients, tmp_path):
     module = tf.Module()
     module.layer = layer_of(ks.GRU)
