@@ -16,6 +16,7 @@ def test_a_run_directory_has_all_files(folder):
     assert {path.name for path in (folder / "fox").iterdir()} == names
 
 
+@pytest.mark.slow
 def test_the_built_in_grammar_by_its_name(folder, run_cli):
     options = ("--cell=simple_rnn", "--units=4", "--minutes=0.01", "--run=grammar")
     answer = run_cli("train", "--corpus=agreement", *options, cwd=folder)
@@ -50,6 +51,7 @@ def test_each_kind_of_run_is_trained_exported_and_sampled(folder, options, run_c
     assert [answer.stderr for answer in answers] == [told, told]
 
 
+@pytest.mark.slow
 def test_words_by_coverage_in_a_folder_of_files_and_a_file_with_a_space_in_its_name(folder, run_cli):
     (folder / "texts").mkdir()
     (folder / "texts" / "a.txt").write_text(TEXT + "rare\n")
@@ -71,6 +73,7 @@ def test_a_run_is_repeated_from_its_configuration_with_one_option_changed(folder
     assert again == {**first, "seed": 1}
 
 
+@pytest.mark.slow
 def test_a_run_directory_and_a_byte_order_mark_are_accepted(folder, tmp_path, run_cli):
     (tmp_path / "marked.JSON").write_text((folder / "fox" / "config.json").read_text(), encoding="utf-8-sig")
     for number, config in enumerate((folder / "fox", tmp_path / "marked.JSON")):
@@ -80,6 +83,7 @@ def test_a_run_directory_and_a_byte_order_mark_are_accepted(folder, tmp_path, ru
         assert json.loads((run / "config.json").read_text())["units"] == [4]
 
 
+@pytest.mark.slow
 def test_a_configuration_in_toml_and_options_that_replace_its_length_and_clipping(folder, run_cli):
     (folder / "small.toml").write_text(
         'corpus = "fox.txt"\ncell = "simple_rnn"\nunits = [4]\nbatch_size = 4\nlength = 8\nminutes = 60.0\n'

@@ -304,6 +304,7 @@ class OwnFunction(keras.Model):
         return self.last(self.memory(sequences))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("build", [frozen, OwnFunction])
 def test_fit_after_predict_and_with_frozen_layers(build):
     sequences, found = numbers(BATCH_IN_HALVES, TIME, FEATURES).astype("float32"), []

@@ -90,6 +90,7 @@ def test_the_model_computes_the_same_and_does_not_draw_the_new_tokens(model, tmp
     np.testing.assert_array_equal(np.asarray(loaded(ids)), outputs)
 
 
+@pytest.mark.slow
 def test_the_added_tokens_can_be_used_and_learned():
     keras.utils.set_random_seed(0)
     model, vocabulary = ks.add_reserved_tokens(ks.language_model(V, units=[8], embedding_dim=4), VOCABULARY)

@@ -108,6 +108,7 @@ def test_metrics_are_exact():
     assert trained.train_on_batch(inputs, targets, mask, return_dict=True)["nats"] == pytest.approx(before, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_the_model_learns_with_it():
     corpus = ks.agreement_corpus(sentences=600)
     vocabulary = ks.Vocabulary.from_text(corpus.text("train"), level="word")
@@ -125,6 +126,7 @@ def test_the_model_learns_with_it():
     assert nats < 0.45 * uniform
 
 
+@pytest.mark.slow
 def test_a_resumed_run_samples_the_same_tokens(tmp_path):
     def fit(trained, epochs, checkpoint):
         data = tf.data.Dataset.from_tensors(batch()).repeat(3)

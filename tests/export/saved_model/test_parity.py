@@ -89,6 +89,7 @@ def test_a_file_with_other_weights_is_refused_and_nothing_is_left(tmp_path, tiny
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("exports_write_the_small_saved_model")
 def test_a_file_with_another_vocabulary_is_refused_and_nothing_is_left(tmp_path, tiny_model):
     reversed_order = ks.Vocabulary([*VOCABULARY.tokens[:3], *VOCABULARY.tokens[:2:-1]])

@@ -114,6 +114,7 @@ def test_the_configuration_in_the_file(exported, vocabulary):
     }
 
 
+@pytest.mark.slow
 # Stateful with another batch than that of the file; and not stateful.
 @pytest.mark.parametrize("shape", [(3, 10), pytest.param((None, 7), marks=SLOW)])
 def test_a_model_of_a_fixed_batch_and_time(shape, tmp_path):
@@ -126,6 +127,7 @@ def test_a_model_of_a_fixed_batch_and_time(shape, tmp_path):
     assert text == ks.sample(model, VOCABULARY, max_tokens=30, seed=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("allowed", [False, True])
 def test_unk_is_sampled_at_word_level_only_if_the_file_allows_it(allowed, tmp_path):
     vocabulary = ks.Vocabulary.from_text(LINE, level="word", max_size=10)
@@ -213,6 +215,7 @@ def test_numpy_numbers_as_settings(model, vocabulary, exported, take_converted, 
     assert read_bundle(tmp_path / "a.tflite").config["sampling"] == {"temperature": 0.5}
 
 
+@pytest.mark.slow
 def test_a_model_in_mixed_precision_is_copied_into_float32(tmp_path):
     """In bfloat16; the README exports a model in float16, and the copies are the subject of test_clone.py."""
     model = stack(ks.GRU(16, return_sequences=True, dtype="mixed_bfloat16"))
