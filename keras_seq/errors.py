@@ -116,6 +116,10 @@ class RendezvousError(KerasSeqError, ValueError):
     """Several workers do not find each other."""
 
 
+class InUseError(KerasSeqError, ValueError):
+    """Another process uses the same files."""
+
+
 class ProcessEndedError(KerasSeqError, ValueError):
     """A worker process was ended from outside."""
 

@@ -1,6 +1,7 @@
 """Files that are either complete or absent."""
 
 import contextlib
+import errno
 import os
 import secrets
 import shutil
@@ -57,6 +58,21 @@ def replacing(target: Path) -> Iterator[Path]:
     """Yields a temporary path to write to, and renames it to `target` at the end; see `publishing`."""
     with publishing(target, overwrite=True) as (partial,):
         yield partial
+
+
+def why_not_written(path: str | os.PathLike[str], error: OSError) -> str:
+    """Returns one sentence about a path that could not be written: the path, the reason and what to do.
+
+    Example:
+        >>> why_not_written("runs/fox", OSError(errno.ENOSPC, "No space left on device"))
+        'runs/fox cannot be written: No space left on device. Free some space there, then repeat the command'
+    """
+    reason = error.strerror or str(error)
+    # Libraries such as HDF5 give the reason of the operating system only as text.
+    is_full = error.errno in (errno.ENOSPC, errno.EDQUOT) or os.strerror(errno.ENOSPC) in reason
+    advice = "Free some space there, then repeat the command" if is_full else "Check it, or choose another place"
+    where = f" ({error.filename})" if error.filename and str(error.filename) != str(path) else ""
+    return f"{path} cannot be written: {reason}{where}. {advice}"
 
 
 def remove_partial(folder: Path) -> None:

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
+from keras_seq import signals
 from keras_seq.cli import batch, benchmark, demo, encode, evaluate, export, gradients, inspect, sample, train, web
 from keras_seq.cli.options import option_names
 from keras_seq.errors import KerasSeqError
@@ -19,6 +20,7 @@ def run() -> None:
     """Entry point of the program: parses the command line with absl and runs the command."""
     if "TF_CPP_MIN_LOG_LEVEL" not in os.environ:
         _hide_native_notices()
+    signals.end_on_signals()
     from absl import app, logging
     from absl.flags import argparse_flags
 
@@ -51,9 +53,12 @@ def main(arguments: argparse.Namespace) -> int:
         where = f": {error.filename}" if error.filename else ""
         print(f"keras-seq: {error.strerror or error}{where}", file=sys.stderr)
         return 1
+    except MemoryError:
+        print("keras-seq: the memory of this machine does not suffice", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("\nkeras-seq: interrupted", file=sys.stderr)
-        return 130
+        return signals.exit_code()
     return 0
 
 

@@ -1,0 +1,72 @@
+"""Ends the program on Ctrl-C and SIGTERM, also while native code runs.
+
+Python handles a signal only when its main thread runs Python code. A thread therefore watches for signals as well. It
+ends the process if the main thread has not done so in time.
+"""
+
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+import types
+
+SECONDS_TO_FINISH = 6  # after SIGTERM, until KeyboardInterrupt is raised again
+SECONDS_TO_END = 8  # until the process is ended without it; containers are killed after ten
+
+_first: int | None = None  # the first signal that asked this process to end
+
+
+def end_on_signals() -> None:
+    """Makes SIGTERM raise KeyboardInterrupt, as Ctrl-C does, and bounds the time until the process has ended.
+
+    The process ends within `SECONDS_TO_END` of SIGTERM in any case. It ends within this time of Ctrl-C too, unless a
+    handler of its own is set for SIGINT, which may then call `end_soon`. Must be called in the main thread.
+    """
+    reader, writer = socket.socketpair()
+    writer.setblocking(False)
+    signal.signal(signal.SIGTERM, interrupt)
+    signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+    threading.Thread(target=_watch, args=(reader, writer), daemon=True).start()
+
+
+def interrupt(number: int, frame: types.FrameType | None) -> None:
+    """The handler of SIGTERM: raises KeyboardInterrupt."""
+    end_soon(number)
+    raise KeyboardInterrupt
+
+
+def end_soon(number: int = signal.SIGINT) -> None:
+    """Ends the process after `SECONDS_TO_END` at the latest. After `SECONDS_TO_FINISH` it raises KeyboardInterrupt."""
+    global _first
+    if _first is None:
+        _first = number
+        threading.Thread(target=_end, args=(number,), daemon=True).start()
+
+
+def exit_code() -> int:
+    """Returns the exit code of a process that was interrupted: 128 and the number of the signal, as shells have it."""
+    return 128 + (_first or signal.SIGINT)
+
+
+def _watch(reader: socket.socket, writer: socket.socket) -> None:
+    """Reads the number of each signal, which Python's own handler writes at once. `writer` is kept open."""
+    while numbers := reader.recv(64):
+        for number in numbers:
+            has_default_handler = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+            if number == signal.SIGTERM or (number == signal.SIGINT and has_default_handler):
+                end_soon(number)
+
+
+def _end(number: int) -> None:
+    time.sleep(SECONDS_TO_FINISH)
+    signal.raise_signal(signal.SIGINT)  # Handled in the main thread.
+    time.sleep(SECONDS_TO_END - SECONDS_TO_FINISH)
+    if sys.stderr is not None:
+        print(
+            f"\nkeras-seq: ended {SECONDS_TO_END} seconds after {signal.Signals(number).name}",
+            file=sys.stderr,
+            flush=True,
+        )
+    os._exit(128 + number)
