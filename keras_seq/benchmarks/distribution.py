@@ -25,7 +25,7 @@ import tensorflow as tf
 from keras_seq import require
 from keras_seq.distribution.distributed_fit import distributed
 from keras_seq.distribution.rendezvous import free_ports
-from keras_seq.distribution.strategies import scope, strategy
+from keras_seq.distribution.strategies import require_trusted_network, scope, strategy
 from keras_seq.distribution.tf_config import TF_CONFIG, tf_config
 from keras_seq.errors import DistributionError
 from keras_seq.models.stateful import stateful_copy
@@ -41,17 +41,19 @@ LATENCY = 20e-6  # seconds for a message to the next worker over Ethernet in one
 _WARM_UP = 5  # steps
 
 
-def benchmark_distribute(steps: int = 30) -> Iterator[str]:
+def benchmark_distribute(steps: int = 30, *, trusted_network: bool = False) -> Iterator[str]:
     """Yields the measurement and the table of the model as lines of text.
 
     Args:
         steps: number of training steps.
+        trusted_network: confirms that only trusted people can reach this machine; see `keras_seq.distribution.strategy`.
 
     Raises:
         ArgumentError: `steps` is not a positive integer.
-        DistributionError: a worker ended with an error.
+        DistributionError: the network is not said to be trusted, or a worker ended with an error.
     """
     require.positive_integer("steps", steps)
+    require_trusted_network(trusted_network)
     alone = _step_seconds(1, steps)
     together = _step_seconds(2, steps)
     reduced, gathered = bytes_of_a_step()
@@ -124,7 +126,7 @@ def _print_step_seconds(number: int, steps: int) -> None:
     if hasattr(os, "sched_setaffinity"):
         cores = sorted(os.sched_getaffinity(0))
         os.sched_setaffinity(0, {cores[number % len(cores)]})
-    workers = strategy("multi_worker") if TF_CONFIG in os.environ else None
+    workers = strategy("multi_worker", trusted_network=True) if TF_CONFIG in os.environ else None
     with contextlib.nullcontext() if workers is None else scope(workers):
         model = stateful_copy(untrained_model(VOCABULARY_SIZE, CONFIG), CONFIG.batch_size)
         if workers is not None:

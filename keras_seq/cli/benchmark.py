@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from keras_seq.cli.options import add_command, add_json_option, given_options, integers
+from keras_seq.cli.options import TRUSTED_NETWORK_HELP, add_command, add_json_option, given_options, integers
 
 
 def add_parser(commands: Any) -> None:
@@ -153,13 +153,14 @@ def _distribute(subjects: Any) -> None:
         subjects, "distribute", "a training step alone and with a second worker, and a model of what many workers pay"
     )
     parser.add_argument("--steps", type=int, help="training steps (default: 30)")
+    parser.add_argument("--trusted_network", action="store_true", default=None, help=TRUSTED_NETWORK_HELP)
     parser.set_defaults(run_command=_run_distribute)
 
 
 def _run_distribute(arguments: argparse.Namespace) -> None:
     from keras_seq.benchmarks import distribution
 
-    for line in distribution.benchmark_distribute(**given_options(arguments, "steps")):
+    for line in distribution.benchmark_distribute(**given_options(arguments, "steps", "trusted_network")):
         print(line, flush=True)
 
 

@@ -10,6 +10,11 @@ DRAW = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty", "allow_u
 
 CORPUS_HELP = "file, folder, pattern, field of a table (news.csv:body), tfds:NAME or - for standard input; may be given several times"
 
+TRUSTED_NETWORK_HELP = (
+    "confirm that only trusted people can reach this machine: several processes use TensorFlow's server, which lets everyone "
+    "who connects read and write files (default: not confirmed)"
+)
+
 
 def add_command(commands: Any, name: str, summary: str) -> argparse.ArgumentParser:
     """Adds a command to the program, or a subject to a command; `arguments.parser` is then its parser."""

@@ -4,13 +4,12 @@ import argparse
 import contextlib
 import dataclasses
 import shlex
-import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from keras_seq.cli.options import CORPUS_HELP, LEVELS, add_command, as_flags, integers
+from keras_seq.cli.options import CORPUS_HELP, LEVELS, TRUSTED_NETWORK_HELP, add_command, as_flags, integers
 from keras_seq.errors import ConfigError, KerasSeqError
 from keras_seq.models.language_model import CELLS
 from keras_seq.training.config import CLIPPING_KINDS, ON_DIVERGENCE, Clipping, TrainConfig, read_config
@@ -47,8 +46,11 @@ def add_parser(commands: Any) -> None:
         choices=("mirrored", "multi_worker"),
         help="train on all GPUs of this machine, or as one of the workers in TF_CONFIG (default: one device)",
     )
+    devices.add_argument("--trusted_network", action="store_true", help=TRUSTED_NETWORK_HELP)
     devices.add_argument(
-        "--workers", type=int, help="start this many workers on this machine; they share --batch_size (default: none)"
+        "--workers",
+        type=int,
+        help="split each batch over this many workers on the CPU of this machine, without a network (default: none)",
     )
     parser.set_defaults(run_command=run)
 
@@ -147,17 +149,8 @@ def _add_optimizer_options(group: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Trains a new run, resumes one, or starts the workers that do."""
-    from keras_seq.cli.workers import end_with_launcher, is_worker
-
-    if arguments.workers is not None and not is_worker():
-        _start_workers(arguments)
-        return
-    if is_worker():
-        end_with_launcher()
-    strategy = None
-    if arguments.distribute or is_worker():
-        strategy = _strategy(arguments.distribute or "multi_worker")
+    """Trains a new run, or resumes one."""
+    strategy = _strategy(arguments)
     if arguments.resume:
         _resume(arguments, strategy)
     else:
@@ -270,30 +263,20 @@ def _vocabulary(corpus: "Corpus", config: TrainConfig, given: dict[str, Any]) ->
     return Vocabulary.from_text(text, level=level, max_size=config.max_size, coverage=config.coverage)
 
 
-def _strategy(kind: str) -> Any:
-    from keras_seq.distribution.strategies import strategy, worker_number
+def _strategy(arguments: argparse.Namespace) -> Any:
+    """Returns the strategy that the options ask for; None for one device."""
+    if arguments.workers is not None and arguments.distribute:
+        raise ConfigError("only one of {} and {} can be given", "workers", "distribute")
+    if arguments.trusted_network and arguments.distribute != "multi_worker":
+        raise ConfigError("{} is only for {}=multi_worker: leave it out", "trusted_network", "distribute")
+    if arguments.workers is None and not arguments.distribute:
+        return None
+    from keras_seq.distribution.strategies import cpu_strategy, strategy, worker_number
 
-    if kind == "multi_worker":
+    if arguments.workers is not None:
+        return cpu_strategy(arguments.workers)
+    if arguments.distribute == "multi_worker":
         print("waiting for the other workers", flush=True)
-    workers = strategy(kind)
-    # TensorFlow's own handler, made for preemptible machines, would not end the worker.
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    workers = strategy(arguments.distribute, trusted_network=arguments.trusted_network)
     print(f"worker {worker_number(workers)}, {workers.num_replicas_in_sync} replicas in all", flush=True)
     return workers
-
-
-def _start_workers(arguments: argparse.Namespace) -> None:
-    from keras_seq.cli.workers import run_workers
-    from keras_seq.data.text_files import STANDARD_INPUT
-
-    if arguments.distribute:
-        raise ConfigError(
-            "{} starts the workers of multi_worker on this machine: leave out {}", "workers", "distribute"
-        )
-    if not arguments.run:
-        raise ConfigError("{} needs a run directory that all workers share: give it as --run=DIRECTORY", "workers")
-    if STANDARD_INPUT in getattr(arguments, "corpus", []):
-        raise ConfigError(
-            "every worker reads {}, but standard input can be read only once: write it to a file first", "corpus"
-        )
-    run_workers(sys.argv[1:], arguments.workers, Path(arguments.run))

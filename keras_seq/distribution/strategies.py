@@ -2,6 +2,8 @@
 
 import contextlib
 import os
+import signal
+import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -10,22 +12,29 @@ import tensorflow as tf
 from keras_seq import require
 from keras_seq.distribution.rendezvous import meet, require_free_port
 from keras_seq.distribution.tf_config import TF_CONFIG, read_tf_config
+from keras_seq.errors import DistributionError
 from keras_seq.keras_internals import is_carried_state
 
 KINDS = ("mirrored", "multi_worker")
 
 
-def strategy(kind: str, devices: Sequence[str] | None = None) -> tf.distribute.Strategy:
+def strategy(
+    kind: str, devices: Sequence[str] | None = None, *, trusted_network: bool = False
+) -> tf.distribute.Strategy:
     """Creates a strategy for training on several devices. Call it before TensorFlow has run anything else.
 
     Args:
         kind: `"mirrored"` trains on the devices of this process. `"multi_worker"` trains in several processes; the
             environment variable `TF_CONFIG` lists them and says which one this is. The processes wait for each other.
         devices: devices of `"mirrored"`; None for all GPUs, or the CPU if there is no GPU.
+        trusted_network: confirms that only trusted people can reach this machine. `"multi_worker"` requires it: while it
+            trains, TensorFlow's server listens at all addresses of the machine, asks for no password, and lets
+            everyone who connects read and write the files of this process.
 
     Raises:
         ArgumentError: `kind` is neither of the two.
-        DistributionError: `TF_CONFIG` is missing or malformed, or the port of this worker is in use.
+        DistributionError: the network is not said to be trusted, `TF_CONFIG` is missing or malformed, or the port of
+            this worker is in use.
         RendezvousError: the workers cannot find each other.
 
     Example:
@@ -34,10 +43,11 @@ def strategy(kind: str, devices: Sequence[str] | None = None) -> tf.distribute.S
     """
     require.one_of("kind", kind, KINDS)
     if kind == "multi_worker":
+        require_trusted_network(trusted_network)
         workers, number = read_tf_config(os.environ.get(TF_CONFIG))
         require_free_port(workers[number])
         meet(workers, number)
-        return tf.distribute.MultiWorkerMirroredStrategy()
+        return _connect()
     if devices is None:
         devices = [f"GPU:{number}" for number in range(len(tf.config.list_logical_devices("GPU")))] or ["CPU:0"]
     # Collectives between several devices of one CPU can run in different orders on each device, and then fail.
@@ -46,10 +56,73 @@ def strategy(kind: str, devices: Sequence[str] | None = None) -> tf.distribute.S
     return tf.distribute.MirroredStrategy(list(devices), cross_device_ops=reduction)
 
 
+def require_trusted_network(trusted_network: bool) -> None:
+    """Raises DistributionError unless the user has confirmed that the network is closed to strangers."""
+    if not trusted_network:
+        raise DistributionError(
+            "multi_worker opens TensorFlow's server, through which everyone who can reach this machine can read and write "
+            "its files. If the network is closed to strangers, confirm it with {}",
+            "trusted_network",
+        )
+
+
+def cpu_strategy(workers: int) -> tf.distribute.Strategy:
+    """Creates a strategy that splits each batch over several workers on the CPU.
+
+    Each worker is a logical device of this process. No network is used. Call it before TensorFlow has run anything else.
+
+    Args:
+        workers: number of workers.
+
+    Raises:
+        ArgumentError: `workers` is not a positive integer.
+        DistributionError: TensorFlow has already run something.
+    """
+    require.positive_integer("workers", workers)
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    try:
+        tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * workers)
+    except RuntimeError:
+        raise DistributionError(
+            "the CPU can be divided among {} only before TensorFlow runs anything: create the strategy first", "workers"
+        ) from None
+    return strategy("mirrored", [f"CPU:{number}" for number in range(workers)])
+
+
+def _connect() -> tf.distribute.Strategy:
+    """Creates the strategy of several workers, which connects this one to the others.
+
+    TensorFlow waits for the other workers in native code. In a thread of its own, it leaves this one free for Ctrl-C and
+    SIGTERM. It also replaces the handler of SIGTERM by one that does not end the process.
+    """
+    created: list[tf.distribute.Strategy] = []
+    failed: list[BaseException] = []
+
+    def create() -> None:
+        try:
+            created.append(tf.distribute.MultiWorkerMirroredStrategy())
+        except BaseException as error:
+            failed.append(error)
+
+    handles_signals = threading.current_thread() is threading.main_thread()
+    handler = signal.getsignal(signal.SIGTERM)
+    thread = threading.Thread(target=create, daemon=True)
+    thread.start()
+    while thread.is_alive():
+        thread.join(0.2)
+        if handles_signals:
+            signal.signal(signal.SIGTERM, handler)
+    if failed:
+        raise failed[0]
+    return created[0]
+
+
 def worker_number(strategy: tf.distribute.Strategy | None) -> int:
     """Returns the index of this worker; 0 if there is only one."""
     resolver = None if strategy is None else strategy.cluster_resolver
-    return 0 if resolver is None or not resolver.cluster_spec().as_dict() else int(resolver.task_id)
+    if resolver is None or not (cluster := resolver.cluster_spec().as_dict()):
+        return 0
+    return int(resolver.task_id) + (len(cluster.get("chief", [])) if resolver.task_type == "worker" else 0)
 
 
 def is_chief(strategy: tf.distribute.Strategy | None) -> bool:

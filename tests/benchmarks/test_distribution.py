@@ -5,7 +5,7 @@ from keras_seq.benchmarks.distribution import benchmark_distribute, bytes_of_a_s
 
 @pytest.mark.slow
 def test_both_steps_are_measured_and_the_table_is_complete():
-    measured, *rest = "\n".join(benchmark_distribute(steps=2)).split("\n\n")
+    measured, *rest = "\n".join(benchmark_distribute(steps=2, trusted_network=True)).split("\n\n")
     assert "ms alone" in measured
     assert "ms with a second worker" in measured
     assert [line.split()[0] for line in rest[0].splitlines()] == ["workers", "8", "64"]
@@ -21,3 +21,8 @@ def test_the_model_of_communication_equals_a_calculation_by_hand():
 def test_steps_must_be_positive():
     with pytest.raises(ValueError, match="`steps` must be a positive integer"):
         next(benchmark_distribute(0))
+
+
+def test_the_network_must_be_trusted():
+    with pytest.raises(ValueError, match="confirm it with `trusted_network`"):
+        next(benchmark_distribute())

@@ -78,6 +78,7 @@ def test_rows_are_printed_as_a_table_or_as_json(monkeypatch, run_cli, tmp_path):
         (["serve", "--rounds=0"], 1, "--rounds must be a positive integer. Received: --rounds=0"),
         (["corpus", "--megabytes=0"], 1, "--megabytes must be a positive integer. Received: --megabytes=0"),
         (["distribute", "--steps=0"], 1, "--steps must be a positive integer. Received: --steps=0"),
+        (["distribute"], 1, "If the network is closed to strangers, confirm it with --trusted_network"),
         (["identity", "--run=fox", "--texts=0"], 1, "--texts must be a positive integer. Received: --texts=0"),
         (["sample", "--quantization=int3"], 2, "--quantization: invalid choice"),
         (["nonsense"], 2, "nonsense"),

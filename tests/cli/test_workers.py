@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -12,7 +13,8 @@ from types import SimpleNamespace
 import fits
 import numpy as np
 import pytest
-from workers import run_all, worker_environments
+from open_ports import listening
+from workers import greeting, run_all, worker_environments
 
 import keras_seq
 from keras_seq.training.run_directory import load_run
@@ -21,6 +23,8 @@ PROGRAM = [sys.executable, "-m", "keras_seq.cli"]
 # A SimpleRNN takes less time to trace in each process. One test compares weights, those of a GRU.
 SETTINGS = ("--cell=simple_rnn", "--units=16", "--batch_size=8", "--length=16", "--dropout=0")
 TRAIN = [*PROGRAM, "train", *SETTINGS]
+MULTI_WORKER = ("--distribute=multi_worker", "--trusted_network")
+LOOPBACK = "0100007F"  # as Linux writes 127.0.0.1
 
 
 @pytest.fixture
@@ -30,15 +34,19 @@ def folder(tmp_path):
     return tmp_path
 
 
-def children(process):
-    return [int(child) for child in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
+def start(command, **options):
+    return subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        # A background job of a shell, which these tests may be, ignores SIGINT, and its children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        **options,
+    )
 
 
-def worker_of(log, launcher):
-    """Returns the process of the worker whose output a launcher writes to a log."""
-    return next(child for child in children(launcher) if os.path.realpath(f"/proc/{child}/fd/1") == str(log))
-
-
+@pytest.mark.slow
 def test_workers_with_different_code_and_texts_are_rejected(folder):
     package = Path(keras_seq.__file__).parent
     shutil.copytree(package, folder / "other" / "keras_seq", ignore=shutil.ignore_patterns("__pycache__"))
@@ -46,7 +54,7 @@ def test_workers_with_different_code_and_texts_are_rejected(folder):
         file.write("# Different code.\n")
     environments = worker_environments()
     environments[1]["PYTHONPATH"] = f"{folder / 'other'}:{os.environ.get('PYTHONPATH', '')}"
-    options = ("--distribute=multi_worker", "--epochs=1", "--run=run")
+    options = (*MULTI_WORKER, "--epochs=1", "--run=run")
     commands = [[*TRAIN, *options, f"--corpus={name}"] for name in ("cats.txt", "dogs.txt")]
     for output, code in run_all(commands, environments, cwd=folder):
         assert code == 1
@@ -55,23 +63,20 @@ def test_workers_with_different_code_and_texts_are_rejected(folder):
     assert not (folder / "run").exists()
 
 
-@pytest.mark.slow
-def test_a_launcher_reports_the_error_of_a_worker(folder):
-    command = [*TRAIN, "--corpus=cats.txt", "--run=run", "--workers=2", "--epochs=1", "--batch_size=9"]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=100)
-    assert done.returncode == 1
-    assert "--batch_size must be a multiple of 2, the number of replicas. Received: 9" in done.stdout + done.stderr
-    assert "Traceback" not in done.stdout + done.stderr
-    assert not (folder / "run").exists()
-
-
 @pytest.mark.parametrize(
-    ("option", "message"),
-    [("--workers=0", "--workers must be a positive"), ("--distribute=mirrored", "leave out --distribute")],
+    ("options", "message"),
+    [
+        (["--workers=0"], "--workers must be a positive integer"),
+        (["--workers=2", "--distribute=mirrored"], "only one of --workers and --distribute can be given"),
+        (
+            ["--distribute=multi_worker"],
+            "read and write its files. If the network is closed to strangers, confirm it with",
+        ),
+        (["--workers=2", "--trusted_network"], "--trusted_network is only for --distribute=multi_worker"),
+    ],
 )
-def test_bad_options_are_rejected_before_a_worker_starts(folder, run_cli, option, message):
-    options = ("--corpus=cats.txt", "--run=run", "--workers=2", "--epochs=1", option)
-    answer = run_cli("train", *SETTINGS, *options, cwd=folder)
+def test_bad_options_are_rejected_before_anything_is_trained(folder, run_cli, options, message):
+    answer = run_cli("train", *SETTINGS, "--corpus=cats.txt", "--run=run", "--epochs=1", *options, cwd=folder)
     assert answer.returncode == 1
     assert message in answer.stderr
     assert not (folder / "run").exists()
@@ -79,7 +84,7 @@ def test_bad_options_are_rejected_before_a_worker_starts(folder, run_cli, option
 
 def test_workers_need_epochs_instead_of_minutes(folder, run_cli, monkeypatch):
     workers = SimpleNamespace(num_replicas_in_sync=2, cluster_resolver=object())
-    monkeypatch.setattr("keras_seq.cli.train._strategy", lambda kind: workers)
+    monkeypatch.setattr("keras_seq.cli.train._strategy", lambda arguments: workers)
     options = ("--corpus=cats.txt", "--run=run", "--distribute=multi_worker", "--minutes=1")
     answer = run_cli("train", *SETTINGS, *options, cwd=folder)
     assert answer.returncode == 1
@@ -88,65 +93,47 @@ def test_workers_need_epochs_instead_of_minutes(folder, run_cli, monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_run_whose_worker_was_killed_resumes_with_one_worker(folder, run_cli):
+def test_workers_of_this_machine_open_no_port_and_a_killed_run_resumes_with_one(folder, run_cli):
     train = ["train", *SETTINGS, "--cell=gru", "--corpus=cats.txt", "--epochs=6"]
     whole = run_cli(*train, "--run=whole", cwd=folder)
     assert "epoch 6/6" in whole.stdout
-    launcher = subprocess.Popen(
-        [*PROGRAM, *train, "--run=cut", "--workers=2"],
-        cwd=folder,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    lines = []
-    for line in launcher.stdout:
-        lines.append(line)
-        if line.startswith("epoch 3/6"):
-            os.kill(worker_of(folder / "cut.worker-1.log", launcher.pid), signal.SIGKILL)
-    assert launcher.wait(timeout=60) == 1, "".join(lines)
-    assert "keras-seq: worker 1 ended with code -9" in "".join(lines)
+    with start([*PROGRAM, *train, "--run=cut", "--workers=2"], cwd=folder) as two:
+        lines = []
+        for line in two.stdout:
+            lines.append(line)
+            if line.startswith("epoch 3/6"):
+                assert listening(two.pid) == []
+                two.kill()
+    assert two.returncode == -signal.SIGKILL, "".join(lines)
     assert "epoch 6/6" not in "".join(lines)
     resumed = run_cli("train", "--resume", "--run=cut", cwd=folder)
     assert resumed.returncode == 0, resumed.stderr
     weights = (load_run(folder / run).model.get_weights() for run in ("whole", "cut"))
     for one, other in zip(*weights, strict=True):
         np.testing.assert_allclose(one, other, atol=2e-5)
-    assert (folder / "cut" / "worker-1" / "steps.csv").exists()
 
 
 @pytest.mark.slow
-def test_a_waiting_worker_says_so_and_can_be_ended(folder):
-    command = [*TRAIN, "--distribute=multi_worker", "--epochs=1", "--run=run", "--corpus=cats.txt"]
-    waiting = subprocess.Popen(command, cwd=folder, env=worker_environments()[0], stdout=subprocess.PIPE, text=True)
-    assert waiting.stdout.readline() == "waiting for the other workers\n"
-    time.sleep(2)
-    assert waiting.poll() is None
-    waiting.terminate()
-    assert waiting.wait(timeout=20) == -signal.SIGTERM
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
-def test_workers_end_with_their_launcher(folder, how):
-    launcher = subprocess.Popen(
-        [*TRAIN, "--corpus=cats.txt", "--epochs=900", "--run=run", "--workers", "2"],
-        cwd=folder,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        # A background job of a shell, which these tests may be, ignores SIGINT, and its children inherit that.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
-    while not launcher.stdout.readline().startswith("epoch 2/900"):
-        assert launcher.poll() is None
-    workers = children(launcher.pid)
-    assert len(workers) == 2
-    launcher.send_signal(how)
-    assert launcher.wait(timeout=60) == {signal.SIGINT: 130, signal.SIGKILL: -9}[how]
-    if how == signal.SIGINT:
-        assert "to resume: keras-seq train --run=run --resume" in launcher.stdout.read()
-    deadline = time.monotonic() + 20
-    while any(Path(f"/proc/{worker}/cwd").exists() for worker in workers):
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("where", ["here", "in TensorFlow"])
+def test_a_waiting_worker_listens_at_its_address_only_and_ends_on_both_signals(folder, how, where):
+    command = [*TRAIN, *MULTI_WORKER, "--epochs=1", "--run=run", "--corpus=cats.txt"]
+    environment = worker_environments()[0]
+    with start(command, cwd=folder, env=environment) as waiting:
+        assert waiting.stdout.readline() == "waiting for the other workers\n"
+        while not (ports := listening(waiting.pid)):
+            time.sleep(0.1)
+        assert [port.split(":")[0] for port in ports] == [LOOPBACK]
+        if where == "in TensorFlow":  # A worker that is present and then ends.
+            address = ("127.0.0.1", int(ports[0].split(":")[1], 16))
+            with socket.create_connection(address) as other:
+                other.sendall(greeting(environment["TF_CONFIG"], 1))
+                assert other.recv(200) == b"keras_seq: all present\n"
+            time.sleep(3)
+        assert waiting.poll() is None
+        before = time.monotonic()
+        waiting.send_signal(how)
+        output, _ = waiting.communicate(timeout=20)
+        assert time.monotonic() - before < 10
+    assert waiting.returncode == 128 + how, output
+    assert "Traceback" not in output

@@ -13,7 +13,7 @@ import keras_seq as ks
 from keras_seq import distribution
 from keras_seq.data.lines import Lines
 from keras_seq.distribution.collectives import any_worker, require_same, wait_for_all
-from keras_seq.distribution.strategies import worker_number
+from keras_seq.distribution.strategies import cpu_strategy, worker_number
 from keras_seq.errors import DistributionError
 from keras_seq.models.carried_states import read_states
 
@@ -116,12 +116,7 @@ def fit_stock_keras(strategy):
 
 def main():
     kind, path = sys.argv[1:]
-    devices = None
-    if kind == "mirrored":
-        cpu = tf.config.list_physical_devices("CPU")[0]
-        tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-        devices = ["CPU:0", "CPU:1"]
-    strategy = distribution.strategy(kind, devices)
+    strategy = cpu_strategy(2) if kind == "mirrored" else distribution.strategy(kind, trusted_network=True)
     assert strategy.num_replicas_in_sync == 2
     found = {f"{case}/{name}": value for case in CASES for name, value in fit(case, strategy).items()}
     found |= {f"weighted/{name}": value for name, value in fit_weighted(strategy).items()}

@@ -1,10 +1,11 @@
 """Starts processes that are the workers of one training run."""
 
+import hashlib
 import os
 import subprocess
 
 from keras_seq.distribution.rendezvous import free_ports
-from keras_seq.distribution.tf_config import tf_config
+from keras_seq.distribution.tf_config import read_tf_config, tf_config
 
 
 def worker_environments(count=2):
@@ -21,3 +22,10 @@ def run_all(commands, environments, cwd=None):
         for command, own in zip(commands, environments, strict=True)
     ]
     return [(process.communicate(timeout=240)[0], process.returncode) for process in running]
+
+
+def greeting(config, number):
+    """Returns what a worker sends to the first one, written down here a second time."""
+    workers, _ = read_tf_config(config)
+    token = hashlib.sha256("\n".join(workers).encode()).digest()
+    return b"keras_seq worker 1:" + token + number.to_bytes(4, "big")
