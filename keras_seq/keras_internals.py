@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 from keras import tree
-from tensorflow.python.eager import forwardprop_util
+from tensorflow.python.eager import context, forwardprop_util
 from tensorflow.python.ops import control_flow_util, gradients_util
 
 # Layers
@@ -265,6 +265,19 @@ def set_tensorboard_step(callback: keras.callbacks.TensorBoard, step: int) -> No
 
 
 # Distributed training
+
+
+def without_coordination_service() -> None:
+    """Lets a strategy of several workers connect them without TensorFlow's coordination service.
+
+    The service replaces the handler of SIGTERM, before it waits for the other workers, by one that does not end the
+    process. Without it, a thread of the strategy checks whether the other workers are alive. Call it before the strategy
+    is created.
+
+    Relies on `MultiWorkerMirroredStrategy`, which starts the service only if the context of TensorFlow has no
+    configuration of it. No public setting turns it off.
+    """
+    context.context().configure_coordination_service(service_type="")
 
 
 def is_carried_state(variable_name: str) -> bool:

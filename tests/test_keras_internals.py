@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from keras import layers
+from workers import run_all, worker_environments
 
 
 @contextlib.contextmanager
@@ -414,6 +416,30 @@ def test_set_tensorboard_step(tmp_path):
 
 
 # Distributed training
+
+
+@pytest.mark.slow
+@relies_on(
+    "`MultiWorkerMirroredStrategy` configures the coordination service only if the context has no configuration."
+)
+def test_without_coordination_service():
+    """In a process of its own, where a cluster of one worker can be connected; TensorFlow then leaves SIGTERM as it was."""
+    code = """
+import signal
+from pathlib import Path
+import tensorflow as tf
+from keras_seq.keras_internals import without_coordination_service
+
+def caught():
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("SigCgt"))
+    return bool(int(line.split()[1], 16) >> (signal.SIGTERM - 1) & 1)
+
+without_coordination_service()
+strategy = tf.distribute.MultiWorkerMirroredStrategy()
+print(strategy.num_replicas_in_sync, caught())
+"""
+    [(output, _)] = run_all([[sys.executable, "-c", code]], worker_environments(1))
+    assert output.split()[-2:] == ["1", "False"], output[-2000:]
 
 
 @relies_on("Stateful recurrent layers have `states`, Keras variables with a TensorFlow variable as `value`.")

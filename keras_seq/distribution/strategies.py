@@ -13,7 +13,7 @@ from keras_seq import require
 from keras_seq.distribution.rendezvous import meet, require_free_port
 from keras_seq.distribution.tf_config import TF_CONFIG, read_tf_config
 from keras_seq.errors import DistributionError
-from keras_seq.keras_internals import is_carried_state
+from keras_seq.keras_internals import is_carried_state, without_coordination_service
 
 KINDS = ("mirrored", "multi_worker")
 
@@ -47,7 +47,9 @@ def strategy(
         workers, number = read_tf_config(os.environ.get(TF_CONFIG))
         require_free_port(workers[number])
         meet(workers, number)
-        return _connect()
+        with _ended_by_the_system():
+            without_coordination_service()
+            return tf.distribute.MultiWorkerMirroredStrategy()
     if devices is None:
         devices = [f"GPU:{number}" for number in range(len(tf.config.list_logical_devices("GPU")))] or ["CPU:0"]
     # Collectives between several devices of one CPU can run in different orders on each device, and then fail.
@@ -89,32 +91,21 @@ def cpu_strategy(workers: int) -> tf.distribute.Strategy:
     return strategy("mirrored", [f"CPU:{number}" for number in range(workers)])
 
 
-def _connect() -> tf.distribute.Strategy:
-    """Creates the strategy of several workers, which connects this one to the others.
+@contextlib.contextmanager
+def _ended_by_the_system() -> Iterator[None]:
+    """Lets the operating system end this process on Ctrl-C and SIGTERM while the block runs.
 
-    TensorFlow waits for the other workers in native code. In a thread of its own, it leaves this one free for Ctrl-C and
-    SIGTERM. It also replaces the handler of SIGTERM by one that does not end the process.
+    TensorFlow holds the interpreter while it waits for other workers, so no handler of Python would run.
     """
-    created: list[tf.distribute.Strategy] = []
-    failed: list[BaseException] = []
-
-    def create() -> None:
-        try:
-            created.append(tf.distribute.MultiWorkerMirroredStrategy())
-        except BaseException as error:
-            failed.append(error)
-
-    handles_signals = threading.current_thread() is threading.main_thread()
-    handler = signal.getsignal(signal.SIGTERM)
-    thread = threading.Thread(target=create, daemon=True)
-    thread.start()
-    while thread.is_alive():
-        thread.join(0.2)
-        if handles_signals:
-            signal.signal(signal.SIGTERM, handler)
-    if failed:
-        raise failed[0]
-    return created[0]
+    if threading.current_thread() is not threading.main_thread():  # Only the main thread may set handlers.
+        yield
+        return
+    handlers = {number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
 def worker_number(strategy: tf.distribute.Strategy | None) -> int:
