@@ -86,7 +86,16 @@ def test_links_and_what_is_no_file_are_not_followed(modules, monkeypatch, tmp_pa
     with served(None, modules) as address:
         port = int(address.rpartition(":")[2].rstrip("/"))
         assert [get(path, port) for path in ("/", "/index.html", f"{core}/inside.wasm")] == [200] * 3
-        refused = ("file.txt", "folder/secret.txt", "fifo", "circle", ".hidden", "", "../core/large.wasm", "large.wasm/")
+        refused = (
+            "file.txt",
+            "folder/secret.txt",
+            "fifo",
+            "circle",
+            ".hidden",
+            "",
+            "../core/large.wasm",
+            "large.wasm/",
+        )
         for path in ("/link.txt", "/node_modules/other", *(f"{core}/{name}" for name in refused)):
             assert get(path, port) == 404, path
 
@@ -95,7 +104,17 @@ def test_requests_that_no_browser_sends_are_refused_without_a_traceback(modules,
     with served(None, modules) as address:
         port = int(address.rpartition(":")[2].rstrip("/"))
         host = f"Host: 127.0.0.1:{port}\r\n".encode()
-        for path in ("/%00", "/app.js%00", "/" + "a" * 5000, "/" + "a/" * 5000, "http://[", "//[", "*", "/\xe9", "/%ff"):
+        for path in (
+            "/%00",
+            "/app.js%00",
+            "/" + "a" * 5000,
+            "/" + "a/" * 5000,
+            "http://[",
+            "//[",
+            "*",
+            "/\xe9",
+            "/%ff",
+        ):
             assert get(path, port) == 404, path
         for request, code in (
             (b"\0\r\n\r\n", 400),
