@@ -48,12 +48,16 @@ def test_an_ended_process_is_reported():
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
 def test_after_an_error_the_processes_end_in_the_middle_of_their_work(error):
-    before = time.monotonic()
-    with pytest.raises(error), process_pool(2) as pool:
-        results = pool.in_order(time.sleep, [0.01, 60, 60, 60])
-        next(results)
-        children = multiprocessing.active_children()
-        raise error
+    before, children = time.monotonic(), []
+
+    def fail():
+        with process_pool(2) as pool:
+            next(pool.in_order(time.sleep, [0.01, 60, 60, 60, 60, 60]))
+            children.extend(multiprocessing.active_children())
+            raise error
+
+    with pytest.raises(error):
+        fail()
     assert time.monotonic() - before < 20
     assert len(children) == 2
     assert not any(child.is_alive() for child in children)

@@ -1,5 +1,6 @@
 """The file of results: its lock, what it refuses, and that it has whole lines on a full or read-only disk."""
 
+import contextlib
 import json
 import os
 import subprocess
@@ -65,7 +66,7 @@ def test_a_line_that_is_not_the_result_of_its_request_is_refused(second, tmp_pat
     ):
         resumed(output)
     assert output.read_bytes() == before
-    with pytest.raises(ResultsError, match="^line 2 of "):  # More lines than requests.
+    with pytest.raises(ResultsError, match=r"^line 2 of "):  # More lines than requests.
         resumed(output, REQUESTS[:1])
 
 
@@ -73,7 +74,7 @@ def test_a_line_of_a_gigabyte_is_refused_without_reading_it(tmp_path):
     with (tmp_path / "out.jsonl").open("wb") as file:
         file.truncate(2**30)
     tracemalloc.start()
-    with pytest.raises(ResultsError, match="^line 1 of "):
+    with pytest.raises(ResultsError, match=r"^line 1 of "):
         resumed(tmp_path / "out.jsonl")
     assert tracemalloc.get_traced_memory()[1] < 1e6
     tracemalloc.stop()
@@ -110,14 +111,14 @@ def small_disk(tmp_path):
 def test_a_full_disk_leaves_whole_lines(small_disk):
     output = small_disk / "out.jsonl"
     requests = [{"number": number, "prompt": "to be " * 50} for number in range(1, 100)]
-    with only_writer(output):
-        writer = ResultWriter(output)
-        with pytest.raises(
-            ResultsError, match=r"out\.jsonl cannot be written: No space left on device\. Free some space"
-        ):
-            for request in requests:  # The last line that fits is followed by a part of the next one, which is removed.
+
+    def write():
+        with only_writer(output), contextlib.closing(ResultWriter(output)) as writer:
+            for request in requests:
                 writer.write({**request, "text": "or not", "tokens": 6})
-        writer.close()
+
+    with pytest.raises(ResultsError, match=r"out\.jsonl cannot be written: No space left on device\. Free some space"):
+        write()
     lines = output.read_bytes().splitlines(keepends=True)
     assert len(lines) > 30
     assert all(json.loads(line)["tokens"] == 6 for line in lines)
