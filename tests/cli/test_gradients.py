@@ -16,7 +16,3 @@ def test_results_that_cannot_be_written_are_reported(folder, run_cli, tmp_path):
         assert (answer.returncode, answer.stdout) == (1, "")
         assert answer.stderr.startswith(f"keras-seq: {tmp_path / output} cannot be written: ")
         assert answer.stderr.endswith(". Check it, or choose another place\n")
-    (tmp_path / "flow" / "gradient_flow.png").mkdir(parents=True)
-    answer = run_cli("gradients", "--run=fox", "--lags=20", f"--output={tmp_path / 'flow'}", cwd=folder)
-    assert answer.stderr.startswith(f"keras-seq: {tmp_path / 'flow' / 'gradient_flow.png'} cannot be written: ")
-    assert sorted(path.name for path in (tmp_path / "flow").iterdir()) == ["gradient_flow.csv", "gradient_flow.png"]
