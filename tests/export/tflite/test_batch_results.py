@@ -1,9 +1,11 @@
 """The file of results: its lock, what it refuses, and that it has whole lines on a full or read-only disk."""
 
+import concurrent.futures
 import contextlib
 import json
 import os
 import subprocess
+import threading
 import tracemalloc
 
 import pytest
@@ -143,3 +145,22 @@ def test_a_finished_file_on_a_read_only_disk_is_read_and_others_are_refused(smal
 def test_a_lone_surrogate_is_escaped():
     assert json.loads(to_line({"prompt": "\ud800ä"}).decode("utf-8")) == {"prompt": "\ud800ä"}
     assert "ä".encode() in to_line({"prompt": "ä"})
+
+
+def test_of_many_batches_that_make_the_file_at_once_one_writes(tmp_path):
+    output, together = tmp_path / "out.jsonl", threading.Barrier(8)
+
+    def write(number):
+        together.wait()
+        try:
+            with only_writer(output), contextlib.closing(ResultWriter(output)) as writer:
+                writer.write({"number": number})
+                together.wait()  # The others have tried.
+        except InUseError:
+            together.wait()
+            return 0
+        return 1
+
+    with concurrent.futures.ThreadPoolExecutor(8) as threads:
+        assert sum(threads.map(write, range(8))) == 1
+    assert len(output.read_bytes().splitlines()) == 1
