@@ -54,30 +54,30 @@ def resume(
         ResultsError: a line is not the result of its request; the file is unchanged. Or it cannot be written.
     """
     complete = results = failed = 0
-    remaining = requests
+    with output.open("rb") as file:
+        for request in requests:
+            limit = len(to_line(request)) + room
+            line = file.readline(limit)
+            if not line.endswith(b"\n"):  # The end of the file, unless the line is too long.
+                if len(line) == limit or not _could_become_result(line, request):
+                    raise _another_job(output, results + 1)
+                if line:
+                    _cut(output, complete)
+                return results, failed, itertools.chain([request], requests)
+            result = _result(line, request, answer)
+            if result is None:
+                raise _another_job(output, results + 1)
+            complete, results, failed = complete + len(line), results + 1, failed + ("error" in result)
+        if file.read(1):
+            raise _another_job(output, results + 1)
+    return results, failed, requests
+
+
+def _cut(output: Path, size: int) -> None:
     try:
-        with output.open("rb") as file:
-            for request in requests:
-                limit = len(to_line(request)) + room
-                line = file.readline(limit)
-                if not line.endswith(b"\n"):
-                    if len(line) == limit or not _could_become_result(line, request):
-                        raise _another_job(output, results + 1)
-                    remaining = itertools.chain([request], requests)
-                    break
-                result = _result(line, request, answer)
-                if result is None:
-                    raise _another_job(output, results + 1)
-                complete, results, failed = complete + len(line), results + 1, failed + ("error" in result)
-            else:
-                line = b""
-                if file.read(1):
-                    raise _another_job(output, results + 1)
-        if line:
-            os.truncate(output, complete)
+        os.truncate(output, size)
     except OSError as error:
         raise ResultsError(why_not_written(output, error)) from error
-    return results, failed, remaining
 
 
 class ResultWriter:
