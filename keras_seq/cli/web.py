@@ -23,11 +23,11 @@ def run(arguments: argparse.Namespace) -> None:
     from keras_seq_export.tflite.page_server import page_server
 
     server, address = page_server(arguments.model, **given_options(arguments, "port"))
-    print(f"{address} (Ctrl-C ends it)", flush=True)
-    if not arguments.no_open:  # A browser in the terminal keeps its caller until it ends.
-        threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
     with server:
         try:
+            print(f"{address} (Ctrl-C ends it)", flush=True)
+            if not arguments.no_open:  # A browser in the terminal keeps its caller until it ends.
+                threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
             server.serve_forever()
         except KeyboardInterrupt:
             print()
