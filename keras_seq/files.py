@@ -75,6 +75,15 @@ def why_not_written(path: str | os.PathLike[str], error: OSError) -> str:
     return f"{path} cannot be written: {reason}{where}. {advice}"
 
 
+@contextlib.contextmanager
+def explaining(path: Path) -> Iterator[None]:
+    """Raises an OSError of the block again, with `why_not_written` as its reason."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, why_not_written(path, error)) from error
+
+
 def remove_partial(folder: Path) -> None:
     """Removes what interrupted writes left behind in a folder."""
     for leftover in folder.glob(f"{PARTIAL}*"):

@@ -8,6 +8,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from keras_seq import require
@@ -58,7 +59,9 @@ def cores() -> int:
 def process_pool(
     processes: int | None, prepare: Callable[..., None] | None = None, *arguments: Any
 ) -> Iterator[ProcessPool]:
-    """Starts processes. They end when this process ends, even if it is killed; they ignore Ctrl-C.
+    """Starts processes. They ignore Ctrl-C, and end when this process ends, even if it is killed.
+
+    After an error or Ctrl-C in the block they end at once, in the middle of their work.
 
     Args:
         processes: number of processes; None for one per core.
@@ -72,37 +75,48 @@ def process_pool(
     require.positive_integer("processes", count)
     # Not forked: a forked process would inherit the locks that TensorFlow's threads hold.
     spawn = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(count, spawn, _start, (prepare, arguments)) as executor:
-        with _ctrl_c_ignored():  # New processes inherit this until they ignore it themselves.
-            concurrent.futures.wait([executor.submit(_nothing) for _ in range(count)])
-        yield ProcessPool(executor, 2 * count)
+    closed_to_end, kept_open = spawn.Pipe(duplex=False)
+    with (
+        closed_to_end,
+        kept_open,
+        concurrent.futures.ProcessPoolExecutor(count, spawn, _start, (closed_to_end, prepare, arguments)) as executor,
+    ):
+        try:
+            with _ctrl_c_later():  # New processes inherit this until they ignore it themselves.
+                started = [executor.submit(_nothing) for _ in range(count)]
+            concurrent.futures.wait(started)
+            yield ProcessPool(executor, 2 * count)
+        except BaseException:
+            kept_open.close()  # The executor itself would wait until the work that was begun is done.
+            raise
 
 
 @contextlib.contextmanager
-def _ctrl_c_ignored() -> Iterator[None]:
-    if threading.current_thread() is not threading.main_thread():  # Only the main thread may set signal handlers.
+def _ctrl_c_later() -> Iterator[None]:
+    """Keeps Ctrl-C from this thread, and from processes that are started meanwhile, for as long as they run."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows has none.
         yield
         return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _nothing() -> None:
     pass
 
 
-def _start(prepare: Callable[..., None] | None, arguments: tuple[Any, ...]) -> None:
+def _start(closed_to_end: Connection, prepare: Callable[..., None] | None, arguments: tuple[Any, ...]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=_end_with_parent, args=(closed_to_end,), daemon=True).start()
     if prepare is not None:
         prepare(*arguments)
 
 
-def _end_with_parent() -> None:
+def _end_with_parent(closed_to_end: Connection) -> None:
     parent = multiprocessing.parent_process()
     assert parent is not None
-    parent.join()
+    wait([closed_to_end, parent.sentinel])
     os._exit(1)

@@ -1,4 +1,7 @@
+import multiprocessing
 import os
+import signal
+import threading
 import time
 
 import pytest
@@ -41,6 +44,31 @@ def test_results_come_in_order_and_few_items_are_taken_ahead():
 def test_an_ended_process_is_reported():
     with process_pool(1) as pool, pytest.raises(ProcessEndedError, match="a worker process was ended from outside"):
         list(pool.in_order(end, [3]))
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
+def test_after_an_error_the_processes_end_in_the_middle_of_their_work(error):
+    before, children = time.monotonic(), []
+
+    def fail():
+        with process_pool(2) as pool:
+            next(pool.in_order(time.sleep, [0.01, 60, 60, 60, 60, 60]))
+            children.extend(multiprocessing.active_children())
+            raise error
+
+    with pytest.raises(error):
+        fail()
+    assert time.monotonic() - before < 20
+    assert len(children) == 2
+    assert not any(child.is_alive() for child in children)
+
+
+def test_ctrl_c_while_the_processes_start_is_not_lost():
+    timer = threading.Timer(0.1, os.kill, [os.getpid(), signal.SIGINT])
+    timer.start()
+    with pytest.raises(KeyboardInterrupt), process_pool(1, time.sleep, 30):
+        pytest.fail("the processes were ready")
+    timer.join()
 
 
 def test_the_number_of_processes_must_be_positive():

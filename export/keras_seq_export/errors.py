@@ -11,6 +11,10 @@ class BundleError(KerasSeqError, ValueError):
     """A .tflite file is damaged, or was not written by this package."""
 
 
+class ResultsError(KerasSeqError, ValueError):
+    """A file of results belongs to another batch, or cannot be written."""
+
+
 class SessionError(KerasSeqError, RuntimeError):
     """TensorFlow's C++ session refused a SavedModel or a request; the message is TensorFlow's own."""
 

@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from keras_seq import require
 from keras_seq.data.vocabulary import Vocabulary
-from keras_seq.files import replacing
+from keras_seq.files import explaining, replacing
 from keras_seq.generation.score import segments
 from keras_seq.models.step_model import stepped_language_model
 from keras_seq.training.run_directory import corpus_of, load_run
@@ -152,7 +152,7 @@ def run_flow(directory: Path, lags: int, seed: int = 0, count: int = 64) -> list
 
 def write_flow(curves: Sequence[FlowCurve], table: Path) -> None:
     """Writes the norms by lag to a CSV file: the column `lag`, then one column for each curve."""
-    with replacing(table) as partial, partial.open("w", newline="", encoding="utf-8") as file:
+    with explaining(table), replacing(table) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["lag", *(curve.label for curve in curves)])
         for lag, row in enumerate(zip(*(curve.norms for curve in curves), strict=True)):

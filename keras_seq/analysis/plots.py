@@ -1,4 +1,7 @@
-"""The pictures of the analyses: agreement by distance, a GRU's gates, gradient flow, exploding gradients."""
+"""The pictures of the analyses: agreement by distance, a GRU's gates, gradient flow, exploding gradients.
+
+A picture that cannot be written is an OSError whose reason names it and says what to do; an older one is unchanged.
+"""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,6 +12,7 @@ from matplotlib.figure import Figure  # Not pyplot: it needs a display, and woul
 
 from keras_seq.analysis.exploding_gradients import Explosion
 from keras_seq.analysis.gradient_flow import FlowCurve
+from keras_seq.files import explaining, replacing
 from keras_seq.layers.gru_cell import Gates
 
 _DPI = 130
@@ -130,4 +134,5 @@ def _figure(width: float, height: float) -> tuple[Figure, Axes]:
 
 
 def _save(figure: Figure, picture: Path) -> None:
-    figure.savefig(picture, dpi=_DPI)
+    with explaining(picture), replacing(picture) as partial:
+        figure.savefig(partial, dpi=_DPI)

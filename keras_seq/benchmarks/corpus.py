@@ -20,6 +20,7 @@ from keras_seq.data.encoded_text import EncodedText
 from keras_seq.data.lines import Lines
 from keras_seq.data.load import load_corpus
 from keras_seq.data.streams import Streams
+from keras_seq.files import explaining
 from keras_seq.training.compile import compile_model
 from keras_seq.training.config import TrainConfig
 from keras_seq.training.train import untrained_model
@@ -105,7 +106,7 @@ def table(rows: Iterable[CorpusCost]) -> Iterator[str]:
 
 def _write_sentences(path: Path, megabytes: int) -> str:
     text = agreement_corpus().text("train").encode()
-    with path.open("wb") as file:
+    with explaining(path), path.open("wb") as file:
         for _ in range(megabytes * 10**6 // len(text) + 1):
             file.write(text)
     return str(path)

@@ -1,12 +1,14 @@
 """`keras-seq batch`: continues many prompts, or scores many texts, on all cores."""
 
 import argparse
+import contextlib
 import sys
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from keras_seq import require
 from keras_seq.cli.options import DRAW, add_command, add_draw_options, as_flags, given_options
-from keras_seq.errors import ConfigError
+from keras_seq.errors import ConfigError, CorpusError
 
 
 def add_parser(commands: Any) -> None:
@@ -17,7 +19,8 @@ def add_parser(commands: Any) -> None:
     files.add_argument(
         "--input",
         required=True,
-        help="text file with one prompt or text per line, or a field of a table (news.csv:title) (required)",
+        help="text file with one prompt or text per line, or a field of a table (news.csv:title), in which a prompt may have "
+        "line breaks (required)",
     )
     files.add_argument(
         "--output",
@@ -25,43 +28,64 @@ def add_parser(commands: Any) -> None:
         help="file of JSON lines; the same command resumes where it was interrupted (required)",
     )
     texts = parser.add_argument_group("texts")
-    texts.add_argument("--score", action="store_true", help="score the lines (default: continue them)")
+    texts.add_argument("--score", action="store_true", help="score the texts (default: continue prompts)")
     texts.add_argument("--max_tokens", type=int, help="largest number of tokens to write (default: 200)")
-    texts.add_argument("--seed", type=int, help="seed of the first text; line i has seed + i (default: 0)")
+    texts.add_argument("--seed", type=int, help="seed of the first text; each one after it has the next (default: 0)")
     texts.add_argument("--workers", type=int, help="number of processes (default: one per core)")
     add_draw_options(parser)
     parser.set_defaults(run_command=run)
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Writes a line of JSON for each line of the input."""
-    from keras_seq.cli.corpora import corpus_source, report_tables
-    from keras_seq.data.text_files import describe_tables, joined, read_texts
-    from keras_seq.data.tokens import split_lines
+    """Writes a line of JSON for each prompt or text of the input."""
     from keras_seq_export.errors import ExportError
     from keras_seq_export.tflite.batch_jobs import score_all, write_all
 
     if arguments.workers is not None:
         require.positive_integer("workers", arguments.workers)
-    source = corpus_source([arguments.input])
-    text = "".join(joined(pieces for _, pieces in read_texts(*source)))
-    report_tables(describe_tables(*source))
-    lines = split_lines(text.removesuffix("\n"))
     given = given_options(arguments, *DRAW)
     if arguments.score and given:
         raise ConfigError(f"{{}} samples nothing: leave out {as_flags(given)}", "score")
+    inputs, count = _read(arguments.input)
     try:
         if arguments.score:
-            job = score_all(arguments.model, lines, arguments.output, arguments.workers)
+            job = score_all(arguments.model, inputs, arguments.output, arguments.workers)
         else:
             options = given_options(arguments, "max_tokens", "seed")
-            job = write_all(arguments.model, lines, arguments.output, arguments.workers, **options, **given)
+            job = write_all(arguments.model, inputs, arguments.output, arguments.workers, **options, **given)
     except KeyboardInterrupt:
         print("\nrun the same command again to resume", file=sys.stderr)
         raise
+    kind = "texts" if arguments.score else "prompts"
     before = f", {job.existing:,} of which were done already" if job.existing else ""
-    print(f"{arguments.output}: {len(lines):,} lines{before}")
+    print(f"{arguments.output}: {count:,} {kind}{before}")
     if job.failed:
         raise ExportError(
-            f"the model could not read {job.failed:,} of these lines: their `error` in the output says why"
+            f"the model could not read {job.failed:,} of these {kind}: their `error` in the output says why"
         )
+
+
+def _read(name: str) -> tuple[Iterable[str], int]:
+    """Returns the prompts or texts of the input, and their number.
+
+    Files are read twice: first to find every error before the work begins. They may be larger than memory.
+    """
+    from keras_seq.cli.corpora import report_tables
+    from keras_seq.data.text_files import STANDARD_INPUT, describe_tables, read_inputs
+
+    with _naming_input():
+        inputs: Iterable[str] = list(read_inputs(name)) if name == STANDARD_INPUT else read_inputs(name)
+        count = len(inputs) if isinstance(inputs, list) else sum(1 for _ in inputs)
+        report_tables(describe_tables(name))
+    if not count:
+        raise ConfigError(f"{{}} must have a prompt or text on each line, but {name} is empty", "input")
+    return (inputs if isinstance(inputs, list) else read_inputs(name)), count
+
+
+@contextlib.contextmanager
+def _naming_input() -> Iterator[None]:
+    """Names the input in errors of files that are otherwise a corpus."""
+    try:
+        yield
+    except CorpusError as error:
+        raise CorpusError(str(error).replace("the corpus must", "the input must", 1)) from error

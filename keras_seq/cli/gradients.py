@@ -30,8 +30,11 @@ def add_parser(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Draws exploding gradients, or the gradient flow of runs."""
+    from keras_seq.files import explaining
+
     output = Path(arguments.output)
-    output.mkdir(parents=True, exist_ok=True)
+    with explaining(output):
+        output.mkdir(parents=True, exist_ok=True)
     if arguments.run:
         _show_flow(arguments, output)
     else:

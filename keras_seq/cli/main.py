@@ -25,7 +25,10 @@ def run() -> None:
     from absl.flags import argparse_flags
 
     logging.set_verbosity(logging.WARNING)
-    app.run(main, flags_parser=lambda arguments: parse(arguments[1:], argparse_flags.ArgumentParser))
+    try:
+        app.run(main, flags_parser=lambda arguments: parse(arguments[1:], argparse_flags.ArgumentParser))
+    except KeyboardInterrupt:  # before the command has begun
+        sys.exit(_interrupted())
 
 
 def _hide_native_notices() -> None:
@@ -57,9 +60,14 @@ def main(arguments: argparse.Namespace) -> int:
         print("keras-seq: the memory of this machine does not suffice", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("\nkeras-seq: interrupted", file=sys.stderr)
-        return signals.exit_code()
+        return _interrupted()
     return 0
+
+
+def _interrupted() -> int:
+    """Says that the program was interrupted; returns the exit code."""
+    print("\nkeras-seq: interrupted", file=sys.stderr)
+    return signals.exit_code()
 
 
 def parse(

@@ -1,6 +1,7 @@
 """`keras-seq web`: opens a .tflite in a page of the browser."""
 
 import argparse
+import threading
 import webbrowser
 from typing import Any
 
@@ -18,14 +19,15 @@ def add_parser(commands: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Serves the page until Ctrl-C."""
+    """Serves the page until Ctrl-C or SIGTERM."""
     from keras_seq_export.tflite.page_server import page_server
 
     server, address = page_server(arguments.model, **given_options(arguments, "port"))
-    print(f"{address} (Ctrl-C ends it)", flush=True)
-    if not arguments.no_open:
-        webbrowser.open(address)
-    try:
-        server.serve_forever()
-    except KeyboardInterrupt:
-        print()
+    with server:
+        try:
+            print(f"{address} (Ctrl-C ends it)", flush=True)
+            if not arguments.no_open:  # A browser in the terminal keeps its caller until it ends.
+                threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
+            server.serve_forever()
+        except KeyboardInterrupt:
+            print()

@@ -20,6 +20,7 @@ from keras_seq.errors import CorpusError
 Path = str | os.PathLike[str]
 
 STANDARD_INPUT = "-"
+LONGEST_INPUT = 2**24  # characters of a prompt, or of a text to score
 _BLOCK = 2**20  # bytes per read
 # The file of a table, a colon, and the name of a field.
 _WITH_FIELD = re.compile(rf"(.+\.(?:{'|'.join(TABLES)})(?:\.gz)?):([^:/\\]+)", re.IGNORECASE)
@@ -53,6 +54,48 @@ def read_texts(*sources: Path) -> Iterator[tuple[str, Iterator[str]]]:
         for path in paths:
             name = pathlib.Path(path.name.removesuffix(".gz")).stem
             yield name, _pieces(str(path), _file_blocks(path), _table_of(path, field))
+
+
+def read_inputs(*sources: Path) -> Iterator[str]:
+    """Yields each line of text files, without its end, and each text of a field of tables. They may be empty.
+
+    The arguments and errors are those of `read_texts`.
+
+    Raises:
+        CorpusError: also if a line or text has more than `LONGEST_INPUT` characters.
+    """
+    for source in sources:
+        if source == STANDARD_INPUT:
+            yield from _short("standard input", _lines(_decoded("standard input", _blocks(sys.stdin.buffer))))
+            continue
+        paths, field = files_of(source)
+        for path in paths:
+            pieces, table = _decoded(str(path), _file_blocks(path)), _table_of(path, field)
+            yield from _short(str(path), _lines(pieces) if table is None else read_records(str(path), pieces, *table))
+
+
+def _lines(pieces: Iterable[str]) -> Iterator[str]:
+    """Yields the lines of a text that comes in pieces; of one longer than `LONGEST_INPUT`, only a beginning that is."""
+    rest = ""
+    for piece in pieces:
+        *lines, rest = (rest + piece).split("\n")
+        yield from (line.removesuffix("\r") for line in lines)
+        if len(rest) > LONGEST_INPUT + 1:
+            yield rest
+            rest = ""
+    if rest:
+        yield rest.removesuffix("\r")
+
+
+def _short(name: str, texts: Iterable[str]) -> Iterator[str]:
+    """Yields texts; requires that none is longer than `LONGEST_INPUT`."""
+    for number, text in enumerate(texts, 1):
+        if len(text) > LONGEST_INPUT:
+            raise CorpusError(
+                f"a prompt or text must have at most {LONGEST_INPUT:,} characters, but number {number:,} of {name} has "
+                "more; split it"
+            )
+        yield text
 
 
 def files_of(source: Path) -> tuple[list[pathlib.Path], str | None]:

@@ -1,3 +1,5 @@
+import resource
+
 import matplotlib
 import numpy as np
 import pytest
@@ -61,3 +63,24 @@ def test_gates(tmp_path, count):
     assert np.nonzero(dark)[0].max() <= np.nonzero(bright)[0].min() + 1
     assert painted(of_relevance, "viridis", 1.0).mean() > 0.3
     assert painted(of_candidate, "coolwarm", 0.0).mean() > 0.3
+
+
+def test_a_picture_on_a_full_disk_is_reported_and_the_old_one_is_kept(tmp_path):
+    picture = tmp_path / "agreement.png"
+    plot_agreement([2, 6], {"gru": [1.0, 0.9]}, picture)
+    before = picture.read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, limits[1]))
+    try:
+        with pytest.raises(OSError, match=r"agreement\.png cannot be written: File too large.*\. Check it, or choose"):
+            plot_agreement([2, 6], {"gru": [0.5, 0.5]}, picture)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert picture.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [picture]
+
+
+def test_a_picture_in_a_folder_that_is_a_file_is_reported(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match=r"file/flow\.png cannot be written: Not a directory.*\. Check it, or choose"):
+        plot_gradient_flow([FlowCurve("run", "gru", True, np.ones(3))], tmp_path / "file" / "flow.png")

@@ -1,6 +1,11 @@
 """`keras-seq web`: what it prints, opens and refuses. The server of the page has tests of its own."""
 
+import contextlib
+import signal
 import socket
+import subprocess
+import sys
+import time
 import webbrowser
 
 import pytest
@@ -8,7 +13,7 @@ import pytest
 from keras_seq_export.tflite import page_server
 
 
-class Server:
+class Server(contextlib.nullcontext):
     """Takes the place of the server, which would serve until Ctrl-C."""
 
     def serve_forever(self):
@@ -47,6 +52,8 @@ def test_the_address_is_printed_and_opened(options, call, addresses, calls, open
     answer = run_cli("web", *options, cwd=folder)
     assert (answer.returncode, answer.stdout) == (0, "http://127.0.0.1:8599/ (Ctrl-C ends it)\n\n")
     assert calls == [call]
+    while len(opened) < len(addresses):  # The browser is opened meanwhile.
+        time.sleep(0.01)
     assert opened == addresses
 
 
@@ -62,8 +69,7 @@ def test_a_port_in_use_is_refused(with_litert, opened, run_cli):
         port = other.getsockname()[1]
         answer = run_cli("web", f"--port={port}", cwd=with_litert)
     assert (answer.returncode, answer.stdout, opened) == (1, "", [])
-    assert answer.stderr.startswith(f"keras-seq: port {port} cannot be used: ")
-    assert answer.stderr.endswith("; choose another --port, or leave it out\n")
+    assert answer.stderr == f"keras-seq: port {port} cannot be used: Address already in use. Choose another --port\n"
 
 
 def test_a_missing_file_is_refused(with_litert, opened, run_cli):
@@ -72,3 +78,17 @@ def test_a_missing_file_is_refused(with_litert, opened, run_cli):
     (message,) = answer.stderr.splitlines()
     assert message.startswith("keras-seq: ")
     assert "none.tflite" in message
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_page_while_clients_are_connected(number, with_litert):
+    command = [sys.executable, "-m", "keras_seq.cli", "web", "--no_open", "--port=0"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, cwd=with_litert, text=True, **pipes) as process, contextlib.ExitStack() as stack:
+        port = int(process.stdout.readline().split(":")[2].split("/")[0])
+        for _ in range(10):
+            client = stack.enter_context(socket.create_connection(("127.0.0.1", port)))
+            client.sendall(b"GET / HTTP/1.1\r\n")
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=10)
+    assert (process.returncode, errors) == (0, "")

@@ -3,12 +3,15 @@
 import gzip
 import subprocess
 import sys
+from unittest import mock
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keras_seq.data.text_files import read_texts
+from keras_seq.data import text_files
+from keras_seq.data.text_files import LONGEST_INPUT, read_inputs, read_texts
+from keras_seq.data.tokens import split_lines
 from keras_seq.errors import CorpusError
 
 
@@ -122,3 +125,29 @@ def test_long_files_are_read_in_pieces_and_errors_have_positions(tmp_path, encod
     if encoding == "utf-8":
         with pytest.raises(CorpusError, match=rf"is binary: line 300001, byte {len(data)} of the file"):
             whole(write(tmp_path, "binary.txt", data + b"\0" + data))
+
+
+@given(text=st.text(st.sampled_from("a\r\n\u2028漢")), block=st.integers(1, 8))
+def test_each_line_is_an_input(text, block, tmp_path_factory):
+    path = write(tmp_path_factory.getbasetemp(), "inputs.txt", text)
+    with mock.patch.object(text_files, "_BLOCK", block):
+        assert list(read_inputs(path)) == (split_lines(text.removesuffix("\n")) if text else [])
+
+
+def test_each_field_is_an_input(tmp_path):
+    path = write(tmp_path, "news.csv", 'id,body\n1,"to be\nor not"\n2,\n3,that is\n')
+    assert list(read_inputs(f"{path}:body", f"{path}:id")) == [
+        *("to be\nor not", "", "that is"),
+        *("1", "2", "3"),
+    ]
+
+
+def test_an_input_that_is_too_long_is_refused_without_reading_all_of_it(tmp_path):
+    path = write(tmp_path, "long.txt", b"to be\n" + b"x" * LONGEST_INPUT + b"\n")
+    assert [len(text) for text in read_inputs(path)] == [5, LONGEST_INPUT]
+    with path.open("ab") as file:
+        file.write(b"x" * (LONGEST_INPUT + 1))
+    with pytest.raises(
+        CorpusError, match=r"at most 16,777,216 characters, but number 3 of .*long\.txt has more; split it"
+    ):
+        list(read_inputs(path))

@@ -5,8 +5,8 @@ import json
 import pytest
 from hamlet import TEXT
 
-from keras_seq.errors import CorpusError
 from keras_seq_export import LiteRTSampler
+from keras_seq_export.errors import ResultsError
 from keras_seq_export.tflite.batch_jobs import score_all, write_all
 
 PROMPTS = ["", "To be", "or not ", "that is: ", "the ", "to suffer"] * 3
@@ -24,7 +24,8 @@ def test_the_texts_do_not_depend_on_the_number_of_processes(exported, tmp_path):
     assert (tmp_path / "1.jsonl").read_bytes() == (tmp_path / "2.jsonl").read_bytes()
     for number, answer in enumerate(answers(tmp_path / "1.jsonl")):
         text = sampler.sample(PROMPTS[number], seed=5 + number, logprobs=True, **OPTIONS)
-        assert (answer["prompt"], answer["text"], answer["seed"]) == (PROMPTS[number], text, 5 + number)
+        assert (answer["number"], answer["seed"]) == (number + 1, 5 + number)
+        assert (answer["prompt"], answer["text"]) == (PROMPTS[number], text)
         assert answer["log_probability"] == pytest.approx(sum(text.log_probabilities))
         assert (answer["tokens"], answer["finish_reason"]) == (len(text.token_ids), text.finish_reason)
 
@@ -66,11 +67,11 @@ def test_an_output_of_another_job_is_refused_and_kept(exported, tmp_path):
         (PROMPTS[:2], {}),
         (PROMPTS, {"temperature": 0.0}),
     ):
-        with pytest.raises(CorpusError, match=r"line \d of .* is not a result of this model, input and options"):
+        with pytest.raises(ResultsError, match=r"line \d of .* is not a result of this model, input and options"):
             write_all(exported, prompts, tmp_path / "out.jsonl", 1, **{**OPTIONS, **others})
     assert (tmp_path / "out.jsonl").read_bytes() == before
     (tmp_path / "notes.txt").write_text("my notes, one line")
-    with pytest.raises(CorpusError, match=r"line 1 of .*notes\.txt is not a result"):
+    with pytest.raises(ResultsError, match=r"line 1 of .*notes\.txt is not a result"):
         write_all(exported, PROMPTS, tmp_path / "notes.txt", 1, **OPTIONS)
     assert (tmp_path / "notes.txt").read_text() == "my notes, one line"
 
@@ -80,7 +81,8 @@ def test_a_line_that_the_model_cannot_read_becomes_an_error_and_the_others_texts
     found = answers(tmp_path / "out.jsonl")
     assert "漢" in found[2]["error"]
     assert ["text" in answer for answer in found] == [True, True, False, True]
-    assert score_all(exported, ["To", "漢"], tmp_path / "scores.jsonl", 1) == (0, 1)
+    assert score_all(exported, ["To", "漢", "\ud800", "漢" * 2000], tmp_path / "scores.jsonl", 1) == (0, 3)
+    assert score_all(exported, ["To", "漢", "\ud800", "漢" * 2000], tmp_path / "scores.jsonl", 1) == (4, 3)
 
 
 def test_a_wrong_option_or_model_is_refused_before_the_output_is_made(exported, tmp_path):
