@@ -5,6 +5,9 @@ import hashlib
 import json
 import zipfile
 
+from ai_edge_litert.schema_py_generated import BuiltinOptions, MulOptionsT, TensorType
+
+from keras_seq_export.tflite import flatbuffer
 from keras_seq_export.tflite.bundle import read_bundle
 
 _read_bundle = functools.cache(read_bundle)
@@ -24,3 +27,18 @@ def rebundled(exported, path, config=(), model=None, vocabulary=None, card=b"{}"
         archive.writestr("config.json", config if isinstance(config, bytes) else json.dumps(whole | dict(config)))
         archive.writestr("card.json", card)
     return path
+
+
+def with_endless_prefill(exported, path):
+    """Writes a .tflite again, with a loop in `prefill` that never ends: its body does not count the steps."""
+    model = flatbuffer.parse(_read_bundle(exported).model)
+    prefill = next(one for one in model.signatureDefs if one.signatureKey == b"prefill")
+    operators = model.subgraphs[prefill.subgraphIndex].operators
+    loop = next(one for one in operators if flatbuffer.operator_name(model, one) == "WHILE")
+    body = model.subgraphs[loop.builtinOptions.bodySubgraphIndex]
+    for position, one in enumerate(body.operators):
+        if flatbuffer.operator_name(model, one) == "ADD" and body.tensors[one.outputs[0]].type == TensorType.INT32:
+            times_one = flatbuffer.new_operator(model, "MUL", one.inputs, one.outputs)
+            times_one.builtinOptionsType, times_one.builtinOptions = BuiltinOptions.MulOptions, MulOptionsT()
+            body.operators[position] = times_one
+    return rebundled(exported, path, model=flatbuffer.pack(model))

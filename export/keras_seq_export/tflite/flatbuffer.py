@@ -5,7 +5,6 @@ Imports neither TensorFlow nor Keras.
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from typing import Any
 
 import flatbuffers
 import numpy as np
