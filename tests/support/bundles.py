@@ -42,3 +42,14 @@ def with_endless_prefill(exported, path):
             times_one.builtinOptionsType, times_one.builtinOptions = BuiltinOptions.MulOptions, MulOptionsT()
             body.operators[position] = times_one
     return rebundled(exported, path, model=flatbuffer.pack(model))
+
+
+def without_output(exported, path, signature, name):
+    """Writes a .tflite again without an output of a signature."""
+    model = flatbuffer.parse(_read_bundle(exported).model)
+    changed = next(one for one in model.signatureDefs if one.signatureKey == signature.encode())
+    removed = next(one for one in changed.outputs if one.name == name.encode())
+    changed.outputs.remove(removed)
+    graph = model.subgraphs[changed.subgraphIndex]
+    graph.outputs = [index for index in graph.outputs if index != removed.tensorIndex]
+    return rebundled(exported, path, model=flatbuffer.pack(model))
