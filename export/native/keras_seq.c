@@ -600,7 +600,7 @@ static void run(const Model *model, Signature *signature) {
 static bool is_state(const char *name) { return !strncmp(name, "state_", 6); }
 
 /* Requires the outputs of one signature to have all input states of another, in the same size: their buffers are exchanged. */
-static void require_states_of(const Model *model, Signature *from, Signature *to) {
+static void require_states(const Model *model, Signature *from, Signature *to) {
   for (size_t i = 0; i < to->input_count; i++) {
     if (!is_state(to->input_names[i])) continue;
     Object *state = output(model, from, to->input_names[i]);
@@ -611,13 +611,20 @@ static void require_states_of(const Model *model, Signature *from, Signature *to
   }
 }
 
-/* Requires every signature to return the states that the next one takes: otherwise it would go on from those of another. */
-static void require_states(Model *model) {
+/* Requires the inputs and outputs of a sampled text before it is written, and that every signature returns the states that
+ * the next one takes: otherwise it would go on from those of another step. */
+static void require_signatures(Model *model) {
+  static const char *const inputs[] = {"token", "uniform", "temperature", "top_k", "top_p", "min_p"};
+  for (size_t i = 0; i < sizeof inputs / sizeof *inputs; i++) input(model, &model->sample, inputs[i]);
+  input(model, &model->prefill, "tokens");
+  input(model, &model->prefill, "length");
+  output(model, &model->sample, "next_token");
+  output(model, &model->sample, "log_probability");
   Signature *next[] = {&model->prefill, &model->sample};
   for (size_t i = 0; i < sizeof next / sizeof *next; i++) {
-    require_states_of(model, &model->prefill, next[i]);
-    require_states_of(model, &model->sample, next[i]);
-    if (model->has_start) require_states_of(model, &model->start, next[i]);
+    require_states(model, &model->prefill, next[i]);
+    require_states(model, &model->sample, next[i]);
+    if (model->has_start) require_states(model, &model->start, next[i]);
   }
 }
 
@@ -863,7 +870,7 @@ int main(int count, char **arguments) {
   free(file.data);
   if (request.top_k > vocabulary.count) request.top_k = vocabulary.count;
   Model model = load_model(path);
-  require_states(&model);
+  require_signatures(&model);
   write_text(&model, &vocabulary, &request);
   unload_model(&model);
   free(vocabulary.by_id);

@@ -64,7 +64,7 @@ def test_what_is_kept_is_bounded_and_never_wrong(samplers, monkeypatch):
     assert states.previous is None
     for lost in (before, states):
         internal(3, internal.initial_states())
-        with pytest.raises(ModelError, match=r"can only be used for the step after them: .* 596 bytes"):
+        with pytest.raises(ModelError, match=r"can only be used for the step after them: .* (596|600) bytes"):
             internal(3, lost)
     np.testing.assert_allclose(internal(3, early)[0], explicit(3, early_expected)[0], atol=1e-6)
     assert internal.sample("To be", seed=1, max_tokens=10) == explicit.sample("To be", seed=1, max_tokens=10)
