@@ -73,7 +73,7 @@ def require_signatures(signatures: Mapping[str, Signature], config: Mapping[str,
 def _require_step(config: Mapping[str, Any], is_of_text: bool, inputs: _Tensors, outputs: _Tensors) -> None:
     """Requires the inputs and outputs of a step, without states, to be those of the configuration."""
     expected = [TOKEN] if is_of_text else sorted(inputs)
-    if not sorted(config.get("inputs", expected)) == sorted(inputs) == expected:
+    if not inputs or not sorted(config.get("inputs", expected)) == sorted(inputs) == expected:
         raise ValueError(f"its {CONFIG} does not fit its signatures: {DECODE} takes {_shown(inputs)}")
     expected = [LOGITS] if is_of_text else sorted(outputs)
     fits = sorted(config.get("outputs", expected)) == sorted(outputs) == expected
@@ -106,7 +106,7 @@ def _require_prefill(signature: Signature, inputs: _Tensors, outputs: _Tensors, 
     }
     if steps < 1:
         raise ValueError(f"{PREFILL} reads {steps} steps")
-    _require(PREFILL, "inputs", signature.inputs, expected | _vectors({LENGTH: "int32"}, batch) | states)
+    _require(PREFILL, "inputs", signature.inputs, {**expected, **_vectors({LENGTH: "int32"}, batch), **states})
     _require(PREFILL, "outputs", signature.outputs, {**outputs, **states})
 
 

@@ -8,6 +8,8 @@ from keras_seq_export import LiteRTDecoder, LiteRTSampler
 from keras_seq_export.errors import BundleError
 from keras_seq_export.tflite import flatbuffer
 from keras_seq_export.tflite.bundle import read_bundle
+from keras_seq_export.tflite.contents import Signature, Tensor
+from keras_seq_export.tflite.signature_checks import require_signatures
 
 
 def changed(exported, path, change):
@@ -84,3 +86,9 @@ def test_a_sampled_token_outside_the_vocabulary_is_refused(exported, tmp_path):
     size = len(sampler.vocabulary)
     with pytest.raises(ModelError, match=f"the file has a damaged model: `sample` returned token {size} of {size}"):
         sampler.sample("To", top_k=10_000)
+
+
+def test_a_file_without_inputs_is_refused():
+    signatures = {name: Signature({}, {"output": Tensor("float32", (1, 2))}, {}) for name in ("decode", "prefill")}
+    with pytest.raises(ValueError, match="decode takes nothing"):
+        require_signatures(signatures, {"state": "explicit", "batch": 1}, is_of_text=False)

@@ -111,8 +111,12 @@ def test_a_hostile_bundle_is_refused_in_one_sentence(small_tflite, tmp_path):
     (tmp_path / "b").write_bytes(inflated)
     hostile = {
         rebundled(model, tmp_path / "c", vocabulary=first + b"a\n" * 600_000): "The vocabulary in this file is larger",
-        rebundled(model, tmp_path / "d", vocabulary=first + b"a" * 100_000 + b"\n"): "The vocabulary in this file is larger",
-        rebundled(model, tmp_path / "e", vocabulary=first + b"\\q" * 10_000 + b"\n"): "the vocabulary inside the file is damaged",
+        rebundled(
+            model, tmp_path / "d", vocabulary=first + b"a" * 100_000 + b"\n"
+        ): "The vocabulary in this file is larger",
+        rebundled(
+            model, tmp_path / "e", vocabulary=first + b"\\q" * 10_000 + b"\n"
+        ): "the vocabulary inside the file is damaged",
         rebundled(model, tmp_path / "f", config=b"null"): "This file has the bundle format undefined",
         rebundled(model, tmp_path / "g", config={"format": "x" * 100_000}): "This file has the bundle format xxx",
         rebundled(model, tmp_path / "h", config={"sampling": None}): "This file has no complete bundle",
