@@ -62,7 +62,7 @@ def test_texts_that_are_lines_of_a_corpus_are_counted(folder, monkeypatch, capsy
     assert (answer.returncode, answer.stderr) == (0, "keras-seq: 0 of 2 texts are lines of names; 100% are new\n")
 
 
-def sampling_endlessly(small_tflite, tmp_path, before=""):
+def sampling_endlessly(small_tflite, tmp_path, before="pass"):
     """Starts `keras-seq sample` with a forged file, whose `prefill` never returns."""
     path = with_endless_prefill(small_tflite(), tmp_path / "endless.tflite")
     code = f"from keras_seq.cli import main, watched; {before}; main.run()"

@@ -11,35 +11,12 @@ from typing import Any, Final, NamedTuple
 
 from ai_edge_litert import schema_py_generated as schema
 
+from keras_seq_export.tflite.signature import Signature, Tensor
+
 _MOST_PARTS: Final = 200_000  # tensors and operators that are read; those called by several signatures count for each
 _MOST_SIGNATURES: Final = 32
 _MOST_DIMENSIONS: Final = 16  # of a tensor
 _LONGEST_NAME: Final = 1000  # bytes
-
-
-class Tensor(NamedTuple):
-    """An input or output of a signature."""
-
-    dtype: str
-    shape: tuple[int, ...]
-
-    def __str__(self) -> str:
-        """Returns dtype and shape, such as `float32 [1, 256]`."""
-        return f"{self.dtype} {list(self.shape)}"
-
-
-class Signature(NamedTuple):
-    """A signature of a .tflite.
-
-    Attributes:
-        inputs: by name.
-        outputs: by name.
-        operators: number of operators of each kind, including those in loops and branches.
-    """
-
-    inputs: dict[str, Tensor]
-    outputs: dict[str, Tensor]
-    operators: dict[str, int]
 
 
 class Contents(NamedTuple):

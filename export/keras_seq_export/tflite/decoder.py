@@ -14,8 +14,8 @@ from keras_seq.generation.decoder_step import token_ids
 from keras_seq_export.errors import BundleError, shortened
 from keras_seq_export.signatures import DECODE, ENCODE, LENGTH, PLURALS, PREFILL, START, TOKEN, is_state, state_name
 from keras_seq_export.tflite.bundle import read_bundle
-from keras_seq_export.tflite.contents import Signature, Tensor
 from keras_seq_export.tflite.history import BEGINNING, History
+from keras_seq_export.tflite.signature import Signature, Tensor
 from keras_seq_export.tflite.signature_checks import require_signatures
 
 

@@ -26,7 +26,7 @@ from keras_seq_export.signatures import (
     state_name,
 )
 from keras_seq_export.tflite.bundle_config import CONFIG
-from keras_seq_export.tflite.contents import Signature, Tensor
+from keras_seq_export.tflite.signature import Signature, Tensor
 
 _Tensors = Mapping[str, Tensor]
 

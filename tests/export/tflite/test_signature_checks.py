@@ -8,7 +8,7 @@ from keras_seq_export import LiteRTDecoder, LiteRTSampler
 from keras_seq_export.errors import BundleError
 from keras_seq_export.tflite import flatbuffer
 from keras_seq_export.tflite.bundle import read_bundle
-from keras_seq_export.tflite.contents import Signature, Tensor
+from keras_seq_export.tflite.signature import Signature, Tensor
 from keras_seq_export.tflite.signature_checks import require_signatures
 
 
