@@ -8,6 +8,7 @@ import importlib
 import sys
 from typing import TYPE_CHECKING, Any
 
+import keras_seq.forks  # noqa: F401 (a fork is noticed only if this is imported before it)
 from keras_seq.version import __version__ as __version__
 
 if TYPE_CHECKING:

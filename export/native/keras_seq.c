@@ -202,7 +202,7 @@ static bool unpack(Bytes file, size_t header, int method, size_t packed_size, ui
 
 /* Returns a file from the zip that is appended to the .tflite, followed by a zero byte. */
 static Bytes read_part(Bytes file, const char *path, const char *name) {
-  enum { END = 22, ENTRY = 46, LARGEST = 64 << 20 };
+  enum { END = 22, ENTRY = 46, LARGEST = 16 << 20 };
   const char *damaged = "%s has no complete bundle at its end: it is truncated, damaged, or was not made by keras-seq export";
   size_t end = file.size < END ? 0 : file.size - END;
   if (file.size < END || memcmp(file.data + end, "PK\5\6", 4)) fail(damaged, path);
@@ -307,7 +307,7 @@ static Level level_of(const Vocabulary *vocabulary) {
 }
 
 static Vocabulary read_vocabulary(Bytes file, const char *path) {
-  enum { MOST_TOKENS = 1 << 20 };
+  enum { MOST_TOKENS = 1 << 19 };
   Bytes content = read_part(file, path, "vocab.txt");
   if (!content.size || content.data[content.size - 1] != '\n') fail("%s has a damaged vocabulary: it is truncated", path);
   Vocabulary vocabulary = {.content = (char *)content.data};
@@ -599,6 +599,35 @@ static void run(const Model *model, Signature *signature) {
 
 static bool is_state(const char *name) { return !strncmp(name, "state_", 6); }
 
+/* Requires the outputs of one signature to have all input states of another, in the same size: their buffers are exchanged. */
+static void require_states(const Model *model, Signature *from, Signature *to) {
+  for (size_t i = 0; i < to->input_count; i++) {
+    if (!is_state(to->input_names[i])) continue;
+    Object *state = output(model, from, to->input_names[i]);
+    size_t given, taken;
+    check(LiteRtGetTensorBufferPackedSize(*state, &given), model, "loaded");
+    check(LiteRtGetTensorBufferPackedSize(to->inputs[i], &taken), model, "loaded");
+    if (given != taken) fail("%s has a damaged model: %s has %zu and %zu bytes", model->path, to->input_names[i], given, taken);
+  }
+}
+
+/* Requires the inputs and outputs of a sampled text before it is written, and that every signature returns the states that
+ * the next one takes: otherwise it would go on from those of another step. */
+static void require_signatures(Model *model) {
+  static const char *const inputs[] = {"token", "uniform", "temperature", "top_k", "top_p", "min_p"};
+  for (size_t i = 0; i < sizeof inputs / sizeof *inputs; i++) input(model, &model->sample, inputs[i]);
+  input(model, &model->prefill, "tokens");
+  input(model, &model->prefill, "length");
+  output(model, &model->sample, "next_token");
+  output(model, &model->sample, "log_probability");
+  Signature *next[] = {&model->prefill, &model->sample};
+  for (size_t i = 0; i < sizeof next / sizeof *next; i++) {
+    require_states(model, &model->prefill, next[i]);
+    require_states(model, &model->sample, next[i]);
+    if (model->has_start) require_states(model, &model->start, next[i]);
+  }
+}
+
 /* Sets the input states of a signature to zero. */
 static void clear_states(const Model *model, Signature *signature) {
   for (size_t i = 0; i < signature->input_count; i++) {
@@ -743,9 +772,13 @@ static uint64_t seed_number(const char *text) {
 
 /* Verifies the configuration and the model of the file, and takes the sampling settings stored in it. */
 static void read_config(Bytes file, const char *path, Request *request) {
+  enum { FORMAT = 2 };
   Bytes content = read_part(file, path, "config.json");
   cJSON *config = cJSON_Parse((const char *)content.data), *sampling = cJSON_GetObjectItem(config, "sampling");
   const cJSON *state = cJSON_GetObjectItem(config, "state"), *batch = cJSON_GetObjectItem(config, "batch");
+  const cJSON *format = cJSON_GetObjectItem(config, "format");
+  if (!cJSON_IsNumber(format) || format->valueint != FORMAT)
+    fail("%s must have the bundle format %d: export it again, or update this program", path, FORMAT);
   if (!cJSON_IsString(state) || !cJSON_IsNumber(batch) || !cJSON_IsObject(sampling)) fail("%s has a damaged config.json", path);
   if (strcmp(state->valuestring, "explicit")) fail("%s has internal states: export it with --state=explicit", path);
   if (batch->valueint != 1) fail("%s takes %d rows at once: export it without --batch", path, batch->valueint);
@@ -837,6 +870,7 @@ int main(int count, char **arguments) {
   free(file.data);
   if (request.top_k > vocabulary.count) request.top_k = vocabulary.count;
   Model model = load_model(path);
+  require_signatures(&model);
   write_text(&model, &vocabulary, &request);
   unload_model(&model);
   free(vocabulary.by_id);

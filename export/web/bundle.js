@@ -3,7 +3,9 @@
 import { Vocabulary } from "./vocabulary.js";
 
 const FORMAT = 2;
-const LARGEST = 64 * 2 ** 20; // bytes of an unpacked part
+const LARGEST = 16 * 2 ** 20; // bytes of an unpacked part
+const MOST_TOKENS = 2 ** 19;
+const LONGEST = 2 ** 16; // bytes of a token
 const DAMAGED = "This file has no complete bundle at its end: it is truncated, or was not made by keras-seq export.";
 
 /** Returns the vocabulary, configuration, card and model of a file; verifies their hashes. */
@@ -14,8 +16,8 @@ export async function readBundle(bytes) {
   const parts = zipParts(bytes);
   if (!parts.has("config.json")) throw new Error(DAMAGED);
   const config = await json(parts.get("config.json"));
-  if (config.format !== FORMAT) throw new Error(`This file has the bundle format ${config.format}, not ${FORMAT}: export it again.`);
-  if (typeof config.model_bytes !== "number" || typeof config.sampling !== "object") throw new Error(DAMAGED);
+  if (config?.format !== FORMAT) throw new Error(`This file has the bundle format ${String(config?.format).slice(0, 40)}, not ${FORMAT}: export it again.`);
+  if (!(config.model_bytes > 0) || typeof (config.sampling ?? "") !== "object") throw new Error(DAMAGED);
   if (!parts.has("vocab.txt")) throw new Error("This file has no vocabulary, so it cannot write text.");
   if (config.state !== "explicit" || config.batch !== 1) {
     throw new Error("This page needs a file with explicit states and one row: export it without --state and --batch.");
@@ -25,8 +27,21 @@ export async function readBundle(bytes) {
   if ((await sha256(model)) !== config.model_sha256) throw new Error("The model in this file is damaged: its SHA-256 differs.");
   const words = await unpack(parts.get("vocab.txt"));
   if ((await sha256(words)) !== config.vocabulary_sha256) throw new Error("The vocabulary in this file is damaged: its SHA-256 differs.");
+  requireTokens(words);
   const vocabulary = new Vocabulary(new TextDecoder("utf-8", { ignoreBOM: true }).decode(words));
-  return { vocabulary, config, card: parts.has("card.json") ? await json(parts.get("card.json")) : {}, model };
+  return { vocabulary, config, card: (parts.has("card.json") && (await json(parts.get("card.json")))) || {}, model };
+}
+
+/** Refuses millions of tokens, and tokens of megabytes, before they become objects. */
+function requireTokens(words) {
+  let tokens = 0;
+  let start = 0;
+  for (let position = 0; position < words.length; position++) {
+    if (words[position] !== 10) continue;
+    tokens += 1;
+    if (tokens > MOST_TOKENS || position - start > LONGEST) throw new Error("The vocabulary in this file is larger than allowed.");
+    start = position + 1;
+  }
 }
 
 function zipParts(bytes) {

@@ -73,6 +73,7 @@ export class Model {
       padded.set(chunk);
       const inputs = { tokens: new Tensor(padded, [1, STEPS]), length: new Tensor(Int32Array.of(chunk.length), [1]) };
       const outputs = await this.run(this.prefill, inputs, states);
+      requireOutputs(outputs, "logits");
       logits = outputs.logits.toTypedArray().slice();
       outputs.logits.delete();
       delete outputs.logits;
@@ -94,7 +95,9 @@ export class Model {
   /** Samples the token after `token` and consumes the states; returns the token and the new states. */
   async sampleToken(token, number, settings, states) {
     const inputs = { token: new Tensor(Int32Array.of(token), [1]), uniform: new Tensor(Float32Array.of(number), [1]) };
-    const { next_token, log_probability, ...after } = await this.run(this.sample, inputs, states, settings);
+    const outputs = await this.run(this.sample, inputs, states, settings);
+    requireOutputs(outputs, "next_token", "log_probability");
+    const { next_token, log_probability, ...after } = outputs;
     const sampled = next_token.toTypedArray()[0];
     const logProbability = log_probability.toTypedArray()[0];
     release({ next_token, log_probability });
@@ -117,6 +120,12 @@ export class Model {
   delete() {
     this.compiled.delete();
   }
+}
+
+function requireOutputs(outputs, ...names) {
+  if (names.every((name) => name in outputs)) return;
+  release(outputs);
+  throw new Error(`The model in this file is damaged: it does not return ${names.join(" and ")}.`);
 }
 
 /** Returns the states that `start` returns, as pairs of a name and its values. */

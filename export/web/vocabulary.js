@@ -27,7 +27,7 @@ export function codePoint(character) {
 }
 
 function unescape(line) {
-  if (/\\(?!n|r|x5c)/.test(line)) throw new Error(`the vocabulary inside the file is damaged: ${line}`);
+  if (/\\(?!n|r|x5c)/.test(line)) throw new Error(`the vocabulary inside the file is damaged: ${line.slice(0, 40)}`);
   return line.replaceAll("\\n", "\n").replaceAll("\\r", "\r").replaceAll("\\x5c", "\\");
 }
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_seq.cli.options import CORPUS_HELP, add_command, add_source_options
+from keras_seq.cli.watched import watched_sampler
 from keras_seq.errors import ConfigError
 
 SPLITS = ("held_out", "validation", "test", "train")
@@ -46,9 +47,8 @@ def run(arguments: argparse.Namespace) -> None:
 
 def _evaluate_tflite(arguments: argparse.Namespace) -> None:
     from keras_seq.analysis.evaluate import evaluate_step
-    from keras_seq_export.tflite.runtime import LiteRTSampler
 
-    sampler = LiteRTSampler(arguments.model)
+    sampler = watched_sampler(arguments.model)
     if not arguments.corpus:
         raise ConfigError("a .tflite does not name its training text: give a text with {}=FILE", "corpus")
     by_line = bool(sampler.config.get("by_line"))

@@ -13,6 +13,7 @@ from keras_seq.cli.options import (
     add_source_options,
     given_options,
 )
+from keras_seq.cli.watched import watched_sampler
 
 
 def add_parser(commands: Any) -> None:
@@ -63,9 +64,7 @@ def run(arguments: argparse.Namespace) -> None:
 def _generation(arguments: argparse.Namespace, options: dict[str, Any]) -> tuple[Any, Any]:
     """Returns the vocabulary, and the iterator over the pieces of the texts."""
     if arguments.model:
-        from keras_seq_export.tflite.runtime import LiteRTSampler
-
-        sampler = LiteRTSampler(arguments.model)
+        sampler = watched_sampler(arguments.model)
         return sampler.vocabulary, sampler.generate(arguments.prompt, **options)
     from keras_seq.generation.keras_step import generate
     from keras_seq.training.run_directory import load_run

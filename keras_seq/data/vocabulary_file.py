@@ -11,6 +11,7 @@ from typing import Final
 from keras_seq.data.tokens import find_invalid_token
 from keras_seq.errors import VocabularyError
 
+_LONGEST_SHOWN: Final = 40  # characters of a token in an error message
 _BAD_ESCAPE: Final = re.compile(r"\\(?!n|r|x5c)")
 
 
@@ -33,7 +34,8 @@ def parse_file(data: bytes) -> tuple[str, ...]:
     tokens = tuple(map(_unescape, _lines(data)))
     if (invalid := find_invalid_token(tokens)) is not None:
         index, expected = invalid
-        found = repr(tokens[index]) if index < len(tokens) else "the end of the file"
+        # A damaged file can be one token of megabytes.
+        found = repr(tokens[index][:_LONGEST_SHOWN]) if index < len(tokens) else "the end of the file"
         raise VocabularyError(f"line {index + 1}: the token must be {expected}, but {found} was found")
     return tokens
 

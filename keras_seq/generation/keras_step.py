@@ -3,19 +3,25 @@
 They use the same token loop as every other runtime, with the one-step decoder of the model.
 """
 
+import threading
 from collections.abc import Sequence
 from typing import Any, Unpack
 
 import keras
 import numpy as np
+import tensorflow as tf
 
-from keras_seq import require
+from keras_seq import forks, require
 from keras_seq.data.vocabulary import Vocabulary
+from keras_seq.errors import ModelError
 from keras_seq.generation import generation
 from keras_seq.generation import score as scoring
 from keras_seq.generation.decoder_step import Step, token_ids
 from keras_seq.generation.states import TextStates, checked_arrays
 from keras_seq.models.step_model import stepped_language_model
+
+_SECONDS_TO_ANSWER = 10  # in which TensorFlow runs a graph of one operation in a forked process
+_answers: bool | None = None  # whether it does; None if it was not asked yet
 
 
 class KerasStep(Step):
@@ -28,11 +34,14 @@ class KerasStep(Step):
 
     Raises:
         ArgumentError: `model` is not a Keras model.
-        ModelError: the model does not give one number for each token, or gives NaN.
+        ModelError: the model does not give one number for each token, or gives NaN; or TensorFlow does not run in this
+            process, because it was forked from one that had used it.
         SteppingError: the model cannot be run one step at a time.
     """
 
     def __init__(self, model: keras.Model, ids: np.ndarray | None = None):
+        if forks.had_tensorflow:
+            _require_answer()
         self._stepped = stepped_language_model(model, ids)
         self.vocabulary_size: int = self._stepped.decoder.outputs[0].shape[-1]
 
@@ -52,6 +61,8 @@ class KerasStep(Step):
 
     def __call__(self, token: int, states: list[Any]) -> tuple[np.ndarray, list[Any]]:
         """Returns the logits after `token`, float32 `(vocabulary,)`, and the new states, each `(1, units)`."""
+        if forks.had_tensorflow:
+            _require_answer()
         outputs, *states = self._stepped.decode(token_ids([token]), *states)
         return np.asarray(self._stepped.logits_of(outputs), np.float32)[0], states
 
@@ -157,3 +168,18 @@ def _step(model: keras.Model, vocabulary: Vocabulary, text: str, name: str, by_l
     require.that(isinstance(vocabulary, Vocabulary), "vocabulary", "a Vocabulary", vocabulary)
     encode = vocabulary.encode_lines if by_line is True else vocabulary.encode
     return KerasStep(model, encode(text, name=name))
+
+
+def _require_answer() -> None:
+    """Requires TensorFlow to run graphs in this forked process, where it may wait forever for threads that it lacks."""
+    global _answers
+    if _answers is None:
+        asked = threading.Thread(target=tf.function(lambda: tf.constant(1) + 1), daemon=True)
+        asked.start()
+        asked.join(_SECONDS_TO_ANSWER)
+        _answers = not asked.is_alive()
+    if not _answers:
+        raise ModelError(
+            "TensorFlow does not run in this process, because it was forked from one that had used TensorFlow: start the "
+            'process with multiprocessing.get_context("spawn"), or fork before TensorFlow runs anything'
+        )

@@ -1,5 +1,14 @@
 """`keras-seq sample`."""
 
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from bundles import with_endless_prefill
+
+from keras_seq import signals
 from keras_seq.cli.sample import _copies, _lines_of
 
 
@@ -51,3 +60,34 @@ def test_texts_that_are_lines_of_a_corpus_are_counted(folder, monkeypatch, capsy
     options = ["--seed=1", "--max_tokens=1", "--num_samples=2", "--corpus=names.txt"]
     answer = run_cli("sample", "--model=fox/export/fox.tflite", *options, cwd=folder)
     assert (answer.returncode, answer.stderr) == (0, "keras-seq: 0 of 2 texts are lines of names; 100% are new\n")
+
+
+def sampling_endlessly(small_tflite, tmp_path, before="pass"):
+    """Starts `keras-seq sample` with a forged file, whose `prefill` never returns."""
+    path = with_endless_prefill(small_tflite(), tmp_path / "endless.tflite")
+    code = f"from keras_seq.cli import main, watched; {before}; main.run()"
+    command = [sys.executable, "-c", code, "sample", f"--model={path}", "--prompt=To", "--seed=1"]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_a_call_that_does_not_return_ends_the_program(small_tflite, tmp_path):
+    process = sampling_endlessly(small_tflite, tmp_path, before="watched.SECONDS = 0.5")
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (1, "To")
+    assert "endless.tflite did not return from one call within 0.5 seconds: it is damaged or forged" in err
+    assert err.count("\n") == 2
+    assert "Traceback" not in err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_end_the_program_while_a_call_does_not_return(number, small_tflite, tmp_path):
+    process = sampling_endlessly(small_tflite, tmp_path)
+    assert process.stdout.read(2) == "To"
+    time.sleep(1)
+    began = time.monotonic()
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert time.monotonic() - began < signals.SECONDS_TO_END + 2
+    assert process.returncode == 128 + number
+    assert "Traceback" not in err

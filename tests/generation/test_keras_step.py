@@ -1,12 +1,16 @@
 """Generation and scores with Keras models, against the model over whole sequences."""
 
+import os
+import subprocess
+import sys
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 import keras_seq as ks
-from keras_seq.generation import generation
+from keras_seq.generation import generation, keras_step
 from keras_seq.generation.decoder_step import Step
 from keras_seq.generation.keras_step import KerasStep
 
@@ -218,3 +222,47 @@ def test_states_of_another_model_are_refused(model, vocabulary):
             call(other, vocabulary, states=states)
     with pytest.raises(ValueError, match=message):
         ks.score(other, vocabulary, "the", states=states)
+
+
+def in_a_fork(call):
+    """Returns the message of the error that `call` raises in a fork of this process, or what it returns."""
+    reader, writer = os.pipe()
+    if (child := os.fork()) == 0:
+        try:
+            answer = str(call())
+        except BaseException as error:
+            answer = f"{type(error).__name__}: {error}"
+        os.write(writer, answer.encode())
+        os._exit(0)
+    os.close(writer)
+    with open(reader, encoding="utf-8") as answers:
+        answer = answers.read()
+    os.waitpid(child, 0)
+    return answer
+
+
+def test_a_fork_of_a_process_that_has_used_tensorflow_is_reported(tiny_model, monkeypatch):
+    """It would wait forever for threads that it lacks."""
+    vocabulary = ks.Vocabulary.from_text("to be or not")
+    model = tiny_model(vocabulary)
+    pieces = ks.generate(model, vocabulary, "to", seed=1)
+    next(pieces)
+    monkeypatch.setattr(keras_step, "_SECONDS_TO_ANSWER", 0.5)
+    for call in (lambda: ks.sample(model, vocabulary, "to"), lambda: next(pieces)):
+        answer = in_a_fork(call)
+        assert answer.startswith("ModelError: ")
+        assert "TensorFlow does not run in this process, because it was forked from one that had used" in answer
+    assert len(ks.sample(model, vocabulary, "to", seed=1, max_tokens=3).token_ids) <= 3
+
+
+@pytest.mark.slow
+def test_a_fork_of_a_process_that_only_imported_tensorflow_samples():
+    code = (
+        "import os, tensorflow, keras_seq as ks\n"
+        "if (child := os.fork()):\n"
+        "    raise SystemExit(os.waitpid(child, 0)[1])\n"
+        "vocabulary = ks.Vocabulary.from_text('to be')\n"
+        "ks.sample(ks.language_model(len(vocabulary), units=[8]), vocabulary, 'to', seed=1, max_tokens=5)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr

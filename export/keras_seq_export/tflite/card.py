@@ -8,7 +8,7 @@ import keras
 import tensorflow as tf
 
 from keras_seq.version import __version__
-from keras_seq_export.tflite.bundle import to_json
+from keras_seq_export.tflite.bundle import CARD, parse_part, to_json
 from keras_seq_export.tflite.quality import WINDOW, Quality
 from keras_seq_export.tflite.report import ExportSettings
 
@@ -20,7 +20,7 @@ def require_card(card: Mapping[str, Any]) -> None:
         ValueError: `card` is not a dictionary, or holds a value that JSON cannot.
     """
     try:
-        to_json(dict(card))
+        parse_part(CARD, to_json(dict(card)))
     except (TypeError, ValueError) as error:
         raise ValueError(f"`card` must be a dictionary that can be written as JSON: {error}") from error
 

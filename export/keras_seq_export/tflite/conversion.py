@@ -2,7 +2,6 @@
 
 import re
 import tempfile
-from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -22,22 +21,11 @@ from keras_seq_export.graph.endpoints import (
 from keras_seq_export.graph.step import GraphStep
 from keras_seq_export.signatures import DECODE, ENCODE, PREFILL, QUANTIZATIONS, RESET, SAMPLE, START, is_quantized
 from keras_seq_export.tflite import flatbuffer
+from keras_seq_export.tflite.contents import Contents, contents_of
 from keras_seq_export.tflite.embedding_folding import fold_embeddings, remove_negative_index_handling
 from keras_seq_export.tflite.quantization import SMALLEST, quantize_weights
 
 _BITS = {"float32": 32, "float16": 16, "int8": 8, "int4": 4}
-
-
-class Contents(NamedTuple):
-    """What the flatbuffer of a .tflite contains.
-
-    Attributes:
-        operators: number of operators of each kind, by signature.
-        stored_bytes: bytes of the constants by dtype.
-    """
-
-    operators: dict[str, dict[str, int]]
-    stored_bytes: dict[str, int]
 
 
 def signature_endpoints(
@@ -121,19 +109,17 @@ def checked_contents(content: bytes, quantization: str) -> Contents:
             loop; or most
             weights are still float32 after quantization.
     """
-    model = flatbuffer.parse(content)
-    operators = {name: signature.operators for name, signature in flatbuffer.signatures(model).items()}
-    for name, counts in operators.items():
+    contents = contents_of(content)
+    for name, signature in contents.signatures.items():
         refused = {"CUSTOM"} if name in (PREFILL, ENCODE) else {"CUSTOM", "WHILE"}
-        if found := sorted(refused & set(counts)):
+        if found := sorted(refused & set(signature.operators)):
             raise ExportError(f"{name} must run on builtin operators without loops; it has {', '.join(found)}")
-    stored_bytes = flatbuffer.stored_bytes(model)
-    counts = {dtype: size * 8 // _BITS[dtype] for dtype, size in stored_bytes.items() if dtype in _BITS}
+    counts = {dtype: size * 8 // _BITS[dtype] for dtype, size in contents.stored_bytes.items() if dtype in _BITS}
     mostly_float32 = counts.get("float32", 0) > 0.5 * sum(counts.values())
-    if QUANTIZATIONS[quantization] not in stored_bytes or (is_quantized(quantization) and mostly_float32):
+    if QUANTIZATIONS[quantization] not in contents.stored_bytes or (is_quantized(quantization) and mostly_float32):
         raise ExportError(
             f"{quantization} changes little in this model: only embeddings and kernels of dense, recurrent and convolutional layers "
             f"with at least {SMALLEST:,} weights are quantized, and most weights are elsewhere; use another {{}}, or none",
             "quantization",
         )
-    return Contents(operators, stored_bytes)
+    return contents

@@ -3,7 +3,7 @@
 import os
 import threading
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
@@ -11,27 +11,22 @@ from ai_edge_litert.interpreter import Interpreter
 from keras_seq import require
 from keras_seq.errors import ArgumentError, ModelError
 from keras_seq.generation.decoder_step import token_ids
-from keras_seq_export.errors import BundleError
-from keras_seq_export.signatures import DECODE, ENCODE, LENGTH, PLURALS, PREFILL, RESET, START, TOKEN, is_state
-from keras_seq_export.tflite.bundle import CONFIG, read_bundle
-
-
-class _History(NamedTuple):
-    """Everything that a model with internal states has read; it stands for the states after it.
-
-    Attributes:
-        previous: the history before the last call; None before the first.
-        signature: the signature of the last call.
-        inputs: its inputs.
-    """
-
-    previous: "_History | None"
-    signature: str
-    inputs: dict[str, np.ndarray]
+from keras_seq_export.errors import BundleError, shortened
+from keras_seq_export.signatures import DECODE, ENCODE, LENGTH, PLURALS, PREFILL, START, TOKEN, is_state, state_name
+from keras_seq_export.tflite.bundle import read_bundle
+from keras_seq_export.tflite.history import BEGINNING, History
+from keras_seq_export.tflite.signature import Signature, Tensor
+from keras_seq_export.tflite.signature_checks import require_signatures
 
 
 class LiteRTDecoder:
     """One step of any model that `export_tflite` wrote, over text or over frames. Threads may share a decoder.
+
+    Use it with files that you trust. LiteRT is native code: a forged file can crash the process, or never return.
+    `keras_seq_export.tflite.inspect` shows what is in a file without running it.
+
+    A model with internal states keeps what it has read, 4 bytes for a token, to go back to earlier states by reading it
+    again. After 16 MiB it keeps no more. The last states can still be used for the next step, but earlier ones cannot.
 
     Args:
         path: the file.
@@ -66,52 +61,69 @@ class LiteRTDecoder:
     def __init__(self, path: str | os.PathLike[str], num_threads: int = 1):
         require.positive_integer("num_threads", num_threads)
         self.bundle = read_bundle(path)
+        self.calls = 0  # Odd while LiteRT runs: one more at the beginning and one more at the end of each call.
+        self._path = path
         try:
             self._interpreter = Interpreter(model_path=os.fspath(path), num_threads=int(num_threads))
             self._read_signatures()
         except (ValueError, RuntimeError, LookupError) as error:
-            raise BundleError(f"{path} cannot be loaded: {str(error).partition(chr(10))[0]}") from error
+            if isinstance(error, BundleError):
+                raise
+            reason = shortened(str(error).partition("\n")[0])
+            raise BundleError(f"{path} cannot be loaded: {reason}") from error
         # An interpreter has one set of buffers: threads that used it at the same time would overwrite each other's.
         self.lock = threading.RLock()
-        self._current: _History | None = None  # What the internal states have read; None if unknown.
+        self._current: History | None = None  # What the internal states have read; None if unknown.
 
     def _read_signatures(self) -> None:
         self._runners = {
             name: self._interpreter.get_signature_runner(name) for name in self._interpreter.get_signature_list()
         }
         self._details = {name: runner.get_input_details() for name, runner in self._runners.items()}
-        inputs, outputs = self._details[DECODE], self._runners[DECODE].get_output_details()
-        names = sorted(filter(is_state, inputs), key=lambda name: int(name.rpartition("_")[2]))
-        self._state_shapes = {name: tuple(map(int, inputs[name]["shape"])) for name in names}
+        signatures = {
+            name: Signature(_tensors(self._details[name]), _tensors(runner.get_output_details()), {})
+            for name, runner in self._runners.items()
+        }
         config = self.bundle.config
+        require_signatures(signatures, config, self.bundle.vocabulary is not None)
+        inputs, outputs = signatures[DECODE].inputs, signatures[DECODE].outputs
+        names = map(state_name, range(sum(map(is_state, inputs))))
+        self._state_shapes = {name: inputs[name].shape for name in names}
+        self._output_shapes = {
+            name: [(output, tensor.shape) for output, tensor in signature.outputs.items()]
+            for name, signature in signatures.items()
+        }
         self.inputs: list[str] = config.get("inputs") or [name for name in inputs if not is_state(name)]
         self.outputs: list[str] = config.get("outputs") or [name for name in outputs if not is_state(name)]
         self.delays: list[int] = config.get("delays") or [0] * len(self.outputs)
-        self.batch = int(inputs[self.inputs[0]]["shape"][0])
-        self.output_shape = tuple(map(int, outputs[self.outputs[0]]["shape"][1:]))
-        self._require_config()
+        self.batch: int = config["batch"]
+        self.output_shape = outputs[self.outputs[0]].shape[1:]
         self._initial_states = self._read_initial_states()
-
-    def _require_config(self) -> None:
-        """Refuses a file whose configuration does not describe its signatures."""
-        config, given = self.bundle.config, self._details[DECODE]
-        state = "explicit" if self._state_shapes else "internal"
-        same = (config["batch"], config["state"]) == (self.batch, state)
-        same &= sorted(self.inputs) == sorted(name for name in given if not is_state(name))
-        same &= self.has_encoder == bool(config.get("at_once"))
-        if not same or (state == "internal") != (RESET in self._runners):
-            raise ValueError(f"its {CONFIG} does not fit its signatures")
 
     def _read_initial_states(self) -> list[np.ndarray]:
         """Returns what `start` returns; without this signature, the states begin at zero."""
         if not self._state_shapes or START not in self._runners:
             return [np.zeros(shape, np.float32) for shape in self._state_shapes.values()]
-        return self._in_order(START, self._runners[START]())
+        return self._in_order(self._call(START, {}))
 
-    def _in_order(self, signature: str, states: dict[str, np.ndarray]) -> list[np.ndarray]:
-        if {name: value.shape for name, value in states.items()} != self._state_shapes:
-            raise ValueError(f"its signature {signature} does not return the states of {DECODE}")
+    def _in_order(self, states: dict[str, np.ndarray]) -> list[np.ndarray]:
         return [states[name] for name in self._state_shapes]
+
+    def _call(self, signature: str, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Returns the outputs of a signature."""
+        self.calls += 1
+        try:
+            outputs: dict[str, np.ndarray] = self._runners[signature](**inputs)
+        except RuntimeError as error:
+            reason = shortened(str(error).partition("\n")[0])
+            raise BundleError(f"LiteRT cannot run `{signature}` of {self._path} with these inputs: {reason}") from error
+        finally:
+            self.calls += 1
+        for name, shape in self._output_shapes[signature]:
+            if outputs[name].shape != shape:
+                received = f"`{name}` {outputs[name].shape}, which should be {shape}"
+                raise BundleError(f"{self._path} has a damaged model: `{signature}` returned {received}")
+        return outputs
 
     @property
     def state_shapes(self) -> list[tuple[int, ...]]:
@@ -136,7 +148,7 @@ class LiteRTDecoder:
             )
         if self._state_shapes:
             return [state.copy() for state in self._initial_states]
-        return _History(None, RESET, {})
+        return BEGINNING
 
     @property
     def source_steps(self) -> int | None:
@@ -165,7 +177,7 @@ class LiteRTDecoder:
         for name, value in zip(names, values, strict=True):
             inputs |= self._encoder_input(name, value)
         with self.lock:
-            return self._in_order(ENCODE, self._runners[ENCODE](**inputs))
+            return self._in_order(self._call(ENCODE, inputs))
 
     def _encoder_input(self, name: str, value: Any) -> dict[str, np.ndarray]:
         """Returns an input of the encoder as the signature takes it; a source is padded, and has its length."""
@@ -285,33 +297,33 @@ class LiteRTDecoder:
             Its outputs without the states, and the new states.
 
         Raises:
-            RuntimeError: LiteRT rejects an input, such as a token outside the vocabulary.
+            BundleError: LiteRT rejects an input, such as a token outside the vocabulary, or the model is damaged.
+            ModelError: the states are internal, and too much was read to go back to them.
         """
-        runner = self._runners[signature]
         with self.lock:
             if self._state_shapes:
-                outputs = runner(**inputs, **dict(zip(self._state_shapes, states, strict=True)))
+                outputs = self._call(signature, inputs | dict(zip(self._state_shapes, states, strict=True)))
                 return outputs, [outputs.pop(name) for name in self._state_shapes]
             if states is not self._current:
                 self._restore(states)
             self._current = None  # The internal states are unknown if the runtime rejects the inputs.
-            outputs = runner(**inputs)
+            outputs = self._call(signature, inputs)
             # `sample` changes the states as `decode` does.
             read = inputs if signature == PREFILL else {name: inputs[name] for name in self.inputs}
-            copies = {name: array.copy() for name, array in read.items()}
-            self._current = _History(states, PREFILL if signature == PREFILL else DECODE, copies)
+            self._current = states.after(PREFILL if signature == PREFILL else DECODE, read)
             return outputs, self._current
 
-    def _restore(self, states: _History) -> None:
+    def _restore(self, states: History) -> None:
         """Sets the internal states to `states` by reading everything again."""
         self._current = None
-        calls: list[_History] = []
-        call: _History | None = states
-        while call is not None:
-            calls.append(call)
-            call = call.previous
-        for call in reversed(calls):
-            self._runners[call.signature](**call.inputs)
+        if not states.is_complete:
+            raise ModelError(
+                f"these `states` can only be used for the step after them: {self._path} has internal states, and what it "
+                f"has read, {states.size:,} bytes, is too long to be read again; use initial_states(), or export the "
+                'model with state="explicit"'
+            )
+        for signature, inputs in states.calls():
+            self._call(signature, inputs)
 
     def _as_input(self, signature: str, name: str, values: np.ndarray) -> np.ndarray:
         """Returns values as an array; refuses another shape, to which the runtime would resize the model."""
@@ -322,6 +334,10 @@ class LiteRTDecoder:
                 f"`{name}` must have the shape {tuple(map(int, details['shape']))}. Received: {array.shape}"
             )
         return array
+
+
+def _tensors(details: Mapping[str, Any]) -> dict[str, Tensor]:
+    return {name: Tensor(np.dtype(one["dtype"]).name, tuple(map(int, one["shape"]))) for name, one in details.items()}
 
 
 def _as_integers(name: str, values: Any) -> np.ndarray:

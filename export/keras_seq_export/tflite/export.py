@@ -15,7 +15,7 @@ from keras_seq.errors import ConfigError
 from keras_seq.generation.sampling import SamplingSettings, logit_bias
 from keras_seq.models.inputs import ModelInput, is_integer
 from keras_seq_export.comparison import TOLERANCE, require_equal_but_for_rounding
-from keras_seq_export.errors import ExportError
+from keras_seq_export.errors import BundleError, ExportError
 from keras_seq_export.graph.encoder import SOURCE_STEPS, length_name
 from keras_seq_export.graph.step import GraphStep, float32_step
 from keras_seq_export.publishing import publishing_export
@@ -165,7 +165,7 @@ def export_tflite(
         read_bundle(partial)
         report = TFLiteReport(
             settings=settings,
-            operators=contents.operators,
+            operators={name: signature.operators for name, signature in contents.signatures.items()},
             stored_bytes=contents.stored_bytes,
             trained_in=trained_in,
             comparison=comparison,
@@ -240,9 +240,7 @@ def _compare(
             expected = expected_of_file(exported, vocabulary, reading.values, reading.at_once)
             compare_signatures(exported, decoder, initial, reading._replace(expected=expected), bias)
         return reading, comparison
-    except RuntimeError as error:
-        if isinstance(error, ExportError):
-            raise
+    except BundleError as error:
         raise ExportError(f"LiteRT cannot run the file: {str(error).splitlines()[0]}") from error
 
 

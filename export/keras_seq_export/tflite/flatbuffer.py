@@ -4,75 +4,27 @@ Imports neither TensorFlow nor Keras.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
 
 import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
+from keras_seq_export.tflite.contents import names_of
+
 _OPTIONS_WITH_SUBGRAPHS = ("bodySubgraphIndex", "condSubgraphIndex", "thenSubgraphIndex", "elseSubgraphIndex")
 
 
-class Tensor(NamedTuple):
-    """An input or output of a signature."""
-
-    dtype: str
-    shape: tuple[int, ...]
-
-    def __str__(self) -> str:
-        """Returns dtype and shape, such as `float32 [1, 256]`."""
-        return f"{self.dtype} {list(self.shape)}"
-
-
-class Signature(NamedTuple):
-    """A signature of a .tflite.
-
-    Attributes:
-        inputs: by name.
-        outputs: by name.
-        operators: number of operators of each kind, including those in loops and branches.
-    """
-
-    inputs: dict[str, Tensor]
-    outputs: dict[str, Tensor]
-    operators: dict[str, int]
-
-
 def parse(content: bytes) -> schema.ModelT:
-    """Returns the flatbuffer as objects.
+    """Returns the flatbuffer as objects. In a file from strangers, they may need far more memory than its size.
 
     Raises:
-        ValueError: it is damaged, or would need far more memory than its size.
+        ValueError: it is damaged.
     """
     try:
-        _require_plausible_size(schema.Model.GetRootAs(content), len(content))
         return schema.ModelT.InitFromPackedBuf(content)
     except Exception as error:  # Damaged offsets raise errors of any class.
         raise ValueError(f"the model's flatbuffer is damaged: {error}") from error
-
-
-def _require_plausible_size(model: schema.Model, size: int) -> None:
-    """Refuses a file in which many places refer to the same part: as objects, the parts would fill the memory."""
-    budget = 4 * size
-
-    def spend(count: int) -> None:
-        nonlocal budget
-        budget -= count
-        if budget < 0:
-            raise ValueError(f"it claims to contain more than {size} bytes can hold")
-
-    for count in (model.BuffersLength(), model.OperatorCodesLength(), model.MetadataLength()):
-        spend(16 * count)
-    spend(16 * (model.SubgraphsLength() + model.SignatureDefsLength()))
-    for signature in map(model.SignatureDefs, range(model.SignatureDefsLength())):
-        spend(16 * (signature.InputsLength() + signature.OutputsLength()))
-    for graph in map(model.Subgraphs, range(model.SubgraphsLength())):
-        spend(16 * (graph.TensorsLength() + graph.OperatorsLength()))
-        for tensor in map(graph.Tensors, range(graph.TensorsLength())):
-            spend(len(tensor.Name() or b"") + 4 * tensor.ShapeLength())
-        for operator in map(graph.Operators, range(graph.OperatorsLength())):
-            spend(4 * (operator.InputsLength() + operator.OutputsLength()))
 
 
 def pack(model: schema.ModelT) -> bytes:
@@ -147,35 +99,6 @@ def first_signature(content: bytes) -> bytes:
     return pack(model)
 
 
-def signatures(model: schema.ModelT) -> dict[str, Signature]:
-    """Returns the signatures by name, in the order of the file."""
-
-    def tensors(subgraph: Any, entries: list[Any]) -> dict[str, Tensor]:
-        found = {entry.name.decode(): subgraph.tensors[entry.tensorIndex] for entry in entries or []}
-        return {
-            name: Tensor(_DTYPES[tensor.type], tuple(map(int, tensor.shape))) for name, tensor in sorted(found.items())
-        }
-
-    return {
-        signature.signatureKey.decode(): Signature(
-            tensors(model.subgraphs[signature.subgraphIndex], signature.inputs),
-            tensors(model.subgraphs[signature.subgraphIndex], signature.outputs),
-            dict(sorted(Counter(_operators(model, signature.subgraphIndex)).items())),
-        )
-        for signature in model.signatureDefs or []
-    }
-
-
-def stored_bytes(model: schema.ModelT) -> dict[str, int]:
-    """Returns the size of the constants in bytes, by dtype."""
-    buffers = {tensor.buffer: _DTYPES[tensor.type] for graph in model.subgraphs for tensor in graph.tensors}
-    stored: Counter[str] = Counter()
-    for index, dtype in buffers.items():
-        data = model.buffers[index].data
-        stored[dtype] += 0 if data is None else len(data)
-    return {dtype: size for dtype, size in sorted(stored.items()) if size}
-
-
 def operator_name(model: schema.ModelT, operator: schema.OperatorT) -> str:
     """Returns an operator's name, such as `FULLY_CONNECTED`."""
     return _OPERATORS[model.operatorCodes[operator.opcodeIndex].builtinCode]
@@ -241,22 +164,4 @@ def new_operator(
     return operator
 
 
-def _operators(model: schema.ModelT, index: int) -> Iterator[str]:
-    """Yields the operators of a subgraph and of the subgraphs that it calls, each of these once."""
-    waiting, seen = [index], {index}
-    while waiting:
-        for operator in model.subgraphs[waiting.pop()].operators:
-            yield operator_name(model, operator)
-            for option in _OPTIONS_WITH_SUBGRAPHS:
-                called = getattr(operator.builtinOptions, option, None)
-                if called is not None and called not in seen:
-                    seen.add(called)
-                    waiting.append(called)
-
-
-def _names(enumeration: type) -> dict[int, str]:
-    return {code: name for name, code in vars(enumeration).items() if not name.startswith("_")}
-
-
-_DTYPES = {code: name.lower() for code, name in _names(schema.TensorType).items()}
-_OPERATORS = _names(schema.BuiltinOperator)
+_OPERATORS = names_of(schema.BuiltinOperator)

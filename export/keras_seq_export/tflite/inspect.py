@@ -4,9 +4,9 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-from keras_seq_export.errors import BundleError
-from keras_seq_export.tflite import flatbuffer
+from keras_seq_export.errors import BundleError, shortened
 from keras_seq_export.tflite.bundle import read_bundle
+from keras_seq_export.tflite.contents import contents_of
 
 # Shown under other titles, or of no use to a reader.
 _HIDDEN_CONFIG = ("format", "sampling", "vocabulary_sha256", "model_bytes", "model_sha256")
@@ -26,11 +26,9 @@ def inspect(path: str | os.PathLike[str]) -> dict[str, Any]:
     """
     vocabulary, config, card, model = read_bundle(path)
     try:
-        parsed = flatbuffer.parse(model)
-        signatures = flatbuffer.signatures(parsed)
-        stored = flatbuffer.stored_bytes(parsed)
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
-        raise BundleError(f"{path} has a damaged model: {error}") from error
+        signatures, stored = contents_of(model)
+    except ValueError as error:
+        raise BundleError(f"{path} has a damaged model: {shortened(error)}") from error
     return {
         "bytes": {"file": os.path.getsize(path), "model": len(model)},
         "signatures": {name: signature._asdict() for name, signature in signatures.items()},

@@ -1,6 +1,5 @@
 """Text from a .tflite in LiteRT, token by token. Imports neither TensorFlow nor Keras."""
 
-import contextlib
 import os
 from collections.abc import Sequence
 from typing import Any, Unpack
@@ -14,7 +13,7 @@ from keras_seq.generation.sampling import DRAW_SETTINGS, SamplingSettings, logit
 from keras_seq.generation.score import Score, score
 from keras_seq.generation.states import TextStates, checked_arrays
 from keras_seq.generation.text import Options
-from keras_seq_export.errors import BundleError
+from keras_seq_export.errors import BundleError, shortened
 from keras_seq_export.signatures import LOG_PROBABILITY, NEXT_TOKEN, SAMPLE, SAMPLING_INPUTS, TOKEN, UNIFORM
 from keras_seq_export.tflite.decoder import LiteRTDecoder
 
@@ -51,7 +50,7 @@ class LiteRTSampler(Step):
         try:
             self._stored_bias = logit_bias(vocabulary, SamplingSettings(**self.config["sampling"]))
         except (TypeError, ValueError) as error:
-            raise BundleError(f"{path} has damaged sampling defaults: {error}") from error
+            raise BundleError(f"{path} has damaged sampling defaults: {shortened(error)}") from error
         # Reused for each token, so that the loop allocates nothing.
         batch = self.decoder.batch
         self._inputs = {TOKEN: np.zeros(batch, np.int32), UNIFORM: np.zeros(batch, np.float32)}
@@ -109,11 +108,22 @@ class LiteRTSampler(Step):
         if settings.repetition_penalty == 1 and self._is_stored_bias(logit_bias):
             with self.decoder.lock:
                 self._fill_inputs(token, uniform, settings)
-                with contextlib.suppress(RuntimeError):  # LiteRT met logits that are not finite; the host names them.
+                try:
                     outputs, after = self.decoder.run(SAMPLE, self._inputs, states)
                     if np.isfinite(outputs[LOG_PROBABILITY][0]):
-                        return int(outputs[NEXT_TOKEN][0]), after
+                        return self._require_token(int(outputs[NEXT_TOKEN][0])), after
+                except BundleError as error:
+                    if not isinstance(error.__cause__, RuntimeError):
+                        raise
+            # The logits are not finite: LiteRT failed, or returned NaN. The host names them.
         return super().draw(token, states, uniform, settings, logit_bias, history)
+
+    def _require_token(self, drawn: int) -> int:
+        if not 0 <= drawn < self.vocabulary_size:
+            raise BundleError(
+                f"the file has a damaged model: `{SAMPLE}` returned token {drawn} of {self.vocabulary_size}"
+            )
+        return drawn
 
     def _fill_inputs(self, token: int, uniform: float, settings: SamplingSettings) -> None:
         self._inputs[TOKEN][:], self._inputs[UNIFORM][:] = token_ids(token), uniform

@@ -13,6 +13,7 @@ import numpy as np
 import paths
 import pytest
 from brought_models import VOCABULARY
+from bundles import rebundled, without_output
 from devices import need, need_program
 from hamlet import prompts
 from hypothesis import given, settings
@@ -184,6 +185,26 @@ def test_an_unusable_file_is_refused_in_one_sentence(program, model, small_tflit
         "offset": (with_directory_at(whole, 20), "has no complete bundle at its end"),
         "cut": (whole[:-40], "has no complete bundle at its end"),
         "bare": (whole[: whole.rindex(b"PK\3\4")], "has no complete bundle at its end"),
+        "tokens": (
+            rebundled(model, tmp_path / "tokens", vocabulary=b"a\n" * 600_000).read_bytes(),
+            "has a damaged vocabulary: it has 600000 tokens",
+        ),
+        "huge": (
+            rebundled(model, tmp_path / "huge", vocabulary=b"\n" * (17 << 20)).read_bytes(),
+            "has a vocab.txt of 17825792 bytes, more than the 16777216 allowed",
+        ),
+        "format": (
+            rebundled(model, tmp_path / "format", config={"format": 3}).read_bytes(),
+            "must have the bundle format 2",
+        ),
+        "states": (
+            without_output(model, tmp_path / "states", "prefill", "state_1").read_bytes(),
+            "has no input or output state_1",
+        ),
+        "token": (
+            without_output(model, tmp_path / "token", "sample", "next_token").read_bytes(),
+            "has no input or output next_token",
+        ),
         "inside": (
             small_tflite(state="internal").read_bytes(),
             "export it with --state=explicit",

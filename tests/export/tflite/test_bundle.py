@@ -1,7 +1,11 @@
 """The zip inside a .tflite: any zip reader reads it; files that are damaged, hostile or of another kind are refused."""
 
 import json
+import shutil
+import struct
+import tracemalloc
 import zipfile
+from types import SimpleNamespace
 
 import pytest
 from bundles import rebundled
@@ -9,10 +13,10 @@ from bundles import rebundled
 import keras_seq as ks
 from keras_seq_export import LiteRTDecoder, LiteRTSampler
 from keras_seq_export.errors import BundleError
-from keras_seq_export.tflite.bundle import read_bundle
+from keras_seq_export.tflite.bundle import read_bundle, write_bundle
 from keras_seq_export.tflite.inspect import inspect
 
-ENTRY, DIRECTORY = b"PK\x03\x04", b"PK\x01\x02"
+ENTRY, DIRECTORY, END = b"PK\x03\x04", b"PK\x01\x02", b"PK\x05\x06"
 
 
 @pytest.fixture(scope="module")
@@ -48,20 +52,73 @@ def test_a_changed_vocabulary_is_refused(exported, tmp_path):
     ("change", "words"),
     [
         ({"format": 1}, "bundle format 2"),
+        ({"format": "x" * 900_000}, "bundle format 2"),
         ({"model_bytes": "9"}, "model_bytes"),
         ({"sampling": [1]}, "sampling"),
         ({"batch": None}, "batch"),
         ({"batch": 7}, "does not fit its signatures"),
-        ({"state": "internal"}, "does not fit its signatures"),
+        ({"state": "internal"}, "has no signature reset"),
+        ({"state": ["explicit"]}, "`state` in config"),
+        ({"model_bytes": -5}, "`model_bytes` in config.json must be a positive integer. Received: -5"),
+        ({"model_bytes": 2**31 - 1}, "is truncated"),
+        ({"batch": True}, "`batch` in config"),
+        ({"inputs": [[1]]}, "`inputs` in config"),
+        ({"inputs": ["tone"]}, "does not fit its signatures"),
+        ({"outputs": 7}, "`outputs` in config"),
+        ({"delays": "x"}, "`delays` in config"),
+        ({"at_once": [1]}, "`at_once` in config"),
+        ({"at_once": {"source": "length"}}, "has no signature encode"),
+        ({"ranges": {"token": 5}}, "`ranges` in config"),
+        ({"sampling": {"bias": {"x" * 900_000: 1.0}}}, "damaged sampling defaults"),
         (b"[]", "bundle format"),
-        (b"[" * 100_000, "damaged"),
+        (b"[" * 100_000, "nested too deeply"),
+        (b'{"a":' + b"[" * 30 + b"]" * 30 + b"}", "nested too deeply"),
         (b" " * (2 << 20), r"config\.json has 2097152 bytes"),
     ],
 )
 def test_a_wrong_configuration_is_refused(change, words, exported, tmp_path):
     path = rebundled(exported, tmp_path / "changed.tflite", config=change)
-    with pytest.raises(BundleError, match=words):
+    with pytest.raises(BundleError, match=words) as found:
         LiteRTSampler(path)
+    assert len(str(found.value)) < 800
+
+
+@pytest.mark.parametrize(
+    ("vocabulary", "words"),
+    [
+        (b"\n" * 10_000_000, "must have at most 524288 tokens. Received: 10000000"),
+        (b"<pad>\n<s>\n<eos>\n" + b"a" * 10_000_000 + b"\n", "must be a single character"),
+        (b"a" * (17 << 20), "more than the 16777216 allowed"),
+        (b"a\\q\n" + b"a" * 1_000_000, "cut short"),
+    ],
+)
+def test_a_hostile_vocabulary_is_refused_in_a_short_sentence(vocabulary, words, exported, tmp_path):
+    path = rebundled(exported, tmp_path / "changed.tflite", vocabulary=vocabulary)
+    with pytest.raises(BundleError, match=words) as found:
+        read_bundle(path)
+    assert len(str(found.value)) < 800
+
+
+def test_a_vocabulary_that_could_not_be_read_is_not_written(exported, tmp_path):
+    vocabulary = SimpleNamespace(sha256="", to_bytes=lambda: (1 << 20) * b"a\n")  # Real ones take seconds to make.
+    shutil.copy(exported, tmp_path / "a.tflite")
+    with pytest.raises(ValueError, match="at most 524288 tokens"):
+        write_bundle(tmp_path / "a.tflite", vocabulary, {})
+
+
+def test_a_directory_of_many_entries_is_refused_unread(exported, tmp_path):
+    """Each of the 200,000 entries would become an object."""
+    model, count = read_bundle(exported).model, 200_000
+    entry = struct.pack("<4s6H3L5H2L", DIRECTORY, 20, 20, 0, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0, 0, 0, 0) + b"junk"
+    end = struct.pack("<4s4H2LH", END, 0, 0, count & 0xFFFF, count & 0xFFFF, count * len(entry), len(model), 0)
+    (tmp_path / "many.tflite").write_bytes(model + entry * count + end)
+    with pytest.raises(BundleError, match="its directory is too large"):
+        read_bundle(tmp_path / "many.tflite")
+    locator = struct.pack("<4sLQL", b"PK\6\7", 0, len(model), 1)
+    small = struct.pack("<4s4H2LH", END, 0, 0, 0, 0, 0, 0, 0)
+    (tmp_path / "many.tflite").write_bytes(model + entry * count + locator + small)
+    with pytest.raises(BundleError, match="its directory is too large"):
+        read_bundle(tmp_path / "many.tflite")
 
 
 def test_sampling_defaults_out_of_range_are_refused(exported, tmp_path):
@@ -105,8 +162,12 @@ def test_an_entry_larger_than_its_stated_size_is_refused(exported, tmp_path):
     position = data.index(DIRECTORY) + 24
     data[position : position + 4] = (9).to_bytes(4, "little")
     path.write_bytes(data)
+    tracemalloc.start()
     with pytest.raises(BundleError, match=r"bomb\.tflite"):
         read_bundle(path)
+    largest = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert largest < 8 << 20
 
 
 def test_a_missing_file_is_refused(tmp_path):

@@ -7,6 +7,7 @@ from hamlet import STABLE, VOCABULARY, report_of, small_model
 
 import keras_seq as ks
 from keras_seq_export import LiteRTDecoder, LiteRTSampler, export_tflite
+from keras_seq_export.errors import BundleError
 
 
 def operators(model, vocabulary, folder):
@@ -56,7 +57,7 @@ def test_there_are_no_operators_for_negative_ids(small_tflite):
     assert not {"LESS", "SELECT", "SELECT_V2"} & set(report["operators"]["decode"])
     sampler = LiteRTSampler(path)
     for wrong in (-1, len(sampler.vocabulary)):
-        with pytest.raises(RuntimeError, match="out of bounds"):
+        with pytest.raises(BundleError, match="out of bounds"):
             sampler(wrong, sampler.initial_states())
 
 

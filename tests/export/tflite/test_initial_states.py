@@ -70,5 +70,5 @@ def test_a_start_without_a_state_is_refused(exported, tmp_path):
     start = next(one for one in model.signatureDefs if one.signatureKey == b"start")
     start.outputs = start.outputs[1:]
     path = rebundled(exported, tmp_path / "changed.tflite", model=flatbuffer.pack(model))
-    with pytest.raises(BundleError, match="its signature start does not return the states of decode"):
+    with pytest.raises(BundleError, match="the outputs of start must be state_0"):
         LiteRTDecoder(path)

@@ -1,6 +1,5 @@
 """What a .tflite contains, read without running it, from good, hostile and damaged files."""
 
-import contextlib
 import json
 
 import numpy as np
@@ -8,8 +7,6 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
 from bundles import rebundled
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from keras_seq_export import LiteRTSampler
 from keras_seq_export.errors import BundleError
@@ -51,17 +48,46 @@ def test_a_card_cannot_control_the_terminal(exported, tmp_path):
 
 
 def test_a_part_with_a_thousand_references_is_refused(exported, tmp_path):
-    """A subgraph of many tensors, referred to a thousand times: small on disk, large as objects."""
+    """A subgraph of many tensors, referred to many times: small on disk, large as objects."""
     graph, tensor = schema.SubGraphT(), schema.TensorT()
     tensor.name, tensor.shape = b"x", [1]
-    graph.tensors, graph.operators, graph.inputs, graph.outputs = [tensor] * 1000, [], [], []
+    graph.tensors, graph.operators, graph.inputs, graph.outputs = [tensor] * 500, [], [], []
     graph = Shared(graph)
     model = schema.ModelT()
-    model.buffers, model.operatorCodes, model.subgraphs = [schema.BufferT()], [], [graph] * 1000
-    tensors = [Shared(tensor)] * 1000
+    model.buffers, model.operatorCodes, model.subgraphs = [schema.BufferT()], [], [graph] * 500
+    tensors = [Shared(tensor)] * 500
     graph.inner.tensors = tensors
     path = rebundled(exported, tmp_path / "changed.tflite", model=flatbuffer.pack(model))
-    with pytest.raises(BundleError, match="claims to contain more than"):
+    with pytest.raises(BundleError, match="it has more than 200000 parts"):
+        inspect(path)
+
+
+def test_a_signature_repeated_a_thousand_times_is_refused(exported, tmp_path):
+    """Each of them would make the operators of its graph be read again."""
+    model = flatbuffer.parse(read_bundle(exported).model)
+    model.signatureDefs = [Shared(model.signatureDefs[0])] * 1000
+    path = rebundled(exported, tmp_path / "changed.tflite", model=flatbuffer.pack(model))
+    with pytest.raises(BundleError, match="it has 1000 signatures, more than the 32 allowed"):
+        inspect(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda model: setattr(model.signatureDefs[0], "subgraphIndex", 99), "refers to subgraph 99 of"),
+        (lambda model: setattr(model.signatureDefs[0].inputs[0], "tensorIndex", 9999), "refers to tensor 9999 of"),
+        (lambda model: setattr(model.subgraphs[0].operators[0], "opcodeIndex", 999), "refers to operator code 999 of"),
+        (lambda model: setattr(model.subgraphs[0].tensors[0], "buffer", 99999), "refers to buffer 99999 of"),
+        (lambda model: setattr(model.signatureDefs[0].inputs[0], "name", b"x" * 5000), "a name has 5000 bytes"),
+        (lambda model: setattr(model.subgraphs[0].tensors[0], "shape", [1] * 5000), "a tensor has 5000 dimensions"),
+    ],
+)
+def test_a_forged_flatbuffer_is_refused(change, words, exported, tmp_path):
+    model = flatbuffer.parse(read_bundle(exported).model)
+    model.signatureDefs[0].inputs[0].tensorIndex = 0
+    change(model)
+    path = rebundled(exported, tmp_path / "changed.tflite", model=flatbuffer.pack(model))
+    with pytest.raises(BundleError, match=words):
         inspect(path)
 
 
@@ -75,16 +101,3 @@ class Shared:
         if self.position is None:
             self.position = self.inner.Pack(builder)
         return self.position
-
-
-@settings(max_examples=300, deadline=None)
-@given(changes=st.lists(st.tuples(st.integers(8), st.integers(0, 255)), min_size=1, max_size=8))
-def test_any_changed_flatbuffer_is_inspected_or_refused(changes, exported, tmp_path_factory):
-    """The hash is right: whoever changed the model could change that too."""
-    model = bytearray(read_bundle(exported).model)
-    for position, byte in changes:
-        model[8 + position % (len(model) - 8)] = byte
-    path = rebundled(exported, tmp_path_factory.mktemp("changed") / "changed.tflite", model=bytes(model))
-    # Errors of other classes would fail the test.
-    with contextlib.suppress(BundleError):
-        assert "\n".join(lines(inspect(path)))

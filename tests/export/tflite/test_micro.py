@@ -8,6 +8,7 @@ from keras_seq.generation.decoder_step import Step
 from keras_seq.generation.generation import Generation
 from keras_seq_export import LiteRTSampler
 from keras_seq_export.tflite import flatbuffer
+from keras_seq_export.tflite.contents import contents_of
 
 tflite_micro = pytest.importorskip("tflite_micro", reason="needs pip install tflite-micro (Linux, x86-64, Python 3.11)")
 
@@ -21,7 +22,7 @@ class MicroStep(Step):
         # Positions in the lists of the subgraph, whose order is not that of the names.
         self.inputs = {one.name.decode(): list(graph.inputs).index(one.tensorIndex) for one in signature.inputs}
         self.outputs = {one.name.decode(): list(graph.outputs).index(one.tensorIndex) for one in signature.outputs}
-        tensors = flatbuffer.signatures(model)["decode"]
+        tensors = contents_of(content).signatures["decode"]
         self.zeros = {name: np.zeros(one.shape, np.float32) for name, one in tensors.inputs.items() if name != "token"}
         self.vocabulary_size = tensors.outputs["logits"].shape[-1]
         self.runtime = tflite_micro.runtime.Interpreter.from_bytes(content, arena_size=arena_size)

@@ -12,6 +12,7 @@ from hypothesis.extra import numpy as arrays
 from keras_seq_export import LiteRTSampler, export_tflite
 from keras_seq_export.tflite import flatbuffer
 from keras_seq_export.tflite.bundle import read_bundle
+from keras_seq_export.tflite.contents import contents_of
 from keras_seq_export.tflite.quantization import BLOCK, pack_int4, quantize_blocks
 
 UNITS = 64
@@ -99,7 +100,7 @@ def test_litert_multiplies_what_is_stored(kind, model, vocabulary, files):
 
 def test_the_sizes(files, vocabulary):
     sizes = {kind: (files[kind]).stat().st_size for kind in KINDS}
-    dtypes = {kind: flatbuffer.stored_bytes(flatbuffer.parse(read_bundle(files[kind]).model)) for kind in sizes}
+    dtypes = {kind: contents_of(read_bundle(files[kind]).model).stored_bytes for kind in sizes}
     weights = dtypes["none"]["float32"]
     assert dtypes["float16"]["float16"] == pytest.approx(weights / 2, rel=0.05)
     assert dtypes["int8"]["int8"] == pytest.approx(weights / 4, rel=0.05)

@@ -308,7 +308,7 @@ def internal(small_tflite):
 def test_internal_states_are_restored_after_a_failure(internal):
     _, states = internal.prefill([3, 4, 5, 6], internal.initial_states())
     expected, _ = internal(7, states)
-    with pytest.raises(RuntimeError):
+    with pytest.raises(BundleError, match="LiteRT cannot run `decode`"):
         internal(10**6, states)
     np.testing.assert_array_equal(internal(7, states)[0], expected)
     decode = internal.decoder._runners["decode"]

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import paths
 import pytest
+from bundles import rebundled
 from devices import need_program
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -99,6 +100,33 @@ def test_a_damaged_bundle_is_read_or_refused_in_one_sentence(small_tflite, tmp_p
         assert answer == tokens or re.match(
             r"This file (has no complete bundle|has no voc)|\S+ in this file is larger", str(answer)
         ), answer
+
+
+def test_a_hostile_bundle_is_refused_in_one_sentence(small_tflite, tmp_path):
+    model, first = small_tflite(), b"<pad>\n<s>\n<eos>\n"
+    whole = model.read_bytes()
+    inflated = bytearray(rebundled(model, tmp_path / "a", vocabulary=bytes(64 << 20)).read_bytes())
+    size = inflated.index(b"PK\1\2") + 24
+    inflated[size : size + 4] = (9).to_bytes(4, "little")
+    (tmp_path / "b").write_bytes(inflated)
+    hostile = {
+        rebundled(model, tmp_path / "c", vocabulary=first + b"a\n" * 600_000): "The vocabulary in this file is larger",
+        rebundled(
+            model, tmp_path / "d", vocabulary=first + b"a" * 100_000 + b"\n"
+        ): "The vocabulary in this file is larger",
+        rebundled(
+            model, tmp_path / "e", vocabulary=first + b"\\q" * 10_000 + b"\n"
+        ): "the vocabulary inside the file is damaged",
+        rebundled(model, tmp_path / "f", config=b"null"): "This file has the bundle format undefined",
+        rebundled(model, tmp_path / "g", config={"format": "x" * 100_000}): "This file has the bundle format xxx",
+        rebundled(model, tmp_path / "h", config={"sampling": None}): "This file has no complete bundle",
+        rebundled(model, tmp_path / "i", config={"model_bytes": -len(whole)}): "This file has no complete bundle",
+        tmp_path / "a": "vocab.txt in this file is larger than allowed",
+        tmp_path / "b": "This file has no complete bundle",
+    }
+    for answer, sentence in zip(in_node("bundles", list(map(str, hostile))), hostile.values(), strict=True):
+        assert answer.startswith(sentence)
+        assert len(answer) < 200
 
 
 def test_the_page_is_small():

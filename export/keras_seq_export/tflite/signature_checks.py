@@ -1,0 +1,136 @@
+"""Whether the signatures of a .tflite are those that its configuration describes. Imports neither TensorFlow nor Keras.
+
+The runtime itself refuses few files: with another one it would fail at some later step, or write nonsense.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from keras_seq_export.errors import shortened
+from keras_seq_export.signatures import (
+    DECODE,
+    ENCODE,
+    LENGTH,
+    LOG_PROBABILITY,
+    LOGITS,
+    NEXT_TOKEN,
+    PLURALS,
+    PREFILL,
+    RESET,
+    SAMPLE,
+    SAMPLING_INPUTS,
+    START,
+    TOKEN,
+    UNIFORM,
+    is_state,
+    state_name,
+)
+from keras_seq_export.tflite.bundle_config import CONFIG
+from keras_seq_export.tflite.signature import Signature, Tensor
+
+_Tensors = Mapping[str, Tensor]
+
+
+def require_signatures(signatures: Mapping[str, Signature], config: Mapping[str, Any], is_of_text: bool) -> None:
+    """Requires all that the runtime uses of a file: names, dtypes and shapes.
+
+    Args:
+        signatures: the signatures by name.
+        config: the configuration inside the file.
+        is_of_text: whether the file has a vocabulary.
+
+    Raises:
+        ValueError: a signature, an input or an output is missing, or has another dtype or shape.
+    """
+    expected_names = {DECODE, PREFILL} | ({SAMPLE} if is_of_text else set())
+    expected_names |= {RESET} if config["state"] == "internal" else set()
+    expected_names |= {ENCODE} if config.get("at_once") else set()
+    # Only a file whose states do not begin at zero has `start`.
+    if missing := sorted(expected_names - set(signatures)):
+        raise ValueError(f"it has no signature {', '.join(missing)}")
+    if more := sorted({RESET, ENCODE, SAMPLE} & set(signatures) - expected_names):
+        raise ValueError(f"its {CONFIG} does not fit its signatures: it has {', '.join(more)}")
+    decode, batch = signatures[DECODE], config["batch"]
+    states = {name: tensor for name, tensor in decode.inputs.items() if is_state(name)}
+    inputs, outputs = _without_states(decode.inputs), _without_states(decode.outputs)
+    _require_step(config, is_of_text, inputs, outputs)
+    _require_states(config, states)
+    _require(DECODE, "outputs", decode.outputs, outputs | states)
+    _require_prefill(signatures[PREFILL], inputs, outputs, states, batch)
+    if is_of_text:
+        drawn = {TOKEN: "int32", UNIFORM: "float32", **SAMPLING_INPUTS}
+        _require(SAMPLE, "inputs", signatures[SAMPLE].inputs, _vectors(drawn, batch) | states)
+        drawn = {NEXT_TOKEN: "int32", LOG_PROBABILITY: "float32"}
+        _require(SAMPLE, "outputs", signatures[SAMPLE].outputs, _vectors(drawn, batch) | states)
+    for name in {RESET, START} & set(signatures):
+        _require(name, "inputs", signatures[name].inputs, {})
+    for name in {START, ENCODE} & set(signatures):
+        _require(name, "outputs", signatures[name].outputs, states)
+    if config.get("at_once"):
+        _require_encoder(signatures[ENCODE], config["at_once"], batch)
+
+
+def _require_step(config: Mapping[str, Any], is_of_text: bool, inputs: _Tensors, outputs: _Tensors) -> None:
+    """Requires the inputs and outputs of a step, without states, to be those of the configuration."""
+    expected = [TOKEN] if is_of_text else sorted(inputs)
+    if not inputs or not sorted(config.get("inputs", expected)) == sorted(inputs) == expected:
+        raise ValueError(f"its {CONFIG} does not fit its signatures: {DECODE} takes {_shown(inputs)}")
+    expected = [LOGITS] if is_of_text else sorted(outputs)
+    fits = sorted(config.get("outputs", expected)) == sorted(outputs) == expected
+    if not fits or not outputs or len(config.get("delays", expected)) != len(expected):
+        raise ValueError(f"its {CONFIG} does not fit its signatures: {DECODE} returns {_shown(outputs)}")
+    for name, tensor in {**inputs, **outputs}.items():
+        if tensor.shape[:1] != (config["batch"],) or 0 in tensor.shape:
+            raise ValueError(f"its {CONFIG} does not fit its signatures: {shortened(name)} of {DECODE} is {tensor}")
+    if is_of_text and (inputs[TOKEN].dtype, len(inputs[TOKEN].shape)) != ("int32", 1):
+        raise ValueError(f"{TOKEN} of {DECODE} is {inputs[TOKEN]}")
+    if is_of_text and (outputs[LOGITS].dtype, len(outputs[LOGITS].shape)) != ("float32", 2):
+        raise ValueError(f"{LOGITS} of {DECODE} is {outputs[LOGITS]}")
+
+
+def _require_states(config: Mapping[str, Any], states: _Tensors) -> None:
+    is_explicit = config["state"] == "explicit"
+    if is_explicit != bool(states) or set(states) != {state_name(index) for index in range(len(states))}:
+        raise ValueError(f"its {CONFIG} does not fit its signatures: its states are {_shown(states)}")
+    for name, tensor in states.items():
+        if tensor.dtype != "float32" or tensor.shape[:1] != (config["batch"],):
+            raise ValueError(f"{name} of {DECODE} is {tensor}")
+
+
+def _require_prefill(signature: Signature, inputs: _Tensors, outputs: _Tensors, states: _Tensors, batch: int) -> None:
+    first = signature.inputs.get(PLURALS.get(next(iter(inputs)), next(iter(inputs))))
+    steps = first.shape[1] if first is not None and len(first.shape) > 1 else 0
+    expected = {
+        PLURALS.get(name, name): Tensor(tensor.dtype, (batch, steps, *tensor.shape[1:]))
+        for name, tensor in inputs.items()
+    }
+    if steps < 1:
+        raise ValueError(f"{PREFILL} reads {steps} steps")
+    _require(PREFILL, "inputs", signature.inputs, {**expected, **_vectors({LENGTH: "int32"}, batch), **states})
+    _require(PREFILL, "outputs", signature.outputs, {**outputs, **states})
+
+
+def _require_encoder(signature: Signature, at_once: Mapping[str, str | None], batch: int) -> None:
+    lengths = _vectors({length: "int32" for length in at_once.values() if length is not None}, batch)
+    given = {name: tensor for name, tensor in signature.inputs.items() if name in at_once}
+    _require(ENCODE, "inputs", signature.inputs, given | lengths)
+    for name, length in at_once.items():
+        if name not in given or given[name].shape[:1] != (batch,) or len(given[name].shape) < (2 if length else 1):
+            raise ValueError(f"{ENCODE} takes {_shown(signature.inputs)}, but its {CONFIG} says {shortened(name)}")
+
+
+def _require(signature: str, kind: str, found: _Tensors, expected: _Tensors) -> None:
+    if found != expected:
+        raise ValueError(f"the {kind} of {signature} must be {_shown(expected)}. Received: {_shown(found)}")
+
+
+def _vectors(dtypes: Mapping[str, str], batch: int) -> dict[str, Tensor]:
+    return {name: Tensor(dtype, (batch,)) for name, dtype in dtypes.items()}
+
+
+def _without_states(tensors: _Tensors) -> dict[str, Tensor]:
+    return {name: tensor for name, tensor in tensors.items() if not is_state(name)}
+
+
+def _shown(tensors: _Tensors) -> str:
+    return shortened(", ".join(f"{name} {tensor}" for name, tensor in sorted(tensors.items()))) or "nothing"

@@ -1,0 +1,94 @@
+"""Files whose signatures were changed: the runtime refuses what it could not use, before the first step."""
+
+import pytest
+from bundles import rebundled
+
+from keras_seq.errors import ModelError
+from keras_seq_export import LiteRTDecoder, LiteRTSampler
+from keras_seq_export.errors import BundleError
+from keras_seq_export.tflite import flatbuffer
+from keras_seq_export.tflite.bundle import read_bundle
+from keras_seq_export.tflite.signature import Signature, Tensor
+from keras_seq_export.tflite.signature_checks import require_signatures
+
+
+def changed(exported, path, change):
+    """Writes a file again after `change(signatures)`, which takes the signatures of its flatbuffer by name."""
+    model = flatbuffer.parse(read_bundle(exported).model)
+    signatures = {one.signatureKey.decode(): one for one in model.signatureDefs}
+    change(signatures)
+    model.signatureDefs = list(signatures.values())
+    return rebundled(exported, path, model=flatbuffer.pack(model))
+
+
+def tensor_of(entries, name):
+    return next(one for one in entries if one.name == name.encode())
+
+
+def without(kind, signature, name):
+    def change(signatures):
+        entries = getattr(signatures[signature], kind)
+        entries.remove(tensor_of(entries, name))
+
+    return change
+
+
+def swapped(signature, kind, one, other):
+    def change(signatures):
+        entries = getattr(signatures[signature], kind)
+        first, second = tensor_of(entries, one), tensor_of(entries, other)
+        first.tensorIndex, second.tensorIndex = second.tensorIndex, first.tensorIndex
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda signatures: signatures.pop("decode"), "it has no signature decode"),
+        (lambda signatures: signatures.pop("prefill"), "it has no signature prefill"),
+        (lambda signatures: signatures.pop("sample"), "it has no signature sample"),
+        (lambda signatures: signatures.clear(), "it has no signature decode, prefill, sample"),
+        (without("outputs", "decode", "logits"), "decode returns nothing"),
+        (without("outputs", "decode", "state_1"), "the outputs of decode must be"),
+        (without("outputs", "prefill", "logits"), "the outputs of prefill must be"),
+        (without("outputs", "prefill", "state_0"), "the outputs of prefill must be"),
+        (without("outputs", "sample", "next_token"), "the outputs of sample must be"),
+        (without("inputs", "sample", "top_p"), "the inputs of sample must be"),
+        (without("inputs", "prefill", "length"), "the inputs of prefill must be"),
+        (without("inputs", "prefill", "tokens"), "prefill reads 0 steps"),
+        (without("inputs", "decode", "token"), "decode takes nothing"),
+        (swapped("sample", "outputs", "next_token", "log_probability"), "the outputs of sample must be"),
+        (swapped("decode", "inputs", "token", "state_0"), "cannot be loaded"),
+        (swapped("decode", "outputs", "state_0", "state_1"), "the outputs of decode must be"),
+        (
+            lambda signatures: setattr(tensor_of(signatures["decode"].inputs, "state_1"), "name", b"state_x"),
+            "its states are",
+        ),
+    ],
+)
+def test_a_changed_signature_is_refused(change, words, exported, tmp_path):
+    path = changed(exported, tmp_path / "changed.tflite", change)
+    for kind in (LiteRTDecoder, LiteRTSampler):
+        with pytest.raises(BundleError, match=words) as found:
+            kind(path)
+        assert len(str(found.value)) < 800
+
+
+def test_a_sampled_token_outside_the_vocabulary_is_refused(exported, tmp_path):
+    """The output `next_token` is the input `top_k`."""
+
+    def change(signatures):
+        sample = signatures["sample"]
+        tensor_of(sample.outputs, "next_token").tensorIndex = tensor_of(sample.inputs, "top_k").tensorIndex
+
+    sampler = LiteRTSampler(changed(exported, tmp_path / "changed.tflite", change))
+    size = len(sampler.vocabulary)
+    with pytest.raises(ModelError, match=f"the file has a damaged model: `sample` returned token {size} of {size}"):
+        sampler.sample("To", top_k=10_000)
+
+
+def test_a_file_without_inputs_is_refused():
+    signatures = {name: Signature({}, {"output": Tensor("float32", (1, 2))}, {}) for name in ("decode", "prefill")}
+    with pytest.raises(ValueError, match="decode takes nothing"):
+        require_signatures(signatures, {"state": "explicit", "batch": 1}, is_of_text=False)
