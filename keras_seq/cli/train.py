@@ -284,7 +284,7 @@ def _strategy(kind: str) -> Any:
 
 def _start_workers(arguments: argparse.Namespace) -> None:
     from keras_seq.cli.workers import run_workers
-    from keras_seq.data.text_files import STANDARD_INPUT
+    from keras_seq.data.source_files import STANDARD_INPUT
 
     if arguments.distribute:
         raise ConfigError(
