@@ -2,13 +2,13 @@
 
 import contextlib
 import errno
+import io
 import os
 import secrets
 import shutil
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
 
 # Prefix of the folders that hold files while they are written; a killed process leaves one behind.
 PARTIAL = ".partial-"
@@ -62,7 +62,7 @@ def replacing(target: Path) -> Iterator[Path]:
         yield partial
 
 
-def open_at_once(path: str | os.PathLike[str]) -> BinaryIO:
+def open_at_once(path: str | os.PathLike[str]) -> io.BufferedReader:
     """Opens a file for reading; a pipe too, without waiting until something is written to it.
 
     Raises:
