@@ -11,7 +11,9 @@ from typing import Final
 from keras_seq.data.tokens import find_invalid_token
 from keras_seq.errors import VocabularyError
 
+_LONGEST_SHOWN: Final = 40  # characters of a token in an error message
 _BAD_ESCAPE: Final = re.compile(r"\\(?!n|r|x5c)")
+MOST_TOKENS: Final = 2**22  # `encode_corpus` counts up to 4,000,000 distinct words.
 
 
 def file_bytes(tokens: Sequence[str]) -> bytes:
@@ -33,7 +35,8 @@ def parse_file(data: bytes) -> tuple[str, ...]:
     tokens = tuple(map(_unescape, _lines(data)))
     if (invalid := find_invalid_token(tokens)) is not None:
         index, expected = invalid
-        found = repr(tokens[index]) if index < len(tokens) else "the end of the file"
+        # A damaged file can be one token of megabytes.
+        found = repr(tokens[index][:_LONGEST_SHOWN]) if index < len(tokens) else "the end of the file"
         raise VocabularyError(f"line {index + 1}: the token must be {expected}, but {found} was found")
     return tokens
 
@@ -41,6 +44,10 @@ def parse_file(data: bytes) -> tuple[str, ...]:
 def _lines(data: bytes) -> list[str]:
     if not data:
         raise VocabularyError("a vocabulary file must hold one token per line, but this file is empty")
+    if (count := data.count(b"\n")) > MOST_TOKENS:  # Counted before they take memory.
+        raise VocabularyError(
+            f"a vocabulary file must hold at most {MOST_TOKENS:,} tokens, but this one has {count:,} lines"
+        )
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
