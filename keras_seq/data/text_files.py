@@ -22,6 +22,12 @@ from keras_seq.files import open_at_once
 # Characters of a text in memory. It takes 14 to 15 bytes a character there until training begins.
 LONGEST_IN_MEMORY = 500_000_000
 _BLOCK = 2**20  # bytes per read
+_COMPRESSED = {
+    b"BZh91AY&SY": "bzip2",
+    b"\xfd7zXZ\0": "xz",
+    b"\x28\xb5\x2f\xfd": "zstd",
+    b"PK\3\4": "zip",
+}  # how they begin
 _SECONDS_FOR_PIPE = 5  # until something is written to a pipe
 
 
@@ -211,6 +217,11 @@ def _decoded(name: str, blocks: Iterable[bytes]) -> Iterator[str]:
 
 
 def _encoding(name: str, begin: bytes) -> str:
+    for magic, program in _COMPRESSED.items():
+        if begin.startswith(magic):
+            raise CorpusError(
+                f"the corpus must be text, or compressed with gzip, but {name} is compressed with {program}; unpack it first"
+            )
     if begin.startswith((b"\xff\xfe\0\0", b"\0\0\xfe\xff")):
         raise CorpusError(
             f"the corpus must be UTF-8 text, but {name} is UTF-32; convert it first (iconv -f UTF-32 -t UTF-8)"

@@ -1,6 +1,8 @@
 """Text read from files of every kind, and the errors of those that are not text."""
 
+import bz2
 import gzip
+import lzma
 import os
 import socket
 import subprocess
@@ -87,6 +89,9 @@ def test_standard_input_is_read():
             "is damaged: .*; download it again",
         ),  # mtime=0: a test has one name.
         (b"\x1f\x8b\x08", "is damaged: .*; download it again"),
+        (bz2.compress(b"to be"), "is compressed with bzip2; unpack it first"),
+        (lzma.compress(b"to be"), "is compressed with xz; unpack it first"),
+        (b"PK\3\4", "is compressed with zip; unpack it first"),
     ],
 )
 def test_a_file_that_is_not_text_is_rejected(tmp_path, data, message):
