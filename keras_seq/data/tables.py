@@ -13,6 +13,7 @@ suffix                  format
 ======================  ===========================================================================================
 """
 
+import collections
 import contextlib
 import csv
 import itertools
@@ -24,7 +25,8 @@ from keras_seq.errors import CorpusError
 
 TABLES = ("csv", "tsv", "jsonl", "ndjson")
 _DELIMITERS = {",": "comma-separated", ";": "semicolon-separated", "\t": "tab-separated", "|": "separated by |"}
-_LONGEST_RECORD = 2**23  # characters of a record, which is held in memory: as JSON, in up to 280 MB
+# Of a record, which is held in memory: as JSON, in up to 280 MB. Blank lines before it count, so that reading ends.
+_LONGEST_RECORD, _MOST_LINES = 2**23, 2**20  # characters, lines
 _MOST_SHOWN = 12  # fields in a message, each cut to three times as many characters
 
 _Texts = Iterator[tuple[int, str]]  # the number of a line, and a text
@@ -43,8 +45,8 @@ def read_records(name: str, pieces: Iterable[str], kind: str, field: str | None)
 
     Raises:
         CorpusError: the header or the delimiter cannot be determined; a line is damaged; a record has more than 8,388,608
-            characters; a row has more or fewer fields than the header; or the field is missing or not text. The message
-            names the line.
+            characters or 1,048,576 lines; a row has more or fewer fields than the header; or the field is missing or not
+            text. The message names the line.
 
     Example:
         >>> list(read_records("news.csv", ["id,body\n1,to be\n", "2,or not\n"], "csv", "body"))
@@ -107,19 +109,20 @@ class _RecordSize:
     """
 
     def __init__(self, name: str):
-        self._name, self._characters = name, 0
+        self._name, self._characters, self._lines = name, 0, 0
 
     def of_lines(self, lines: Iterable[str]) -> Iterator[tuple[int, str]]:
         """Yields the lines of the table with their numbers."""
         for number, line in enumerate(lines, 1):
             self._characters += len(line)
-            _require_short(self._name, number, self._characters)
+            self._lines += 1
+            _require_short(self._name, number, self._characters, self._lines)
             yield number, line
 
     def of_texts(self, texts: _Texts) -> _Texts:
         """Yields the texts that are read from the lines."""
         for text in texts:
-            self._characters = 0
+            self._characters = self._lines = 0
             yield text
 
 
@@ -141,12 +144,12 @@ def _lines(name: str, pieces: Iterable[str]) -> Iterator[str]:
         yield "".join(unfinished)
 
 
-def _require_short(name: str, number: int, characters: int) -> None:
+def _require_short(name: str, number: int, characters: int, lines: int = 1) -> None:
     """Requires that a record up to a line fits in memory."""
-    if characters > _LONGEST_RECORD:
+    if characters > _LONGEST_RECORD or lines > _MOST_LINES:
         raise CorpusError(
-            f"a record must have at most {_LONGEST_RECORD:,} characters, but that up to line {number} of {name} has more; "
-            "split it, or name the file .txt if it is not a table"
+            f"a record must have at most {_LONGEST_RECORD:,} characters and {_MOST_LINES:,} lines, but that up to line "
+            f"{number} of {name} has more; split it, or name the file .txt if it is not a table"
         )
 
 
@@ -301,8 +304,8 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Returns a JSON object; requires that each of its names is there once."""
     record = dict(pairs)
     if len(record) < len(pairs):
-        names = [key for key, _ in pairs]
-        raise ValueError(f"it has the field {_shown([max(names, key=names.count)])} twice")
+        ((twice, _),) = collections.Counter(name for name, _ in pairs).most_common(1)
+        raise ValueError(f"it has the field {_shown([twice])} twice")
     return record
 
 

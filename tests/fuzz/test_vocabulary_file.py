@@ -37,13 +37,13 @@ GIANT = st.sampled_from([0, 0, 0, 0, 10**3, 10**5, 2 * 10**7])
 
 def read_or_refused(data):
     """Returns the vocabulary, or None if the file is refused as it should be."""
-    begin, message, vocabulary = time.monotonic(), "", None
+    begin, message, vocabulary = time.process_time(), "", None
     try:
         with peak_memory() as megabytes:
             vocabulary = ks.Vocabulary.from_bytes(data)
     except VocabularyError as error:
         message = str(error)
-    assert time.monotonic() - begin < MOST_SECONDS
+    assert time.process_time() - begin < MOST_SECONDS
     assert megabytes() < MOST_MEGABYTES
     assert "\n" not in message
     assert len(message) < LONGEST_MESSAGE
@@ -64,6 +64,6 @@ def test_a_damaged_vocabulary_is_refused_or_read(file, data):
 
 
 def test_sixty_megabytes_of_line_feeds_are_refused_at_once():
-    begin = time.monotonic()
+    begin = time.process_time()
     assert read_or_refused(60 * 2**20 * b"\n") is None
-    assert time.monotonic() - begin < 2
+    assert time.process_time() - begin < 2
