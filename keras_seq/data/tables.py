@@ -317,7 +317,7 @@ def _values(name: str, records: _Records, field: str, only: bool) -> _Texts:
         text = record.get(field)
         if not isinstance(text, str):
             raise CorpusError(
-                f"the field {field} must be text, but line {number} of {name} has "
+                f"the field {_shown([field])} must be text, but line {number} of {name} has "
                 f"{type(text).__name__ if field in record else 'no such field'}; its fields are {_shown(list(record))}"
             )
         yield number, text
@@ -329,7 +329,7 @@ def _only_text(name: str, number: int, record: dict[str, Any]) -> str:
     if len(fields) != 1:
         raise CorpusError(
             f"the corpus must be one field of {name}, which has the fields {_shown(list(record))} on line {number}; "
-            f"name one, for example {name}:{fields[0] if fields else 'text'}"
+            f"name one, for example {name}:{_shown(fields[:1]) or 'text'}"
         )
     return fields[0]
 
