@@ -2,9 +2,11 @@
 
 import contextlib
 import errno
+import io
 import os
 import secrets
 import shutil
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -58,6 +60,28 @@ def replacing(target: Path) -> Iterator[Path]:
     """Yields a temporary path to write to, and renames it to `target` at the end; see `publishing`."""
     with publishing(target, overwrite=True) as (partial,):
         yield partial
+
+
+def open_at_once(path: str | os.PathLike[str]) -> io.BufferedReader:
+    """Opens a file for reading; a pipe too, without waiting until something is written to it.
+
+    Raises:
+        OSError: it does not exist or cannot be opened.
+    """
+    nonblocking = getattr(os, "O_NONBLOCK", 0)  # Windows has neither.
+    return open(path, "rb", opener=lambda name, flags: os.open(name, flags | nonblocking))
+
+
+def read_regular(path: str | os.PathLike[str]) -> bytes:
+    """Returns the content of a file. Pipes and devices are refused, because reading them may never end.
+
+    Raises:
+        OSError: it does not exist, cannot be read, or is not a regular file.
+    """
+    with open_at_once(path) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "It is a pipe or a device, not a file", os.fspath(path))
+        return file.read()
 
 
 def why_not_written(path: str | os.PathLike[str], error: OSError) -> str:

@@ -6,7 +6,7 @@ import stat
 import numpy as np
 import pytest
 
-from keras_seq.files import PARTIAL, publishing, replacing
+from keras_seq.files import PARTIAL, publishing, read_regular, replacing
 from keras_seq.training.run_directory import read_columns
 
 
@@ -146,3 +146,14 @@ def test_columns_of_numbers_are_read_by_name(tmp_path):
     assert list(columns) == ["epoch", "loss"]
     np.testing.assert_array_equal(columns["epoch"], [1.0, 2.0])
     np.testing.assert_array_equal(columns["loss"], [2.5, np.nan])
+
+
+def test_a_regular_file_is_read_and_anything_else_refused(tmp_path):
+    (tmp_path / "file").write_bytes(b"to be")
+    assert read_regular(tmp_path / "file") == b"to be"
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", "/dev/zero"):
+        with pytest.raises(OSError, match="It is a pipe or a device, not a file"):
+            read_regular(path)
+    with pytest.raises(IsADirectoryError):
+        read_regular(tmp_path)

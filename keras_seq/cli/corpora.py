@@ -10,7 +10,7 @@ from typing import Any
 from keras_seq.data.corpus import Corpus
 from keras_seq.data.encoded_text import positions_of
 from keras_seq.data.load import load_corpus
-from keras_seq.data.text_files import STANDARD_INPUT
+from keras_seq.data.source_files import STANDARD_INPUT
 from keras_seq.data.tfds import is_tfds
 from keras_seq.data.vocabulary import Vocabulary
 from keras_seq.errors import TextError

@@ -5,6 +5,7 @@ time. A call that was interrupted does not repeat the files that it had finished
 """
 
 import collections
+import contextlib
 import dataclasses
 import functools
 import itertools
@@ -16,7 +17,6 @@ import numpy as np
 import tqdm
 
 from keras_seq import require
-from keras_seq.data import text_files
 from keras_seq.data.chunks import Unit, first_characters, in_chunks
 from keras_seq.data.corpus import Corpus, cut_off_end, require_fractions
 from keras_seq.data.encoded_corpus import (
@@ -25,29 +25,36 @@ from keras_seq.data.encoded_corpus import (
     VOCABULARY,
     Manifest,
     Settings,
-    is_complete,
-    load_encoded_corpus,
+    corpus_of,
+    file_name,
+    intact_files,
     load_started,
+    load_vocabulary,
     write_text,
+    writing,
 )
-from keras_seq.data.encoded_text import stored_tokens, token_ids, token_type, write_tokens
+from keras_seq.data.encoded_text import token_ids
 from keras_seq.data.lines import LONGEST_LINE
+from keras_seq.data.source_files import Path as AnyPath
 from keras_seq.data.sources import RepeatableText, open_repeatable
+from keras_seq.data.token_files import TokenFile, token_type, write_tokens
 from keras_seq.data.tokens import RESERVED, Level, count_tokens
 from keras_seq.data.vocabulary import Vocabulary
-from keras_seq.errors import CorpusError
+from keras_seq.errors import CorpusError, InUseError
 from keras_seq.files import remove_partial
+from keras_seq.locks import exclusive
 from keras_seq.processes import ProcessPool, process_pool
 
 _CHUNKS_PER_FILE = 16
+_PARTS = {VALIDATION: "validation", TEST: "test"}
 # Characters of the validation part and of the test part; more would only take longer to evaluate.
 LONGEST_HELD_OUT = 10**6
 _MOST_WORDS = 4_000_000  # distinct words to count; beyond it, rare words are dropped to bound the memory
 
 
 def encode_corpus(
-    path: text_files.Path | Sequence[text_files.Path],
-    directory: text_files.Path,
+    path: AnyPath | Sequence[AnyPath],
+    directory: AnyPath,
     level: Level = "char",
     max_size: int | None = None,
     coverage: float = 1.0,
@@ -84,6 +91,7 @@ def encode_corpus(
     Raises:
         CorpusError: a file cannot be read or is not text; the directory has something else; the files have changed
             since an interrupted call; or the directory cannot be written.
+        InUseError: another process encodes a corpus into the directory.
         ArgumentError: a fraction or an argument of the vocabulary is out of range.
         ConfigError: the fractions add up to 1 or more.
         ProcessEndedError: a process was ended from outside.
@@ -93,19 +101,49 @@ def encode_corpus(
     directory = Path(directory)
     source = open_repeatable(path, directory)
     settings = Settings(source.fingerprint(), level, max_size, coverage, by_line, [validation, test], source.tables)
+    with _alone_in(directory):
+        return _encode(source, directory, settings, processes)
+
+
+@contextlib.contextmanager
+def _alone_in(directory: Path) -> Iterator[None]:
+    """Makes a directory, and keeps other calls out of it; after an error, removes it if it is new and still empty."""
+    new = [folder for folder in (directory, *directory.parents) if not folder.exists()]
+    try:
+        with writing(directory):
+            directory.mkdir(parents=True, exist_ok=True)
+        with exclusive(directory, "encodes a corpus into it"):
+            yield
+    except InUseError:
+        raise
+    except BaseException:
+        with contextlib.suppress(OSError):
+            for folder in new:
+                folder.rmdir()
+        raise
+
+
+def _encode(source: RepeatableText, directory: Path, settings: Settings, processes: int | None) -> Corpus:
+    """Does what has not been done yet; returns the corpus."""
     manifest = load_started(directory, settings)
     if manifest is None:
         with process_pool(processes) as pool:
             counts = _count(source, settings, pool)
         source.require_unchanged(settings.source)
         manifest = _write_held_out(directory, settings, source, counts)
-    vocabulary = Vocabulary.load(directory / VOCABULARY)
-    if not is_complete(directory, manifest, vocabulary):
-        with process_pool(processes, _prepare, vocabulary.to_bytes(), by_line) as pool:
-            files = _encode_train(source, directory, settings, manifest, vocabulary, pool)
+    vocabulary = load_vocabulary(directory, manifest)
+    intact = intact_files(directory, manifest, vocabulary)
+    if manifest.files is not None and len(intact) == len(manifest.files):
+        files = [intact[name] for name, _, _ in manifest.files]
+    else:
+        with process_pool(processes, _prepare, vocabulary.to_bytes(), settings.by_line) as pool:
+            files = _encode_train(source, directory, settings, manifest, intact, pool, token_type(vocabulary))
         source.require_unchanged(settings.source)
-        dataclasses.replace(manifest, files=files).save(directory)
-    return load_encoded_corpus(directory)
+    complete = dataclasses.replace(manifest, files=[(file.path.name, file.tokens, file.sha256) for file in files])
+    if complete != manifest:
+        with writing(directory):
+            complete.save(directory)
+    return corpus_of(directory, complete, vocabulary, files)
 
 
 @dataclasses.dataclass
@@ -181,16 +219,14 @@ def _write_held_out(directory: Path, settings: Settings, source: RepeatableText,
             tokens = tokens - count_tokens(text, "word")
     vocabulary = Vocabulary.from_counts(tokens, settings.level, settings.max_size, coverage=settings.coverage)
     characters = counts.characters - sum(map(len, cut.values()))
-    manifest = Manifest(settings.by_line, characters, dataclasses.asdict(settings))
     parts |= cut
-    try:
+    with writing(directory):
         directory.mkdir(parents=True, exist_ok=True)
         vocabulary.save(directory / VOCABULARY)
-        write_text(directory / VALIDATION, parts["validation"])
-        write_text(directory / TEST, parts["test"])
+        digests = {name: write_text(directory / name, parts[part]) for name, part in _PARTS.items()}
+        digests[VOCABULARY] = vocabulary.sha256
+        manifest = Manifest(settings.by_line, characters, dataclasses.asdict(settings), digests)
         manifest.save(directory)
-    except OSError as error:
-        raise CorpusError(f"the encoded corpus cannot be written to {directory}: {error.strerror}") from error
     return manifest
 
 
@@ -199,33 +235,29 @@ def _encode_train(
     directory: Path,
     settings: Settings,
     manifest: Manifest,
-    vocabulary: Vocabulary,
+    intact: dict[str, TokenFile],
     pool: ProcessPool,
-) -> list[tuple[str, int]]:
-    """Writes the missing files of the training part; returns the name and the number of tokens of every file."""
-    dtype = token_type(vocabulary)
-    names: list[str] = []
-    known = dict(manifest.files or [])  # number of tokens of each file, if all were written before
+    dtype: np.dtype,
+) -> list[TokenFile]:
+    """Writes those files of the training part that are not intact; returns all of them."""
+    files: list[TokenFile | None] = []  # None until a file is written
 
-    def missing() -> Iterator[tuple[Path, str]]:
-        """Yields the chunks of the files that are missing, each with its file."""
-        exists = False
+    def missing() -> Iterator[tuple[int, str]]:
+        """Yields the chunks of the files that are missing, each with the number of its file."""
         chunks = first_characters(in_chunks(source.pieces(), _unit(settings)), manifest.characters)
         for number, chunk in enumerate(chunks):
             if number % _CHUNKS_PER_FILE == 0:
-                names.append(f"train-{len(names):05}.tfrecord")
-                tokens = stored_tokens(directory / names[-1], dtype)
-                exists = tokens is not None and tokens == known.get(names[-1], tokens)
+                files.append(intact.get(file_name(len(files))))
             bar.update(len(chunk))
-            if not exists:
-                yield directory / names[-1], chunk
+            if files[-1] is None:
+                yield len(files) - 1, chunk
 
     with _progress("encoding", manifest.characters) as bar:
         encoded = pool.in_order(_encode_chunk, missing())
-        for path, blocks in itertools.groupby(encoded, key=lambda result: result[0][0]):
-            write_tokens(path, (ids for _, ids in blocks), dtype)
+        for number, blocks in itertools.groupby(encoded, key=lambda result: result[0][0]):
+            files[number] = write_tokens(directory / file_name(number), (ids for _, ids in blocks), dtype)
     remove_partial(directory)
-    return [(name, stored_tokens(directory / name, dtype) or 0) for name in names]
+    return [file for file in files if file is not None]
 
 
 def _unit(settings: Settings) -> Unit:
@@ -246,7 +278,7 @@ def _prepare(vocabulary: bytes, by_line: bool) -> None:
     _vocabulary_and_by_line = Vocabulary.from_bytes(vocabulary), by_line
 
 
-def _encode_chunk(chunk: tuple[Path, str]) -> np.ndarray:
-    """Returns the token ids of a chunk, given with its file."""
+def _encode_chunk(chunk: tuple[int, str]) -> np.ndarray:
+    """Returns the token ids of a chunk, given with the number of its file."""
     (vocabulary, by_line), (_, text) = _vocabulary_and_by_line, chunk
     return token_ids(text, vocabulary, by_line=by_line).astype(token_type(vocabulary))

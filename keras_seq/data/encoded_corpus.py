@@ -10,20 +10,29 @@ file                              content
 ================================  ==========================================================================
 """
 
+import concurrent.futures
+import contextlib
 import dataclasses
+import hashlib
 import json
+import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from keras_seq.data import text_files
+from keras_seq.data import source_files
 from keras_seq.data.corpus import Corpus
-from keras_seq.data.encoded_text import EncodedText, stored_tokens, token_type
+from keras_seq.data.encoded_text import EncodedText
+from keras_seq.data.token_files import TokenFile, verified
 from keras_seq.data.tokens import Level
 from keras_seq.data.vocabulary import Vocabulary
 from keras_seq.errors import CorpusError, VocabularyError
-from keras_seq.files import PARTIAL, replacing
+from keras_seq.files import PARTIAL, read_regular, replacing, why_not_written
+from keras_seq.json_text import parse_json
+from keras_seq.processes import cores
 
 MANIFEST, VOCABULARY, VALIDATION, TEST = "encoded_corpus.json", "vocab.txt", "validation.txt", "test.txt"
+_DIGEST = re.compile("[0-9a-f]{64}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,19 +60,21 @@ class Settings:
 
 @dataclasses.dataclass(frozen=True)
 class Manifest:
-    """The content of the manifest file.
+    """The content of the manifest file. Earlier code wrote no digests.
 
     Attributes:
         by_line: whether every line is a sequence of its own.
         characters: number of characters of the training part.
         settings: the `Settings`, as JSON.
-        files: name and number of tokens of each file of the training part; None until all of them are written.
+        texts: the SHA-256 of the vocabulary, the validation and the test part, by the names of their files.
+        files: name, number of tokens and SHA-256 of each file of the training part; None until all of them are written.
     """
 
     by_line: bool
     characters: int
     settings: dict[str, Any]
-    files: list[tuple[str, int]] | None = None
+    texts: dict[str, str]
+    files: list[tuple[str, int, str | None]] | None = None
 
     def save(self, directory: Path) -> None:
         """Writes the manifest file."""
@@ -75,41 +86,127 @@ class Manifest:
         """Reads the manifest file.
 
         Raises:
-            CorpusError: the file is missing or damaged.
+            CorpusError: the file is missing or damaged; the message names the key.
         """
         try:
-            values = json.loads((directory / MANIFEST).read_text(encoding="utf-8"))
-            return cls(values["by_line"], values["characters"], values["settings"], values.get("files"))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise _damaged(directory, error) from error
+            values = parse_json(read_regular(directory / MANIFEST))
+            _require(isinstance(values, dict), MANIFEST, "a JSON object", values)
+            _require(isinstance(values.get("by_line"), bool), "by_line", "true or false", values.get("by_line"))
+            _require(_is_count(values.get("characters")), "characters", "a count", values.get("characters"))
+            settings, texts, files = values.get("settings"), values.get("texts", {}), values.get("files")
+            _require(isinstance(settings, dict), "settings", "a JSON object", settings)
+            tables = settings.get("tables", [])
+            _require(_is_list_of(str, tables), "settings.tables", "a list of strings", tables)
+            is_named = isinstance(texts, dict) and all(map(_is_digest, texts.values()))
+            _require(is_named, "texts", "an object with SHA-256 digests", texts)
+            return cls(values["by_line"], values["characters"], settings, texts, _files(files))
+        except (OSError, ValueError) as error:
+            raise _damaged(directory, MANIFEST, error) from error
 
 
-def is_encoded_corpus(path: text_files.Path) -> bool:
+def _files(values: Any) -> list[tuple[str, int, str | None]] | None:
+    """Returns the files of a manifest, which can have no names but those that encoding gives."""
+    if values is None:
+        return None
+    _require(_is_list_of(list, values), "files", "a list of lists", values)
+    files = []
+    for number, file in enumerate(values):
+        name, tokens, sha256 = (*file, *[None] * 3)[:3]
+        key = f"files[{number}]"
+        _require(name == file_name(number), key, f"the file {file_name(number)}", name)
+        _require(_is_count(tokens), key, "a file with a count of tokens", tokens)
+        _require(sha256 is None or _is_digest(sha256), key, "a file with a SHA-256 digest", sha256)
+        files.append((name, tokens, sha256))
+    return files
+
+
+def _require(condition: bool, key: str, expected: str, received: Any) -> None:
+    if not condition:
+        shown = repr(received)
+        raise ValueError(f"{key} must be {expected}, but it is {shown[:60]}{'...' * (len(shown) > 60)}")
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63
+
+
+def _is_digest(value: Any) -> bool:
+    return isinstance(value, str) and _DIGEST.fullmatch(value) is not None
+
+
+def _is_list_of(kind: type, value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(one, kind) for one in value)
+
+
+def file_name(number: int) -> str:
+    """Returns the name of a file of the training part."""
+    return f"train-{number:05}.tfrecord"
+
+
+def is_encoded_corpus(path: source_files.Path) -> bool:
     """Returns whether this is the directory of an encoded corpus, complete or not."""
     return (Path(path) / MANIFEST).is_file()
 
 
-def load_encoded_corpus(path: text_files.Path) -> Corpus:
-    """Opens a corpus that `keras_seq.encode_corpus` wrote.
+def load_encoded_corpus(path: source_files.Path) -> Corpus:
+    """Opens a corpus that `keras_seq.encode_corpus` wrote. All files are read once, to verify their digests.
+
+    In a corpus of earlier code, which has no digests, the checksums of the TFRecord files are verified instead.
 
     Raises:
         CorpusError: it is incomplete or damaged.
     """
     directory = Path(path)
     manifest = Manifest.load(directory)
-    try:
-        vocabulary = Vocabulary.load(directory / VOCABULARY)
-        if vocabulary.missing:
-            raise VocabularyError(f"{VOCABULARY} lacks {' and '.join(vocabulary.missing)}")
-        validation, test = ((directory / name).read_bytes().decode("utf-8") for name in (VALIDATION, TEST))
-    except (OSError, ValueError) as error:
-        raise _damaged(directory, error) from error
+    vocabulary = load_vocabulary(directory, manifest)
     if manifest.files is None:
         raise CorpusError(f"the encoded corpus {directory} is incomplete; encode the text again to complete it")
-    files = [(directory / name, tokens) for name, tokens in manifest.files]
+    with concurrent.futures.ThreadPoolExecutor(cores()) as threads:
+        files = list(threads.map(lambda file: verified(directory / file[0], vocabulary, *file[1:]), manifest.files))
+    return corpus_of(directory, manifest, vocabulary, files)
+
+
+def load_vocabulary(directory: Path, manifest: Manifest) -> Vocabulary:
+    """Returns the vocabulary of an encoded corpus.
+
+    Raises:
+        CorpusError: its file is missing or damaged.
+    """
+    try:
+        vocabulary = Vocabulary.from_bytes(_read(directory, VOCABULARY, manifest))
+    except VocabularyError as error:
+        raise _damaged(directory, VOCABULARY, error) from error
+    if vocabulary.missing:
+        raise _damaged(directory, VOCABULARY, f"it lacks {' and '.join(vocabulary.missing)}")
+    return vocabulary
+
+
+def corpus_of(directory: Path, manifest: Manifest, vocabulary: Vocabulary, files: list[TokenFile]) -> Corpus:
+    """Returns an encoded corpus whose files of the training part have been verified.
+
+    Raises:
+        CorpusError: the file of another part is missing or damaged.
+    """
+    try:
+        validation, test = (_read(directory, name, manifest).decode("utf-8") for name in (VALIDATION, TEST))
+    except UnicodeDecodeError as error:
+        raise _damaged(directory, f"{VALIDATION} or {TEST}", error) from error
     train = EncodedText(files, vocabulary, manifest.by_line)
     tables = tuple(manifest.settings.get("tables", ()))
     return Corpus(train, validation, test, directory.resolve().name, manifest.by_line, tables)
+
+
+def _read(directory: Path, name: str, manifest: Manifest) -> bytes:
+    """Returns the content of a file; requires that it is the one that was written."""
+    if (directory / name).is_symlink():
+        raise _damaged(directory, name, "it is a link")
+    try:
+        content = read_regular(directory / name)
+    except OSError as error:
+        raise _damaged(directory, name, error.strerror) from error
+    if manifest.texts.get(name) not in (None, hashlib.sha256(content).hexdigest()):
+        raise _damaged(directory, name, "it is not the file that was written")
+    return content
 
 
 def load_started(directory: Path, settings: Settings) -> Manifest | None:
@@ -134,12 +231,17 @@ def load_started(directory: Path, settings: Settings) -> Manifest | None:
     return manifest
 
 
-def is_complete(directory: Path, manifest: Manifest, vocabulary: Vocabulary) -> bool:
-    """Returns whether all files of the training part are there, with the right sizes."""
-    dtype = token_type(vocabulary)
-    return manifest.files is not None and all(
-        stored_tokens(directory / name, dtype) == tokens for name, tokens in manifest.files
-    )
+def intact_files(directory: Path, manifest: Manifest, vocabulary: Vocabulary) -> dict[str, TokenFile]:
+    """Returns the files of the training part that need not be written again, by their names."""
+    listed: Mapping[str, tuple[int | None, str | None]] = {
+        name: (tokens, sha256) for name, tokens, sha256 in manifest.files or []
+    }
+    intact = {}
+    for path in sorted(directory.glob("train-*.tfrecord")):
+        if manifest.files is None or path.name in listed:
+            with contextlib.suppress(CorpusError):
+                intact[path.name] = verified(path, vocabulary, *listed.get(path.name, (None, None)))
+    return intact
 
 
 def is_partial(path: Path) -> bool:
@@ -147,11 +249,28 @@ def is_partial(path: Path) -> bool:
     return path.name.startswith(PARTIAL)
 
 
-def write_text(path: Path, text: str) -> None:
-    """Writes a text file as UTF-8. The file is either written completely or left as it was."""
+def write_text(path: Path, text: str) -> str:
+    """Writes a text file as UTF-8, completely or not at all; returns its SHA-256."""
+    content = text.encode("utf-8")
     with replacing(path) as partial:
-        partial.write_bytes(text.encode("utf-8"))
+        partial.write_bytes(content)
+    return hashlib.sha256(content).hexdigest()
 
 
-def _damaged(directory: Path, error: Exception) -> CorpusError:
-    return CorpusError(f"the encoded corpus {directory} is damaged: {error}; remove it, and encode the text again")
+@contextlib.contextmanager
+def writing(directory: Path) -> Iterator[None]:
+    """Says what to do if the block cannot write to a directory.
+
+    Raises:
+        CorpusError: instead of an OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise CorpusError(why_not_written(directory, error)) from error
+
+
+def _damaged(directory: Path, name: str, problem: object) -> CorpusError:
+    return CorpusError(
+        f"the encoded corpus {directory} is damaged: {name}: {problem}; remove it, and encode the text again"
+    )

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from keras_seq.data.agreement import agreement_corpus
 from keras_seq.data.corpus import Corpus, cut_off_end, require_fractions
 from keras_seq.data.encoded_corpus import is_encoded_corpus, load_encoded_corpus
+from keras_seq.data.source_files import Path
 from keras_seq.data.sources import list_sources
-from keras_seq.data.text_files import Path, and_more, describe_tables, joined, read_texts
+from keras_seq.data.text_files import and_more, describe_tables, joined, read_texts, within_memory
 from keras_seq.data.tfds import is_tfds, load_tfds
 
 
@@ -20,7 +21,8 @@ def load_corpus(
 
             * one or more text files: a file, compressed or not, a folder, a pattern, a field of a table such as
               `"news.csv:body"`, or `"-"` for standard input (`keras_seq.data.text_files.read_texts`). Files are joined
-              in the order given, with a line feed after a file that does not end in one.
+              in the order given, with a line feed after a file that does not end in one. Together they have at most
+              500,000,000 characters.
             * `"tfds:NAME"`, a dataset of TensorFlow Datasets, with its own splits (`keras_seq.data.tfds.load_tfds`).
             * the directory of an encoded corpus, with its own parts (`keras_seq.encode_corpus`).
             * `"agreement"` for `keras_seq.agreement_corpus()`; write `"./agreement"` for a file of that name.
@@ -47,7 +49,7 @@ def load_corpus(
     if is_tfds(sources[0]):
         return load_tfds(str(sources[0]), validation, test, by_line)
     texts = list(read_texts(*sources))
-    text = "".join(joined(pieces for _, pieces in texts))
+    text = "".join(within_memory(joined(pieces for _, pieces in texts)))
     sizes = {"test": int(len(text) * test), "validation": int(len(text) * validation)}
     train, parts = cut_off_end(text, sizes, by_line)
     name = and_more([name for name, _ in texts])

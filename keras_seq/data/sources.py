@@ -8,15 +8,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from keras_seq.data.encoded_corpus import is_encoded_corpus
-from keras_seq.data.text_files import (
-    STANDARD_INPUT,
-    Path,
-    describe_tables,
-    files_of,
-    in_lines,
-    joined,
-    read_texts,
-)
+from keras_seq.data.source_files import STANDARD_INPUT, Path, list_files
+from keras_seq.data.text_files import describe_tables, in_lines, joined, read_texts
 from keras_seq.data.tfds import is_tfds, open_tfds
 from keras_seq.errors import CorpusError
 
@@ -107,8 +100,8 @@ def _read_lines(texts: Callable[[], Iterator[str]]) -> Iterator[str]:
 def _fingerprint(sources: list[Path]) -> list[Any]:
     """Returns the path, field, size and modification time of each file."""
     found: list[Any] = []
-    for source in sources:
-        paths, field = files_of(source)
-        stats = [(path, path.stat()) for path in paths if path.exists()]  # Reading reports the missing files.
-        found += [[str(path.resolve()), field, stat.st_size, stat.st_mtime_ns] for path, stat in stats]
+    for path, field in list_files(*sources):
+        if path is not None and path.exists():  # Reading reports the missing files.
+            stat = path.stat()
+            found.append([str(path.resolve()), field, stat.st_size, stat.st_mtime_ns])
     return found

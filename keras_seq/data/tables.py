@@ -13,6 +13,7 @@ suffix                  format
 ======================  ===========================================================================================
 """
 
+import collections
 import contextlib
 import csv
 import itertools
@@ -24,7 +25,8 @@ from keras_seq.errors import CorpusError
 
 TABLES = ("csv", "tsv", "jsonl", "ndjson")
 _DELIMITERS = {",": "comma-separated", ";": "semicolon-separated", "\t": "tab-separated", "|": "separated by |"}
-_LONGEST_FIELD = 2**31 - 1  # characters per field: the largest limit that `csv` accepts on every system
+# Of a record, which is held in memory: as JSON, in up to 280 MB. Blank lines before it count, so that reading ends.
+_LONGEST_RECORD, _MOST_LINES = 2**23, 2**20  # characters, lines
 _MOST_SHOWN = 12  # fields in a message, each cut to three times as many characters
 
 _Texts = Iterator[tuple[int, str]]  # the number of a line, and a text
@@ -42,8 +44,9 @@ def read_records(name: str, pieces: Iterable[str], kind: str, field: str | None)
         field: the field; None for the only field with text, in JSON lines.
 
     Raises:
-        CorpusError: the header or the delimiter cannot be determined; a line is damaged; a row has more or fewer fields
-            than the header; or the field is missing or not text. The message names the line.
+        CorpusError: the header or the delimiter cannot be determined; a line is damaged; a record has more than 8,388,608
+            characters or 1,048,576 lines; a row has more or fewer fields than the header; or the field is missing or not
+            text. The message names the line.
 
     Example:
         >>> list(read_records("news.csv", ["id,body\n1,to be\n", "2,or not\n"], "csv", "body"))
@@ -76,12 +79,14 @@ def describe_table(name: str, pieces: Iterable[str], kind: str, field: str | Non
 
 def _open(name: str, pieces: Iterable[str], kind: str, field: str | None) -> tuple[str, _Texts]:
     """Returns how a table is read, and an iterator over the texts of its field."""
-    lines = enumerate(_lines(pieces), 1)
+    record = _RecordSize(name)
+    lines = record.of_lines(_lines(name, pieces))
     first = next(((number, line) for number, line in lines if line.strip()), None)
     if first is None:
         return "empty", iter(())
     if kind in ("jsonl", "ndjson"):
-        return _open_json_lines(name, itertools.chain([first], lines), field)
+        description, texts = _open_json_lines(name, itertools.chain([first], lines), field)
+        return description, record.of_texts(texts)
     number, line = first
     if kind == "tsv":
         form, header = "tab-separated without quoting", _tsv_row(line)
@@ -93,20 +98,59 @@ def _open(name: str, pieces: Iterable[str], kind: str, field: str | None) -> tup
     if field is None or header.count(field) != 1:
         _refuse_header(name, header, field)
     texts = _column(name, rows, header, header.index(field), kind)
-    return f"{form}, header {_shown(header)}, text from {_shown([field])}", texts
+    return f"{form}, header {_shown(header)}, text from {_shown([field])}", record.of_texts(texts)
 
 
-def _lines(pieces: Iterable[str]) -> Iterator[str]:
-    """Yields the lines of a text that comes in pieces."""
+class _RecordSize:
+    """Limits what is read for one text: its record, and any lines before it that are blank.
+
+    Args:
+        name: name of the file.
+    """
+
+    def __init__(self, name: str):
+        self._name, self._characters, self._lines = name, 0, 0
+
+    def of_lines(self, lines: Iterable[str]) -> Iterator[tuple[int, str]]:
+        """Yields the lines of the table with their numbers."""
+        for number, line in enumerate(lines, 1):
+            self._characters += len(line)
+            self._lines += 1
+            _require_short(self._name, number, self._characters, self._lines)
+            yield number, line
+
+    def of_texts(self, texts: _Texts) -> _Texts:
+        """Yields the texts that are read from the lines."""
+        for text in texts:
+            self._characters = self._lines = 0
+            yield text
+
+
+def _lines(name: str, pieces: Iterable[str]) -> Iterator[str]:
+    """Yields the lines of a text that comes in pieces, each shorter than a record may be."""
     unfinished: list[str] = []  # pieces of the line at the end
+    size, number = 0, 1  # of that line
     for piece in pieces:
         first, *others = piece.split("\n")
         unfinished.append(first)
+        size += len(first)
+        _require_short(name, number, size)
         for line in others:
             yield "".join(unfinished) + "\n"
             unfinished = [line]
+        if others:
+            size, number = len(others[-1]), number + len(others)
     if any(unfinished):
         yield "".join(unfinished)
+
+
+def _require_short(name: str, number: int, characters: int, lines: int = 1) -> None:
+    """Requires that a record up to a line fits in memory."""
+    if characters > _LONGEST_RECORD or lines > _MOST_LINES:
+        raise CorpusError(
+            f"a record must have at most {_LONGEST_RECORD:,} characters and {_MOST_LINES:,} lines, but that up to line "
+            f"{number} of {name} has more; split it, or name the file .txt if it is not a table"
+        )
 
 
 def _tsv_row(line: str) -> list[str]:
@@ -125,7 +169,9 @@ def _csv_rows(name: str, before: int, lines: Iterable[str], delimiter: str) -> _
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
     while True:
         begin = before + reader.line_num + 1
-        limit = csv.field_size_limit(_LONGEST_FIELD)  # applies to the whole process, so it is restored
+        limit = csv.field_size_limit(
+            2 * _LONGEST_RECORD
+        )  # more than a record has; applies to the whole process, so it is restored
         try:
             row = next(reader, None)
         except csv.Error as error:
@@ -242,8 +288,9 @@ def _json_records(name: str, lines: Iterable[tuple[int, str]]) -> _Records:
         try:
             record = decode(line)
         except (ValueError, RecursionError) as error:
+            reason = "it is nested too deeply" if isinstance(error, RecursionError) else error
             raise CorpusError(
-                f"every line must be JSON, but line {number} of {name} is not: {error}; correct the line"
+                f"every line must be JSON, but line {number} of {name} is not: {reason}; correct the line"
             ) from None
         if not isinstance(record, dict):
             raise CorpusError(
@@ -257,8 +304,8 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Returns a JSON object; requires that each of its names is there once."""
     record = dict(pairs)
     if len(record) < len(pairs):
-        names = [key for key, _ in pairs]
-        raise ValueError(f"it has the field {_shown([max(names, key=names.count)])} twice")
+        ((twice, _),) = collections.Counter(name for name, _ in pairs).most_common(1)
+        raise ValueError(f"it has the field {_shown([twice])} twice")
     return record
 
 
@@ -270,7 +317,7 @@ def _values(name: str, records: _Records, field: str, only: bool) -> _Texts:
         text = record.get(field)
         if not isinstance(text, str):
             raise CorpusError(
-                f"the field {field} must be text, but line {number} of {name} has "
+                f"the field {_shown([field])} must be text, but line {number} of {name} has "
                 f"{type(text).__name__ if field in record else 'no such field'}; its fields are {_shown(list(record))}"
             )
         yield number, text
@@ -282,7 +329,7 @@ def _only_text(name: str, number: int, record: dict[str, Any]) -> str:
     if len(fields) != 1:
         raise CorpusError(
             f"the corpus must be one field of {name}, which has the fields {_shown(list(record))} on line {number}; "
-            f"name one, for example {name}:{fields[0] if fields else 'text'}"
+            f"name one, for example {name}:{_shown(fields[:1]) or 'text'}"
         )
     return fields[0]
 

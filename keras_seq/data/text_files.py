@@ -2,28 +2,34 @@
 
 import codecs
 import functools
-import glob
 import gzip
 import io
 import itertools
 import os
 import pathlib
-import re
+import select
+import stat
 import sys
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import IO
 
+from keras_seq.data.source_files import Path, list_files
 from keras_seq.data.tables import TABLES, describe_table, read_records
 from keras_seq.errors import CorpusError
+from keras_seq.files import open_at_once
 
-Path = str | os.PathLike[str]
-
-STANDARD_INPUT = "-"
 LONGEST_INPUT = 2**24  # characters of a prompt, or of a text to score
+# Characters of a text in memory. It takes 14 to 15 bytes a character there until training begins.
+LONGEST_IN_MEMORY = 500_000_000
 _BLOCK = 2**20  # bytes per read
-# The file of a table, a colon, and the name of a field.
-_WITH_FIELD = re.compile(rf"(.+\.(?:{'|'.join(TABLES)})(?:\.gz)?):([^:/\\]+)", re.IGNORECASE)
+_COMPRESSED = {
+    b"BZh91AY&SY": "bzip2",
+    b"\xfd7zXZ\0": "xz",
+    b"\x28\xb5\x2f\xfd": "zstd",
+    b"PK\3\4": "zip",
+}  # how they begin
+_SECONDS_FOR_PIPE = 5  # until something is written to a pipe
 
 
 def read_texts(*sources: Path) -> Iterator[tuple[str, Iterator[str]]]:
@@ -37,23 +43,24 @@ def read_texts(*sources: Path) -> Iterator[tuple[str, Iterator[str]]]:
 
             * a file;
             * a folder: all files in it and its subfolders, except hidden ones;
-            * a pattern, such as `src/**/*.py`;
+            * a pattern, such as `src/**/*.py`, in which `*` and `**` match no hidden names;
             * `-`: standard input;
             * a field of a `.csv`, `.tsv`, `.jsonl` or `.ndjson` table, such as `news.csv:body`: its texts, each ended
               by a line feed (`keras_seq.data.tables`). In JSON lines, the only field with text needs no name.
+
+            Each file is read once, by whatever names it is listed. Links are followed where a source names one, but not
+            out of a named folder: such a link is an error.
 
     Raises:
         CorpusError: a file is missing, unreadable, damaged, empty or not text. The message names the file and, for an
             invalid byte, its line and position. Errors within a file are raised when the piece there is read.
     """
-    for source in sources:
-        if source == STANDARD_INPUT:
+    for path, field in list_files(*sources):
+        if path is None:
             yield "stdin", _pieces("standard input", _blocks(sys.stdin.buffer), None)
             continue
-        paths, field = files_of(source)
-        for path in paths:
-            name = pathlib.Path(path.name.removesuffix(".gz")).stem
-            yield name, _pieces(str(path), _file_blocks(path), _table_of(path, field))
+        name = pathlib.Path(path.name.removesuffix(".gz")).stem
+        yield name, _pieces(str(path), _file_blocks(path), _table_of(path, field))
 
 
 def read_inputs(*sources: Path) -> Iterator[str]:
@@ -64,14 +71,12 @@ def read_inputs(*sources: Path) -> Iterator[str]:
     Raises:
         CorpusError: also if a line or text has more than `LONGEST_INPUT` characters.
     """
-    for source in sources:
-        if source == STANDARD_INPUT:
+    for path, field in list_files(*sources):
+        if path is None:
             yield from _short("standard input", _lines(_decoded("standard input", _blocks(sys.stdin.buffer))))
             continue
-        paths, field = files_of(source)
-        for path in paths:
-            pieces, table = _decoded(str(path), _file_blocks(path)), _table_of(path, field)
-            yield from _short(str(path), _lines(pieces) if table is None else read_records(str(path), pieces, *table))
+        pieces, table = _decoded(str(path), _file_blocks(path)), _table_of(path, field)
+        yield from _short(str(path), _lines(pieces) if table is None else read_records(str(path), pieces, *table))
 
 
 def _lines(pieces: Iterable[str]) -> Iterator[str]:
@@ -98,18 +103,6 @@ def _short(name: str, texts: Iterable[str]) -> Iterator[str]:
         yield text
 
 
-def files_of(source: Path) -> tuple[list[pathlib.Path], str | None]:
-    """Returns the files that a source names, sorted by name, and the field of a table, if it names one.
-
-    Raises:
-        CorpusError: a folder has no files, or a pattern matches none.
-    """
-    name = os.fspath(source)
-    if not os.path.exists(name) and (found := _WITH_FIELD.fullmatch(name)):
-        return _files(found[1]), found[2]
-    return _files(name), None
-
-
 def describe_tables(*sources: Path) -> tuple[str, ...]:
     """Returns how the tables among some sources are read: a line for all tables that are read alike.
 
@@ -117,13 +110,28 @@ def describe_tables(*sources: Path) -> tuple[str, ...]:
     of each table is read for it. The arguments and errors are those of `read_texts`.
     """
     alike: dict[str, list[str]] = {}
-    for source in sources:
-        paths, field = ([], None) if source == STANDARD_INPUT else files_of(source)
-        for path in paths:
-            if table := _table_of(path, field):
-                pieces = _decoded(str(path), _file_blocks(path))
-                alike.setdefault(describe_table(str(path), pieces, *table), []).append(path.name)
+    for path, field in list_files(*sources):
+        if path is not None and (table := _table_of(path, field)):
+            pieces = _decoded(str(path), _file_blocks(path))
+            alike.setdefault(describe_table(str(path), pieces, *table), []).append(path.name)
     return tuple(f"{and_more(names)}: {description}" for description, names in alike.items())
+
+
+def within_memory(pieces: Iterable[str]) -> Iterator[str]:
+    """Yields the pieces of a text that is to be held in memory.
+
+    Raises:
+        CorpusError: there are more than `LONGEST_IN_MEMORY` characters, of a compressed file perhaps.
+    """
+    characters = 0
+    for piece in pieces:
+        characters += len(piece)
+        if characters > LONGEST_IN_MEMORY:
+            raise CorpusError(
+                f"a text in memory must have at most {LONGEST_IN_MEMORY:,} characters, but this one has more; encode a "
+                "corpus on disk with `keras-seq encode`, which reads it in parts"
+            )
+        yield piece
 
 
 def and_more(names: Sequence[str]) -> str:
@@ -157,30 +165,15 @@ def in_lines(texts: Iterable[str]) -> Iterator[str]:
     return (text if text.endswith("\n") else text + "\n" for text in texts)
 
 
-def _files(name: str) -> list[pathlib.Path]:
-    path = pathlib.Path(name)
-    if path.is_dir():
-        inside = sorted(one for one in path.rglob("*") if one.is_file())
-        found = [one for one in inside if not any(part.startswith(".") for part in one.relative_to(path).parts)]
-        if not found:
-            raise CorpusError(f"the corpus must be text files, but the folder {name} has no files; choose another")
-        return found
-    if not path.exists() and glob.has_magic(name):
-        found = sorted(one for one in map(pathlib.Path, glob.glob(name, recursive=True)) if one.is_file())
-        if not found:
-            raise CorpusError(f"the corpus must be text files, but no file matches {name}; check the pattern")
-        return found
-    return [path]
-
-
 def _file_blocks(path: pathlib.Path) -> Iterator[bytes]:
     """Yields the content of a file, decompressed; then checks that the file did not change while it was read."""
     try:
-        before = path.stat()
-        with path.open("rb") as file:
+        with open_at_once(path) as file:
+            before = os.fstat(file.fileno())
+            _require_readable(path, file, before.st_mode)
             packed = file.peek(2).startswith(b"\x1f\x8b")
             yield from _unpacked(path, file) if packed else _blocks(file)
-        after = path.stat()
+        after = os.stat(path)
     except FileNotFoundError:
         raise CorpusError(f"the corpus must be a text file, but {path} does not exist; check the path") from None
     except OSError as error:
@@ -188,8 +181,21 @@ def _file_blocks(path: pathlib.Path) -> Iterator[bytes]:
             f"the corpus must be a readable text file, but {path} cannot be read: {error.strerror}; "
             "check the path and its permissions"
         ) from None
-    if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+    if stat.S_ISREG(before.st_mode) and (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
         raise CorpusError(f"{path} changed while it was read; wait until it is complete, and try again")
+
+
+def _require_readable(path: pathlib.Path, file: IO[bytes], mode: int) -> None:
+    """Requires that an open file is a file, or a pipe that something is written to."""
+    if stat.S_ISFIFO(mode):
+        if not select.select([file], [], [], _SECONDS_FOR_PIPE)[0]:
+            raise CorpusError(
+                f"the corpus must be a text file, but {path} is a pipe to which nothing was written within "
+                f"{_SECONDS_FOR_PIPE} seconds; write the text to a file, or to standard input (-)"
+            )
+        os.set_blocking(file.fileno(), True)
+    elif not stat.S_ISREG(mode):
+        raise CorpusError(f"the corpus must be a text file, but {path} is a device; name a file, or standard input (-)")
 
 
 def _unpacked(path: pathlib.Path, file: IO[bytes]) -> Iterator[bytes]:
@@ -252,6 +258,11 @@ def _decoded(name: str, blocks: Iterable[bytes]) -> Iterator[str]:
 
 
 def _encoding(name: str, begin: bytes) -> str:
+    for magic, program in _COMPRESSED.items():
+        if begin.startswith(magic):
+            raise CorpusError(
+                f"the corpus must be text, or compressed with gzip, but {name} is compressed with {program}; unpack it first"
+            )
     if begin.startswith((b"\xff\xfe\0\0", b"\0\0\xfe\xff")):
         raise CorpusError(
             f"the corpus must be UTF-8 text, but {name} is UTF-32; convert it first (iconv -f UTF-32 -t UTF-8)"

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from keras_seq.data.corpus import Corpus, cut_off_end
-from keras_seq.data.text_files import Path, in_lines
+from keras_seq.data.source_files import Path
+from keras_seq.data.text_files import in_lines, within_memory
 from keras_seq.errors import CorpusError
 
 if TYPE_CHECKING:
@@ -151,7 +152,7 @@ def _texts(builder: Any, split: str, feature: str) -> Iterator[str]:
 
 
 def _text(source: str, split: str, texts: Iterator[str]) -> str:
-    examples = list(texts)
+    examples = list(within_memory(texts))
     text = examples[0] if len(examples) == 1 else "".join(in_lines(examples))
     if not text.strip():
         raise CorpusError(

@@ -34,7 +34,7 @@ from keras_seq.data.tokens import (
 )
 from keras_seq.data.vocabulary_file import file_bytes, parse_file
 from keras_seq.errors import ArgumentError, VocabularyError
-from keras_seq.files import replacing
+from keras_seq.files import read_regular, replacing
 
 
 class Vocabulary:
@@ -387,7 +387,7 @@ class Vocabulary:
             VocabularyError: the file is damaged; the message names the file and the line.
             OSError: the file cannot be read.
         """
-        data = pathlib.Path(path).read_bytes()
+        data = read_regular(path)
         try:
             return cls.from_bytes(data)
         except VocabularyError as error:

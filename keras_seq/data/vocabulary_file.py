@@ -13,6 +13,7 @@ from keras_seq.errors import VocabularyError
 
 _LONGEST_SHOWN: Final = 40  # characters of a token in an error message
 _BAD_ESCAPE: Final = re.compile(r"\\(?!n|r|x5c)")
+MOST_TOKENS: Final = 2**22  # `encode_corpus` counts up to 4,000,000 distinct words.
 
 
 def file_bytes(tokens: Sequence[str]) -> bytes:
@@ -43,6 +44,10 @@ def parse_file(data: bytes) -> tuple[str, ...]:
 def _lines(data: bytes) -> list[str]:
     if not data:
         raise VocabularyError("a vocabulary file must hold one token per line, but this file is empty")
+    if (count := data.count(b"\n")) > MOST_TOKENS:  # Counted before they take memory.
+        raise VocabularyError(
+            f"a vocabulary file must hold at most {MOST_TOKENS:,} tokens, but this one has {count:,} lines"
+        )
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:

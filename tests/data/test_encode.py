@@ -129,8 +129,9 @@ def test_an_interrupted_call_continues_where_it_stopped(files, small, encoded, t
     def interrupted(path, blocks, dtype):
         if len(finished) == 3:
             raise KeyboardInterrupt
-        write(path, blocks, dtype)
+        written = write(path, blocks, dtype)
         finished.append((path, path.stat().st_mtime_ns))
+        return written
 
     with mock.patch.object(encoding, "write_tokens", interrupted), pytest.raises(KeyboardInterrupt):
         ks.encode_corpus(files, tmp_path / "cut", processes=1)

@@ -4,11 +4,13 @@ import csv
 import gzip
 import io
 import json
+import tracemalloc
 
 import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
+from keras_seq.data.tables import read_records
 from keras_seq.data.text_files import describe_tables, read_texts
 from keras_seq.errors import CorpusError
 
@@ -144,7 +146,7 @@ def test_long_fields_are_read_and_the_limit_of_csv_is_restored(tmp_path):
         ("a.jsonl", ":a", '{"a": "x", "a": "y"}', "line 1 of .* is not: it has the field a twice"),
         ("a.jsonl", "", '{"a": "x"}\n{"a": "x", "b": "y"}', "one field of .*, which has the fields a, b on line 2"),
         ("a.jsonl", "", '{"a": "x"}\n{"b": "y"}', "line 2 of .* has no such field; its fields are b"),
-        ("a.jsonl", ":a", "[" * 100_000, "line 1 of .* is not: maximum recursion depth"),
+        ("a.jsonl", ":a", "[" * 100_000, "line 1 of .* is not: it is nested too deeply"),
         ("a.csv", "", "a,b\nx,y\n", r"field of a table must be named, as in .*a\.csv:FIELD, .* first row a, b; if"),
         ("a.csv", "", "id;text\n1;x\n", r"must be named, .* with the first row id, text; if"),
         ("a.csv", "", "Ann\nBob\n", r"must be named, .* row Ann; if that row is not a header, name the file \.txt"),
@@ -202,3 +204,47 @@ def test_a_table_that_cannot_be_read_is_rejected(tmp_path, name, field, data, me
     with pytest.raises(CorpusError, match=message) as caught:
         only(f"{path}{field}")
     assert "\n" not in str(caught.value)
+
+
+MEBI = "x" * 2**20
+GIANTS = {
+    "one JSON value": ("jsonl", ['{"a": "'], MEBI),
+    "one field": ("csv", ['a\n"'], MEBI[:-1] + "\n"),
+    "one row of many lines": ("csv", ['a,b\n"'], 2**10 * ("," + "x" * 1019 + '\n","')),
+    "one line": ("tsv", ["a\n"], MEBI),
+    "long blank lines": ("jsonl", ['{"a": "b"}\n'], 2**10 * (1023 * " " + "\n")),
+    "blank lines": ("jsonl", ['{"a": "b"}\n'], 2**20 * "\n"),
+    "empty rows": ("csv", ["a,b\n"], 2**10 * (1021 * " " + ",,\n")),
+}
+
+
+@pytest.mark.parametrize("giant", GIANTS)
+def test_a_record_without_end_is_refused(giant):
+    kind, begin, more = GIANTS[giant]
+    read = 0
+
+    def pieces():
+        nonlocal read
+        yield from begin
+        while True:
+            read += len(more)
+            yield more
+
+    tracemalloc.start()
+    with pytest.raises(
+        CorpusError, match=r"a record must have at most 8,388,608 characters and 1,048,576 lines, but that up to"
+    ):
+        list(read_records("giant", pieces(), kind, "a"))
+    assert tracemalloc.get_traced_memory()[1] < 100_000_000
+    tracemalloc.stop()
+    assert read <= 10 * len(more)
+
+
+@pytest.mark.slow
+def test_json_of_many_values_takes_less_than_300_megabytes():
+    line = '{"a": "x", "b": [' + ",".join(['{"":0}'] * 1_190_000) + "]}"
+    assert 8_000_000 < len(line) < 2**23
+    tracemalloc.start()
+    assert list(read_records("many", [line], "jsonl", "a")) == ["x"]
+    assert tracemalloc.get_traced_memory()[1] < 300_000_000
+    tracemalloc.stop()

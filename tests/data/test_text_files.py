@@ -1,8 +1,15 @@
 """Text read from files of every kind, and the errors of those that are not text."""
 
+import bz2
 import gzip
+import lzma
+import os
+import socket
 import subprocess
 import sys
+import threading
+import time
+import tracemalloc
 from unittest import mock
 
 import pytest
@@ -10,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keras_seq.data import text_files
+from keras_seq.data.load import load_corpus
 from keras_seq.data.text_files import LONGEST_INPUT, read_inputs, read_texts
 from keras_seq.data.tokens import split_lines
 from keras_seq.errors import CorpusError
@@ -83,6 +91,9 @@ def test_standard_input_is_read():
             "is damaged: .*; download it again",
         ),  # mtime=0: a test has one name.
         (b"\x1f\x8b\x08", "is damaged: .*; download it again"),
+        (bz2.compress(b"to be"), "is compressed with bzip2; unpack it first"),
+        (lzma.compress(b"to be"), "is compressed with xz; unpack it first"),
+        (b"PK\3\4", "is compressed with zip; unpack it first"),
     ],
 )
 def test_a_file_that_is_not_text_is_rejected(tmp_path, data, message):
@@ -151,3 +162,62 @@ def test_an_input_that_is_too_long_is_refused_without_reading_all_of_it(tmp_path
         CorpusError, match=r"at most 16,777,216 characters, but number 3 of .*long\.txt has more; split it"
     ):
         list(read_inputs(path))
+
+
+def test_a_pipe_is_read_only_if_something_writes_to_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(text_files, "_SECONDS_FOR_PIPE", 0.05)
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(CorpusError, match=r"pipe is a pipe to which nothing was written within 0\.05 seconds; write"):
+        whole(tmp_path / "pipe")
+    monkeypatch.setattr(text_files, "_SECONDS_FOR_PIPE", 5)
+    writer = threading.Thread(target=lambda: (tmp_path / "pipe").write_text("to be\n" * 100_000))
+    writer.start()
+    assert only(tmp_path / "pipe") == "to be\n" * 100_000
+    writer.join()
+
+
+def test_devices_and_sockets_are_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(CorpusError, match="/dev/zero is a device; name a file, or standard input"):
+        whole("/dev/zero")
+    with socket.socket(socket.AF_UNIX) as opened:
+        opened.bind("socket")
+        with pytest.raises(CorpusError, match="socket cannot be read: No such device or address"):
+            whole("socket")
+
+
+def bomb(path, mebibytes):
+    """Writes a compressed file of several members that inflates to a thousand times its size."""
+    member = gzip.compress(b"to be, or not to be, that is it\n" * 2**15 * 16)  # 16 MiB
+    path.write_bytes(member * (mebibytes // 16))
+    return path
+
+
+def test_more_text_than_fits_in_memory_is_refused(tmp_path, monkeypatch):
+    path = bomb(tmp_path / "bomb.txt.gz", 1600)
+    assert path.stat().st_size < 6_000_000
+    monkeypatch.setattr(text_files, "LONGEST_IN_MEMORY", 2**23)
+    begin = time.monotonic()
+    tracemalloc.start()
+    with pytest.raises(CorpusError, match=r"at most 8,388,608 characters, but this one has more; .*`keras-seq encode`"):
+        load_corpus(path)
+    assert tracemalloc.get_traced_memory()[1] < 5 * 2**23
+    tracemalloc.stop()
+    assert time.monotonic() - begin < 5
+
+
+@pytest.mark.slow
+def test_a_bomb_of_gigabytes_is_refused_in_seconds(tmp_path):
+    path = bomb(tmp_path / "bomb.txt.gz", 5600)
+    code = (
+        "import resource, sys; from keras_seq.data.load import load_corpus\n"
+        "try: load_corpus(sys.argv[1])\n"
+        "except ValueError as error: print(error)\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)"
+    )
+    begin = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=True)
+    sentence, mebibytes = done.stdout.splitlines()
+    assert "at most 500,000,000 characters, but this one has more" in sentence
+    assert int(mebibytes) < 700
+    assert time.monotonic() - begin < 30  # 3 s if nothing else runs

@@ -1,7 +1,9 @@
 """The vocabulary file: written, read, and rejected when it is damaged."""
 
+import concurrent.futures
 import dataclasses
 import hashlib
+import os
 
 import pytest
 from hypothesis import given, settings
@@ -107,3 +109,23 @@ def test_a_failed_save_keeps_the_old_file(tmp_path, monkeypatch):
 def test_a_missing_file():
     with pytest.raises(FileNotFoundError):
         Vocabulary.load("/nonexistent/vocab.txt")
+
+
+def test_eight_threads_save_to_one_path(tmp_path):
+    path = tmp_path / "vocab.txt"
+    vocabularies = [Vocabulary.from_text("abc" + chr(0x4E00 + number)) for number in range(8)]
+
+    def save(vocabulary):
+        for _ in range(10):
+            vocabulary.save(path)
+            assert Vocabulary.load(path) in vocabularies
+
+    with concurrent.futures.ThreadPoolExecutor(8) as threads:
+        list(threads.map(save, vocabularies))
+    assert [file.name for file in tmp_path.iterdir()] == ["vocab.txt"]
+
+
+def test_a_pipe_is_refused_without_waiting(tmp_path):
+    os.mkfifo(tmp_path / "vocab.txt")
+    with pytest.raises(OSError, match="It is a pipe or a device, not a file"):
+        Vocabulary.load(tmp_path / "vocab.txt")
