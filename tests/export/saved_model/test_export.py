@@ -347,7 +347,7 @@ def test_build_md_shows_what_saved_model_cli_shows(exported, monkeypatch, capsys
     shown = capsys.readouterr().out
     entry = r"((?:in|out)puts\['\w+'\]) tensor_info:\s+dtype: (\w+)\s+shape: (\(.*?\))"
     lines = [" ".join(found) for found in re.findall(entry, shown)]
-    assert len(lines) == 10
+    assert len(lines) == 11
     build = (paths.REPOSITORY / "BUILD.md").read_text(encoding="utf-8")
     assert "\n".join(f"    {line}" for line in lines) in build
 
