@@ -19,6 +19,7 @@ from keras_seq_export.client.bounded_session import BoundedSession
 from keras_seq_export.errors import ServingError
 
 _SHOWN = 1_000  # characters of a server's message in ours
+_MOST_OUTPUTS = 1_000  # of a signature; most of them are states
 
 
 class RefusedError(ServingError):
@@ -249,6 +250,8 @@ def _arrays(
     outputs: Mapping[str, Any], to_array: Callable[[Any], np.ndarray], source: str, signature: str
 ) -> dict[str, np.ndarray]:
     """Returns the outputs of an answer as arrays."""
+    if len(outputs) > _MOST_OUTPUTS:
+        raise ServingError(f"{source}: the answer of {signature} has {len(outputs):,} outputs, more than an export has")
     arrays = {}
     for name, value in outputs.items():
         try:
