@@ -58,7 +58,9 @@ def write_signatures(step: GraphStep, vocabulary: Vocabulary, directory: pathlib
         directory: the SavedModel to write.
         max_length: the largest number of tokens in a text.
     """
-    with tempfile.TemporaryDirectory() as folder:
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    # Beside the SavedModel: one disk that may be full, not two.
+    with tempfile.TemporaryDirectory(dir=directory.parent) as folder:
         vocabulary.save(pathlib.Path(folder, "vocab.txt"))
         tokenizer = GraphTokenizer(vocabulary, os.path.join(folder, "vocab.txt"))
         bias, counts = logit_bias(vocabulary, SamplingSettings()), {TOKEN: len(vocabulary)}

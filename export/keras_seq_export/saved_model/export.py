@@ -169,10 +169,8 @@ def export_saved_model(
         (partial / "assets.extra" / "report.json").write_text(content, encoding="utf-8")
     try:
         write_configuration(version.absolute().parent)
-    except OSError as error:
-        raise ExportError(
-            f"{version} is published, but {error.filename} cannot be written: {error.strerror}"
-        ) from error
+    except ExportError as error:
+        raise ExportError(f"{version} is published, but {error}") from error
     return {**report, "path": os.fspath(version)}
 
 

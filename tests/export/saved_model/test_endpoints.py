@@ -287,7 +287,7 @@ def test_an_input_with_the_name_of_another_is_refused(tmp_path):
 
 
 def test_unsuitable_arguments_are_refused(tmp_path):
-    with pytest.raises(ValueError, match="`max_length` must be an integer of at least 1"):
+    with pytest.raises(ValueError, match="`max_length` must be an integer from 1 to"):
         export_saved_model(sensor(), None, tmp_path / "1", max_length=0)
     with pytest.raises(ValueError, match="`vocabulary` must be a Vocabulary, or None for a model that is not of text"):
         export_saved_model(sensor(), "vocab.txt", tmp_path / "1")

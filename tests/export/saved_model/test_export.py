@@ -332,6 +332,7 @@ def test_a_row_of_prefill_and_sample_does_not_depend_on_the_others(exported):
     (prefilled, sampled), alone = (answers := run(requests))[:2], answers[2:]
     for row in range(5):
         for together, one in ((prefilled, alone[2 * row]), (sampled, alone[2 * row + 1])):
+            assert one.pop("model_id") == together["model_id"][row]
             for name, value in one.items():
                 np.testing.assert_allclose(together[name][row], value[0], atol=1e-5)
 
