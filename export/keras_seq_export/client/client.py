@@ -143,13 +143,8 @@ class Client(Step):
     def _predict(
         self, signature: str, inputs: Mapping[str, np.ndarray], outputs: Mapping[str, Output], **options: str
     ) -> dict[str, np.ndarray]:
-        """Returns the outputs of a signature, after the checks that they are this model's and what they should be.
-
-        Raises:
-            ServingError: they are not; or the server refuses the request or does not answer.
-        """
-        if self._is_closed:
-            raise ServingError(f"the client of {self._source} is closed: create a new one")
+        """Returns the outputs of a signature, after the checks that they are this model's and what they should be."""
+        self._require_open()
         answer = self._transport.predict(signature, inputs, **options)
         if self._model_id is not None and set(answer.get(MODEL_ID, np.array([None])).flat) != {self._model_id}:
             raise ServingError(
@@ -158,6 +153,10 @@ class Client(Step):
             )
         with self._answer_of(signature):
             return checked(answer, outputs)
+
+    def _require_open(self) -> None:
+        if self._is_closed:
+            raise ServingError(f"the client of {self._source} is closed: create a new one")
 
     @contextlib.contextmanager
     def _answer_of(self, signature: str) -> Iterator[None]:
@@ -255,6 +254,7 @@ class Client(Step):
         After a `ServingError` the iterator is exhausted. A new call with the same seed generates the same text from its
         start.
         """
+        self._require_open()
         return Generation(self, self.vocabulary, prompt, **options)
 
     def score(self, text: str, inputs: Any = None) -> Score:
