@@ -38,6 +38,8 @@ PROMPT, TEXT = "prompt", "text"
 MAX_TOKENS, SEED = "max_tokens", "seed"
 TOKEN_IDS, FINISH_REASON = "token_ids", "finish_reason"
 VOCABULARY_BYTES = "vocabulary_bytes"  # TensorFlow Serving requires this suffix for arbitrary bytes.
+# Output of each signature of a SavedModel of text: a hash of the model, because states belong to one model.
+MODEL_ID = "model_id"
 UNIFORM = "uniform"
 # Sampling settings, inputs of `serving_default` and `sample` in this order, with their dtypes.
 SAMPLING_INPUTS = dict(zip(DRAW_SETTINGS, ("float32", "int32", "float32", "float32"), strict=True))
@@ -51,6 +53,8 @@ QUANTIZATIONS = {"none": "float32", "float16": "float16", "int8": "int8", "int4"
 PREFILL_STEPS = 64
 # Rows in one batch of the server; `batching_parameters.txt` and the client use the same number.
 MAX_BATCH_SIZE = 32
+# Rows that a signature of a SavedModel takes, so that `batching_parameters.txt` may be changed.
+MAX_ROWS = 256
 
 
 def is_quantized(quantization: str) -> bool:

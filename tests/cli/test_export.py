@@ -3,6 +3,9 @@
 import json
 import shutil
 
+import pytest
+from full_disk import files_of_at_most
+
 
 def test_an_export_is_measured_on_the_held_out_text_and_inspected(folder, run_cli):
     options = ("--format=tflite", "--quantization=float16", "--state=internal", "--batch=2", "--license=CC0-1.0")
@@ -38,3 +41,21 @@ def test_an_export_without_its_corpus_is_measured_on_text_of_the_model(folder, t
     assert "measured on text that the model writes, because" in answer.stderr
     assert "gone.txt" in answer.stderr
     assert "tokens of text that the model wrote" in answer.stdout
+
+
+def test_a_folder_that_cannot_be_written_is_one_sentence(folder, run_cli):
+    answer = run_cli("export", "--run=fox", "--format=saved_model", "--output=/sys/exports", cwd=folder)
+    assert answer.returncode == 1
+    expected = "keras-seq: /sys/exports/fox/1 cannot be written: Operation not permitted (/sys/exports). Check it, or"
+    assert answer.stderr.strip().splitlines()[-1].startswith(expected)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "size"), [("tflite", 1_000), ("saved_model", 1_000), ("saved_model", 100_000)])
+def test_a_full_disk_is_one_sentence_and_nothing_is_left(kind, size, folder, tmp_path, run_cli):
+    with files_of_at_most(size):
+        answer = run_cli("export", "--run=fox", f"--format={kind}", f"--output={tmp_path / 'out'}", cwd=folder)
+    assert answer.returncode == 1
+    assert "cannot be written: File too large" in answer.stderr.strip().splitlines()[-1]
+    assert "Traceback" not in answer.stderr
+    assert list(tmp_path.iterdir()) == []

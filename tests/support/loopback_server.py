@@ -2,8 +2,8 @@
 
 The SavedModel, TensorFlow's C++ session and the messages of tensorflow-serving-api are real. The translation to and
 from JSON, the errors, and the rules of `--enable_batching` are written here after TensorFlow Serving's documentation
-and sources. `python loopback_server.py DIRECTORY` serves the SavedModel as version 1 of the model "shakespeare" and
-prints its ports as JSON.
+and sources. `python loopback_server.py DIRECTORY [REST_PORT GRPC_PORT]` serves the SavedModel as version 1 of the
+model "shakespeare" and prints its ports as JSON.
 """
 
 import base64
@@ -233,22 +233,22 @@ class Models(model_service_pb2_grpc.ModelServiceServicer):
         return answer
 
 
-def main(directory):
+def main(directory, rest_port="0", grpc_port="0"):
     model = Model(directory)
     loaded = tf.saved_model.load(directory)
     dtypes = {
         name: {key: spec.dtype for key, spec in function.structured_input_signature[1].items()}
         for name, function in loaded.signatures.items()
     }
-    rest = ThreadingHTTPServer(("127.0.0.1", 0), rest_handler(model, dtypes))
+    rest = ThreadingHTTPServer(("127.0.0.1", int(rest_port)), rest_handler(model, dtypes))
     served = grpc.server(ThreadPoolExecutor(24))
     prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(Predictions(model), served)
     model_service_pb2_grpc.add_ModelServiceServicer_to_server(Models(model), served)
-    port = served.add_insecure_port("127.0.0.1:0")
+    port = served.add_insecure_port(f"127.0.0.1:{grpc_port}")
     served.start()
     print(json.dumps({"rest": rest.server_address[1], "grpc": port}), flush=True)
     rest.serve_forever()
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

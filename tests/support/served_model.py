@@ -9,9 +9,11 @@ import paths
 
 
 @contextlib.contextmanager
-def serving(directory):
+def serving(directory, ports=None):
     """Yields the ports of the server as `{"rest": ..., "grpc": ...}`; its model is called "shakespeare"."""
     command = [sys.executable, paths.SUPPORT / "loopback_server.py", directory]
+    if ports is not None:  # those of an earlier server
+        command += [str(ports["rest"]), str(ports["grpc"])]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as server:
         yield json.loads(server.stdout.readline())
         server.kill()

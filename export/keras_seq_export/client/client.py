@@ -4,6 +4,7 @@ The server generates whole texts, or one token per request while the client keep
 TensorFlow nor Keras; gRPC needs `pip install tensorflow-serving-api`.
 """
 
+import contextlib
 import dataclasses
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,14 +22,14 @@ from keras_seq.generation.score import Score
 from keras_seq.generation.states import checked_arrays
 from keras_seq.generation.text import Options, Text
 from keras_seq.generation.threefry import seed_words
-from keras_seq_export.client.encoder import Encoder
+from keras_seq_export.client.answers import Output, checked, require_range
+from keras_seq_export.client.text_start import TextStart
 from keras_seq_export.client.transports import RefusedError, transport
 from keras_seq_export.errors import ServingError
 from keras_seq_export.requests import GenerateRequest, generate_inputs, sampling_inputs, strings
 from keras_seq_export.signatures import (
     DECODE,
     ENCODE,
-    ENCODER,
     FINISH_REASON,
     GENERATE,
     GENERATE_INPUTS,
@@ -38,6 +39,7 @@ from keras_seq_export.signatures import (
     LOGITS,
     MAX_BATCH_SIZE,
     MAX_TOKENS,
+    MODEL_ID,
     NEXT_TOKEN,
     PREFILL,
     PREFILL_STEPS,
@@ -50,8 +52,6 @@ from keras_seq_export.signatures import (
     TOKEN_IDS,
     TOKENS,
     UNIFORM,
-    VOCABULARY_BYTES,
-    is_state,
     state_name,
 )
 
@@ -66,7 +66,8 @@ class Client(Step):
 
     A client stays with the version it found, even after a newer one is published, because the states of one version are
     meaningless to another. When the server unloads that version, requests fail; create a new client to use the new
-    version. Give each thread a client of its own.
+    version. So they do when the server has been replaced by one with another model, because each answer names its model.
+    Give each thread a client of its own.
 
     A client is also a `keras_seq.generation.decoder_step.Step`, whose states stay on this side.
 
@@ -75,7 +76,7 @@ class Client(Step):
         model: name of the model on the server.
         version: version of the model; None uses the newest available version.
         vocabulary: the vocabulary that the model must have; None accepts any.
-        timeout: seconds to wait for an answer; over REST, for each part of it.
+        timeout: seconds to wait for an answer.
 
     Attributes:
         version: version of the model.
@@ -84,7 +85,8 @@ class Client(Step):
 
     Raises:
         ServingError: the server cannot be reached, does not have the model, or has it without a vocabulary or with
-            another one.
+            another one. Every request raises it too where an answer is malformed, larger than 8 MiB, or from another
+            model, or the client was closed.
         ValueError: an argument is out of range.
 
     Example:
@@ -107,38 +109,65 @@ class Client(Step):
         is_vocabulary = vocabulary is None or isinstance(vocabulary, Vocabulary)
         require.that(is_vocabulary, "vocabulary", "a Vocabulary or None", vocabulary)
         self._transport = transport(address, model, timeout)
+        self._source, self._is_closed = f"{model} at {self._transport.address}", False
         try:
             self.version = self._transport.newest_version() if version is None else int(version)
             self._transport.version = self.version
-            self._start(f"{model} at {address}, version {self.version},", vocabulary)
+            self._start(vocabulary)
         except Exception:
             self.close()
             raise
 
-    def _start(self, source: str, vocabulary: Vocabulary | None) -> None:
+    def _start(self, vocabulary: Vocabulary | None) -> None:
         """Requests what a text starts with: the vocabulary, the default length, and the states or their encoder."""
+        source = f"{self._source}, version {self.version},"
         try:
-            answer = self._transport.predict(START, {TOKEN: np.zeros(1, np.int32)})
+            start = TextStart.of(self._transport.predict(START, {TOKEN: np.zeros(1, np.int32)}))
         except RefusedError as error:
             raise ServingError(
                 f"{source} does not start a text, as an export with a vocabulary does, which `Client` needs: {error}"
             ) from error
-        try:
-            self.vocabulary = Vocabulary.from_bytes(answer[VOCABULARY_BYTES][0])
-            self._default_max_tokens = int(answer[MAX_TOKENS][0])
-            self._encoder = Encoder(answer[ENCODER][0]) if ENCODER in answer else None
-            states = _states(answer)
-            self._initial_states = {name: states[name] for name in map(state_name, range(len(states)))}
-        except (KeyError, ValueError) as error:
+        except ValueError as error:
             raise ServingError(
-                f"{source} does not return its vocabulary as an export of keras_seq does: {error}"
+                f"{source} does not return its vocabulary as an export of keras_seq does: {str(error)[:1000]}"
             ) from error
-        if vocabulary is not None and vocabulary.sha256 != self.vocabulary.sha256:
+        if vocabulary is not None and vocabulary.sha256 != start.vocabulary.sha256:
             raise ServingError(
-                f"{source} has another vocabulary: SHA-256 {self.vocabulary.sha256}, not {vocabulary.sha256}"
+                f"{source} has another vocabulary: SHA-256 {start.vocabulary.sha256}, not {vocabulary.sha256}"
             )
-        self.vocabulary_size = len(self.vocabulary)
+        self.vocabulary, self.vocabulary_size = start.vocabulary, len(start.vocabulary)
+        self._default_max_tokens, self._encoder = start.max_tokens, start.encoder
+        self._initial_states, self._model_id = start.states, start.model_id
         self._bias = logit_bias(self.vocabulary, SamplingSettings())
+
+    def _predict(
+        self, signature: str, inputs: Mapping[str, np.ndarray], outputs: Mapping[str, Output], **options: str
+    ) -> dict[str, np.ndarray]:
+        """Returns the outputs of a signature, after the checks that they are this model's and what they should be."""
+        self._require_open()
+        answer = self._transport.predict(signature, inputs, **options)
+        if self._model_id is not None and set(answer.get(MODEL_ID, np.array([None])).flat) != {self._model_id}:
+            raise ServingError(
+                f"{self._source} has another model now than when this client was created: create a new client and "
+                "begin the text again, because states belong to one model"
+            )
+        with self._answer_of(signature):
+            return checked(answer, outputs)
+
+    def _require_open(self) -> None:
+        if self._is_closed:
+            raise ServingError(f"the client of {self._source} is closed: create a new one")
+
+    @contextlib.contextmanager
+    def _answer_of(self, signature: str) -> Iterator[None]:
+        """Turns the errors of checks of an answer into a ServingError."""
+        try:
+            yield
+        except ValueError as error:
+            raise ServingError(f"{self._source}: the answer of {signature} is malformed: {error}") from error
+
+    def _state_outputs(self, rows: int = 1) -> dict[str, Output]:
+        return {name: Output("float32", (rows, units)) for name, (_, units) in self._state_shapes().items()}
 
     def write(self, prompts: str | list[str] | tuple[str, ...] = "", inputs: Any = None, **options: Any) -> Any:
         """Returns texts that the server generates as a whole: a `Text`, or a list of them for several prompts.
@@ -198,10 +227,22 @@ class Client(Step):
 
     def _write_batch(self, requests: Sequence[GenerateRequest], given: Mapping[str, np.ndarray]) -> Iterator[Text]:
         # Every input is given: REST has no defaults, and a server that batches requires one value per row.
-        answer = self._transport.predict(GENERATE, {**generate_inputs(requests), **given})
-        for row, length in enumerate(answer[LENGTH].tolist()):
-            text, reason = answer[TEXT][row].decode("utf-8"), answer[FINISH_REASON][row].decode()
-            yield Text(text, answer[TOKEN_IDS][row][:length].tolist(), None, reason, _NO_STATES)
+        column = (len(requests),)
+        outputs = {
+            TEXT: Output("string", column),
+            FINISH_REASON: Output("string", column),
+            TOKEN_IDS: Output("int32", (*column, None)),
+            LENGTH: Output("int32", column),
+        }
+        answer = self._predict(GENERATE, {**generate_inputs(requests), **given}, outputs)
+        with self._answer_of(GENERATE):
+            require_range(LENGTH, answer[LENGTH], 0, answer[TOKEN_IDS].shape[1])
+            require_range(TOKEN_IDS, answer[TOKEN_IDS], 0, self.vocabulary_size - 1)
+            texts, reasons = ([one.decode() for one in answer[name]] for name in (TEXT, FINISH_REASON))
+            for reason in reasons:
+                require.one_of(FINISH_REASON, reason, ("eos", "length"))
+        for text, ids, length, reason in zip(texts, answer[TOKEN_IDS], answer[LENGTH], reasons, strict=True):
+            yield Text(text, ids[:length].tolist(), None, reason, _NO_STATES)
 
     def _with_int32_top_k(self, settings: SamplingSettings) -> SamplingSettings:
         """Returns equivalent settings whose `top_k` fits the server's int32."""
@@ -213,6 +254,7 @@ class Client(Step):
         After a `ServingError` the iterator is exhausted. A new call with the same seed generates the same text from its
         start.
         """
+        self._require_open()
         return Generation(self, self.vocabulary, prompt, **options)
 
     def score(self, text: str, inputs: Any = None) -> Score:
@@ -226,11 +268,13 @@ class Client(Step):
             ServingError: the server refuses the request or does not answer.
             ValueError: the text has characters that the vocabulary lacks, or `inputs` is out of range.
         """
-        self.vocabulary.encode(text)
-        answer = self._transport.predict(SCORE, {TEXT: strings([text]), **self._at_once(inputs, 1)})
-        length = int(answer[LENGTH][0])
-        token_ids, log_probabilities = answer[TOKEN_IDS][0][:length], answer[LOG_PROBABILITIES][0][:length]
-        return Score(token_ids.astype(np.int32), log_probabilities.astype(np.float64))
+        ids = self.vocabulary.encode(text)
+        row = (1, len(ids))
+        outputs = {TOKEN_IDS: Output("int32", row), LOG_PROBABILITIES: Output("float32", row)}
+        answer = self._predict(SCORE, {TEXT: strings([text]), **self._at_once(inputs, 1)}, outputs)
+        if not np.array_equal(answer[TOKEN_IDS][0], ids):
+            raise ServingError(f"{self._source}: the answer of {SCORE} is malformed: it has the tokens of another text")
+        return Score(answer[TOKEN_IDS][0], answer[LOG_PROBABILITIES][0].astype(np.float64))
 
     def encode(self, *values: Any) -> list[np.ndarray]:
         """Returns the states with which a text begins, each `(rows, units)` float32, as `keras_seq.encode` does.
@@ -249,10 +293,10 @@ class Client(Step):
         if self._encoder is None:
             raise ModelError("the model has no encoder: its texts begin with the states of `initial_states`")
         given = self._encoder.arrays(values)
-        rows = len(next(iter(given.values())))
+        parts = [_rows_of(given, start) for start in range(0, len(next(iter(given.values()))), MAX_BATCH_SIZE)]
         answers = [
-            self._transport.predict(ENCODE, _rows_of(given, start), only=state_name(0))
-            for start in range(0, rows, MAX_BATCH_SIZE)
+            self._predict(ENCODE, part, self._state_outputs(len(next(iter(part.values())))), only=state_name(0))
+            for part in parts
         ]
         return [np.concatenate([answer[name] for answer in answers]) for name in self._state_shapes()]
 
@@ -285,7 +329,8 @@ class Client(Step):
         return [np.array(states[name], np.float32) for name in self._state_shapes()]
 
     def close(self) -> None:
-        """Closes the connection; a `with Client(...) as client:` block closes it at its end."""
+        """Closes the connection for good; a `with Client(...) as client:` block closes it at its end."""
+        self._is_closed = True
         self._transport.close()
 
     def __enter__(self) -> "Client":
@@ -296,8 +341,11 @@ class Client(Step):
 
     def __call__(self, token: int, states: dict[str, np.ndarray]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """Returns the logits `(vocabulary,)` after `token`, and the new states by name."""
-        answer = self._transport.predict(DECODE, {TOKEN: token_ids([token]), **states})
-        return answer[LOGITS][0], _states(answer)
+        answer = self._predict(DECODE, {TOKEN: token_ids([token]), **states}, self._step_outputs())
+        return answer.pop(LOGITS)[0], answer
+
+    def _step_outputs(self) -> dict[str, Output]:
+        return {LOGITS: Output("float32", (1, self.vocabulary_size)), **self._state_outputs()}
 
     def prefill(self, tokens: Sequence[int], states: dict[str, np.ndarray]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """Returns the logits `(vocabulary,)` and the states after the last token; a request reads up to 64 tokens."""
@@ -307,9 +355,9 @@ class Client(Step):
             padded = np.zeros((1, PREFILL_STEPS), np.int32)
             padded[0, : len(piece)] = piece
             length = np.array([len(piece)], np.int32)
-            answer = self._transport.predict(PREFILL, {TOKENS: padded, LENGTH: length, **states})
-            states = _states(answer)
-        return answer[LOGITS][0], states
+            states = self._predict(PREFILL, {TOKENS: padded, LENGTH: length, **states}, self._step_outputs())
+            logits = states.pop(LOGITS)[0]
+        return logits, states
 
     def draw(
         self,
@@ -328,12 +376,15 @@ class Client(Step):
         if settings.repetition_penalty != 1 or not np.array_equal(logit_bias, self._bias):
             return super().draw(token, states, uniform, settings, logit_bias, history)
         inputs = {TOKEN: token_ids([token]), UNIFORM: np.array([uniform], np.float32)}
-        answer = self._transport.predict(
-            SAMPLE, {**inputs, **sampling_inputs([self._with_int32_top_k(settings)]), **states}
-        )
-        if not np.isfinite(answer[LOG_PROBABILITY][0]):
-            raise ValueError("the model's logits must be numbers, one of them finite at least; the server's are not")
-        return int(answer[NEXT_TOKEN][0]), _states(answer)
+        inputs |= sampling_inputs([self._with_int32_top_k(settings)])
+        number = {NEXT_TOKEN: Output("int32", (1,)), LOG_PROBABILITY: Output("float32", (1,))}
+        new_states = self._predict(SAMPLE, {**inputs, **states}, {**number, **self._state_outputs()})
+        drawn = new_states.pop(NEXT_TOKEN)
+        with self._answer_of(SAMPLE):
+            require_range(NEXT_TOKEN, drawn, 0, self.vocabulary_size - 1)
+            if not np.isfinite(new_states.pop(LOG_PROBABILITY)[0]):
+                raise ValueError("the model's logits must be numbers, one of them finite at least")
+        return int(drawn[0]), new_states
 
 
 def _column(name: str, value: Any, rows: int) -> Any:
@@ -347,7 +398,3 @@ def _column(name: str, value: Any, rows: int) -> Any:
 def _rows_of(inputs: Mapping[str, np.ndarray], start: int) -> dict[str, np.ndarray]:
     """Returns the rows of a request that begins with the row `start`."""
     return {name: value[start : start + MAX_BATCH_SIZE] for name, value in inputs.items()}
-
-
-def _states(answer: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    return {name: value for name, value in answer.items() if is_state(name)}

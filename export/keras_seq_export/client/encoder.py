@@ -1,6 +1,5 @@
 """What the encoder of a model on a server takes, as `start` describes it, and checks of a caller's arrays."""
 
-import json
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -8,6 +7,7 @@ import numpy as np
 
 from keras_seq import require
 from keras_seq.errors import ArgumentError
+from keras_seq.json_text import parse_json
 
 
 class EncoderInput(NamedTuple):
@@ -44,11 +44,14 @@ class Encoder:
 
     def __init__(self, description: bytes):
         try:
-            described = json.loads(description)
+            described = parse_json(description)
             self.inputs = [EncoderInput(**one) for one in described["inputs"]]
-            self.units = [int(units) for units in described["units"]]
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"its encoder is described in another way: {error}") from error
+            self.units: list[int] = described["units"]
+            fits = bool(self.inputs) and all(map(_is_whole, self.inputs)) and bool(self.units)
+            if not fits or not all(map(_is_size, self.units)):
+                raise ValueError("an input or a state lacks what it is")
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"its encoder is described in another way: {str(error)[:200]}") from error
 
     def arrays(self, values: Sequence[Any], rows: int | None = None) -> dict[str, np.ndarray]:
         """Returns the inputs of `encode` by name.
@@ -77,3 +80,19 @@ class Encoder:
             if one.length:
                 inputs[one.length] = np.full(count, array.shape[1], np.int32)
         return inputs
+
+
+def _is_whole(given: EncoderInput) -> bool:
+    """Returns whether the values of a description have the types that they should."""
+    return (
+        isinstance(given.name, str)
+        and given.dtype in ("int32", "float32")
+        and isinstance(given.shape, list)
+        and all(size is None or _is_size(size) for size in given.shape)
+        and (given.length is None or isinstance(given.length, str))
+        and (given.token_count is None or _is_size(given.token_count))
+    )
+
+
+def _is_size(value: Any) -> bool:
+    return type(value) is int and 1 <= value < 2**31

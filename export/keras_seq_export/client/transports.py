@@ -2,17 +2,24 @@
 
 import base64
 import importlib.util
+import itertools
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 from urllib.parse import quote, urlsplit
 
 import numpy as np
 import requests
-from urllib3.exceptions import ReadTimeoutError
+import urllib3.exceptions
 
 from keras_seq import require
+from keras_seq.json_text import parse_json
+from keras_seq_export.client.answers import MOST_BYTES, from_json, from_tensor
+from keras_seq_export.client.bounded_session import BoundedSession
 from keras_seq_export.errors import ServingError
+
+_SHOWN = 1_000  # characters of a server's message in ours
+_MOST_OUTPUTS = 1_000  # of a signature; most of them are states
 
 
 class RefusedError(ServingError):
@@ -24,9 +31,11 @@ class Transport(Protocol):
 
     Attributes:
         version: version of the model that `predict` uses.
+        address: address of the server, without a password.
     """
 
     version: int | None
+    address: str
 
     def newest_version(self) -> int:
         """Returns the newest available version of the model."""
@@ -81,19 +90,19 @@ class RestTransport:
         self._model, self._timeout = model, timeout
         self._url = f"{address}/v1/models/{quote(model, safe='')}"
         parts = urlsplit(address)
-        self._address = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"  # without a password
-        self._session = requests.Session()
+        self.address = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"  # without a password
+        self._session = BoundedSession()
 
     def newest_version(self) -> int:
         """See `Transport`."""
         answer = self._ask("GET", self._url)
         try:
-            states = {int(status["version"]): str(status["state"]) for status in answer["model_version_status"]}
-        except (KeyError, TypeError, ValueError) as error:
+            states = {int(status["version"]): str(status["state"])[:20] for status in answer["model_version_status"]}
+        except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
             raise ServingError(
-                f"{self._address} is not TensorFlow Serving: it reports no versions of {self._model}"
+                f"{self.address} is not TensorFlow Serving: it reports no versions of {self._model}"
             ) from error
-        return _newest(states, self._model, self._address)
+        return _newest(states, self._model, self.address)
 
     def predict(self, signature: str, inputs: Mapping[str, np.ndarray], only: str = "") -> dict[str, np.ndarray]:
         """See `Transport`."""
@@ -106,37 +115,50 @@ class RestTransport:
         if only and isinstance(outputs, list):
             outputs = {only: outputs}
         if not isinstance(outputs, dict):
-            raise ServingError(f"{self._model} at {self._address}: the answer of {signature} has no named outputs")
-        return {name: _from_json(value) for name, value in outputs.items()}
+            raise ServingError(f"{self._model} at {self.address}: the answer of {signature} has no named outputs")
+        return _arrays(outputs, from_json, f"{self._model} at {self.address}", signature)
 
     def _ask(self, method: str, url: str, body: Any = None) -> dict[str, Any]:
         try:
-            response = self._session.request(method, url, json=body, timeout=self._timeout)
-        except requests.Timeout as error:
-            raise _no_answer(self._address, self._timeout) from error
+            with self._session.request(method, url, json=body, timeout=self._timeout, stream=True) as response:
+                content = response.raw.read(MOST_BYTES + 1, decode_content=False)
+        except (requests.Timeout, urllib3.exceptions.ReadTimeoutError) as error:
+            raise _no_answer(self.address, self._timeout) from error
         except requests.ConnectionError as error:
-            if error.args and isinstance(error.args[0], ReadTimeoutError):  # The answer started and then stopped.
-                raise _no_answer(self._address, self._timeout) from error
             cause = str(getattr(error.args[0], "reason", error.args[0]) if error.args else error).rpartition(": ")[2]
             raise ServingError(
-                f"no answer from {self._address} ({cause}): check that the server is running and that this is its REST "
-                "port, usually 8501"
+                f"no answer from {self.address} ({cause[:_SHOWN]}): check that the server is running and that this is "
+                "its REST port, usually 8501"
             ) from error
-        except requests.RequestException as error:
-            raise ServingError(f"the answer of {self._address} cannot be read: {error}") from error
-        status = f"{response.status_code} {response.reason}"
+        except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
+            raise ServingError(f"the answer of {self.address} cannot be read: {str(error)[:_SHOWN]}") from error
+        return self._object(response, content)
+
+    def _object(self, response: requests.Response, content: bytes) -> dict[str, Any]:
+        """Returns the JSON object of an answer."""
+        status = f"{response.status_code} {str(response.reason)[:_SHOWN]}"
+        if len(content) > MOST_BYTES:
+            raise _too_large(self.address)
+        if 300 <= response.status_code < 400:
+            target = response.headers.get("Location", "")[:_SHOWN]
+            raise ServingError(f"{self.address} answered {status} and names {target!r}: give the server's own address")
+        if coding := response.headers.get("Content-Encoding", "")[:_SHOWN]:
+            raise ServingError(f"{self.address} answered in the encoding {coding!r}, which was not requested")
         try:
-            answer = response.json()
+            answer = parse_json(content)
         except ValueError as error:
             raise ServingError(
-                f"{self._address} answered {status} without JSON, which TensorFlow Serving always returns"
+                f"{self.address} answered {status} without JSON, which TensorFlow Serving always returns"
             ) from error
         if not isinstance(answer, dict):
             raise ServingError(
-                f"{self._address} answered {status} without a JSON object, which TensorFlow Serving always returns"
+                f"{self.address} answered {status} without a JSON object, which TensorFlow Serving always returns"
             )
         if not response.ok or "error" in answer:
-            raise RefusedError(f"{self._model} at {self._address}: {_plain(str(answer.get('error', status)))}")
+            message = answer.get("error")
+            raise RefusedError(
+                f"{self._model} at {self.address}: {_plain(message if isinstance(message, str) else status)}"
+            )
         return answer
 
     def close(self) -> None:
@@ -150,15 +172,6 @@ def _to_json(value: np.ndarray) -> Any:
     return value.tolist()
 
 
-def _from_json(value: list[Any]) -> np.ndarray:
-    if value and isinstance(value[0], str):
-        return np.array([item.encode("utf-8") for item in value], object)
-    if value and isinstance(value[0], dict):
-        return np.array([base64.b64decode(item["b64"]) for item in value], object)
-    array = np.array(value)
-    return array.astype(np.float32) if array.dtype == np.float64 else array
-
-
 class GrpcTransport:
     """TensorFlow Serving's gRPC interface."""
 
@@ -166,12 +179,12 @@ class GrpcTransport:
         import grpc
         from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
 
-        options = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
+        options = [("grpc.max_receive_message_length", MOST_BYTES), ("grpc.max_send_message_length", -1)]
         self._channel = grpc.insecure_channel(address, options)
         self._predictions = prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
         self._models = model_service_pb2_grpc.ModelServiceStub(self._channel)
         self.version: int | None = None
-        self._address, self._model, self._timeout = f"grpc://{address}", model, timeout
+        self.address, self._model, self._timeout = f"grpc://{address}", model, timeout
 
     def newest_version(self) -> int:
         """See `Transport`."""
@@ -180,9 +193,9 @@ class GrpcTransport:
         request = get_model_status_pb2.GetModelStatusRequest()
         request.model_spec.name = self._model
         answer = self._ask(self._models.GetModelStatus, request)
-        name_of = get_model_status_pb2.ModelVersionStatus.State.Name
-        states = {status.version: name_of(status.state) for status in answer.model_version_status}
-        return _newest(states, self._model, self._address)
+        names = dict(map(reversed, get_model_status_pb2.ModelVersionStatus.State.items()))
+        states = {status.version: names.get(status.state, "?") for status in answer.model_version_status}
+        return _newest(states, self._model, self.address)
 
     def predict(self, signature: str, inputs: Mapping[str, np.ndarray], only: str = "") -> dict[str, np.ndarray]:
         """See `Transport`."""
@@ -195,7 +208,7 @@ class GrpcTransport:
         for name, value in inputs.items():
             request.inputs[name].CopyFrom(tf.make_tensor_proto(value))
         answer = self._ask(self._predictions.Predict, request)
-        return {name: tf.make_ndarray(value) for name, value in answer.outputs.items()}
+        return _arrays(answer.outputs, from_tensor, f"{self._model} at {self.address}", signature)
 
     def _ask(self, method: Any, request: Any) -> Any:
         import grpc
@@ -204,14 +217,16 @@ class GrpcTransport:
             return method(request, timeout=self._timeout)
         except grpc.RpcError as error:
             if error.code() == grpc.StatusCode.DEADLINE_EXCEEDED:
-                raise _no_answer(self._address, self._timeout) from error
+                raise _no_answer(self.address, self._timeout) from error
+            if error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED and "larger than max" in (error.details() or ""):
+                raise _too_large(self.address) from error
             if error.code() == grpc.StatusCode.UNAVAILABLE:
-                cause = (error.details() or "").rpartition(": ")[2]
+                cause = (error.details() or "").rpartition(": ")[2][:_SHOWN]
                 raise ServingError(
-                    f"no answer from {self._address} ({cause}): check that the server is running, that this is its "
+                    f"no answer from {self.address} ({cause}): check that the server is running, that this is its "
                     "gRPC port, usually 8500, and that it is not overloaded"
                 ) from error
-            raise RefusedError(f"{self._model} at {self._address}: {_plain(error.details() or '')}") from error
+            raise RefusedError(f"{self._model} at {self.address}: {_plain(error.details() or '')}") from error
 
     def close(self) -> None:
         """See `Transport`."""
@@ -224,11 +239,36 @@ def _no_answer(address: str, timeout: float) -> ServingError:
     )
 
 
+def _too_large(address: str) -> ServingError:
+    return ServingError(
+        f"the answer of {address} is larger than {MOST_BYTES // 2**20} MiB, the most that is read: send fewer or shorter "
+        "texts in a request"
+    )
+
+
+def _arrays(
+    outputs: Mapping[str, Any], to_array: Callable[[Any], np.ndarray], source: str, signature: str
+) -> dict[str, np.ndarray]:
+    """Returns the outputs of an answer as arrays."""
+    if len(outputs) > _MOST_OUTPUTS:
+        raise ServingError(f"{source}: the answer of {signature} has {len(outputs):,} outputs, more than an export has")
+    arrays = {}
+    for name, value in outputs.items():
+        try:
+            arrays[name] = to_array(value)
+        except ValueError as error:
+            raise ServingError(
+                f"{source}: the answer of {signature} cannot be read: `{name[:_SHOWN]}` is malformed, {error}"
+            ) from error
+    return arrays
+
+
 def _newest(states: Mapping[int, str], model: str, address: str) -> int:
     """Returns the highest version whose state is AVAILABLE; `states` has the state of each version."""
-    available = [version for version, state in states.items() if state == "AVAILABLE"]
+    available = [version for version, state in states.items() if state == "AVAILABLE" and 0 <= version < 2**63]
     if not available:
-        reported = ", ".join(f"{version} is {state}" for version, state in states.items()) or "it has no versions"
+        shown = itertools.islice(states.items(), 10)
+        reported = ", ".join(f"{str(version)[:20]} is {state}" for version, state in shown) or "it has no versions"
         raise ServingError(f"{model} at {address} has no available version: {reported}")
     return max(available)
 
@@ -240,7 +280,7 @@ def _plain(message: str) -> str:
         >>> _plain("assertion failed: [`top_k` must be at least 0. Received:] [-5]\n\t [[{{node Assert}}]]")
         '`top_k` must be at least 0. Received: [-5]'
     """
-    message = message.partition("\n\t [[")[0].strip()
+    message = message.partition("\n\t [[")[0].strip()[:_SHOWN]
     if found := re.fullmatch(r"(?s)assertion failed: \[(.*?:)\] (\[.*\])", message):
         return " ".join(found.groups())
     return message

@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from keras_seq_export.graph.encoder import encode_endpoint, length_name
 from keras_seq_export.graph.endpoints import Endpoint, named_states
+from keras_seq_export.graph.limits import Limits
 from keras_seq_export.graph.request_checks import Inputs, check, checked_endpoint, id_check, real_tokens
 from keras_seq_export.graph.step import GraphStep
 
@@ -50,10 +51,16 @@ class FirstStates:
             if one.token_count is not None:
                 yield id_check(one.name, values, one.token_count)
 
-    def encode_endpoint(self) -> Endpoint:
+    def size_checks(self, inputs: Inputs, limits: Limits) -> Iterator[tf.Operation]:
+        """Yields the checks of the lengths of the sources."""
+        for one in self._inputs:
+            if one.has_length:
+                yield from limits.sequence_checks(one.name, inputs[one.name])
+
+    def encode_endpoint(self, limits: Limits) -> Endpoint:
         """Returns the function and the input signature of `encode`."""
 
         def encode(*at_once: tf.Tensor) -> dict[str, tf.Tensor]:
             return named_states(self(tf.shape(at_once[0])[0], at_once))
 
-        return checked_endpoint((encode, self.specs), {}, self.checks)
+        return checked_endpoint((encode, self.specs), {}, self.checks, lambda inputs: self.size_checks(inputs, limits))

@@ -13,22 +13,26 @@ import tensorflow as tf
 from keras_seq.generation.sampling import LARGEST_TEMPERATURE
 from keras_seq_export.errors import ExportError
 from keras_seq_export.graph.endpoints import Endpoint
-from keras_seq_export.signatures import LENGTH, PLURALS, PREFILL_STEPS, SAMPLING_INPUTS, UNIFORM
+from keras_seq_export.signatures import LENGTH, MAX_ROWS, PLURALS, PREFILL_STEPS, SAMPLING_INPUTS, UNIFORM
 
 Inputs = dict[str, tf.Tensor]
+Checks = Callable[[Inputs], Iterator[tf.Operation]]
 
 
 def checked_endpoint(
     endpoint: Endpoint,
     defaults: Mapping[str, np.ndarray],
-    checks: Callable[[Inputs], Iterator[tf.Operation]] = lambda _: iter(()),
+    checks: Checks = lambda _: iter(()),
+    size_checks: Checks = lambda _: iter(()),
 ) -> Endpoint:
     """Returns the same signature with default values, and with checks that a request has to pass first.
 
     Args:
         endpoint: the function and its input signature. Each input has as many rows as the first one.
         defaults: values, by name, of the inputs that may be left out. Such an input may also have one row for all rows.
-        checks: function that yields checks of the values of the inputs. The checks of the shapes come before it.
+        checks: function that yields checks of the values of the inputs.
+        size_checks: function that yields checks of the sizes of the inputs as they were received. They pass before
+            anything else runs, so that a request that is too large costs no time or memory.
 
     Raises:
         ExportError: two inputs have one name.
@@ -46,11 +50,14 @@ def checked_endpoint(
         shapes = [_shape_check(spec, value) for spec, value in zip(specs, inputs, strict=True)]
         with tf.control_dependencies(shapes):
             rows = tf.shape(inputs[0])[0]
+            received = {spec.name: value for spec, value in zip(specs, inputs, strict=True)}
+            sizes = [*shapes, _row_limit_check(specs[0].name, rows), *size_checks(received)]
+        with tf.control_dependencies(sizes):
             filled = {
                 spec.name: _broadcast_rows(spec.name, value, rows, specs[0].name, may_be_one=spec.name in defaults)
                 for spec, value in zip(specs, inputs, strict=True)
             }
-        with tf.control_dependencies([*shapes, *checks(filled)]):
+        with tf.control_dependencies([*sizes, *checks(filled)]):
             # The identities make the function wait for the checks.
             return function(*(tf.identity(filled[spec.name]) for spec in order))
 
@@ -83,6 +90,11 @@ def _shape_check(spec: tf.TensorSpec, value: tf.Tensor) -> tf.Operation:
     shape = " ".join(["rows", *("any" if size is None else str(size) for size in sizes)])
     expected = f"`{spec.name}` must have the shape [{shape}]."
     return check(tf.stack([has_rank, *has_sizes]), expected, received)
+
+
+def _row_limit_check(name: str, rows: tf.Tensor) -> tf.Operation:
+    expected = f"`{name}` must have at most {MAX_ROWS} rows: send several requests."
+    return check(rows <= MAX_ROWS, expected, rows)
 
 
 def _broadcast_rows(name: str, value: tf.Tensor, rows: tf.Tensor, first: str, may_be_one: bool) -> tf.Tensor:

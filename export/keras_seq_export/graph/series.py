@@ -12,6 +12,7 @@ from keras_seq.models.step_graph import StepOutput
 from keras_seq.models.whole_model import whole_outputs
 from keras_seq_export.graph.endpoints import Endpoint
 from keras_seq_export.graph.first_states import FirstStates
+from keras_seq_export.graph.limits import Limits
 from keras_seq_export.graph.request_checks import Inputs, check, checked_endpoint, id_check
 from keras_seq_export.graph.step import GraphStep, signature_dtype
 from keras_seq_export.signatures import PLURALS
@@ -32,12 +33,13 @@ class _Plan(NamedTuple):
     steps_of_zeros: int
 
 
-def series_endpoint(model: keras.Model, step: GraphStep) -> Endpoint:
+def series_endpoint(model: keras.Model, step: GraphStep, limits: Limits) -> Endpoint:
     """Returns the function and the input signature of `serving_default`, which runs one step after the other.
 
     Args:
         model: the model over sequences.
         step: its one-step form.
+        limits: how large a request may be.
     """
     graph, first_states, plan = step.stepped.graph, FirstStates(step), _plan_of(model, step)
     specs = [_sequence_spec(given) for given in step.inputs]
@@ -63,7 +65,11 @@ def series_endpoint(model: keras.Model, step: GraphStep) -> Endpoint:
                 yield id_check(spec.name, inputs[spec.name], one.token_count)
         yield from first_states.checks(inputs)
 
-    return checked_endpoint((serve, [*specs, *first_states.specs]), {}, checks)
+    def size_checks(inputs: Inputs) -> Iterator[tf.Operation]:
+        yield from limits.sequence_checks(specs[0].name, inputs[specs[0].name], graph.frames)
+        yield from first_states.size_checks(inputs, limits)
+
+    return checked_endpoint((serve, [*specs, *first_states.specs]), {}, checks, size_checks)
 
 
 def _sequence_spec(given: ModelInput) -> tf.TensorSpec:

@@ -11,6 +11,7 @@ from keras_seq.generation.sampling import SamplingSettings, logit_bias
 from keras_seq_export.graph import sampling as graph_sampling
 from keras_seq_export.graph.endpoints import Endpoint
 from keras_seq_export.graph.first_states import FirstStates
+from keras_seq_export.graph.limits import Limits
 from keras_seq_export.graph.request_checks import Inputs, check, checked_endpoint, sampling_checks
 from keras_seq_export.graph.step import GraphStep
 from keras_seq_export.graph.tokenizer import GraphTokenizer
@@ -43,7 +44,7 @@ def generate_endpoint(step: GraphStep, tokenizer: GraphTokenizer, vocabulary: Vo
         vocabulary: the vocabulary of the model.
         max_length: maximum number of tokens of a prompt and its continuation together.
     """
-    bias, first_states = logit_bias(vocabulary, SamplingSettings()), FirstStates(step)
+    bias, first_states, limits = logit_bias(vocabulary, SamplingSettings()), FirstStates(step), Limits(max_length)
 
     def generate(
         prompt: tf.Tensor,
@@ -59,7 +60,7 @@ def generate_endpoint(step: GraphStep, tokenizer: GraphTokenizer, vocabulary: Vo
             uniform = graph_sampling.uniform(seed, tf.maximum(position, 0))
             return graph_sampling.next_token(logits, uniform, temperature, top_k, top_p, min_p, bias)
 
-        prompts = _read_prompts(prompt, max_tokens, tokenizer, vocabulary, max_length)
+        prompts = _read_prompts(prompt, max_tokens, tokenizer, vocabulary, limits)
         states = first_states(tf.shape(prompt)[0], at_once)
         end = _TokenLoop(step, vocabulary, prompts, max_tokens, draw).run(states)
         token_ids = _continuations(end.drawn.stack(), prompts.length, end.length, vocabulary.pad_id)
@@ -77,19 +78,28 @@ def generate_endpoint(step: GraphStep, tokenizer: GraphTokenizer, vocabulary: Vo
         **sampling_inputs([SamplingSettings()]),
         SEED: np.array([0]),
     }
-    return checked_endpoint(
-        (generate, specs), defaults, lambda inputs: _generate_checks(inputs, max_length, first_states)
-    )
+
+    def size_checks(inputs: Inputs) -> Iterator[tf.Operation]:
+        rows, longest = tf.shape(inputs[PROMPT])[0], tf.reduce_max(inputs[MAX_TOKENS])
+        yield from limits.text_checks(PROMPT, inputs[PROMPT], vocabulary.level)
+        # `_generate_checks` refuses what is above `max_length`.
+        yield limits.work_check(f"`{MAX_TOKENS}`", rows, tf.minimum(longest, max_length))
+        yield from first_states.size_checks(inputs, limits)
+
+    def checks(inputs: Inputs) -> Iterator[tf.Operation]:
+        yield from _generate_checks(inputs, max_length)
+        yield from first_states.checks(inputs)
+
+    return checked_endpoint((generate, specs), defaults, checks, size_checks)
 
 
-def _generate_checks(inputs: Inputs, max_length: int, first_states: FirstStates) -> Iterator[tf.Operation]:
+def _generate_checks(inputs: Inputs, max_length: int) -> Iterator[tf.Operation]:
     rows = tf.shape(inputs[PROMPT])[0]
     yield check(rows >= 1, f"`{PROMPT}` must have at least one row.", rows)
     max_tokens = inputs[MAX_TOKENS]
     in_range = (max_tokens >= 1) & (max_tokens <= max_length)
     yield check(in_range, f"`{MAX_TOKENS}` must be a positive integer, at most {max_length}.", max_tokens)
     yield from sampling_checks(inputs)
-    yield from first_states.checks(inputs)
 
 
 class _Prompts(NamedTuple):
@@ -105,14 +115,15 @@ class _Prompts(NamedTuple):
 
 
 def _read_prompts(
-    prompt: tf.Tensor, max_tokens: tf.Tensor, tokenizer: GraphTokenizer, vocabulary: Vocabulary, max_length: int
+    prompt: tf.Tensor, max_tokens: tf.Tensor, tokenizer: GraphTokenizer, vocabulary: Vocabulary, limits: Limits
 ) -> _Prompts:
     """Encodes the prompts `(batch,)`, and checks that each leaves room for `max_tokens` `(batch,)`."""
-    ids = tokenizer.encode(prompt, PROMPT)
+    ids, rows = tokenizer.encode(prompt, PROMPT), tf.shape(prompt)[0]
     length = tf.cast(ids.row_lengths(), tf.int32)
-    expected = f"`{PROMPT}` and `{MAX_TOKENS}` must be at most {max_length} tokens together."
-    with tf.control_dependencies([check(max_tokens <= max_length - length, expected, length + max_tokens)]):
-        start = tf.fill([tf.shape(prompt)[0], 1], vocabulary.start_id)
+    expected = f"`{PROMPT}` and `{MAX_TOKENS}` must be at most {limits.max_length} tokens together."
+    fits = check(max_tokens <= limits.max_length - length, expected, length + max_tokens)
+    with tf.control_dependencies([fits, limits.work_check("tokens", rows, tf.reduce_max(length + max_tokens))]):
+        start = tf.fill([rows, 1], vocabulary.start_id)
         return _Prompts(tf.concat([start, ids.to_tensor()], axis=1), length)
 
 
@@ -244,15 +255,15 @@ def score_endpoint(step: GraphStep, tokenizer: GraphTokenizer, vocabulary: Vocab
         vocabulary: the vocabulary of the model.
         max_length: maximum number of tokens of a text.
     """
-    first_states = FirstStates(step)
+    first_states, limits = FirstStates(step), Limits(max_length)
 
     def score(text: tf.Tensor, *at_once: tf.Tensor) -> dict[str, tf.Tensor]:
-        ids = tokenizer.encode(text, TEXT)
+        ids, rows = tokenizer.encode(text, TEXT), tf.shape(text)[0]
         length = tf.cast(ids.row_lengths(), tf.int32)
-        expected = f"`{TEXT}` must be at most {max_length} tokens."
-        with tf.control_dependencies([check(length <= max_length, expected, length)]):
+        fits = check(length <= max_length, f"`{TEXT}` must be at most {max_length} tokens.", length)
+        with tf.control_dependencies([fits, limits.work_check("tokens", rows, tf.reduce_max(length))]):
             token_ids = ids.to_tensor(vocabulary.pad_id)
-        by_row = _token_log_probabilities(step, token_ids, vocabulary, first_states(tf.shape(text)[0], at_once))
+        by_row = _token_log_probabilities(step, token_ids, vocabulary, first_states(rows, at_once))
         log_probabilities = tf.where(tf.sequence_mask(length, tf.shape(token_ids)[1]), by_row, 0.0)
         return {
             LOG_PROBABILITY: tf.reduce_sum(log_probabilities, axis=1),
@@ -262,7 +273,12 @@ def score_endpoint(step: GraphStep, tokenizer: GraphTokenizer, vocabulary: Vocab
         }
 
     specs = [tf.TensorSpec([None], tf.string, TEXT), *first_states.specs]
-    return checked_endpoint((score, specs), {}, first_states.checks)
+
+    def size_checks(inputs: Inputs) -> Iterator[tf.Operation]:
+        yield from limits.text_checks(TEXT, inputs[TEXT], vocabulary.level)
+        yield from first_states.size_checks(inputs, limits)
+
+    return checked_endpoint((score, specs), {}, first_states.checks, size_checks)
 
 
 def _token_log_probabilities(

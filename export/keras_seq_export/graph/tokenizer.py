@@ -6,6 +6,8 @@ from keras_seq.data.tokens import EOS, PAD, START, WHITE_SPACE, WORD_PATTERN
 from keras_seq.data.vocabulary import Vocabulary
 from keras_seq_export.graph.request_checks import check, utf8_check
 
+_SHOWN = 40  # characters of a token in an error message
+
 
 class GraphTokenizer:
     """Encodes and decodes text in a graph. The vocabulary file becomes an asset of the SavedModel.
@@ -51,8 +53,9 @@ class GraphTokenizer:
             is_reserved = tf.reduce_any([tf.equal(pieces, token) for token in (PAD, START, EOS)], axis=0)
             ids = tf.where(is_reserved, tf.constant(-1, tf.int64), ids)
         foreign = tf.unique(tf.boolean_mask(pieces, ids < 0)).y
+        shown = tf.strings.substr(foreign, 0, _SHOWN, unit="UTF8_CHAR")
         expected = f"`{name}` must hold only {'characters' if self._level == 'char' else 'words'} of the vocabulary."
-        with tf.control_dependencies([check(tf.equal(tf.size(foreign), 0), expected, foreign)]):
+        with tf.control_dependencies([check(tf.equal(tf.size(foreign), 0), expected, shown)]):
             return tokens.with_flat_values(tf.cast(ids, tf.int32))
 
     def decode(self, ids: tf.Tensor, length: tf.Tensor, after: tf.Tensor) -> tf.Tensor:

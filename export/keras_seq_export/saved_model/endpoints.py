@@ -1,5 +1,7 @@
 """The signatures of a SavedModel: those of a model of text, and those of any other model."""
 
+import hashlib
+import inspect
 import json
 import os
 import pathlib
@@ -22,6 +24,7 @@ from keras_seq_export.graph.endpoints import (
     sample_endpoint,
 )
 from keras_seq_export.graph.first_states import FirstStates
+from keras_seq_export.graph.limits import MAX_LENGTH, Limits
 from keras_seq_export.graph.request_checks import checked_endpoint, real_tokens, step_checks
 from keras_seq_export.graph.series import series_endpoint
 from keras_seq_export.graph.step import GraphStep
@@ -34,6 +37,7 @@ from keras_seq_export.signatures import (
     ENCODER,
     GENERATE,
     MAX_TOKENS,
+    MODEL_ID,
     PLURALS,
     PREFILL,
     ROW,
@@ -54,30 +58,60 @@ def write_signatures(step: GraphStep, vocabulary: Vocabulary, directory: pathlib
         directory: the SavedModel to write.
         max_length: the largest number of tokens in a text.
     """
-    with tempfile.TemporaryDirectory() as folder:
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    # Beside the SavedModel: one disk that may be full, not two.
+    with tempfile.TemporaryDirectory(dir=directory.parent) as folder:
         vocabulary.save(pathlib.Path(folder, "vocab.txt"))
         tokenizer = GraphTokenizer(vocabulary, os.path.join(folder, "vocab.txt"))
         bias, counts = logit_bias(vocabulary, SamplingSettings()), {TOKEN: len(vocabulary)}
         endpoints = {
             GENERATE: generate_endpoint(step, tokenizer, vocabulary, max_length),
             SCORE: score_endpoint(step, tokenizer, vocabulary, max_length),
-            **_step_endpoints(step, counts),
+            **_step_endpoints(step, counts, Limits(max_length)),
             SAMPLE: _checked(step, sample_endpoint(step, bias, batch=None), counts),
             START: _text_start(step, vocabulary, max_length),
         }
-        _write(endpoints, directory, tokenizer.tables)
+        of_model = model_id(step, vocabulary)
+        named = {name: _with_model_id(endpoint, of_model) for name, endpoint in endpoints.items()}
+        _write(named, directory, tokenizer.tables)
 
 
-def write_series_signatures(model: keras.Model, step: GraphStep, directory: pathlib.Path) -> None:
+def model_id(step: GraphStep, vocabulary: Vocabulary) -> str:
+    """Returns the SHA-256 of a model's vocabulary and weights."""
+    digest = hashlib.sha256(vocabulary.to_bytes())
+    parts = [step.stepped.decoder] + ([step.stepped.graph.encoder] if step.has_encoder else [])
+    for weight in (weight for part in parts for weight in part.get_weights()):
+        digest.update(f"{weight.dtype} {weight.shape} ".encode() + weight.tobytes())
+    return digest.hexdigest()
+
+
+def _with_model_id(endpoint: Endpoint, of_model: str) -> Endpoint:
+    """Returns a signature that also returns the model's id, for each row."""
+    function, specs = endpoint
+
+    def named(*inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+        outputs = function(*inputs)
+        rows = tf.shape(next(iter(outputs.values())))[0]  # The outputs have passed the checks of the request.
+        return {**outputs, MODEL_ID: tf.fill([rows], of_model)}
+
+    named.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]
+    return named, specs
+
+
+def write_series_signatures(
+    model: keras.Model, step: GraphStep, directory: pathlib.Path, max_length: int = MAX_LENGTH
+) -> None:
     """Writes a SavedModel of a model that is not of text, without verifying it.
 
     Args:
         model: the model over sequences.
         step: its one-step form.
         directory: the SavedModel to write.
+        max_length: the largest number of steps in a sequence.
     """
+    limits = Limits(max_length)
     counts = {given.name: given.token_count for given in step.inputs if given.token_count is not None}
-    endpoints = {GENERATE: series_endpoint(model, step), **_step_endpoints(step, counts)}
+    endpoints = {GENERATE: series_endpoint(model, step, limits), **_step_endpoints(step, counts, limits)}
     if not step.has_encoder:
         endpoints[START] = _start(step)
     _write(endpoints, directory)
@@ -93,18 +127,19 @@ def _write(endpoints: Mapping[str, Endpoint], directory: pathlib.Path, tables: S
     archive.write_out(os.fspath(directory), verbose=False)
 
 
-def _step_endpoints(step: GraphStep, counts: Mapping[str, int]) -> dict[str, Endpoint]:
+def _step_endpoints(step: GraphStep, counts: Mapping[str, int], limits: Limits) -> dict[str, Endpoint]:
     """Returns `decode` and `prefill`, and `encode` if the model has an encoder.
 
     Args:
         step: the model.
         counts: see `step_checks`.
+        limits: how large a request may be.
     """
     endpoints = {
         DECODE: _checked(step, decode_endpoint(step, batch=None), counts),
         PREFILL: _checked(step, _prefill_endpoint(step, counts), counts),
     }
-    return {**endpoints, ENCODE: FirstStates(step).encode_endpoint()} if step.has_encoder else endpoints
+    return {**endpoints, ENCODE: FirstStates(step).encode_endpoint(limits)} if step.has_encoder else endpoints
 
 
 def _checked(step: GraphStep, endpoint: Endpoint, counts: Mapping[str, int]) -> Endpoint:

@@ -16,8 +16,8 @@ import keras
 
 from keras_seq import require
 from keras_seq.data.vocabulary import Vocabulary
-from keras_seq.errors import ConfigError
 from keras_seq_export.errors import ExportError
+from keras_seq_export.graph.limits import MAX_LENGTH
 from keras_seq_export.graph.step import GraphStep, float32_step
 from keras_seq_export.publishing import publishing_export
 from keras_seq_export.saved_model.endpoints import write_series_signatures, write_signatures
@@ -26,8 +26,6 @@ from keras_seq_export.saved_model.report import SavedModelReport
 from keras_seq_export.saved_model.series_parity import verify_series
 from keras_seq_export.saved_model.serving_files import next_version, write_configuration, write_warm_up
 from keras_seq_export.saved_model.warm_up import series_warm_up, text_warm_up
-
-MAX_LENGTH = 10_000  # tokens
 
 
 def export_saved_model(
@@ -85,6 +83,9 @@ def export_saved_model(
     **start** returns what a client needs before the first step: `token` int32 [B], of any value -> `vocabulary_bytes`
     string [B], the file `vocab.txt`; `max_tokens` int32 [B], the default of `serving_default`; and the initial states.
 
+    Every signature also returns `model_id` string [B], the SHA-256 of the vocabulary and the weights. States belong to one
+    model: a client that keeps them compares the id in each answer with that of `start`.
+
     **A model with an encoder**, such as one for translation, has no initial states of its own. **encode** returns them, from
     what the model takes at once: `source` [B, T, ...] and its `length` int32 [B], a sequence padded to the longest row, or
     `context` [B, ...], a vector. Several inputs of one kind have their names in the model, and a length is then called
@@ -108,6 +109,13 @@ def export_saved_model(
 
     Several inputs or outputs have their names in the model. Integers and truth values are int32, all other numbers float32.
 
+    **Limits.** A request that is too large is refused before any of its work is done, with an error that names the input,
+    the limit and what was received. Every signature takes at most 256 rows. A text has at most `max_length` tokens and,
+    before it is split into tokens, 4 bytes for each of them at the character level, 32 at the word level; a sequence of
+    any length has at most `max_length` steps, and a source as many frames. All rows of a request together have at most 32
+    times as many, or 320,000 if that is more, where each row counts as much as the longest. So a batch of 32 rows, as
+    `batching_parameters.txt` allows, is never refused because of the number of its rows.
+
     A server that batches runs the requests of several clients together. The rows do not affect each other's answers,
     but an invalid row fails the whole batch, and every client in it receives the error message.
 
@@ -121,8 +129,8 @@ def export_saved_model(
         vocabulary: its vocabulary; None for a model that is not of text.
         path: the model's directory, such as "serving/shakespeare", in which the next version is written; or the
             directory of a version, such as "serving/shakespeare/1", which must not exist.
-        max_length: the largest number of tokens in a prompt and its continuation together, or in a text to score.
-            Longer requests are refused. Only for models of text.
+        max_length: the largest number of tokens in a prompt and its continuation together, or in a text to score; without
+            a vocabulary, of steps in a sequence. Longer requests are refused.
 
     Returns:
         The report of the verification, which `assets.extra/report.json` also holds, and the `path` of the version.
@@ -148,14 +156,12 @@ def export_saved_model(
     require.integer("max_length", max_length, at_least=1, at_most=2**31 - 1)
     is_vocabulary = vocabulary is None or isinstance(vocabulary, Vocabulary)
     require.that(is_vocabulary, "vocabulary", "a Vocabulary, or None for a model that is not of text", vocabulary)
-    if vocabulary is None and max_length != MAX_LENGTH:
-        raise ConfigError("{} is for models of text: give the {} too", "max_length", "vocabulary")
     exported, step, _ = float32_step(model, vocabulary)
     version = next_version(pathlib.Path(path))
     with publishing_export(version) as (partial,):
         (partial / "assets.extra").mkdir(parents=True)
         if vocabulary is None:
-            comparisons = _write_series(model, exported, step, partial)
+            comparisons = _write_series(model, exported, step, partial, max_length)
         else:
             comparisons = _write_text(model, exported, step, vocabulary, partial, max_length)
         report = SavedModelReport.of(partial, step, vocabulary, comparisons).to_dict()
@@ -163,10 +169,8 @@ def export_saved_model(
         (partial / "assets.extra" / "report.json").write_text(content, encoding="utf-8")
     try:
         write_configuration(version.absolute().parent)
-    except OSError as error:
-        raise ExportError(
-            f"{version} is published, but {error.filename} cannot be written: {error.strerror}"
-        ) from error
+    except ExportError as error:
+        raise ExportError(f"{version} is published, but {error}") from error
     return {**report, "path": os.fspath(version)}
 
 
@@ -185,9 +189,9 @@ def _write_text(
 
 
 def _write_series(
-    model: keras.Model, exported: keras.Model, step: GraphStep, directory: pathlib.Path
+    model: keras.Model, exported: keras.Model, step: GraphStep, directory: pathlib.Path, max_length: int
 ) -> dict[str, dict[str, float]]:
     """Does the same for a model that is not of text."""
-    write_series_signatures(exported, step, directory)
+    write_series_signatures(exported, step, directory, max_length)
     write_warm_up(directory / "assets.extra", series_warm_up(step))
     return verify_series(model, exported, step, directory)

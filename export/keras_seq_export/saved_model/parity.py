@@ -35,7 +35,7 @@ from keras_seq_export.requests import (
 )
 from keras_seq_export.saved_model.at_once import AtOnce
 from keras_seq_export.saved_model.cpp_session import Request
-from keras_seq_export.saved_model.endpoints import encoder_description
+from keras_seq_export.saved_model.endpoints import encoder_description, model_id
 from keras_seq_export.saved_model.session_answers import run_all
 from keras_seq_export.saved_model.warm_up import text_warm_up
 from keras_seq_export.signatures import (
@@ -49,6 +49,7 @@ from keras_seq_export.signatures import (
     LOG_PROBABILITY,
     LOGITS,
     MAX_TOKENS,
+    MODEL_ID,
     NEXT_TOKEN,
     PREFILL,
     PREFILL_STEPS,
@@ -98,8 +99,9 @@ def verify(
         ExportError: a signature does not run in the C++ session, or its outputs differ from the model's.
     """
     inputs = _Inputs.random(exported, step, vocabulary, max_length)
-    warm_up = text_warm_up(step, vocabulary.start_id, max_length)
-    answers = _Answers.to(run_all(directory, inputs.requests(), warm_up))
+    warm_up, requests = text_warm_up(step, vocabulary.start_id, max_length), inputs.requests()
+    given = run_all(directory, requests, warm_up)
+    answers = _Answers.to(given)
     (logits,) = reference_logits(exported, [inputs.tokens], inputs.at_once.rows[0])
     comparisons = {
         DECODE: _compare_decode(model, exported, logits, inputs, answers),
@@ -114,6 +116,10 @@ def verify(
     comparisons[START] = _compare_start(step, vocabulary, max_length, inputs, answers.started)
     if answers.encoded is not None:
         comparisons[ENCODE] = _compare_encode(inputs, answers.encoded)
+    of_model = {model_id(step, vocabulary).encode()}
+    for request, answer in zip(requests, given, strict=True):
+        if set(answer[MODEL_ID].flat) != of_model:
+            raise ExportError(f"{request.signature} must return the hash of the model as `{MODEL_ID}`, but does not")
     return comparisons
 
 

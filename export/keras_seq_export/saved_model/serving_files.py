@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from keras_seq.files import replacing, why_not_written
+from keras_seq_export.errors import ExportError
 from keras_seq_export.signatures import MAX_BATCH_SIZE
 
 WARM_UP = "tf_serving_warmup_requests"
@@ -88,6 +90,9 @@ def write_configuration(model_directory: Path) -> None:
     """Writes `model.config` and `batching_parameters.txt` next to the versions of a model; existing files are kept.
 
     They suit a server that has the parent of `model_directory` mounted as `/models`.
+
+    Raises:
+        ExportError: a file cannot be written.
     """
     model = model_directory.name
     # Protocol buffer text escapes quotes and backslashes as JSON does.
@@ -105,4 +110,8 @@ def write_configuration(model_directory: Path) -> None:
     }
     for name, text in files.items():
         if not (path := model_directory / name).exists():
-            path.write_text(text, encoding="utf-8")
+            try:
+                with replacing(path) as partial:
+                    partial.write_text(text, encoding="utf-8")
+            except OSError as error:
+                raise ExportError(why_not_written(path, error)) from error

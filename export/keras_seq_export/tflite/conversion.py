@@ -1,5 +1,6 @@
 """Converting a model to the flatbuffer of a .tflite that runs on builtin operators."""
 
+import os
 import re
 import tempfile
 
@@ -7,6 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_seq.files import why_not_written
 from keras_seq.models.checks import reason_of
 from keras_seq_export.errors import ExportError
 from keras_seq_export.graph.encoder import encode_endpoint
@@ -19,6 +21,7 @@ from keras_seq_export.graph.endpoints import (
     start_endpoint,
 )
 from keras_seq_export.graph.step import GraphStep
+from keras_seq_export.publishing import system_error
 from keras_seq_export.signatures import DECODE, ENCODE, PREFILL, QUANTIZATIONS, RESET, SAMPLE, START, is_quantized
 from keras_seq_export.tflite import flatbuffer
 from keras_seq_export.tflite.contents import Contents, contents_of
@@ -75,10 +78,9 @@ def _convert_to_builtins(endpoints: dict[str, Endpoint]) -> bytes:
         try:
             archive.write_out(directory, verbose=False)
         except tf.errors.OpError as error:
-            reason = error.message.partition("\n")[0]
-            raise ExportError(
-                f"temporary files cannot be written: {reason}; free some disk space, or set TMPDIR"
-            ) from error
+            cause = system_error(error) or OSError(error.message.partition("\n")[0])
+            why = why_not_written(os.path.dirname(directory), cause)
+            raise ExportError(f"{why}, or set TMPDIR to another folder") from error
         except AssertionError as error:  # TensorFlow's error for an object that is no variable.
             raise ExportError(
                 "the model holds a table, such as that of a lookup layer, which a .tflite cannot hold"

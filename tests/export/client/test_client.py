@@ -1,7 +1,9 @@
 """The client with a server on loopback that runs the export in TensorFlow's C++ session; see loopback_server.py."""
 
+import functools
 import re
 import socket
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -369,3 +371,56 @@ def test_the_server_samples_each_token(address):
     list(client.generate("to be", max_tokens=3, seed=1))
     assert used[0] == "prefill"
     assert set(used[1:]) == {"sample"}
+
+
+def test_a_closed_client_stays_closed(address):
+    client = Client(address, "shakespeare")
+    text = client.generate("to", max_tokens=5, seed=1)
+    next(text)
+    client.close()
+    client.close()
+    for call in (
+        lambda: client.write("to"),
+        lambda: client.score("to"),
+        lambda: client.generate("to"),
+        lambda: client(3, client.initial_states()),
+        lambda: next(text),
+    ):
+        with pytest.raises(ServingError, match=f"^the client of shakespeare at {address} is closed: create a new one$"):
+            call()
+
+
+def wait_for_connection(client):
+    """Waits until gRPC has found the server again."""
+    for _ in range(100):
+        try:
+            client.score("to")
+        except ServingError as error:
+            if "no answer" in str(error):
+                time.sleep(0.1)
+                continue
+        return
+
+
+@pytest.mark.slow
+def test_a_stream_notices_a_server_that_came_back_with_another_model(tmp_path):
+    """All have the same version, states of the same sizes and vocabularies of the same size."""
+    other = two_layers()
+    other.get_layer("logits").bias.assign_add(np.ones(len(VOCABULARY)))
+    reversed_end = ks.Vocabulary([*VOCABULARY.tokens[:-2], *VOCABULARY.tokens[:-3:-1]])
+    models = {"first": (two_layers(), VOCABULARY), "weights": (other, VOCABULARY), "ids": (two_layers(), reversed_end)}
+    for name, (model, vocabulary) in models.items():
+        write_signatures(GraphStep(model, vocabulary), vocabulary, tmp_path / name / "1", max_length=10_000)
+    with serving(tmp_path / "first" / "1") as ports:
+        addresses = [f"http://127.0.0.1:{ports['rest']}", f"grpc://127.0.0.1:{ports['grpc']}"]
+        clients = [Client(address, "shakespeare", timeout=60) for address in addresses]
+        texts = [[client.generate("to be", max_tokens=9, seed=1) for client in clients] for _ in range(2)]
+        for text in [*texts[0], *texts[1]]:
+            next(text)
+    for replacement, begun in zip(("weights", "ids"), texts, strict=True):
+        with serving(tmp_path / replacement / "1", ports):
+            for client, text in zip(clients, begun, strict=True):
+                wait_for_connection(client)
+                for call in (text.texts, client.write, functools.partial(client.score, "to")):
+                    with pytest.raises(ServingError, match="has another model now than when this client was created"):
+                        call()

@@ -1,5 +1,7 @@
 """Invalid requests to a SavedModel: each is an error that names the input, in TensorFlow's C++ session."""
 
+import time
+
 import numpy as np
 import pytest
 from hamlet import CATS
@@ -74,6 +76,58 @@ def test_an_invalid_input_is_named(signature, change, message, run):
     wrong = {name: np.array(value, valid[name].dtype) for name, value in change.items()}
     with pytest.raises(SessionError, match=message):
         run([Request(signature, {**valid, **wrong})])
+
+
+def rows_of(signature, count, **changes):
+    """Returns a request of `count` rows."""
+    valid = VALID[signature] | {
+        name: np.array([value], VALID[signature][name].dtype) for name, value in changes.items()
+    }
+    return Request(signature, {name: np.repeat(value, count, axis=0) for name, value in valid.items()})
+
+
+@pytest.mark.parametrize(
+    ("request_", "message"),
+    [
+        (
+            rows_of("serving_default", 1, prompt=b"the cat " * 7_500_000),
+            r"`prompt` must be at most 40000 bytes in a row: send a shorter text\. Received:\] \[60000000\]",
+        ),
+        (rows_of("score", 1, text=b"\xff" * 10_000_000), r"`text` must be at most 40000 bytes in a row.*\[10000000\]"),
+        (
+            rows_of("serving_default", 40, prompt=b"the cat " * 4_100),
+            "`prompt` must be at most 1280000 bytes in all rows",
+        ),
+        (rows_of("score", 40, text=b"the cat " * 4_100), "`text` must be at most 1280000 bytes in all rows together"),
+        (
+            rows_of("serving_default", 200, max_tokens=1_601),
+            "rows times `max_tokens` must be at most 320000: send fewer rows in a request. "
+            r"Received rows and `max_tokens`:\] \[200 1601\]",
+        ),
+        (
+            rows_of("serving_default", 200, prompt=b"the cat " * 13, max_tokens=1_500),
+            r"rows times tokens must be at most 320000.*\[200 1604\]",
+        ),
+        (rows_of("score", 200, text=b"the cat " * 201), r"rows times tokens must be at most 320000.*\[200 1608\]"),
+        *(
+            (rows_of(signature, 3_000), r"must have at most 256 rows: send several requests\. Received:\] \[3000\]")
+            for signature in VALID
+        ),
+    ],
+)
+def test_a_request_that_is_too_large_is_refused_before_its_work(request_, message, run):
+    began = time.perf_counter()
+    with pytest.raises(SessionError, match=message):
+        run([request_])
+    # Tokenizing 60 MB takes 25 seconds; the request itself is copied to another process.
+    assert time.perf_counter() - began < 5
+
+
+def test_a_full_batch_of_the_longest_rows_is_not_too_large(run):
+    """The server merges requests into batches: none may be refused because of the others."""
+    longest = b"the cat " * 1_249  # and 8 tokens to generate
+    (answer,) = run([rows_of("serving_default", 32, prompt=longest, max_tokens=8)])
+    assert len(answer["text"]) == 32
 
 
 @pytest.mark.parametrize(

@@ -92,3 +92,12 @@ def test_given_tokens_encode_and_decode_as_in_the_vectors(case, tmp_path):
             tokenizer.decode(tf.constant([ids]), tf.constant([len(ids)]), tf.constant([before])).numpy()
             == text.encode()
         )
+
+
+def test_a_long_foreign_word_is_cut_in_the_message(tmp_path):
+    tokenizer = in_graph(ks.Vocabulary.from_tokens(["", "the", "<s>", "<eos>"]), tmp_path)
+    with pytest.raises(
+        tf.errors.InvalidArgumentError, match="`text` must hold only words of the vocabulary"
+    ) as refused:
+        tokenizer.encode(tf.constant(["the " + "ß" * 100_000]), "text")
+    assert 0 < len(str(refused.value)) < 1_000

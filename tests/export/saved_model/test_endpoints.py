@@ -158,6 +158,28 @@ def test_requests_that_the_model_cannot_read_are_refused(encoded):
         ("decode", {"token": 25 * one, **states}, "`token` must be from 0 to 24"),
         ("decode", {"token": one}, "must feed a value for placeholder"),  # The states have no default.
         ("prefill", {"tokens": np.full((1, 64), 25, np.int32), "length": one, **states}, "`tokens` must be from 0 to"),
+        # Too large: none of these is read.
+        (
+            "encode",
+            {"source": np.zeros((1, 10**7), np.int32), "length": one},
+            r"`source` must be at most 10000 long: send a shorter sequence\. Received:\] \[10000000\]",
+        ),
+        (
+            "encode",
+            {"source": np.zeros((33, 10_000), np.int32), "length": np.ones(33, np.int32)},
+            r"rows times steps of `source` must be at most 320000: send fewer rows in a request\. "
+            r"Received rows and steps of `source`:\] \[33 10000\]",
+        ),
+        (
+            "serving_default",
+            {"tokens": np.zeros((1, 10_001), np.int32), "source": source, "length": one},
+            "`tokens` must be at most 10000 long",
+        ),
+        (
+            "serving_default",
+            {"tokens": np.zeros((33, 9_700), np.int32), "source": np.tile(source, (33, 1)), "length": np.tile(one, 33)},
+            "rows times steps of `tokens` must be at most 320000",
+        ),
         ("serving_default", {"tokens": source + 25, "source": source, "length": one}, "`tokens` must be from 0 to 24"),
     ):
         with pytest.raises(SessionError, match=words):
@@ -199,7 +221,7 @@ def sensor(seed=0):
 
 def test_a_file_with_other_weights_is_refused_and_nothing_is_left(tmp_path, monkeypatch):
     other = sensor(seed=1)
-    write = lambda model, step, directory: write_series_signatures(other, GraphStep(other, None), directory)  # noqa: E731
+    write = lambda model, step, directory, _: write_series_signatures(other, GraphStep(other, None), directory)  # noqa: E731
     monkeypatch.setattr(export, "write_series_signatures", write)
     with pytest.raises(ExportError, match="decode: the file differs from the model"):
         export_saved_model(sensor(), None, tmp_path / "1")
@@ -264,9 +286,9 @@ def test_an_input_with_the_name_of_another_is_refused(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_arguments_of_text_are_refused_without_a_vocabulary(tmp_path):
-    with pytest.raises(ValueError, match="`max_length` is for models of text: give the `vocabulary` too"):
-        export_saved_model(sensor(), None, tmp_path / "1", max_length=50)
+def test_unsuitable_arguments_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="`max_length` must be an integer from 1 to"):
+        export_saved_model(sensor(), None, tmp_path / "1", max_length=0)
     with pytest.raises(ValueError, match="`vocabulary` must be a Vocabulary, or None for a model that is not of text"):
         export_saved_model(sensor(), "vocab.txt", tmp_path / "1")
     with pytest.raises(ValueError, match="Bidirectional"):

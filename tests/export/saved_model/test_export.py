@@ -332,6 +332,7 @@ def test_a_row_of_prefill_and_sample_does_not_depend_on_the_others(exported):
     (prefilled, sampled), alone = (answers := run(requests))[:2], answers[2:]
     for row in range(5):
         for together, one in ((prefilled, alone[2 * row]), (sampled, alone[2 * row + 1])):
+            assert one.pop("model_id") == together["model_id"][row]
             for name, value in one.items():
                 np.testing.assert_allclose(together[name][row], value[0], atol=1e-5)
 
@@ -347,7 +348,7 @@ def test_build_md_shows_what_saved_model_cli_shows(exported, monkeypatch, capsys
     shown = capsys.readouterr().out
     entry = r"((?:in|out)puts\['\w+'\]) tensor_info:\s+dtype: (\w+)\s+shape: (\(.*?\))"
     lines = [" ".join(found) for found in re.findall(entry, shown)]
-    assert len(lines) == 10
+    assert len(lines) == 11
     build = (paths.REPOSITORY / "BUILD.md").read_text(encoding="utf-8")
     assert "\n".join(f"    {line}" for line in lines) in build
 

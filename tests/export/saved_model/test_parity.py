@@ -123,6 +123,7 @@ def other_number(values):
         ("start", "state_0", other_number),
         ("start", "max_tokens", other_number),
         ("start", "vocabulary_bytes", lambda content: content + b"\n"),
+        ("decode", "model_id", lambda ids: ids + b"0"),
     ],
 )
 def test_one_wrong_output_is_refused(signature, output, wrong, verified, monkeypatch, tmp_path):

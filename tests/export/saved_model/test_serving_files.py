@@ -5,8 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
+from full_disk import files_of_at_most
 from google.protobuf import text_format
 
+from keras_seq_export import ExportError
 from keras_seq_export.saved_model.serving_files import next_version, prediction_log, write_configuration, write_warm_up
 
 
@@ -74,3 +76,11 @@ def test_the_server_can_read_the_warm_up_requests(tmp_path):
     assert tf.make_ndarray(requests[0].inputs["text"]).tolist() == [b"to be"]
     assert tf.make_ndarray(requests[1].inputs["token"]).tolist() == list(range(300))
     assert records[0].SerializeToString() == prediction_log("score", {"text": np.array([b"to be"], object)})
+
+
+def test_a_configuration_that_cannot_be_written_is_not_half_written(tmp_path):
+    (tmp_path / "hamlet").mkdir()
+    expected = r"hamlet/model.config cannot be written: File too large"
+    with files_of_at_most(20), pytest.raises(ExportError, match=expected):
+        write_configuration(tmp_path / "hamlet")
+    assert list((tmp_path / "hamlet").iterdir()) == []
