@@ -238,6 +238,7 @@ def _train(
     from keras_seq.distribution.strategies import is_chief
     from keras_seq.training.run_directory import CHECKPOINT
     from keras_seq.training.train import train
+    from keras_seq.training.writing import resume_command
 
     name = shlex.quote(str(directory))
     print(describe_corpus(corpus, vocabulary))
@@ -245,7 +246,7 @@ def _train(
         train(directory, corpus, vocabulary, config, resume=resume, strategy=strategy)
     except KeyboardInterrupt:
         if (directory / CHECKPOINT).exists():
-            print(f"\nall finished epochs are saved; to resume: keras-seq train --run={name} --resume", file=sys.stderr)
+            print(f"\nall finished epochs are saved; to resume: {resume_command(directory)}", file=sys.stderr)
         raise
     if not is_chief(strategy):
         return
