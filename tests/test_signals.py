@@ -76,6 +76,7 @@ def test_a_signal_interrupts_python_code(number):
         assert process.wait(5) == 128 + number
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_a_process_that_is_stuck_in_native_code(number):
     with start(STUCK) as process:
