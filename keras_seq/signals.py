@@ -4,6 +4,7 @@ Python handles a signal only when its main thread runs Python code. A thread the
 ends the process if the main thread has not done so in time.
 """
 
+import atexit
 import contextlib
 import os
 import signal
@@ -57,6 +58,8 @@ def end_soon(number: int = signal.SIGINT) -> None:
         if _notice is not None and number == signal.SIGTERM:
             _print(_notice)
         threading.Thread(target=_end, args=(number,), daemon=True).start()
+        # Python stops the thread above before it takes the libraries down, and TensorFlow may take seconds for that.
+        atexit.register(_leave)
 
 
 @contextlib.contextmanager
@@ -82,6 +85,14 @@ def _watch(reader: socket.socket, writer: socket.socket) -> None:
             has_default_handler = signal.getsignal(signal.SIGINT) is signal.default_int_handler
             if number == signal.SIGTERM or (number == signal.SIGINT and has_default_handler):
                 end_soon(number)
+
+
+def _leave() -> None:
+    """Ends the process when Python has begun to end it."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            stream.flush()
+    os._exit(exit_code())
 
 
 def _end(number: int) -> None:

@@ -1,11 +1,14 @@
 """What a training run prints and logs while it runs, and how Ctrl-C and SIGTERM end it."""
 
 import contextlib
+import errno
 import math
+import os
 import signal
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +100,23 @@ class ResumedTensorBoard(keras.callbacks.TensorBoard):
         """Sets the count of steps."""
         super().on_train_begin(logs)
         set_tensorboard_step(self, self._steps_done)
+
+
+@contextlib.contextmanager
+def reporting_full_tensorboard(directory: Path) -> Iterator[None]:
+    """Turns TensorFlow's error about a log that cannot be written into a sentence, as `writing` does.
+
+    Raises:
+        TrainingError: TensorBoard's logs cannot be written.
+    """
+    try:
+        yield
+    except tf.errors.OpError as error:
+        if "events.out.tfevents" not in error.message:
+            raise
+        codes = [code for code in (errno.ENOSPC, errno.EDQUOT, errno.EROFS) if os.strerror(code) in error.message]
+        with writing(directory):
+            raise (OSError(codes[0], os.strerror(codes[0])) if codes else OSError(error.message.splitlines()[0])) from error
 
 
 class EndWithEpoch(keras.callbacks.Callback):

@@ -34,7 +34,13 @@ from keras_seq.training.compile import compile_model
 from keras_seq.training.config import TrainConfig
 from keras_seq.training.gradient_norms import GRADIENT_NORM, GradientNorms, threshold_range
 from keras_seq.training.plot_history import plot_history
-from keras_seq.training.progress import EndWithEpoch, History, Progress, ResumedTensorBoard
+from keras_seq.training.progress import (
+    EndWithEpoch,
+    History,
+    Progress,
+    ResumedTensorBoard,
+    reporting_full_tensorboard,
+)
 from keras_seq.training.run_directory import (
     CHECKPOINT,
     HISTORY,
@@ -197,7 +203,11 @@ def prepare(
 def fit(training: Training) -> None:
     """Trains until the epochs or minutes are over; see `train`."""
     try:
-        with EndWithEpoch(training.strategy, resume_command(training.directory)) as ending, reporting_lost_workers():
+        with (
+            EndWithEpoch(training.strategy, resume_command(training.directory)) as ending,
+            reporting_lost_workers(),
+            reporting_full_tensorboard(training.logs / TENSORBOARD),
+        ):
             training.trained_model.fit(
                 training.batches.from_batch(training.checkpoint.epoch * training.steps),
                 validation_data=training.validation,
