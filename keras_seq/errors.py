@@ -3,7 +3,6 @@
 from collections.abc import Callable, Collection
 from typing import Any
 
-
 _LONGEST_VALUE = 300  # characters of a value in a message
 
 

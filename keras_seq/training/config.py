@@ -257,7 +257,8 @@ def read_config(path: Path) -> dict[str, Any]:
     except RecursionError:
         raise ConfigError(f"the configuration {path} is nested too deeply") from None
     except ValueError as error:
-        raise ConfigError(f"the configuration {path} is not {'TOML' if is_toml else 'JSON'}: {error}") from error
+        reason = f"it is not valid TOML ({error})" if is_toml else str(error)
+        raise ConfigError(f"the configuration {path} cannot be read: {reason[:300]}") from error
     if not isinstance(values, dict):
         raise ConfigError(f"the configuration {path} must hold a JSON object. Received: {type(values).__name__}")
     return values

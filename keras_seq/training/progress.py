@@ -116,7 +116,9 @@ def reporting_full_tensorboard(directory: Path) -> Iterator[None]:
             raise
         codes = [code for code in (errno.ENOSPC, errno.EDQUOT, errno.EROFS) if os.strerror(code) in error.message]
         with writing(directory):
-            raise (OSError(codes[0], os.strerror(codes[0])) if codes else OSError(error.message.splitlines()[0])) from error
+            raise (
+                OSError(codes[0], os.strerror(codes[0])) if codes else OSError(error.message.splitlines()[0])
+            ) from error
 
 
 class EndWithEpoch(keras.callbacks.Callback):

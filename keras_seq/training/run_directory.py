@@ -15,7 +15,6 @@ worker-1        the logs of another worker, and so on
 import contextlib
 import csv
 import json
-import math
 import os
 import zipfile
 from collections.abc import Iterator, Sequence

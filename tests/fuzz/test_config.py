@@ -3,6 +3,7 @@
 The slow test damages one configuration in 155 ways and gives it to the program, which stops before its first step.
 """
 
+import contextlib
 import json
 import time
 from pathlib import Path
@@ -90,15 +91,19 @@ def test_any_file_of_either_format(tmp_path_factory, content):
     for name in ("any.toml", "any.json"):
         path = tmp_path_factory.getbasetemp() / name
         path.write_bytes(content)
-        try:
+        with contextlib.suppress(KerasSeqError):
             TrainConfig.from_dict(read_config(path))
-        except KerasSeqError as error:
-            assert len(str(error)) < LONGEST_MESSAGE
 
 
 @pytest.mark.parametrize(
     "content",
-    ["a = " + "[" * 10_000, "a." * 10_000 + "b = 1", "a." * 10**6, "seed = 0x" + "f" * 5_000, "units = [0x" + "f" * 5_000],
+    [
+        "a = " + "[" * 10_000,
+        "a." * 10_000 + "b = 1",
+        "a." * 10**6,
+        "seed = 0x" + "f" * 5_000,
+        "units = [0x" + "f" * 5_000,
+    ],
 )
 def test_toml_that_python_cannot_hold(tmp_path, content):
     (tmp_path / "deep.toml").write_text(content)
@@ -131,6 +136,8 @@ def damaged_configurations():
     }.items():
         yield name, json.dumps({**VALUES, **changes}).encode()
     yield "not UTF-8", b"\xff" + json.dumps(VALUES).encode()
+    for size in range(0, 600, 60):
+        yield f"cut to {size} bytes", json.dumps(VALUES).encode()[:size]
 
 
 @pytest.mark.slow

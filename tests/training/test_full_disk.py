@@ -29,7 +29,7 @@ def run(directory, resume=False):
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount")
 def test_a_disk_that_becomes_full_at_each_stage(tmp_path):
     named = set()
-    for kilobytes in (4, 8, 12, 40, 48, 52, 80, 88, 96, 112, 120, 124, 128, 132, 140, 152, 160, 168):
+    for kilobytes in (8, 16, 56, 80, 172):
         disk = tmp_path / f"disk{kilobytes}"
         disk.mkdir()
         subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", disk], check=True)
@@ -48,5 +48,4 @@ def test_a_disk_that_becomes_full_at_each_stage(tmp_path):
             }
         finally:
             subprocess.run(["umount", "--lazy", disk], check=True)  # Keras leaves a file open.
-    print(sorted(named))
-    assert named >= {"steps.csv", "checkpoint.npz", "model.keras", "history.png", "tensorboard"}
+    assert named >= {"steps.csv", "checkpoint.npz", "model.keras", "history.png", "tensorboard"}, named
