@@ -176,12 +176,15 @@ def test_155_damaged_configurations_end_in_a_sentence(tmp_path, monkeypatch, run
             start = time.monotonic()
             with peak_memory() as megabytes:
                 answer = run_cli(*arguments, cwd=tmp_path)  # raises what would be a traceback
-            slowest, largest = max(slowest, (time.monotonic() - start, name)), max(largest, (megabytes(), name))
+            seconds, largest = time.monotonic() - start, max(largest, (megabytes(), name))
             message = answer.stderr.strip()
             assert answer.returncode in (0, 1), message
             assert "\n" not in message, message
             assert len(message) < LONGEST_MESSAGE
-            counts["accepted" if answer.returncode == 0 or "accepted" in message else "refused"] += 1
+            is_accepted = answer.returncode == 0 or message.endswith("accepted")
+            counts["accepted" if is_accepted else "refused"] += 1
+            if not is_accepted:
+                slowest = max(slowest, (seconds, name))
     print(f"{counts}, slowest {slowest}, largest {largest}")
     assert slowest[0] < MOST_SECONDS
     assert largest[0] < MOST_MEGABYTES

@@ -29,7 +29,7 @@ def run(directory, resume=False):
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount")
 def test_a_disk_that_becomes_full_at_each_stage(tmp_path):
     named = set()
-    for kilobytes in (8, 16, 56, 80, 172):
+    for kilobytes in (8, 16, 32, 36, 56, 172):
         disk = tmp_path / f"disk{kilobytes}"
         disk.mkdir()
         subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", disk], check=True)
