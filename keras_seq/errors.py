@@ -3,6 +3,8 @@
 from collections.abc import Callable, Collection
 from typing import Any
 
+_LONGEST_VALUE = 300  # characters of a value in a message
+
 
 class KerasSeqError(Exception):
     """Base class of the errors that keras_seq and keras_seq_export raise for bad input, files and runs.
@@ -64,10 +66,19 @@ class ArgumentError(KerasSeqError, ValueError):
         name, expected, received = self.args
         shown = show(name)
         if not shown.startswith("--"):
-            return f"{shown} must be {expected}. Received: {name}={received!r}"
+            return f"{shown} must be {expected}. Received: {name}={_shortened(received)}"
         if isinstance(received, list | tuple):  # as a user types it, such as 256,256
             received = ",".join(map(str, received))
         return f"{shown} must be {expected}. Received: {shown}={received}"
+
+
+def _shortened(received: Any) -> str:
+    """Returns the value as Python writes it, or the beginning of it."""
+    try:
+        whole = repr(received)
+    except (RecursionError, ValueError):  # It is nested too deeply, or a number of more than 4,300 digits.
+        return f"a value of type {type(received).__name__}"
+    return whole if len(whole) <= _LONGEST_VALUE else f"{whole[:_LONGEST_VALUE]}..."
 
 
 class TextError(ArgumentError):

@@ -84,8 +84,13 @@ def read_regular(path: str | os.PathLike[str]) -> bytes:
         return file.read()
 
 
-def why_not_written(path: str | os.PathLike[str], error: OSError) -> str:
+def why_not_written(path: str | os.PathLike[str], error: OSError, then: str = "repeat the command") -> str:
     """Returns one sentence about a path that could not be written: the path, the reason and what to do.
+
+    Args:
+        path: the file or directory.
+        error: what was raised.
+        then: what to do when there is space again.
 
     Example:
         >>> why_not_written("runs/fox", OSError(errno.ENOSPC, "No space left on device"))
@@ -94,7 +99,7 @@ def why_not_written(path: str | os.PathLike[str], error: OSError) -> str:
     reason = error.strerror or str(error)
     # Libraries such as HDF5 give the reason of the operating system only as text.
     is_full = error.errno in (errno.ENOSPC, errno.EDQUOT) or os.strerror(errno.ENOSPC) in reason
-    advice = "Free some space there, then repeat the command" if is_full else "Check it, or choose another place"
+    advice = f"Free some space there, then {then}" if is_full else "Check it, or choose another place"
     where = f" ({error.filename})" if error.filename and str(error.filename) != str(path) else ""
     return f"{path} cannot be written: {reason}{where}. {advice}"
 

@@ -2,6 +2,7 @@
 
 import math
 import numbers
+import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -59,7 +60,8 @@ def positive_integer(name: str, value: Any) -> None:
 
 def positive_number(name: str, value: Any) -> None:
     """Requires a finite number above 0."""
-    that(is_number(value) and 0 < value < math.inf, name, "a positive, finite number", value)
+    is_float = not is_integer(value) or value <= sys.float_info.max  # An int has no limit.
+    that(is_float and is_number(value) and 0 < value < math.inf, name, "a positive, finite number", value)
 
 
 def fraction(name: str, value: Any) -> None:

@@ -4,6 +4,8 @@ Python handles a signal only when its main thread runs Python code. A thread the
 ends the process if the main thread has not done so in time.
 """
 
+import atexit
+import contextlib
 import os
 import signal
 import socket
@@ -11,11 +13,15 @@ import sys
 import threading
 import time
 import types
+from collections.abc import Iterator
 
 SECONDS_TO_FINISH = 6  # after SIGTERM, until KeyboardInterrupt is raised again
 SECONDS_TO_END = 8  # until the process is ended without it; containers are killed after ten
 
 _first: int | None = None  # the first signal that asked this process to end
+_has_first = threading.Lock()  # Held from then on: the main thread and the one that watches may see it at once.
+_is_program = False  # whether this process is the program, not one that only imports keras_seq
+_notice: str | None = None  # what the first SIGTERM prints
 
 
 def end_on_signals() -> None:
@@ -24,10 +30,14 @@ def end_on_signals() -> None:
     The process ends within `SECONDS_TO_END` of SIGTERM in any case. It ends within this time of Ctrl-C too, unless a
     handler of its own is set for SIGINT, which may then call `end_soon`. Must be called in the main thread.
     """
+    global _is_program
+    _is_program = True
     reader, writer = socket.socketpair()
     writer.setblocking(False)
     signal.signal(signal.SIGTERM, interrupt)
     signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+    if hasattr(os, "register_at_fork"):  # Otherwise a signal to a forked process would end this one too.
+        os.register_at_fork(after_in_child=lambda: signal.set_wakeup_fd(-1))
     threading.Thread(target=_watch, args=(reader, writer), daemon=True).start()
 
 
@@ -38,11 +48,29 @@ def interrupt(number: int, frame: types.FrameType | None) -> None:
 
 
 def end_soon(number: int = signal.SIGINT) -> None:
-    """Ends the process after `SECONDS_TO_END` at the latest. After `SECONDS_TO_FINISH` it raises KeyboardInterrupt."""
+    """Ends the program after `SECONDS_TO_END` at the latest. After `SECONDS_TO_FINISH` it raises KeyboardInterrupt.
+
+    In a process that did not call `end_on_signals`, nothing happens.
+    """
     global _first
-    if _first is None:
+    if _is_program and _has_first.acquire(blocking=False):
         _first = number
+        if _notice is not None and number == signal.SIGTERM:
+            _print(_notice)
         threading.Thread(target=_end, args=(number,), daemon=True).start()
+        # Python stops the thread above before it takes the libraries down, and TensorFlow may take seconds for that.
+        atexit.register(_leave)
+
+
+@contextlib.contextmanager
+def announcing(notice: str) -> Iterator[None]:
+    """While the block runs, the first SIGTERM prints `notice` at once, also while native code runs."""
+    global _notice
+    _notice, before = notice, _notice
+    try:
+        yield
+    finally:
+        _notice = before
 
 
 def exit_code() -> int:
@@ -59,14 +87,22 @@ def _watch(reader: socket.socket, writer: socket.socket) -> None:
                 end_soon(number)
 
 
+def _leave() -> None:
+    """Ends the process when Python has begun to end it."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            stream.flush()
+    os._exit(exit_code())
+
+
 def _end(number: int) -> None:
     time.sleep(SECONDS_TO_FINISH)
     signal.raise_signal(signal.SIGINT)  # Handled in the main thread.
     time.sleep(SECONDS_TO_END - SECONDS_TO_FINISH)
-    if sys.stderr is not None:
-        print(
-            f"\nkeras-seq: ended {SECONDS_TO_END} seconds after {signal.Signals(number).name}",
-            file=sys.stderr,
-            flush=True,
-        )
+    _print(f"ended {SECONDS_TO_END} seconds after {signal.Signals(number).name}")
     os._exit(128 + number)
+
+
+def _print(sentence: str) -> None:
+    with contextlib.suppress(OSError, ValueError, AttributeError):  # Nobody reads stderr, or there is none.
+        print(f"\nkeras-seq: {sentence}", file=sys.stderr, flush=True)

@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -25,11 +26,30 @@ import ctypes, time
 from keras_seq import signals
 signals.end_on_signals()
 libc = ctypes.CDLL(None)
-print("ready", flush=True)
-end = time.monotonic() + 60
 lock = (ctypes.c_byte * 128)()
 libc.pthread_mutex_lock(lock)
-libc.pthread_mutex_lock(lock)
+with signals.announcing("to resume: type this"):
+    while True:
+        try:
+            print("ready", flush=True)
+            libc.pthread_mutex_lock(lock)
+        except KeyboardInterrupt:  # The signal came before the lock was waited for.
+            pass
+"""
+FORKED = """
+import os, signal, time
+from keras_seq import signals
+signals.end_on_signals()
+child = os.fork()
+if child == 0:
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(7))
+    time.sleep(60)
+print("ready", flush=True)
+time.sleep(0.3)
+os.kill(child, signal.SIGTERM)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+time.sleep(0.2)
+assert signals.exit_code() == 130, "SIGTERM was noticed here too"
 """
 HANDLED = """
 import signal, time
@@ -56,15 +76,32 @@ def test_a_signal_interrupts_python_code(number):
         assert process.wait(5) == 128 + number
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_a_process_that_is_stuck_in_native_code(number):
     with start(STUCK) as process:
         before = time.monotonic()
         process.send_signal(number)
+        if number == signal.SIGTERM:
+            assert process.stderr.readline() == b"\n"
+            assert process.stderr.readline() == b"keras-seq: to resume: type this\n"
+            assert time.monotonic() - before < signals.SECONDS_TO_FINISH
         _, errors = process.communicate(timeout=20)
         assert time.monotonic() - before < 10
     assert process.returncode == 128 + number
     assert f"keras-seq: ended {signals.SECONDS_TO_END} seconds after {number.name}" in errors.decode()
+
+
+def test_a_signal_to_a_forked_process_does_not_end_the_process_that_forked_it():
+    with start(FORKED) as process:
+        assert process.wait(30) == 0
+
+
+def test_a_process_that_is_not_the_program_is_not_ended():
+    before = threading.active_count()
+    signals.end_soon(signal.SIGTERM)
+    assert threading.active_count() == before
+    assert signals.exit_code() == 130
 
 
 @pytest.mark.slow

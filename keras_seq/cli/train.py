@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import dataclasses
+import logging
 import shlex
 import sys
 from collections.abc import Iterator
@@ -229,16 +230,21 @@ def _train(
 ) -> None:
     from keras_seq.cli.corpora import describe_corpus
     from keras_seq.distribution.strategies import is_chief
-    from keras_seq.training.run_directory import CHECKPOINT
+    from keras_seq.training.run_directory import CHECKPOINT, CONFIG, MODEL
     from keras_seq.training.train import train
+    from keras_seq.training.writing import resume_command
 
     name = shlex.quote(str(directory))
     print(describe_corpus(corpus, vocabulary))
     try:
         train(directory, corpus, vocabulary, config, resume=resume, strategy=strategy)
     except KeyboardInterrupt:
+        # TensorFlow would print how each part of a graph was made that is not finished.
+        logging.getLogger("tensorflow").setLevel(logging.CRITICAL)
         if (directory / CHECKPOINT).exists():
-            print(f"\nall finished epochs are saved; to resume: keras-seq train --run={name} --resume", file=sys.stderr)
+            print(f"\nall finished epochs are saved; to resume: {resume_command(directory)}", file=sys.stderr)
+        elif (directory / CONFIG).exists() and not (directory / MODEL).exists():
+            print(f"\nno epoch is finished; to start again: {resume_command(directory)}", file=sys.stderr)
         raise
     if not is_chief(strategy):
         return

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     import keras
 
 CELLS = ("gru", "simple_rnn", "lstm")
+_MOST_LAYERS = 100
 # Defaults of `language_model` and of `keras_seq.training.config.TrainConfig`, which must not import Keras.
 UNITS = (384,)
 EMBEDDING_DIM = 64
@@ -82,6 +83,27 @@ def language_model(
     return keras.Model(tokens, logits, name=f"{cell}_language_model")
 
 
+def parameter_count(
+    vocabulary_size: int, cell: str, units: Sequence[int], embedding_dim: int, tie_embeddings: bool
+) -> int:
+    """Returns the number of weights of a `language_model`, without making it.
+
+    Example:
+        >>> parameter_count(65, "gru", [32], 16, tie_embeddings=False)
+        7985
+        >>> language_model(65, "gru", [32], 16).count_params()
+        7985
+    """
+    count, width = vocabulary_size * embedding_dim, embedding_dim
+    for size in units:
+        gates, biases = {"gru": (3, 2), "simple_rnn": (1, 1), "lstm": (4, 1)}[cell]
+        count += gates * size * (width + size + biases)
+        width = size
+    if not tie_embeddings:
+        return count + (width + 1) * vocabulary_size
+    return count if width == embedding_dim else count + (width + 1) * embedding_dim
+
+
 def require_language_model_arguments(
     cell: str,
     units: Sequence[int],
@@ -99,6 +121,7 @@ def require_language_model_arguments(
     require.one_of("cell", cell, CELLS)
     are_sizes = isinstance(units, Sequence) and units and all(require.is_integer(size) and size > 0 for size in units)
     require.that(bool(are_sizes), "units", "a list of positive integers, one per layer", units)
+    require.that(len(units) <= _MOST_LAYERS, "units", f"a list of at most {_MOST_LAYERS} integers", units)
     require.positive_integer("embedding_dim", embedding_dim)
     for name, fraction in (
         ("dropout", dropout),

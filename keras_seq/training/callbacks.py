@@ -15,6 +15,7 @@ from keras_seq.models.carried_states import read_states, reset_states, write_sta
 from keras_seq.training.checkpoint import Checkpoint
 from keras_seq.training.config import CLIPPING_KINDS
 from keras_seq.training.gradient_norms import GRADIENT_NORM
+from keras_seq.training.writing import writing
 
 
 class CarriedState(keras.callbacks.Callback):
@@ -290,6 +291,10 @@ class KeepBest(keras.callbacks.Callback):
 
 
 def save_model(model: keras.Model, path: Path) -> None:
-    """Saves a model to a `.keras` file; an existing file is replaced only when the new one is complete."""
-    with replacing(path) as partial:
+    """Saves a model to a `.keras` file; an existing file is replaced only when the new one is complete.
+
+    Raises:
+        TrainingError: it cannot be written.
+    """
+    with writing(path), replacing(path) as partial:
         model.save(partial)

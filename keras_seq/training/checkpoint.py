@@ -1,6 +1,7 @@
 """A checkpoint of a training run, from which it resumes with identical results."""
 
 import json
+import math
 import os
 import zipfile
 from collections.abc import Mapping
@@ -11,9 +12,12 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_seq import require
 from keras_seq.errors import TrainingError
 from keras_seq.files import replacing
+from keras_seq.json_text import parse_json
 from keras_seq.models.carried_states import read_states, write_states
+from keras_seq.training.writing import writing
 
 _METADATA = "about"
 
@@ -118,18 +122,8 @@ class Checkpoint(keras.callbacks.Callback):
             return
         arrays: dict[str, Any] = {f"{index}": value for index, value in enumerate(values)}
         arrays[_METADATA] = np.array(json.dumps(metadata))
-        try:
-            with replacing(self._path) as partial, partial.open("wb") as file:
-                np.savez(file, **arrays)
-        except OSError as error:
-            kept = (
-                "; the previous one is unchanged: free some disk space and resume from it"
-                if self._path.exists()
-                else ""
-            )
-            raise TrainingError(
-                f"the checkpoint {self._path} cannot be written ({error.strerror or error}){kept}"
-            ) from error
+        with writing(self._path), replacing(self._path) as partial, partial.open("wb") as file:
+            np.savez(file, **arrays)
 
     def restore(self) -> None:
         """Restores the model, its optimizer and the other callbacks from the last checkpoint.
@@ -145,9 +139,9 @@ class Checkpoint(keras.callbacks.Callback):
             (value.shape, value.dtype.name) for value in values
         ]:
             raise TrainingError(f"{self._path} belongs to another model or optimizer: this run cannot resume from it")
-        missing = [name for name in self._callbacks if name not in metadata["state"]]
-        if missing:
-            raise TrainingError(f"{self._path} has no state of {', '.join(missing)}: its run had no such callbacks")
+        for name, callback in self._callbacks.items():
+            if metadata["state"].get(name, {}).keys() != callback.state.keys():
+                raise TrainingError(f"{self._path} has no state of {name}: its run had no such callback")
         for variable, value in zip(variables, values[: len(variables)], strict=True):
             variable.assign(value)
         write_states(self.model, values[len(variables) :])
@@ -162,16 +156,42 @@ class Checkpoint(keras.callbacks.Callback):
 
 
 def _read(path: Path) -> tuple[list[np.ndarray], dict[str, Any]]:
+    """Returns the arrays and the metadata. Neither is larger than the file."""
     try:
+        with zipfile.ZipFile(path) as archive:
+            parts = archive.infolist()
+        if any(part.compress_type != zipfile.ZIP_STORED for part in parts):
+            raise ValueError("its arrays must be stored without compression")
+        if sum(part.file_size for part in parts) > path.stat().st_size:
+            raise ValueError("its arrays are larger than the file")
         with np.load(path, allow_pickle=False) as file:
-            metadata = json.loads(str(file[_METADATA]))
-            values = [file[f"{index}"] for index in range(len(file.files) - 1)]
-        if not {"epoch", "state", "belongs_to", "optimizer"} <= metadata.keys():
-            raise ValueError("its metadata is incomplete")
+            metadata = parse_json(str(file[_METADATA].item()))
+            values = [file[f"{index}"] for index in range(len(parts) - 1)]
+        _require_metadata(metadata)
     except FileNotFoundError:
         raise TrainingError(
             f"{path.parent} has no checkpoint to resume from: its run is finished or never started"
         ) from None
-    except (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile) as error:
-        raise TrainingError(f"the checkpoint {path} is damaged: {error}") from error
+    except Exception as error:  # A damaged file raises errors of zip, struct and NumPy, which may ask for any memory.
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+        raise TrainingError(f"the checkpoint {path} is damaged: {reason}") from error
     return values, metadata
+
+
+def _require_metadata(metadata: Any) -> None:
+    """Raises ValueError, which names the key, unless the metadata have the types that `Checkpoint.save` writes."""
+    if not isinstance(metadata, dict):
+        raise ValueError(f"{_METADATA} must be a JSON object")
+    states = metadata.get("state")
+    for key, holds, expected in (
+        ("epoch", require.is_integer(metadata.get("epoch")) and 0 <= metadata["epoch"] < 2**31, "a number of epochs"),
+        ("optimizer", isinstance(metadata.get("optimizer"), str), "a name"),
+        ("belongs_to", isinstance(metadata.get("belongs_to"), dict), "an object"),
+        ("state", isinstance(states, dict) and all(map(_is_state, states.values())), "objects of numbers"),
+    ):
+        if not holds:
+            raise ValueError(f"{key} must be {expected}")
+
+
+def _is_state(state: Any) -> bool:
+    return isinstance(state, dict) and all(require.is_number(one) and not math.isnan(one) for one in state.values())

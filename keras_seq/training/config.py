@@ -2,7 +2,6 @@
 
 import dataclasses
 import difflib
-import json
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,12 +10,16 @@ from typing import Any, get_args
 
 from keras_seq import require
 from keras_seq.data.tokens import Level
-from keras_seq.errors import ConfigError
+from keras_seq.errors import ArgumentError, ConfigError
+from keras_seq.json_text import parse_json
 from keras_seq.models.language_model import EMBEDDING_DIM, UNITS, require_language_model_arguments
 
 DEFAULT_MINUTES = 3.0
 ON_DIVERGENCE = ("stop", "rollback")
 CLIPPING_KINDS = ("clipnorm", "global_clipnorm", "clipvalue")
+_LARGEST = 2**31 - 1  # of a size or number; arrays have int32 sizes
+# Bytes; most of them are names of files. Python's reader of TOML takes quadratic time: 17 s for a key of 100,000 parts.
+_LARGEST_JSON, _LARGEST_TOML = 2**24, 2**15
 
 
 @dataclass(frozen=True)
@@ -143,7 +146,7 @@ class TrainConfig:
         if self.level is not None:
             require.one_of("level", self.level, get_args(Level))
         if self.max_size is not None:
-            require.positive_integer("max_size", self.max_size)
+            _require_size("max_size", self.max_size)
         require.positive_fraction("coverage", self.coverage)
         require.boolean("by_line", self.by_line)
 
@@ -156,6 +159,8 @@ class TrainConfig:
             self.embedding_dropout,
             self.weight_dropout,
         )
+        _require_size("embedding_dim", self.embedding_dim)
+        require.that(max(self.units) <= _LARGEST, "units", f"a list of integers up to {_LARGEST:,}", self.units)
         require.boolean("tie_embeddings", self.tie_embeddings)
         require.integer("sampled_softmax", self.sampled_softmax, at_least=0)
         if self.sampled_softmax and not self.tie_embeddings:
@@ -165,11 +170,11 @@ class TrainConfig:
 
     def _require_training(self) -> None:
         for name in ("batch_size", "length"):
-            require.positive_integer(name, getattr(self, name))
+            _require_size(name, getattr(self, name))
         if self.epochs is not None and self.minutes is not None:
             raise ConfigError("only one of {} and {} can be set", "epochs", "minutes")
         if self.epochs is not None:
-            require.positive_integer("epochs", self.epochs)
+            _require_size("epochs", self.epochs)
         else:
             require.positive_number("minutes", self.minutes)
         require.that(isinstance(self.optimizer, str), "optimizer", "a name, such as adam", self.optimizer)
@@ -185,7 +190,8 @@ class TrainConfig:
         require.fraction("label_smoothing", self.label_smoothing)
         require.one_of("on_divergence", self.on_divergence, ON_DIVERGENCE)
         require.boolean("tensorboard", self.tensorboard)
-        require.that(require.is_integer(self.seed), "seed", "an integer", self.seed)
+        is_seed = require.is_integer(self.seed) and -(2**63) <= self.seed < 2**63
+        require.that(is_seed, "seed", "an integer of 64 bits", self.seed)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the configuration as `config.json` stores it.
@@ -212,13 +218,18 @@ class TrainConfig:
                 hint = f"did you mean {near[0]}?" if near else f"the keys are {', '.join(known)}"
                 if name in CLIPPING_KINDS:
                     hint = f"clipping has the keys kind ({name}) and threshold"
-                raise ConfigError(f"a configuration has no key {name!r}; {hint}")
+                raise ConfigError(f"a configuration has no key {name[:100]!r}; {hint}")
         clipping = values.get("clipping")
         if clipping is None or isinstance(clipping, Clipping):
             return cls(**values)
         if not isinstance(clipping, Mapping) or clipping.keys() != {"kind", "threshold"}:
-            raise ConfigError(f"`clipping` must be an object with the keys kind and threshold. Received: {clipping}")
+            raise ArgumentError("clipping", "an object with the keys kind and threshold", clipping)
         return cls(**{**values, "clipping": Clipping(**clipping)})
+
+
+def _require_size(name: str, value: Any) -> None:
+    require.positive_integer(name, value)
+    require.that(value <= _LARGEST, name, f"at most {_LARGEST:,}", value)
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -228,18 +239,26 @@ def read_config(path: Path) -> dict[str, Any]:
         path: a file, read as TOML if its name ends in `.toml` and as JSON otherwise; or a run directory.
 
     Raises:
-        ConfigError: the file is not a JSON object or a TOML document.
+        ConfigError: the file is not a JSON object or a TOML document, or has more than 16 MiB (TOML: 32 KiB).
         OSError: the file cannot be read.
     """
     path = path / "config.json" if path.is_dir() else path
     is_toml = path.suffix.lower() == ".toml"
+    most = _LARGEST_TOML if is_toml else _LARGEST_JSON
+    with path.open("rb") as file:
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise ConfigError(f"the configuration {path} must have at most {most:,} bytes")
     try:
-        text = path.read_text(encoding="utf-8-sig")
-        values = tomllib.loads(text) if is_toml else json.loads(text)
+        text = content.decode("utf-8-sig")
+        values = tomllib.loads(text) if is_toml else parse_json(text)
     except UnicodeDecodeError as error:
         raise ConfigError(f"the configuration {path} must be a text in UTF-8") from error
+    except RecursionError:
+        raise ConfigError(f"the configuration {path} is nested too deeply") from None
     except ValueError as error:
-        raise ConfigError(f"the configuration {path} is not {'TOML' if is_toml else 'JSON'}: {error}") from error
+        reason = f"it is not valid TOML ({error})" if is_toml else str(error)
+        raise ConfigError(f"the configuration {path} cannot be read: {reason[:300]}") from error
     if not isinstance(values, dict):
         raise ConfigError(f"the configuration {path} must hold a JSON object. Received: {type(values).__name__}")
     return values

@@ -14,6 +14,7 @@ from keras import ops
 
 from keras_seq.errors import ModelError
 from keras_seq.keras_internals import call_at_clipping
+from keras_seq.training.writing import writing
 
 GRADIENT_NORM = "gradient_norm"
 
@@ -100,7 +101,7 @@ class GradientNorms(keras.callbacks.Callback):
         self._restore_optimizer = call_at_clipping(self._optimizer, self._measure)
         self.model.make_train_function(force=True)
         if self._path is not None:
-            with self._path.open("a", newline="", encoding="utf-8") as file:
+            with writing(self._path), self._path.open("a", newline="", encoding="utf-8") as file:
                 if not file.tell():
                     csv.writer(file).writerow(["epoch", "step", *StepNorms._fields])
 
@@ -151,7 +152,7 @@ class GradientNorms(keras.callbacks.Callback):
         """Appends the new steps to the file."""
         if self._path is None:
             return
-        with self._path.open("a", newline="", encoding="utf-8") as file:
+        with writing(self._path), self._path.open("a", newline="", encoding="utf-8") as file:
             for number, step in enumerate(self._steps[self._written :], start=self._written):
                 csv.writer(file).writerow([self._epoch, number, *map("{:.6g}".format, step)])
         self._written = len(self._steps)

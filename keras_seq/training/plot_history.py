@@ -6,16 +6,24 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure  # Not pyplot: it needs a display, and would change the user's own backend.
 from matplotlib.ticker import MaxNLocator
 
+from keras_seq.files import replacing
 from keras_seq.training.run_directory import read_columns
+from keras_seq.training.writing import writing
 
 
 def plot_history(history: Path, steps: Path, picture: Path) -> None:
     """Draws a run: training and validation loss in nats per token by epoch, then norms and learning rate by step.
 
+    An existing picture is replaced only when the new one is complete.
+
     Args:
         history: the file `history.csv`.
         steps: the file `steps.csv`.
         picture: the `.png` file to write.
+
+    Raises:
+        RunError: a table is damaged.
+        TrainingError: the picture cannot be written.
     """
     figure = Figure(figsize=(7, 9), layout="constrained")
     panels: list[Axes] = list(figure.subplots(3))
@@ -36,4 +44,5 @@ def plot_history(history: Path, steps: Path, picture: Path) -> None:
     panels[2].legend(handles=[*panels[2].get_lines(), *rate.get_lines()], loc="center right")
     for axes in panels:
         axes.grid(alpha=0.3)
-    figure.savefig(picture, dpi=130)
+    with writing(picture), replacing(picture) as partial:
+        figure.savefig(partial, dpi=130)

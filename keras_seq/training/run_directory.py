@@ -8,12 +8,16 @@ history.csv     one row per epoch: `nats` and `val_nats` in nats per token, Kera
 steps.csv       one row per step: norms and learning rate
 history.png     both as a picture
 checkpoint.npz  the state from which an unfinished run resumes
+tensorboard     the logs for TensorBoard
+worker-1        the logs of another worker, and so on
 """
 
+import contextlib
 import csv
 import json
 import os
-from collections.abc import Sequence
+import zipfile
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,14 +28,18 @@ from keras_seq.data.corpus import Corpus
 from keras_seq.data.load import load_corpus
 from keras_seq.data.vocabulary import Vocabulary
 from keras_seq.errors import CorpusError, KerasSeqError, RunError
-from keras_seq.files import replacing
+from keras_seq.files import PARTIAL, remove_partial, replacing, why_not_written
+from keras_seq.json_text import parse_json
+from keras_seq.locks import exclusive
 from keras_seq.training.config import TrainConfig, read_config
+from keras_seq.training.writing import resume_command
 
 if TYPE_CHECKING:
     import keras
 
 MODEL, VOCABULARY, CONFIG, HISTORY = "model.keras", "vocab.txt", "config.json", "history.csv"
-STEPS, CHECKPOINT = "steps.csv", "checkpoint.npz"
+STEPS, CHECKPOINT, PICTURE, TENSORBOARD = "steps.csv", "checkpoint.npz", "history.png", "tensorboard"
+_USE = "trains this run"
 
 
 @dataclass
@@ -51,27 +59,119 @@ class Run:
     config: TrainConfig
 
 
+@contextlib.contextmanager
+def exclusive_run(directory: Path) -> Iterator[None]:
+    """Makes the directory unless it exists, and keeps other processes from training in it while the block runs.
+
+    A directory that was made and is still empty at the end is removed.
+
+    Raises:
+        InUseError: another process trains this run.
+        RunError: the directory cannot be made.
+    """
+    new = [folder for folder in (directory, *directory.parents) if not folder.exists()]
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise _exists(directory) from None
+    except OSError as error:
+        raise RunError(why_not_written(directory, error)) from error
+    try:
+        with exclusive(directory, _USE):
+            yield
+    finally:
+        with contextlib.suppress(OSError):  # It is not empty.
+            for folder in new:
+                folder.rmdir()
+
+
 def create_run(directory: Path, vocabulary: Vocabulary, config: TrainConfig) -> None:
-    """Makes the directory with its vocabulary and configuration; training adds the other files.
+    """Writes the vocabulary and the configuration of a new run; training adds the other files.
 
     Raises:
         RunError: the directory exists and is not empty, or cannot be written.
     """
-    refuse_existing(directory)
+    _refuse_existing(directory)
     try:
         directory.mkdir(parents=True, exist_ok=True)
+        remove_partial(directory)
         vocabulary.save(directory / VOCABULARY)
-        with replacing(directory / CONFIG) as partial:
+        with replacing(directory / CONFIG) as partial:  # The last one: a run without it counts as new.
             content = json.dumps(config.to_dict(), indent=2, ensure_ascii=False)
             partial.write_text(content + "\n", encoding="utf-8")
     except OSError as error:
-        raise RunError(f"the run directory {directory} cannot be written: {error.strerror}") from error
+        raise RunError(why_not_written(directory, error)) from error
 
 
 def refuse_existing(directory: Path) -> None:
-    """Raises RunError if the directory exists and is not empty."""
-    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
-        raise RunError(f"{directory} exists and is not empty: choose another --run, or remove it")
+    """Refuses a directory in which no new run can be made.
+
+    A run that was interrupted while it was created has only its vocabulary, or a part of it. It is replaced.
+
+    Raises:
+        InUseError: another process trains a run there.
+        RunError: the directory is not empty, or not a directory.
+    """
+    with exclusive(directory, _USE) if directory.is_dir() else contextlib.nullcontext():
+        _refuse_existing(directory)
+
+
+def _refuse_existing(directory: Path) -> None:
+    if not directory.exists():
+        return
+    if not directory.is_dir():
+        raise _exists(directory)
+    names = [file.name for file in directory.iterdir()]
+    if all(name == VOCABULARY or name.startswith(PARTIAL) for name in names):
+        return
+    if CONFIG in names and (CHECKPOINT in names or MODEL not in names):
+        raise RunError(
+            f"{directory} has a run that is not finished: resume it with {resume_command(directory)}, choose another "
+            "--run, or remove it"
+        )
+    raise _exists(directory)
+
+
+def _exists(directory: Path) -> RunError:
+    return RunError(f"{directory} exists and is not empty: choose another --run, or remove it")
+
+
+def remove_run(directory: Path) -> str:
+    """Removes the files of a run without a useful model, which would block the next one, and nothing else.
+
+    Never raises an error.
+
+    Returns:
+        A sentence about what was removed, and where the norms of its steps are.
+    """
+    whole = Path(os.path.abspath(directory))  # "." has no name.
+    steps = whole.with_name(f"{whole.name}.diverged.csv") if whole.name else whole / "diverged.csv"
+    try:
+        if (whole / STEPS).exists():
+            with replacing(steps) as partial:  # It may be on another disk.
+                partial.write_bytes((whole / STEPS).read_bytes())
+        removed = [VOCABULARY, CONFIG, MODEL, HISTORY, STEPS, CHECKPOINT, PICTURE]
+        for folder in (whole, *whole.glob("worker-[0-9]*")):
+            for file in (*(folder / name for name in removed), *_tensorboard_files(folder)):
+                file.unlink(missing_ok=True)
+            remove_partial(folder)
+            for name in ("train", "validation", ""):
+                _remove_if_empty(folder / TENSORBOARD / name)
+            _remove_if_empty(folder)
+        _remove_if_empty(whole)
+    except OSError as error:
+        return f"The run is useless but cannot be removed: {why_not_written(directory, error)}"
+    left = "The run is removed" if not whole.exists() else f"The files of the run are removed from {directory}"
+    return f"{left}; {steps} has the norms of its steps"
+
+
+def _tensorboard_files(folder: Path) -> list[Path]:
+    return list((folder / TENSORBOARD).glob("*/events.out.tfevents.*"))
+
+
+def _remove_if_empty(folder: Path) -> None:
+    with contextlib.suppress(OSError):  # It is not empty, a link, a mount point, or does not exist.
+        folder.rmdir()
 
 
 def load_run(directory: str | os.PathLike[str]) -> Run:
@@ -91,9 +191,10 @@ def load_run(directory: str | os.PathLike[str]) -> Run:
     import keras_seq.layers.gru  # noqa: F401  (registers the layers that the file names)
 
     try:
-        model = keras.saving.load_model(directory / MODEL, compile=False)
+        _require_stored(directory / MODEL)
+        model = keras.saving.load_model(directory / MODEL, compile=False)  # It refuses code, as in Lambda layers.
     except Exception as error:  # A damaged archive raises errors of zip, zlib, JSON, HDF5 and Keras.
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
         raise RunError(f"{directory / MODEL} is damaged: {reason}") from error
     if model.output_shape[-1] != len(vocabulary):
         raise RunError(
@@ -116,8 +217,8 @@ def load_settings(directory: Path, also: Sequence[str] = ()) -> tuple[Vocabulary
     missing = [name for name in (*also, VOCABULARY, CONFIG) if not (directory / name).is_file()]
     if missing == [MODEL] and (directory / CHECKPOINT).is_file():
         raise RunError(
-            f"{directory} has no {MODEL} yet, because its first epoch was interrupted; resume it with keras-seq train "
-            f"--run={directory} --resume"
+            f"{directory} has no {MODEL} yet, because its first epoch was interrupted; resume it with "
+            f"{resume_command(directory)}"
         )
     if missing:
         raise RunError(
@@ -139,10 +240,82 @@ def load_settings(directory: Path, also: Sequence[str] = ()) -> tuple[Vocabulary
 
 
 def read_columns(table: Path) -> dict[str, np.ndarray]:
-    """Returns the columns of `history.csv` or `steps.csv`, float64, by the names in its first line."""
+    """Returns the columns of `history.csv` or `steps.csv`, float64, by the names in its first line.
+
+    Raises:
+        RunError: the table is damaged; its line is named.
+        OSError: it cannot be read.
+    """
+    header, rows = _read_table(table)
+    return dict(zip(header, np.array(rows, float).reshape(len(rows), len(header)).T, strict=True))
+
+
+def remove_epochs(table: Path, first: int) -> None:
+    """Removes the rows of epoch `first` and later from a table; removes a table that is empty or does not exist.
+
+    Raises:
+        RunError: the table is damaged; its line is named.
+        OSError: it cannot be read or written.
+    """
+    if not table.exists():
+        return
+    if not table.stat().st_size:
+        table.unlink()
+        return
+    # A shorter last row was being written when the run was killed; its epoch was not finished.
+    header, rows = _read_table(table, is_cut=True)
+    column = header.index("epoch")
+    kept = [row for row in rows if float(row[column]) < first]
+    with replacing(table) as partial, partial.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([header, *kept])
+
+
+def _read_table(table: Path, is_cut: bool = False) -> tuple[list[str], list[list[str]]]:
+    """Returns the first line of a table and the others, which it requires to hold numbers."""
+
+    def damaged(line: int, reason: object) -> RunError:
+        return RunError(
+            f"{table} is damaged in line {line}: {reason}. Correct this line or, to continue without the table, remove it"
+        )
+
+    rows: list[list[str]] = []
     with table.open(encoding="utf-8", newline="") as file:
-        header, *rows = csv.reader(file)
-    return dict(zip(header, np.array(rows, float).T, strict=True))
+        reader = csv.reader(file)
+        try:
+            header = next(reader, [])
+            if "epoch" not in header or len(set(header)) < len(header):
+                raise damaged(1, "it must name the columns, one of which is epoch")
+            for row in reader:
+                line = reader.line_num
+                if len(row) == len(header) and all(map(_is_number, row)):
+                    rows.append(row)
+                elif not is_cut or next(reader, None) is not None:
+                    raise damaged(line, f"it must hold {len(header)} numbers")
+        except UnicodeDecodeError:
+            raise damaged(reader.line_num + 1, "it must be UTF-8") from None
+        except csv.Error as error:
+            raise damaged(reader.line_num, error) from None
+    return header, rows
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _require_stored(model: Path) -> None:
+    """Refuses a `.keras` file whose parts would inflate: Keras does not compress them."""
+    with zipfile.ZipFile(model) as archive:
+        parts = archive.infolist()
+        inflated = any(part.compress_type != zipfile.ZIP_STORED for part in parts)
+        if inflated or sum(part.file_size for part in parts) > model.stat().st_size:
+            raise ValueError("its parts must be stored without compression, as Keras writes them")
+        for part in parts:
+            if part.filename.endswith(".json"):
+                parse_json(archive.read(part))
 
 
 def corpus_of(config: TrainConfig) -> Corpus:

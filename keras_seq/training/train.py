@@ -1,12 +1,11 @@
 """One training run, from a corpus to a run directory: `prepare`, then `fit`, then `finish`."""
 
 import contextlib
-import csv
 import hashlib
 import importlib.util
 import json
 import math
-import shutil
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,10 +22,10 @@ from keras_seq.data.vocabulary import Vocabulary
 from keras_seq.distribution.collectives import code_sha256, reporting_lost_workers, require_same, wait_for_all
 from keras_seq.distribution.distributed_fit import distributed
 from keras_seq.distribution.strategies import is_chief, scope, worker_number
-from keras_seq.errors import ConfigError, CorpusError, DivergedError
-from keras_seq.files import remove_partial, replacing
+from keras_seq.errors import ConfigError, CorpusError, DivergedError, TrainingError
+from keras_seq.files import remove_partial
 from keras_seq.models.clone import clone_with_configs
-from keras_seq.models.language_model import language_model
+from keras_seq.models.language_model import language_model, parameter_count
 from keras_seq.models.sampled_softmax import SampledSoftmax
 from keras_seq.models.stateful import stateful_copy
 from keras_seq.training.callbacks import CarriedState, CosineSchedule, KeepBest, RollBack, StopWhenNotFinite
@@ -35,8 +34,29 @@ from keras_seq.training.compile import compile_model
 from keras_seq.training.config import TrainConfig
 from keras_seq.training.gradient_norms import GRADIENT_NORM, GradientNorms, threshold_range
 from keras_seq.training.plot_history import plot_history
-from keras_seq.training.progress import EndWithEpoch, Progress, ResumedTensorBoard
-from keras_seq.training.run_directory import CHECKPOINT, HISTORY, MODEL, STEPS, Run, create_run, load_run, read_columns
+from keras_seq.training.progress import (
+    EndWithEpoch,
+    History,
+    Progress,
+    ResumedTensorBoard,
+    reporting_full_tensorboard,
+)
+from keras_seq.training.run_directory import (
+    CHECKPOINT,
+    HISTORY,
+    MODEL,
+    PICTURE,
+    STEPS,
+    TENSORBOARD,
+    Run,
+    create_run,
+    exclusive_run,
+    load_run,
+    read_columns,
+    remove_epochs,
+    remove_run,
+)
+from keras_seq.training.writing import resume_command, writing
 
 _ENDLESS = 1_000_000  # epochs of a run that ends after its minutes
 # A pass through a long text is several epochs of `fit`, so that it is evaluated and saved every few minutes.
@@ -54,7 +74,8 @@ def train(
 ) -> Run:
     """Trains a language model and keeps the weights with the fewest nats per token on the validation text.
 
-    A run that is interrupted at any moment resumes from its last saved epoch with identical results.
+    A run that is interrupted at any moment resumes from its last saved epoch with identical results. While it runs, no
+    other process can train in its directory.
 
     Args:
         directory: the run directory to make.
@@ -70,14 +91,16 @@ def train(
         The run, as loaded from the directory.
 
     Raises:
+        InUseError: another process trains this run. Nothing is written.
         RunError: the directory exists and is not empty. Nothing is written.
-        ValueError: the corpus is too short for a batch. Nothing is written.
-        TrainingError: the training diverged; or the checkpoint cannot be written, cannot be read, or belongs to another
-            corpus. If no epoch was useful, only the norms of the steps are kept, in `<directory>.diverged.csv`.
+        ValueError: the corpus is too short for a batch, or the model too large for this machine. Nothing is written.
+        TrainingError: the training diverged; or a file cannot be written; or the checkpoint cannot be read, or belongs to
+            another corpus. If no epoch was useful, only the norms of the steps are kept, in `<directory>.diverged.csv`.
     """
-    training = prepare(directory, corpus, vocabulary, config, resume=resume, strategy=strategy)
-    fit(training)
-    return finish(training)
+    with exclusive_run(directory) if is_chief(strategy) else contextlib.nullcontext():
+        training = prepare(directory, corpus, vocabulary, config, resume=resume, strategy=strategy)
+        fit(training)
+        return finish(training)
 
 
 @dataclass
@@ -144,6 +167,7 @@ def prepare(
         smaller = config.sampled_softmax < len(vocabulary)
         expected = f"below {len(vocabulary)}, the size of the vocabulary"
         require.that(smaller, "sampled_softmax", expected, config.sampled_softmax)
+    _require_memory(len(vocabulary), config)
     model = untrained_model(len(vocabulary), config)
     batches, validation = _batches(corpus, vocabulary, config)
     with contextlib.nullcontext() if strategy is None else scope(strategy):
@@ -179,7 +203,11 @@ def prepare(
 def fit(training: Training) -> None:
     """Trains until the epochs or minutes are over; see `train`."""
     try:
-        with EndWithEpoch(training.strategy) as ending, reporting_lost_workers():
+        with (
+            EndWithEpoch(training.strategy, resume_command(training.directory)) as ending,
+            reporting_lost_workers(),
+            reporting_full_tensorboard(training.logs / TENSORBOARD),
+        ):
             training.trained_model.fit(
                 training.batches.from_batch(training.checkpoint.epoch * training.steps),
                 validation_data=training.validation,
@@ -198,10 +226,11 @@ def fit(training: Training) -> None:
             )
     except DivergedError as diverged:
         if training.strategy is not None:
-            wait_for_all(training.strategy)  # Then no other worker still writes its logs.
+            with contextlib.suppress(TrainingError):  # A lost worker does not hide the cause.
+                wait_for_all(training.strategy)  # Then no other worker still writes its logs.
         if _is_useful(training) or not is_chief(training.strategy):
             raise
-        raise DivergedError(f"{diverged}. {_remove_run(training.directory)}") from diverged
+        raise DivergedError(f"{diverged}. {remove_run(training.directory)}") from diverged
 
 
 def finish(training: Training) -> Run:
@@ -214,8 +243,9 @@ def finish(training: Training) -> Run:
         print(
             f"thresholds of --global_clipnorm worth trying, from the gradients of this run: {least:.2g} to {most:.2g}"
         )
-        plot_history(directory / HISTORY, directory / STEPS, directory / "history.png")
-        (directory / CHECKPOINT).unlink()
+        plot_history(directory / HISTORY, directory / STEPS, directory / PICTURE)
+        with writing(directory):
+            (directory / CHECKPOINT).unlink()
     return load_run(directory)
 
 
@@ -232,6 +262,20 @@ def untrained_model(vocabulary_size: int, config: TrainConfig) -> keras.Model:
         weight_dropout=config.weight_dropout,
         tie_embeddings=config.tie_embeddings,
     )
+
+
+def _require_memory(vocabulary_size: int, config: TrainConfig) -> None:
+    """Refuses a model whose training cannot fit into the memory of this machine."""
+    if not hasattr(os, "sysconf"):
+        return
+    count = parameter_count(vocabulary_size, config.cell, config.units, config.embedding_dim, config.tie_embeddings)
+    needed, present = 16 * count, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > present:  # float32: the weights, their gradient, and two moments of the optimizer
+        raise ConfigError(
+            f"the model of {{}} and {{}} has {count:,} weights, whose training needs {needed / 2**30:,.0f} GiB of memory; this "
+            f"machine has {present / 2**30:,.0f}",
+            *("units", "embedding_dim"),
+        )
 
 
 def _require_distributable(config: TrainConfig, strategy: tf.distribute.Strategy) -> None:
@@ -311,7 +355,8 @@ def _make_directories(
     if strategy is not None:
         wait_for_all(strategy)
     logs = directory if chief else directory / f"worker-{worker_number(strategy)}"
-    logs.mkdir(exist_ok=True)
+    with writing(logs):
+        logs.mkdir(exist_ok=True)
     return logs
 
 
@@ -320,25 +365,10 @@ def _load_progress(directory: Path, checkpoint: Checkpoint, logs: Path) -> None:
     # A run with neither file was killed before its first checkpoint: it starts again.
     if (directory / CHECKPOINT).exists() or (directory / MODEL).exists():
         checkpoint.load()
-    remove_partial(logs)
     for name in (HISTORY, STEPS):
-        _remove_epochs(logs / name, checkpoint.epoch)
-
-
-def _remove_epochs(log: Path, first: int) -> None:
-    """Removes the rows of epoch `first` and later from a `.csv` log; removes a log that is empty."""
-    if not log.exists():
-        return
-    if not log.stat().st_size:
-        log.unlink()
-        return
-    with log.open(newline="", encoding="utf-8") as file:
-        header, *rows = csv.reader(file)
-    column = header.index("epoch")
-    # A shorter row was being written when the run was killed; its epoch was not finished.
-    kept = [row for row in rows if len(row) == len(header) and int(row[column]) < first]
-    with replacing(log) as partial, partial.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([header, *kept])
+        with writing(logs / name):
+            remove_epochs(logs / name, checkpoint.epoch)
+    remove_partial(logs)
 
 
 def _callbacks(training: Training) -> list[keras.callbacks.Callback]:
@@ -355,22 +385,14 @@ def _callbacks(training: Training) -> list[keras.callbacks.Callback]:
     if config.ema_momentum is not None:
         callbacks.append(keras.callbacks.SwapEMAWeights())
     if config.tensorboard:
-        callbacks.append(ResumedTensorBoard(logs / "tensorboard", checkpoint.epoch * training.steps))
-    log = keras.callbacks.CSVLogger(str(logs / HISTORY), append=training.resume)
+        callbacks.append(ResumedTensorBoard(logs / TENSORBOARD, checkpoint.epoch * training.steps))
+    log = History(logs / HISTORY, append=training.resume)
     return [*callbacks, log, Progress(training.epochs), checkpoint]
 
 
 def _is_useful(training: Training) -> bool:
     """Returns whether any epoch predicted the validation text better than twice the nats of a uniform guess."""
     return training.keep_best.best <= 2 * training.nats_of_uniform_guess
-
-
-def _remove_run(directory: Path) -> str:
-    """Removes a run without a useful model, which would block the next one; returns a sentence about what is left."""
-    steps = directory.with_name(f"{directory.name}.diverged.csv")
-    (directory / STEPS).replace(steps)
-    shutil.rmtree(directory)
-    return f"The run is removed; {steps} has the norms of its steps"
 
 
 def _sha256(corpus: Corpus) -> str:

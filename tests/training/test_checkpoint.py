@@ -144,7 +144,19 @@ def test_a_run_that_is_killed_resumes_bit_for_bit(tmp_path, run_cli):
     assert {path.name for path in cut.iterdir()} == {path.name for path in (tmp_path / "whole").iterdir()}
 
 
-def test_ctrl_c_ends_the_run_after_its_epoch_and_prints_how_to_resume(tmp_path, run_cli):
+@pytest.mark.parametrize(
+    ("number", "notice"),
+    [
+        (signal.SIGINT, "ending when this epoch is finished and saved; Ctrl-C again ends at once"),
+        pytest.param(
+            signal.SIGTERM,
+            "ending when this epoch is finished and saved, after 6 seconds at the latest; to resume: keras-seq train "
+            "--run=run --resume",
+            marks=pytest.mark.slow,
+        ),
+    ],
+)
+def test_a_signal_ends_the_run_after_its_epoch_and_prints_how_to_resume(tmp_path, run_cli, number, notice):
     (tmp_path / "text.txt").write_text(TEXT)
     command = [
         *(sys.executable, "-m", "keras_seq.cli", "train"),
@@ -159,10 +171,10 @@ def test_ctrl_c_ends_the_run_after_its_epoch_and_prints_how_to_resume(tmp_path, 
     process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     while "epoch 1" not in process.stdout.readline():
         assert process.poll() is None
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, printed = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert "ending when this epoch is finished and saved" in printed
+    assert process.returncode == 128 + number
+    assert notice in printed
     assert "all finished epochs are saved; to resume: keras-seq train --run=run --resume" in printed
     metadata = json.loads(str(np.load(tmp_path / "run" / "checkpoint.npz")["about"]))
     assert metadata["epoch"] == len(read_columns(tmp_path / "run" / "history.csv")["epoch"])
@@ -225,7 +237,7 @@ def test_a_full_disk_keeps_the_last_checkpoint(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(checkpoint.np, "savez", full)
-    with pytest.raises(TrainingError, match=r"No space left on device.*the previous one is unchanged"):
+    with pytest.raises(TrainingError, match=r"No space left on device.*resume the run from its last saved epoch"):
         point.save()
     assert [file.name for file in tmp_path.iterdir()] == ["checkpoint.npz"]
     assert (tmp_path / "checkpoint.npz").read_bytes() == whole

@@ -73,7 +73,7 @@ def test_a_value_out_of_range_is_refused_by_its_name(name, value):
     ],
 )
 def test_values_that_contradict_each_other_are_refused(values, message):
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises((ArgumentError, ConfigError), match=message):
         TrainConfig.from_dict(values)
 
 

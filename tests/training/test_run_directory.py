@@ -1,12 +1,30 @@
-import json
+"""Run directories: made, locked, loaded, refused and removed."""
 
+import contextlib
+import json
+import os
+import subprocess
+import zipfile
+from pathlib import Path
+
+import keras
 import numpy as np
 import pytest
+from peak_memory import peak_memory
 
 import keras_seq as ks
-from keras_seq.errors import RunError
+from keras_seq.errors import InUseError, RunError
 from keras_seq.training.config import TrainConfig
-from keras_seq.training.run_directory import create_run, load_run
+from keras_seq.training.run_directory import (
+    create_run,
+    exclusive_run,
+    load_run,
+    load_settings,
+    read_columns,
+    refuse_existing,
+    remove_epochs,
+    remove_run,
+)
 
 VOCABULARY = ks.Vocabulary.from_text("to be or not to be")
 CONFIG = TrainConfig(corpus="Götter ✓", units=(4,))
@@ -114,3 +132,161 @@ def test_a_model_of_another_run(run):
     ks.language_model(len(VOCABULARY) + 2, units=[4], embedding_dim=3).save(run / "model.keras")
     size = len(VOCABULARY)
     refused(run, f"the model has {size + 2} logits but vocab.txt has {size} tokens")
+
+
+def test_one_process_trains_a_run(tmp_path):
+    with exclusive_run(tmp_path / "run"):
+        create_run(tmp_path / "run", VOCABULARY, CONFIG)
+        for refusing in (exclusive_run(tmp_path / "run"), contextlib.nullcontext()):
+            with pytest.raises(InUseError, match="run is in use: another process trains this run"), refusing:
+                refuse_existing(tmp_path / "run")
+    with exclusive_run(tmp_path / "run"):
+        pass
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {"config.json", "vocab.txt"}
+
+
+def test_a_directory_that_stays_empty_is_removed(tmp_path):
+    with pytest.raises(ZeroDivisionError), exclusive_run(tmp_path / "runs" / "run"):
+        raise ZeroDivisionError
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("left", [["vocab.txt"], [".partial-0123"], ["vocab.txt", ".partial-0123"]])
+def test_a_run_that_was_interrupted_while_it_was_created_counts_as_new(tmp_path, left):
+    for name in left:
+        path = tmp_path / name
+        path.mkdir() if name.startswith(".") else path.write_text("<pad>\n")
+    refuse_existing(tmp_path)
+    create_run(tmp_path, VOCABULARY, CONFIG)
+    assert load_settings(tmp_path) == (VOCABULARY, CONFIG)
+    assert {path.name for path in tmp_path.iterdir()} == {"config.json", "vocab.txt"}
+
+
+def test_an_unfinished_run_can_be_resumed_instead(run):
+    (run / "model.keras").unlink()
+    with pytest.raises(RunError, match=r"resume it with keras-seq train --run=\S+ --resume, choose another --run, or"):
+        refuse_existing(run)
+
+
+def fill(directory):
+    """Makes every file that a run has, those of a worker and of TensorBoard included, and a file of the user."""
+    create_run(directory, VOCABULARY, CONFIG)
+    for folder in (directory, directory / "worker-1"):
+        (folder / "tensorboard" / "train").mkdir(parents=True)
+        (folder / "tensorboard" / "train" / "events.out.tfevents.1.host").touch()
+        (folder / ".partial-01").mkdir()
+        for name in ("history.csv", "history.png", "model.keras", "checkpoint.npz", "steps.csv"):
+            (folder / name).write_text(f"{folder.name} {name}")
+
+
+@pytest.mark.parametrize("has_notes", [False, True])
+def test_only_the_files_of_a_diverged_run_are_removed(tmp_path, has_notes):
+    run = tmp_path / "run"
+    fill(run)
+    if has_notes:
+        (run / "notes.txt").write_text("mine")
+    sentence = remove_run(run)
+    assert (tmp_path / "run.diverged.csv").read_text() == "run steps.csv"
+    assert sentence.endswith(f"; {tmp_path / 'run.diverged.csv'} has the norms of its steps")
+    left = [path.name for path in run.iterdir()] if run.exists() else None
+    assert left == (["notes.txt"] if has_notes else None)
+    assert sentence.startswith("The files of the run are removed from" if has_notes else "The run is removed")
+
+
+# Only root can mount.
+@pytest.mark.parametrize("kind", ["link", "dot", *(["mount"] if os.geteuid() == 0 else [])])
+def test_a_diverged_run_is_removed_from_any_kind_of_directory(tmp_path, monkeypatch, kind):
+    run = tmp_path / "run"
+    if kind == "link":
+        (tmp_path / "elsewhere").mkdir()
+        run.symlink_to("elsewhere")
+    else:
+        run.mkdir()
+    with contextlib.ExitStack() as undo:
+        if kind == "mount":
+            subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", run], check=True)
+            undo.callback(subprocess.run, ["umount", run], check=True)
+        if kind == "dot":
+            monkeypatch.chdir(run)
+            run = Path(".")
+        fill(run)
+        sentence = remove_run(run)
+        assert list(run.iterdir()) == []
+    assert "run.diverged.csv has the norms of its steps" in sentence
+    assert (tmp_path / "run.diverged.csv").read_text().endswith("steps.csv")
+
+
+def test_a_diverged_run_that_cannot_be_removed_is_reported(tmp_path):
+    fill(tmp_path / "run")
+    (tmp_path / "run.diverged.csv").mkdir()
+    (tmp_path / "run.diverged.csv" / "in_the_way").touch()
+    assert "run cannot be written: Is a directory" in remove_run(tmp_path / "run")
+
+
+TABLE = "epoch,nats\n0,1.5\n1,1.25\n2,1\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        (b"", 1),
+        (b"nats\n1\n", 1),
+        (b"epoch,epoch\n1,1\n", 1),
+        (b"epoch,nats\n0,1\nx,1\n2,1\n", 3),
+        (b"epoch,nats\n0\n1,1\n", 2),
+        (b"epoch,nats\n0,1,2\n1,1\n", 2),
+        (b"epoch,nats\n0,\n1,1\n", 2),
+        (b"epoch,nats\n\n1,1\n", 2),
+        (b"epoch,nats\n0,\xff\n1,1\n", None),
+        (b"epoch,nats\n0," + b"1" * 200_000 + b"\n1,1\n", 2),
+        (b"\0\0\0", 1),
+    ],
+)
+def test_a_damaged_table_is_refused_by_its_line(tmp_path, content, line):
+    table = tmp_path / "history.csv"
+    table.write_bytes(content)
+    where = "in line" if line is None else f"in line {line}: "
+    for read in (read_columns, lambda table: remove_epochs(table, 1)):
+        if not content and read is not read_columns:
+            continue
+        with pytest.raises(RunError, match=f"history.csv is damaged {where}"):
+            read(table)
+    assert table.read_bytes() == content
+
+
+@pytest.mark.parametrize("cut", ["", "3", "3,", "3,0.9", "3,0.9,7"])
+def test_later_epochs_and_the_row_that_was_being_written_are_removed_from_a_table(tmp_path, cut):
+    table = tmp_path / "history.csv"
+    table.write_text(TABLE + cut)
+    remove_epochs(table, 2)
+    assert table.read_text().split() == TABLE.split()[:3]
+    np.testing.assert_array_equal(read_columns(table)["nats"], [1.5, 1.25])
+
+
+def rewritten(path, compression, changes):
+    """Writes a .keras file again, with some parts changed."""
+    with zipfile.ZipFile(path) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        for name, content in {**parts, **changes}.items():
+            archive.writestr(name, content)
+
+
+def test_a_model_that_would_inflate_is_not_read(run):
+    rewritten(run / "model.keras", zipfile.ZIP_DEFLATED, {"config.json": b" " * 2**28})
+    assert (run / "model.keras").stat().st_size < 2**20
+    with peak_memory() as megabytes:
+        refused(run, "model.keras is damaged: its parts must be stored without compression")
+    assert megabytes() < 10
+
+
+def test_a_model_whose_configuration_is_nested_deeply(run):
+    rewritten(run / "model.keras", zipfile.ZIP_STORED, {"config.json": "[" * 100_000})
+    refused(run, "model.keras is damaged: it is nested too deeply")
+
+
+def test_code_in_a_model_is_not_run(run):
+    model = ks.language_model(len(VOCABULARY), units=[4], embedding_dim=3)
+    outputs = keras.layers.Lambda(lambda logits: logits)(model.output)
+    keras.Model(model.input, outputs).save(run / "model.keras")
+    refused(run, "model.keras is damaged", "Lambda")

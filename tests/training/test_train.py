@@ -11,7 +11,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import keras_seq as ks
 from keras_seq.analysis.evaluate import evaluate
-from keras_seq.errors import TrainingError
+from keras_seq.errors import InUseError, TrainingError
+from keras_seq.locks import exclusive
 from keras_seq.training import train as training_run
 from keras_seq.training.config import TrainConfig
 from keras_seq.training.run_directory import load_run, read_columns
@@ -100,6 +101,31 @@ def test_a_run_that_explodes_leaves_nothing_in_the_way(tmp_path):
     assert math.isfinite(first)
     assert math.isnan(second)
     run(tmp_path / "run")
+
+
+def test_a_diverged_run_in_a_linked_directory_reports_its_cause_and_keeps_the_files_of_the_user(tmp_path, monkeypatch):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "run").symlink_to("elsewhere")
+    written = training_run.History.on_train_begin
+
+    def add_notes(self, logs=None):
+        written(self, logs)
+        (tmp_path / "elsewhere" / "notes.txt").write_text("mine")
+
+    monkeypatch.setattr(training_run.History, "on_train_begin", add_notes)
+    with pytest.raises(
+        TrainingError, match=r"became nan at batch 2 .*\. The files of the run are removed from \S+/run; "
+    ):
+        run(tmp_path / "run", learning_rate=1e38)
+    assert [path.name for path in (tmp_path / "elsewhere").iterdir()] == ["notes.txt"]
+    assert (tmp_path / "run.diverged.csv").exists()
+
+
+def test_a_run_that_another_process_trains_is_refused(tmp_path):
+    (tmp_path / "run").mkdir()
+    with exclusive(tmp_path / "run", "trains this run"), pytest.raises(InUseError, match="run is in use"):
+        run(tmp_path / "run")
+    assert list((tmp_path / "run").iterdir()) == []
 
 
 def test_a_run_that_diverges_is_an_error(tmp_path):
