@@ -10,6 +10,7 @@ import hashlib
 import io
 import os
 import shutil
+import sys
 from typing import NamedTuple
 
 import pytest
@@ -45,6 +46,40 @@ def run_in_process(*arguments, cwd):
 def run_cli():
     """`run_cli("sample", "--run=fox", cwd=folder)` runs the program without a new process."""
     return run_in_process
+
+
+@pytest.fixture(scope="session", autouse=True)
+def few_steps_are_compared():
+    """A model's other forms are compared with it over 16 steps, which take a quarter of the time of the usual ones.
+
+    Models that look further back are compared over more. Programs that a test starts compare all steps.
+    """
+    if "keras_seq.models.probe" in sys.modules:  # Otherwise no test of this session needs it.
+        with pytest.MonkeyPatch.context() as changed:
+            changed.setattr("keras_seq.models.probe.STEPS", 16)
+            yield
+    else:
+        yield
+
+
+@pytest.fixture
+def all_steps_are_compared(monkeypatch):
+    """For tests of the comparison itself."""
+    monkeypatch.setattr("keras_seq.models.probe.STEPS", 64)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def xla_compiles_without_optimizing():
+    """Nearly all that XLA compiles here runs once: a test of the fast path takes a sixth less time with this.
+
+    XLA reads its flags when it compiles for the first time. Programs that a test starts, and one test by itself (-n0),
+    have the usual ones.
+    """
+    if "PYTEST_XDIST_WORKER" in os.environ and "keras_seq.layers.fast_path" in sys.modules:
+        flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0"
+        with pytest.MonkeyPatch.context() as changed:
+            changed.setenv("XLA_FLAGS", flags.strip())
+            sys.modules["keras_seq.layers.fast_path"].is_available()
 
 
 @pytest.fixture(scope="session")

@@ -124,6 +124,7 @@ def test_frames_are_stepped_as_by_the_whole_model(name):
     assert np.ptp(expected, axis=1).min() > 1e-2
 
 
+@pytest.mark.usefixtures("all_steps_are_compared")
 @pytest.mark.parametrize("name", every_other(REFUSED, 0))
 def test_other_models_are_refused_with_the_reason(name, tmp_path):
     build, sentence = REFUSED[name]

@@ -34,5 +34,5 @@ def slow_if_long(block):
 @pytest.mark.parametrize("block", [slow_if_long(block) for block in blocks(ROOT / "README.md")])
 def test_python_in_the_readme_runs(block, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    Path("shakespeare.txt").write_text("ROMEO: to be or not to be, that is the question.\n" * 400, encoding="utf-8")
+    Path("shakespeare.txt").write_text("ROMEO: to be or not to be, that is the question.\n" * 200, encoding="utf-8")
     exec(block, {})

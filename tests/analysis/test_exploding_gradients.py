@@ -2,9 +2,12 @@
 
 import math
 
+import pytest
+
 from keras_seq.analysis.exploding_gradients import explosions
 
 
+@pytest.mark.slow
 def test_only_runs_without_clipping_explode():
     runs = {(run.activation, bool(run.clipping)): run for run in explosions()}
     assert max(runs["relu", False].norms, key=lambda norm: norm if math.isfinite(norm) else 0) > 1000

@@ -21,6 +21,7 @@ def model():
     return model
 
 
+@pytest.mark.slow
 def test_one_seed_gives_the_same_text_in_every_runtime(model):
     comparison = identity.compare_runtimes(model, VOCABULARY, TEXT, texts=12, max_tokens=20)
     assert comparison.texts == 12

@@ -3,6 +3,7 @@ import pytest
 from keras_seq.benchmarks.serving import CLIENTS, REQUESTS, benchmark_serve, table
 
 
+@pytest.mark.slow
 def test_many_clients_get_the_answers_that_each_gets_alone(small_saved_model):
     rows, concurrency = benchmark_serve(small_saved_model, rounds=1, batches=(1, 3))
     assert (CLIENTS, REQUESTS) == (24, 50)

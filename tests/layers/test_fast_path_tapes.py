@@ -210,16 +210,23 @@ CONTEXTS = {
 }
 
 
+# Outside of a graph, a loop takes less time than what traces and vectorizes it, and computes the same.
+EXPECTED = {
+    **CONTEXTS,
+    "jacobian": CONTEXTS["jacobian in a loop"],
+    "jacobian of a persistent tape": CONTEXTS["jacobian in a loop"],
+    "vectorized": CONTEXTS["mapped"],
+}
+
+
 @pytest.mark.parametrize(
     "context", [name if name in ("jacobian", "in_a_case", "vectorized") else slow(name) for name in CONTEXTS]
 )
 def test_unusual_contexts_give_what_the_stock_layer_gives(context):
     sequences = tf.constant(numbers(BATCH, TIME, FEATURES, seed=8))
     mine, stock = layer_of(ks.GRU), layer_of(keras.layers.GRU, unroll=True)
-    found, expected = (
-        tf.function(functools.partial(CONTEXTS[context], layer), autograph=False)(sequences) for layer in (mine, stock)
-    )
-    for one, other in zip(found, expected, strict=True):
+    found = tf.function(functools.partial(CONTEXTS[context], mine), autograph=False)(sequences)
+    for one, other in zip(found, EXPECTED[context](stock, sequences), strict=True):
         np.testing.assert_allclose(one, other, **FLOAT64)
 
 

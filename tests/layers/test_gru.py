@@ -1,8 +1,6 @@
 """`keras_seq.GRU` as a drop-in replacement for `keras.layers.GRU`."""
 
 import inspect
-import subprocess
-import sys
 
 import keras
 import numpy as np
@@ -18,13 +16,6 @@ try:  # The wheel of Keras contains its tests.
     from keras.src.layers.rnn import gru_test
 except ImportError:
     gru_test = None
-
-
-def test_a_saved_model_loads_in_a_fresh_process(tmp_path):
-    keras.Sequential([keras.Input((None, FEATURES)), ks.GRU(UNITS)]).save(tmp_path / "model.keras")
-    program = "import keras, keras_seq; print(keras.saving.load_model('model.keras').layers[0])"
-    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert "GRU" in done.stdout
 
 
 @pytest.mark.parametrize("reset_after", [True, False])

@@ -10,6 +10,7 @@ from keras_seq.keras_internals import all_layers
 from keras_seq.models.clone import dtypes_other_than_float32, float32_copy
 
 layers = keras.layers
+pytestmark = pytest.mark.usefixtures("all_steps_are_compared")
 
 
 def mixed(policy):

@@ -47,12 +47,17 @@ BUILDERS = {
 }
 
 
-@pytest.mark.parametrize("name", BUILDERS)
-def test_two_halves_with_carried_state_are_one_whole(name):
-    model = BUILDERS[name]()
+@pytest.fixture(scope="module", params=BUILDERS.values(), ids=BUILDERS)
+def both(request):
+    """A model and its stateful copy."""
+    model = request.param()
+    return model, stateful_copy(model, BATCH)
+
+
+def test_two_halves_with_carried_state_are_one_whole(both):
+    model, copy = both
     tokens = np.random.default_rng(0).integers(0, SIZE, (BATCH, TIME)).astype("int32")
     whole = model(tokens).numpy()
-    copy = stateful_copy(model, BATCH)
 
     first, second = copy(tokens[:, : TIME // 2]).numpy(), copy(tokens[:, TIME // 2 :]).numpy()
     np.testing.assert_allclose(np.concatenate([first, second], axis=1), whole, rtol=0, atol=1e-6)
@@ -62,10 +67,8 @@ def test_two_halves_with_carried_state_are_one_whole(name):
     np.testing.assert_allclose(copy(tokens[:, : TIME // 2]), first, rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", BUILDERS)
-def test_the_copy_has_weights_of_its_own_in_the_same_order(name):
-    model = BUILDERS[name]()
-    copy = stateful_copy(model, BATCH)
+def test_the_copy_has_weights_of_its_own_in_the_same_order(both):
+    model, copy = both
     assert not {id(weight) for weight in model.weights} & {id(weight) for weight in copy.weights}
     for mine, other in zip(model.get_weights(), copy.get_weights(), strict=True):  # the state is no weight
         np.testing.assert_array_equal(mine, other)

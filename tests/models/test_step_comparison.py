@@ -14,6 +14,8 @@ from keras_seq.errors import SteppingError
 from keras_seq.models import step_model
 from keras_seq.models.difference import first_difference
 
+pytestmark = pytest.mark.usefixtures("all_steps_are_compared")
+
 
 class GatedDelay(layers.Layer):
     """Adds the input of the step before, times a weight that begins at zero."""

@@ -9,6 +9,7 @@ import keras_seq as ks
 from keras_seq.errors import ModelError, SteppingError
 
 SIZE, TOKENS = 13, 20
+pytestmark = pytest.mark.usefixtures("all_steps_are_compared")
 
 
 class Doubled(layers.Layer):

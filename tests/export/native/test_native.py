@@ -67,7 +67,12 @@ def write(program, model, prompt, **options):
 
 # The states of the second model do not begin at zero.
 @pytest.mark.parametrize(
-    "of_model", [{}, {"level": "word", "starting": True}, {"level": "whitespace"}], ids=["char", "word", "whitespace"]
+    "of_model",
+    [
+        pytest.param({}, id="char"),
+        pytest.param({"level": "word", "starting": True}, id="word"),
+        pytest.param({"level": "whitespace"}, id="whitespace", marks=pytest.mark.slow),
+    ],
 )
 def test_twenty_texts_are_those_of_python(program, of_model, small_tflite):
     model = small_tflite(**of_model)
