@@ -14,6 +14,7 @@ import sys
 from typing import NamedTuple
 
 import pytest
+from hypothesis import settings
 
 from keras_seq.cli.main import main, parse
 
@@ -21,6 +22,9 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     # Each process of pytest-xdist has one core, on which several threads of TensorFlow only hinder each other.
     os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
     os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
+
+
+settings.register_profile("long")  # see tests/support/fuzzing.py
 
 
 class Answer(NamedTuple):

@@ -14,7 +14,7 @@ import faults
 import h5py
 import numpy as np
 import pytest
-from hypothesis import settings
+from fuzzing import is_long
 
 from keras_seq_export.tflite.bundle import read_bundle
 
@@ -138,7 +138,6 @@ def what_remains(command, folder):
 def test_nothing_is_lost(command, fault, inputs, undisturbed, tmp_path):
     result, writes = undisturbed(command)
     first_of_each = [number for number, write in enumerate(writes) if write not in writes[:number]]
-    is_long = settings.get_current_profile_name() == "long"
     chosen = first_of_each if is_long else first_of_each[faults.FAULTS.index(fault) % 3 :: 3]
     for write in chosen:
         folder = shutil.copytree(inputs, tmp_path / str(write))

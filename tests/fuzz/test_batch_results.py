@@ -3,7 +3,8 @@
 import time
 import tracemalloc
 
-from hypothesis import given, settings
+from fuzzing import fuzzed
+from hypothesis import given
 from hypothesis import strategies as st
 
 from keras_seq_export.errors import ResultsError
@@ -50,7 +51,7 @@ def damaged(changes):
 
 
 @given(CHANGES)
-@settings(deadline=10_000)
+@fuzzed
 def test_a_damaged_file_is_resumed_or_refused(tmp_path_factory, changes):
     output = tmp_path_factory.getbasetemp() / "damaged.jsonl"
     content = damaged(changes)

@@ -6,14 +6,14 @@ import time
 
 import pytest
 from bundles import rebundled
-from hypothesis import given, settings
+from fuzzing import fuzzed
+from hypothesis import given
 from hypothesis import strategies as st
 
 from keras_seq_export.errors import BundleError
 from keras_seq_export.tflite.bundle import read_bundle
 from keras_seq_export.tflite.inspect import inspect, lines
 
-EXAMPLES = settings.default.max_examples if settings.default.max_examples > 100 else 25
 PLACES = st.lists(st.tuples(st.integers(0, 2**31), st.integers(0, 255)), min_size=1, max_size=8)
 OFFSETS = st.lists(st.tuples(st.integers(0, 2**31), st.integers(0, 2**32 - 1)), min_size=1, max_size=4)
 KEYS = ["format", "model_bytes", "model_sha256", "vocabulary_sha256", "batch", "state", "sampling"]
@@ -58,7 +58,7 @@ def with_bytes(content, places, first=0):
     return bytes(content)
 
 
-@settings(max_examples=EXAMPLES, deadline=None)
+@fuzzed
 @given(places=PLACES, end=st.floats(0.9, 1) | st.just(1.0))
 def test_a_mutated_zip(exported, changed, places, end):
     content = exported.read_bytes()
@@ -67,7 +67,7 @@ def test_a_mutated_zip(exported, changed, places, end):
     require_read_or_refused(changed)
 
 
-@settings(max_examples=EXAMPLES, deadline=None)
+@fuzzed
 @given(
     config=st.dictionaries(
         st.sampled_from(KEYS),
@@ -80,7 +80,7 @@ def test_a_mutated_configuration(exported, changed, config):
     require_read_or_refused(rebundled(exported, changed, config=config))
 
 
-@settings(max_examples=EXAMPLES, deadline=None)
+@fuzzed
 @given(data=st.data())
 def test_a_mutated_vocabulary(exported, changed, data):
     words = read_bundle(exported).vocabulary.to_bytes()
@@ -93,13 +93,13 @@ def test_a_mutated_vocabulary(exported, changed, data):
     require_read_or_refused(rebundled(exported, changed, vocabulary=vocabulary))
 
 
-@settings(max_examples=EXAMPLES, deadline=None)
+@fuzzed
 @given(card=st.binary(max_size=200) | VALUES.map(lambda value: json.dumps(value).encode()))
 def test_a_mutated_card(exported, changed, card):
     require_read_or_refused(rebundled(exported, changed, card=card))
 
 
-@settings(max_examples=EXAMPLES, deadline=None)
+@fuzzed
 @given(places=PLACES, offsets=OFFSETS | st.just([]), within=st.sampled_from([64, 1024, 2**31]))
 def test_a_mutated_flatbuffer(exported, changed, places, offsets, within):
     """The hash is right: whoever changed the model could change that too."""

@@ -7,7 +7,8 @@ import zipfile
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from fuzzing import fuzzed
+from hypothesis import given
 from hypothesis import strategies as st
 from peak_memory import peak_memory
 from small_training import small_config, small_model
@@ -18,7 +19,6 @@ from keras_seq.training.checkpoint import Checkpoint
 from keras_seq.training.compile import compile_model
 
 MOST_SECONDS, MOST_MEGABYTES = 10, 300
-EXAMPLES = settings.default.max_examples if settings.default.max_examples > 100 else 25  # 1,000 in the profile `long`
 
 
 class Run:
@@ -81,21 +81,21 @@ def test_the_whole_file_is_restored(run):
     assert run.resume_from(npz(run.arrays)) is None
 
 
-@settings(max_examples=EXAMPLES, deadline=None)
+@fuzzed
 @given(start=st.floats(0, 1), removed=st.integers(0, 40), added=st.binary(max_size=40))
 def test_bytes_removed_and_added(run, start, removed, added):
     first = int(start * len(run.content))
     run.resume_from(run.content[:first] + added + run.content[first + removed :])
 
 
-@settings(max_examples=EXAMPLES, deadline=None)
+@fuzzed
 @given(key=st.sampled_from(["epoch", "state", "belongs_to", "optimizer", "other"]), value=values)
 def test_metadata_of_any_type(run, key, value):
     message = run.resume_from(npz({**run.arrays, "about": np.array(json.dumps({**run.about, key: value}))}))
     assert message or key in ("epoch", "other") or value == run.about[key]
 
 
-@settings(max_examples=EXAMPLES, deadline=None)
+@fuzzed
 @given(name=st.sampled_from(["schedule", "scale", "seconds"]), value=values)
 def test_states_of_any_type(run, name, value):
     state = value if name == "schedule" else {**run.about["state"]["schedule"], name: value}

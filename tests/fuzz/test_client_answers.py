@@ -4,7 +4,8 @@ import json
 import time
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from fuzzing import fuzzed
+from hypothesis import given
 from hypothesis import strategies as st
 
 pytest.importorskip("tensorflow_serving.apis.predict_pb2", reason="needs pip install tensorflow-serving-api")
@@ -143,11 +144,7 @@ def damaged_bytes(draw, content):
     return bytes(changed)
 
 
-EXAMPLES = settings.default.max_examples if settings.default.max_examples > 100 else 25  # 1,000 in the profile `long`
-slow_machines = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-
-
-@slow_machines
+@fuzzed
 @given(damaged_json())
 def test_damaged_answers_over_rest(rest, damaged):
     signature, content = damaged
@@ -155,7 +152,7 @@ def test_damaged_answers_over_rest(rest, damaged):
     bounded(lambda: ask(rest.address, signature))
 
 
-@slow_machines
+@fuzzed
 @given(damaged_message())
 def test_damaged_answers_over_grpc(grpc, damaged):
     signature, message = damaged
@@ -163,7 +160,7 @@ def test_damaged_answers_over_grpc(grpc, damaged):
     bounded(lambda: ask(grpc.address, signature))
 
 
-@slow_machines
+@fuzzed
 @given(st.data())
 def test_damaged_http(rest, data):
     """The status line and the headers are damaged too."""
@@ -171,7 +168,7 @@ def test_damaged_http(rest, data):
     bounded(lambda: Client(rest.address, "shakespeare", version=1, timeout=0.3).close())
 
 
-@slow_machines
+@fuzzed
 @given(st.data())
 def test_damaged_versions(rest, grpc, data):
     rest.answers = [http_answer(damaged_bytes(data.draw, versions_as_json())), http_answer(as_json(ANSWERS["start"]))]

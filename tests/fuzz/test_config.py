@@ -9,7 +9,8 @@ import time
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from fuzzing import fuzzed
+from hypothesis import given
 from hypothesis import strategies as st
 from peak_memory import peak_memory
 
@@ -24,7 +25,6 @@ VALUES = CONFIG.to_dict()
 KEYS = list(VALUES)
 LONGEST_MESSAGE = 1_500  # characters: the path, the sentence and the beginning of the value
 MOST_SECONDS, MOST_MEGABYTES = 10, 300
-EXAMPLES = settings.default.max_examples if settings.default.max_examples > 100 else 25  # 1,000 in the profile `long`
 DEEP = "[" * 100_000 + "]" * 100_000
 
 numbers = st.one_of(
@@ -65,27 +65,27 @@ def refused_or_read(directory, content):
     return message
 
 
-@settings(max_examples=EXAMPLES, deadline=None)
+@fuzzed
 @given(key=st.sampled_from(KEYS), value=values)
 def test_a_value_of_any_type(run, key, value):
     message = refused_or_read(run, json.dumps({**VALUES, key: value}).encode())
     assert message is None or key in message or "clip" in message or "minutes" in message or "cell" in message, message
 
 
-@settings(max_examples=EXAMPLES, deadline=None)
+@fuzzed
 @given(keys=st.sets(st.sampled_from(KEYS)), others=st.dictionaries(st.text(), values, max_size=2))
 def test_missing_and_unknown_keys(run, keys, others):
     refused_or_read(run, json.dumps({key: VALUES[key] for key in VALUES if key not in keys} | others).encode())
 
 
-@settings(max_examples=EXAMPLES, deadline=None)
+@fuzzed
 @given(start=st.integers(0, 700), removed=st.integers(0, 20), added=st.binary(max_size=8))
 def test_bytes_removed_and_added(run, start, removed, added):
     whole = json.dumps(VALUES, indent=2).encode()
     refused_or_read(run, whole[:start] + added + whole[start + removed :])
 
 
-@settings(max_examples=EXAMPLES, deadline=None)
+@fuzzed
 @given(content=st.one_of(st.binary(max_size=200), st.text(alphabet='[]{}=."\n#0x_ab1', max_size=60).map(str.encode)))
 def test_any_file_of_either_format(tmp_path_factory, content):
     for name in ("any.toml", "any.json"):

@@ -7,14 +7,14 @@ import time
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from fuzzing import fuzzed
+from hypothesis import given
 from hypothesis import strategies as st
 from peak_memory import peak_memory
 
 import keras_seq as ks
 from keras_seq.errors import CorpusError
 
-EXAMPLES = settings.default.max_examples if settings.default.max_examples > 100 else 25  # 1,000 in the profile `long`
 MOST_SECONDS, MOST_MEGABYTES, LONGEST_MESSAGE = 10, 300, 1_000
 values = st.recursive(
     st.one_of(
@@ -49,7 +49,7 @@ def open_or_refuse(directory):
     return corpus
 
 
-@settings(max_examples=EXAMPLES, deadline=None)
+@fuzzed
 @given(data=st.data())
 def test_a_corpus_with_a_damaged_file_is_refused(encoded, data, tmp_path_factory):
     directory, *whole = encoded
@@ -69,7 +69,7 @@ def test_a_corpus_with_a_damaged_file_is_refused(encoded, data, tmp_path_factory
     shutil.rmtree(damaged)
 
 
-@settings(max_examples=EXAMPLES, deadline=None)
+@fuzzed
 @given(data=st.data())
 def test_a_corpus_with_a_damaged_manifest_is_refused_or_whole(encoded, data, tmp_path_factory):
     directory, *whole = encoded

@@ -5,14 +5,14 @@ import json
 import time
 
 import pytest
-from hypothesis import given, settings
+from fuzzing import fuzzed
+from hypothesis import given
 from hypothesis import strategies as st
 from peak_memory import peak_memory
 
 import keras_seq as ks
 from keras_seq.errors import CorpusError
 
-EXAMPLES = settings.default.max_examples if settings.default.max_examples > 100 else 25  # 1,000 in the profile `long`
 MOST_SECONDS, MOST_MEGABYTES, LONGEST_MESSAGE = 10, 300, 2_500
 ROWS = [("1", 'to be, "or" not'), ("2", "that is\tthe question"), ("3", "猫は満腹だ\U0001f600")]
 TABLES = {
@@ -72,7 +72,7 @@ def read_or_refused(path, field):
 
 
 @pytest.mark.parametrize("kind", TABLES)
-@settings(max_examples=EXAMPLES, deadline=None)
+@fuzzed
 @given(data=st.data())
 def test_a_damaged_table_is_refused_or_read(kind, data, tmp_path_factory):
     table = TABLES[kind]

@@ -2,14 +2,14 @@
 
 import time
 
-from hypothesis import given, settings
+from fuzzing import fuzzed
+from hypothesis import given
 from hypothesis import strategies as st
 from peak_memory import peak_memory
 
 import keras_seq as ks
 from keras_seq.errors import VocabularyError
 
-EXAMPLES = settings.default.max_examples if settings.default.max_examples > 100 else 25  # 1,000 in the profile `long`
 MOST_SECONDS, MOST_MEGABYTES, LONGEST_MESSAGE = 10, 300, 500
 FILES = [
     ks.Vocabulary.from_text("to be, or not\r\nto be\\", level).to_bytes()
@@ -50,7 +50,7 @@ def read_or_refused(data):
     return vocabulary
 
 
-@settings(max_examples=EXAMPLES, deadline=None)
+@fuzzed
 @given(st.sampled_from(FILES), st.data())
 def test_a_damaged_vocabulary_is_refused_or_read(file, data):
     begin, end = sorted(data.draw(st.tuples(*2 * [st.integers(0, len(file))])))
