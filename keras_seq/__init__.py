@@ -132,5 +132,4 @@ def __dir__() -> list[str]:
 
 
 if "keras" in sys.modules:
-    for _registered in ("gru", "lstm", "simple_rnn", "keras2_hard_sigmoid"):
-        importlib.import_module(f"keras_seq.layers.{_registered}")
+    importlib.import_module("keras_seq.layers.registered")

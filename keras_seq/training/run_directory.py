@@ -188,7 +188,7 @@ def load_run(directory: str | os.PathLike[str]) -> Run:
     vocabulary, config = load_settings(directory, also=(MODEL,))
     import keras
 
-    import keras_seq.layers.gru  # noqa: F401  (registers the layers that the file names)
+    import keras_seq.layers.registered  # noqa: F401  (the layers that the file names)
 
     try:
         _require_stored(directory / MODEL)

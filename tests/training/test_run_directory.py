@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from peak_memory import peak_memory
 
 import keras_seq as ks
 from keras_seq.errors import InUseError, RunError
+from keras_seq.models.language_model import CELLS
 from keras_seq.training.config import TrainConfig
 from keras_seq.training.run_directory import (
     create_run,
@@ -54,6 +56,18 @@ def test_what_was_created_is_loaded(run):
     assert loaded.config == CONFIG
     assert loaded.model(np.zeros((1, 3), "int32")).shape == (1, 3, len(VOCABULARY))
     assert sorted(file.name for file in run.iterdir()) == ["config.json", "model.keras", "vocab.txt"]
+
+
+@pytest.mark.slow
+def test_a_new_process_loads_runs_of_every_cell(tmp_path):
+    """A process that has not used a layer yet must find it by its name in the file."""
+    vocabulary = ks.Vocabulary.from_text("to be")
+    for cell in CELLS:
+        create_run(tmp_path / cell, vocabulary, TrainConfig(corpus="x", by_line=False, cell=cell, epochs=1))
+        ks.language_model(len(vocabulary), cell, units=[2], embedding_dim=2).save(tmp_path / cell / MODEL)
+    code = "import sys, keras_seq as ks; print([ks.load_run(cell).model.layers[2].name for cell in sys.argv[1:]])"
+    done = subprocess.run([sys.executable, "-c", code, *CELLS], cwd=tmp_path, capture_output=True, text=True)
+    assert done.stdout.strip() == str([f"{cell}_0" for cell in CELLS]), done.stderr[-2000:]
 
 
 def test_config_is_readable_text(run):

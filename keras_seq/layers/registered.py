@@ -1,0 +1,6 @@
+"""Importing this module registers all layers with Keras, which finds them by their names in files of models."""
+
+import keras_seq.layers.gru
+import keras_seq.layers.keras2_hard_sigmoid
+import keras_seq.layers.lstm
+import keras_seq.layers.simple_rnn  # noqa: F401
