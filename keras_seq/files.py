@@ -7,6 +7,7 @@ import os
 import secrets
 import shutil
 import stat
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -60,6 +61,22 @@ def replacing(target: Path) -> Iterator[Path]:
     """Yields a temporary path to write to, and renames it to `target` at the end; see `publishing`."""
     with publishing(target, overwrite=True) as (partial,):
         yield partial
+
+
+@contextlib.contextmanager
+def temporary_folder(inside: Path | None = None) -> Iterator[Path]:
+    """Yields a new folder, and removes it at the end as far as that is possible.
+
+    `tempfile.TemporaryDirectory` of Python 3.11 ends in a RecursionError if the folder cannot be changed any more.
+
+    Args:
+        inside: the folder to make it in; None for that of temporary files.
+    """
+    folder = Path(tempfile.mkdtemp(dir=inside))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def open_at_once(path: str | os.PathLike[str]) -> io.BufferedReader:

@@ -76,11 +76,11 @@ def process_pool(
     # Not forked: a forked process would inherit the locks that TensorFlow's threads hold.
     spawn = multiprocessing.get_context("spawn")
     closed_to_end, kept_open = spawn.Pipe(duplex=False)
-    with (
-        closed_to_end,
-        kept_open,
-        concurrent.futures.ProcessPoolExecutor(count, spawn, _start, (closed_to_end, prepare, arguments)) as executor,
-    ):
+    try:
+        pool = concurrent.futures.ProcessPoolExecutor(count, spawn, _start, (closed_to_end, prepare, arguments))
+    except OSError as error:  # Its locks need some shared memory.
+        raise OSError(error.errno, f"worker processes cannot be started: {error.strerror}") from error
+    with closed_to_end, kept_open, pool as executor:
         try:
             with _ctrl_c_later():  # New processes inherit this until they ignore it themselves.
                 started = [executor.submit(_nothing) for _ in range(count)]

@@ -73,13 +73,14 @@ def all_steps_are_compared(monkeypatch):
 
 
 @pytest.fixture(scope="session", autouse=True)
-def xla_compiles_without_optimizing():
+def xla_compiles_without_optimizing(pytestconfig):
     """Nearly all that XLA compiles here runs once: a test of the fast path takes a sixth less time with this.
 
-    XLA reads its flags when it compiles for the first time. Programs that a test starts, and one test by itself (-n0),
-    have the usual ones.
+    XLA reads its flags when it compiles for the first time. The whole suite, programs that a test starts, and one test by
+    itself (-n0) have the usual ones.
     """
-    if "PYTEST_XDIST_WORKER" in os.environ and "keras_seq.layers.fast_path" in sys.modules:
+    is_fast_suite = pytestconfig.getoption("markexpr") == "not slow" and "PYTEST_XDIST_WORKER" in os.environ
+    if is_fast_suite and "keras_seq.layers.fast_path" in sys.modules:
         flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0"
         with pytest.MonkeyPatch.context() as changed:
             changed.setenv("XLA_FLAGS", flags.strip())

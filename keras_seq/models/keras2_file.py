@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import h5py
 import keras
 
 from keras_seq.errors import ModelError
+from keras_seq.files import temporary_folder
 from keras_seq.layers.keras2_hard_sigmoid import keras2_hard_sigmoid
 from keras_seq.models.checks import reason_of
 
@@ -43,8 +43,8 @@ def load_keras2(path: str | os.PathLike[str]) -> keras.Model:
     """
     path = Path(path)
     config = _read_config(path)
-    with tempfile.TemporaryDirectory() as directory:
-        copy = Path(directory, "model.h5")
+    with temporary_folder() as directory:
+        copy = directory / "model.h5"
         shutil.copyfile(path, copy)
         try:
             with h5py.File(copy, "r+") as file:

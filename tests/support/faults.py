@@ -96,11 +96,11 @@ def _run(
         nonlocal count
         if not (name := _written(event, values, folder)):
             return
-        if fault is not None and count == write:
+        number, count = count, count + 1
+        if fault is not None and number == write:
             notes.send(time.time())
             _begin(fault, folder)
         notes.send(name)
-        count += 1
 
     sys.addaudithook(watch)
     sys.argv = ["keras-seq", *arguments]

@@ -18,6 +18,7 @@ from keras_seq.errors import InUseError, RunError
 from keras_seq.models.language_model import CELLS
 from keras_seq.training.config import TrainConfig
 from keras_seq.training.run_directory import (
+    MODEL,
     create_run,
     exclusive_run,
     load_run,

@@ -5,7 +5,6 @@ import inspect
 import json
 import os
 import pathlib
-import tempfile
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_seq.data.vocabulary import Vocabulary
+from keras_seq.files import temporary_folder
 from keras_seq.generation.sampling import SamplingSettings, logit_bias
 from keras_seq_export.graph.encoder import length_name
 from keras_seq_export.graph.endpoints import (
@@ -60,9 +60,9 @@ def write_signatures(step: GraphStep, vocabulary: Vocabulary, directory: pathlib
     """
     directory.parent.mkdir(parents=True, exist_ok=True)
     # Beside the SavedModel: one disk that may be full, not two.
-    with tempfile.TemporaryDirectory(dir=directory.parent) as folder:
-        vocabulary.save(pathlib.Path(folder, "vocab.txt"))
-        tokenizer = GraphTokenizer(vocabulary, os.path.join(folder, "vocab.txt"))
+    with temporary_folder(inside=directory.parent) as folder:
+        vocabulary.save(folder / "vocab.txt")
+        tokenizer = GraphTokenizer(vocabulary, str(folder / "vocab.txt"))
         bias, counts = logit_bias(vocabulary, SamplingSettings()), {TOKEN: len(vocabulary)}
         endpoints = {
             GENERATE: generate_endpoint(step, tokenizer, vocabulary, max_length),

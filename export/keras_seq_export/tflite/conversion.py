@@ -1,14 +1,12 @@
 """Converting a model to the flatbuffer of a .tflite that runs on builtin operators."""
 
-import os
 import re
-import tempfile
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_seq.files import why_not_written
+from keras_seq.files import temporary_folder, why_not_written
 from keras_seq.models.checks import reason_of
 from keras_seq_export.errors import ExportError
 from keras_seq_export.graph.encoder import encode_endpoint
@@ -74,12 +72,12 @@ def _convert_to_builtins(endpoints: dict[str, Endpoint]) -> bytes:
     archive = keras.export.ExportArchive()
     for name, endpoint in endpoints.items():
         archive.add_endpoint(name, *endpoint)
-    with tempfile.TemporaryDirectory() as directory:
+    with temporary_folder() as directory:
         try:
-            archive.write_out(directory, verbose=False)
+            archive.write_out(str(directory), verbose=False)
         except tf.errors.OpError as error:
             cause = system_error(error) or OSError(error.message.partition("\n")[0])
-            why = why_not_written(os.path.dirname(directory), cause)
+            why = why_not_written(directory.parent, cause)
             raise ExportError(f"{why}, or set TMPDIR to another folder") from error
         except AssertionError as error:  # TensorFlow's error for an object that is no variable.
             raise ExportError(
@@ -89,7 +87,7 @@ def _convert_to_builtins(endpoints: dict[str, Endpoint]) -> bytes:
             raise
         except Exception as error:  # Keras, TensorFlow and custom layers have error classes of their own.
             raise ExportError(f"a layer cannot be in a .tflite: {reason_of(error)}") from error
-        converter = tf.lite.TFLiteConverter.from_saved_model(directory, signature_keys=list(endpoints))
+        converter = tf.lite.TFLiteConverter.from_saved_model(str(directory), signature_keys=list(endpoints))
         # Builtins only: a Flex op would pull all of TensorFlow onto the device.
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
         converter.experimental_enable_resource_variables = True
