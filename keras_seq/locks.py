@@ -18,7 +18,8 @@ def exclusive(path: Path, use: str) -> Iterator[None]:
     """Holds the only lock of a file or directory while the block runs.
 
     The operating system releases the lock when the process ends, even if it is killed. No file is left behind. Processes
-    that do not ask for the lock are not hindered. Where the file system has no locks, none is held.
+    that do not ask for the lock are not hindered. Where the file system has no such locks, as NFS for directories, none is
+    held.
 
     Args:
         path: an existing file or directory.

@@ -12,6 +12,7 @@ import contextlib
 import functools
 import math
 import os
+import socket
 import statistics
 import subprocess
 import sys
@@ -24,7 +25,6 @@ import tensorflow as tf
 
 from keras_seq import require
 from keras_seq.distribution.distributed_fit import distributed
-from keras_seq.distribution.rendezvous import free_ports
 from keras_seq.distribution.strategies import require_trusted_network, scope, strategy
 from keras_seq.distribution.tf_config import TF_CONFIG, tf_config
 from keras_seq.errors import DistributionError
@@ -100,6 +100,18 @@ def communication(workers: int, bandwidth: float) -> float:
     reduced, gathered = bytes_of_a_step()
     sent = 2 * (workers - 1) / workers * reduced + (workers - 1) * gathered
     return sent / bandwidth + 3 * (workers - 1) * LATENCY
+
+
+def free_ports(count: int) -> list[int]:
+    """Returns ports of this machine that no process listens on."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
+    finally:
+        for one in sockets:
+            one.close()
 
 
 def _step_seconds(workers: int, steps: int) -> float:

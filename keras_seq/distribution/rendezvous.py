@@ -10,6 +10,7 @@ import selectors
 import socket
 import time
 from collections.abc import Sequence
+from typing import Any
 
 from keras_seq.distribution.tf_config import TF_CONFIG
 from keras_seq.errors import DistributionError, RendezvousError
@@ -21,6 +22,7 @@ _ANSWER, _ANSWER_BYTES = b"keras_seq: ", 200  # the first worker says this and a
 _ALL_PRESENT = "all present"
 _SECONDS_TO_GREET = 10  # until a connection without a greeting is closed
 _MOST_STRANGERS = 100  # connections without a greeting
+_SECONDS_FOR_NAME = 60  # until the name of a host must be known
 _RETRY_SECONDS = 0.2
 
 
@@ -48,18 +50,6 @@ def meet(addresses: Sequence[str], number: int) -> None:
         _report_to_first_worker(addresses[0], _GREETING + token + number.to_bytes(_NUMBER_BYTES, "big"))
 
 
-def free_ports(count: int) -> list[int]:
-    """Returns ports of this machine that no process listens on."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
-    finally:
-        for one in sockets:
-            one.close()
-
-
 def require_free_port(address: str) -> None:
     """Requires that no process listens on the port of an address, `host:port`.
 
@@ -82,20 +72,37 @@ def _host_and_port(address: str) -> tuple[str, int]:
     return host.removeprefix("[").removesuffix("]"), int(port)
 
 
-def _unknown(host: str, error: OSError) -> RendezvousError:
-    return RendezvousError(f"the host of the first worker, {host}, is unknown: {error.strerror}")
+def _addresses_of(host: str, port: int) -> list[Any]:
+    """Returns what `socket.getaddrinfo` knows of the first worker. In a cluster, a name may be known only after a while.
+
+    Raises:
+        RendezvousError: the name is not known after a minute.
+    """
+    deadline = time.monotonic() + _SECONDS_FOR_NAME
+    while True:
+        try:
+            return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except socket.gaierror as error:
+            if time.monotonic() > deadline:
+                raise RendezvousError(f"the host of the first worker, {host}, is unknown: {error.strerror}") from None
+            time.sleep(_RETRY_SECONDS)
+
+
+def _is_this_machine(host: str) -> bool:
+    """Returns whether a host is an address of loopback."""
+    try:
+        return ipaddress.ip_address(socket.getaddrinfo(host, None)[0][4][0]).is_loopback
+    except socket.gaierror:
+        return False
 
 
 def _listen(addresses: Sequence[str]) -> socket.socket:
     """Returns a server at the address of the first worker, which is this one."""
     host, port = _host_and_port(addresses[0])
-    try:
-        family, _, _, _, found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    except socket.gaierror as error:
-        raise _unknown(host, error) from None
-    other_hosts = {_host_and_port(address)[0] for address in addresses[1:]} - {host}
+    family, _, _, _, found = _addresses_of(host, port)[0]
+    others = {_host_and_port(address)[0] for address in addresses[1:]} - {host}
     # Some systems give the name of a machine the address 127.0.1.1 on this machine itself.
-    if other_hosts and ipaddress.ip_address(found[0]).is_loopback:
+    if ipaddress.ip_address(found[0]).is_loopback and not all(map(_is_this_machine, others)):
         raise RendezvousError(
             f"the first worker, {host}, has the address {found[0]} on its own machine, which other machines cannot reach. "
             f"Name its address in the network in {TF_CONFIG}"
@@ -144,11 +151,11 @@ class _Workers:
                     self._accept()
                 elif connection in self._strangers:
                     self._read(connection)
-                else:
-                    self._forget_if_ended(connection)
+                elif connection in self._present.values():  # Otherwise it was refused for another one just now.
+                    self._forget(connection)
             for connection, (deadline, _) in list(self._strangers.items()):
                 if time.monotonic() > deadline:
-                    self._refuse(connection, "no worker of this run has said its number in time")
+                    self._refuse(connection, f"nothing was sent within {_SECONDS_TO_GREET} seconds")
 
     def dismiss(self) -> None:
         """Tells all workers that they can continue.
@@ -168,6 +175,7 @@ class _Workers:
         with contextlib.suppress(OSError):  # The other side may have ended the connection already.
             connection, _ = self._server.accept()
             connection.setblocking(False)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)  # Notices a machine that was switched off.
             self._selector.register(connection, selectors.EVENT_READ)
             self._strangers[connection] = time.monotonic() + _SECONDS_TO_GREET, b""
             if len(self._strangers) > _MOST_STRANGERS:
@@ -189,8 +197,10 @@ class _Workers:
             self._strangers[connection] = deadline, message
         elif token != self._token:
             self._refuse(connection, f"the first worker has another list of workers in its {TF_CONFIG}")
-        elif not 0 < number < self._count or number in self._present:
-            self._refuse(connection, f"a worker with the number {number} is already present or not expected")
+        elif not 0 < number < self._count:
+            self._refuse(connection, f"the numbers of the other workers are 1 to {self._count - 1}, not {number}")
+        elif number in self._present:
+            self._refuse(connection, f"another worker with the number {number} is present")
         else:
             del self._strangers[connection]
             self._present[number] = connection
@@ -202,8 +212,8 @@ class _Workers:
         del self._strangers[connection]
         connection.close()
 
-    def _forget_if_ended(self, connection: socket.socket) -> None:
-        """A worker sends nothing after its number, so what arrives is the end of its connection."""
+    def _forget(self, connection: socket.socket) -> None:
+        """Forgets a worker that has ended. It sends nothing after its number, so what arrives is the end."""
         self._selector.unregister(connection)
         self._present = {number: one for number, one in self._present.items() if one is not connection}
         connection.close()
@@ -215,12 +225,11 @@ def _answer(connection: socket.socket, line: str) -> None:
 
 def _report_to_first_worker(address: str, message: bytes) -> None:
     host, port = _host_and_port(address)
+    _addresses_of(host, port)
     while True:
         try:
             connection = socket.create_connection((host, port), timeout=_SECONDS_TO_GREET)
             break
-        except socket.gaierror as error:
-            raise _unknown(host, error) from None
         except OSError:  # The first worker has not started yet.
             time.sleep(_RETRY_SECONDS)
     with connection:

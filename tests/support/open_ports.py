@@ -9,7 +9,8 @@ _LISTENING = "0A"
 
 def children(process):
     """Returns the process ids of a process's children."""
-    return [int(child) for child in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
+    threads = Path(f"/proc/{process}/task").iterdir()
+    return [int(child) for thread in threads for child in (thread / "children").read_text().split()]
 
 
 def listening(process):

@@ -4,7 +4,7 @@ import hashlib
 import os
 import subprocess
 
-from keras_seq.distribution.rendezvous import free_ports
+from keras_seq.benchmarks.distribution import free_ports
 from keras_seq.distribution.tf_config import read_tf_config, tf_config
 
 

@@ -1,6 +1,7 @@
 """`keras-seq web`: serves the page of `export/web` to this machine only, with a model opened in it."""
 
 import contextlib
+import errno
 import functools
 import http.client
 import http.server
@@ -21,6 +22,7 @@ MOST_CONNECTIONS = 64  # at a time, each with a thread
 SECONDS_WITHOUT_DATA = 10  # after which a connection is ended
 _NAMES = ("127.0.0.1", "localhost")
 _MODULES = "node_modules"
+_ENDED = (errno.EBADF, errno.ENOTCONN)  # of a connection that has ended
 # The operating system may map these to other types, with which browsers refuse modules and wasm.
 _TYPES = {
     ".js": "text/javascript",
@@ -133,7 +135,8 @@ class _Server(http.server.ThreadingHTTPServer):
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Prints an error in one line. A client that went away is none."""
         error = sys.exc_info()[1]
-        if not isinstance(error, OSError):
+        has_ended = isinstance(error, ConnectionError | TimeoutError) or getattr(error, "errno", 0) in _ENDED
+        if not has_ended:
             print(f"keras-seq: a request failed: {type(error).__name__}: {error}", file=sys.stderr)
 
 
