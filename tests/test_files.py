@@ -1,5 +1,6 @@
 """Atomic writing: a target is either complete or absent, and an error leaves nothing behind."""
 
+import errno
 import os
 import stat
 
@@ -150,7 +151,10 @@ def test_columns_of_numbers_are_read_by_name(tmp_path):
 
 def test_a_regular_file_is_read_and_anything_else_refused(tmp_path):
     (tmp_path / "file").write_bytes(b"to be")
-    assert read_regular(tmp_path / "file") == b"to be"
+    assert read_regular(tmp_path / "file") == read_regular(tmp_path / "file", 5) == b"to be"
+    with pytest.raises(OSError, match="It has more than 4 bytes") as refused:
+        read_regular(tmp_path / "file", 4)
+    assert refused.value.errno == errno.EFBIG
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path / "pipe", "/dev/zero"):
         with pytest.raises(OSError, match="It is a pipe or a device, not a file"):

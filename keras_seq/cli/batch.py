@@ -4,7 +4,6 @@ import argparse
 import contextlib
 import sys
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import Any
 
 from keras_seq import require
@@ -72,12 +71,11 @@ def _read(name: str) -> tuple[Iterable[str], int]:
     Files are read twice: first to find every error before the work begins. They may be larger than memory.
     """
     from keras_seq.cli.corpora import report_tables
-    from keras_seq.data.source_files import STANDARD_INPUT
+    from keras_seq.data.source_files import is_read_once
     from keras_seq.data.text_files import describe_tables, read_inputs
 
-    is_read_once = name == STANDARD_INPUT or Path(name).is_fifo()
     with _naming_input():
-        inputs: Iterable[str] = list(read_inputs(name)) if is_read_once else read_inputs(name)
+        inputs: Iterable[str] = list(read_inputs(name)) if is_read_once(name) else read_inputs(name)
         count = len(inputs) if isinstance(inputs, list) else sum(1 for _ in inputs)
         report_tables(describe_tables(name))
     if not count:

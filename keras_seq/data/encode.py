@@ -8,6 +8,7 @@ import collections
 import contextlib
 import dataclasses
 import functools
+import hashlib
 import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -30,7 +31,6 @@ from keras_seq.data.encoded_corpus import (
     intact_files,
     load_started,
     load_vocabulary,
-    write_text,
     writing,
 )
 from keras_seq.data.encoded_text import token_ids
@@ -201,7 +201,7 @@ def _require_short_lines(text: str, before: int) -> int:
 
 
 def _write_held_out(directory: Path, settings: Settings, source: RepeatableText, counts: _Counts) -> Manifest:
-    """Writes the vocabulary, the validation and the test part, and the manifest."""
+    """Writes the manifest, the vocabulary, the validation and the test part."""
     parts = {part: "".join(first_characters(read(), LONGEST_HELD_OUT)) for part, read in source.parts.items()}
     fractions = dict(zip(("validation", "test"), settings.shares, strict=True))
     sizes = {
@@ -220,13 +220,13 @@ def _write_held_out(directory: Path, settings: Settings, source: RepeatableText,
     vocabulary = Vocabulary.from_counts(tokens, settings.level, settings.max_size, coverage=settings.coverage)
     characters = counts.characters - sum(map(len, cut.values()))
     parts |= cut
+    contents = {name: parts[part].encode("utf-8") for name, part in _PARTS.items()}
+    contents[VOCABULARY] = vocabulary.to_bytes()
+    digests = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
+    manifest = Manifest(settings.by_line, characters, dataclasses.asdict(settings), digests)
     with writing(directory):
         directory.mkdir(parents=True, exist_ok=True)
-        vocabulary.save(directory / VOCABULARY)
-        digests = {name: write_text(directory / name, parts[part]) for name, part in _PARTS.items()}
-        digests[VOCABULARY] = vocabulary.sha256
-        manifest = Manifest(settings.by_line, characters, dataclasses.asdict(settings), digests)
-        manifest.save(directory)
+        manifest.save(directory, contents)
     return manifest
 
 

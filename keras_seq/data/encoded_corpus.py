@@ -1,4 +1,4 @@
-"""The directory of an encoded corpus: its files, and how it is opened.
+"""The directory of an encoded corpus: its files, and how it is opened. They may be links: digests tell what is in them.
 
 ================================  ==========================================================================
 file                              content
@@ -26,12 +26,14 @@ from keras_seq.data.encoded_text import EncodedText
 from keras_seq.data.token_files import TokenFile, verified
 from keras_seq.data.tokens import Level
 from keras_seq.data.vocabulary import Vocabulary
+from keras_seq.data.vocabulary_file import MOST_BYTES
 from keras_seq.errors import CorpusError, VocabularyError
-from keras_seq.files import PARTIAL, read_regular, replacing, why_not_written
+from keras_seq.files import PARTIAL, publishing, read_regular, why_not_written
 from keras_seq.json_text import parse_json
 from keras_seq.processes import cores
 
 MANIFEST, VOCABULARY, VALIDATION, TEST = "encoded_corpus.json", "vocab.txt", "validation.txt", "test.txt"
+_MOST_BYTES = 2**28  # of the manifest, which lists the source files: about a million of them
 _DIGEST = re.compile("[0-9a-f]{64}")
 
 
@@ -76,10 +78,25 @@ class Manifest:
     texts: dict[str, str]
     files: list[tuple[str, int, str | None]] | None = None
 
-    def save(self, directory: Path) -> None:
-        """Writes the manifest file."""
+    def save(self, directory: Path, contents: Mapping[str, bytes] | None = None) -> None:
+        """Writes the manifest file, and then the files with some contents.
+
+        Where the manifest is, the others are not those of somebody else.
+
+        Raises:
+            CorpusError: the manifest would be too large to load.
+            OSError: the directory cannot be written.
+        """
         values = {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
-        write_text(directory / MANIFEST, json.dumps(values, indent=1))
+        written = {MANIFEST: json.dumps(values, indent=1).encode(), **(contents or {})}
+        if len(written[MANIFEST]) > _MOST_BYTES:
+            raise CorpusError(
+                f"the manifest of an encoded corpus must have at most {_MOST_BYTES:,} bytes, but it lists so many files "
+                f"that it has {len(written[MANIFEST]):,}; join the files of the corpus into fewer"
+            )
+        with publishing(*(directory / name for name in written), overwrite=True) as partials:
+            for partial, content in zip(partials, written.values(), strict=True):
+                partial.write_bytes(content)
 
     @classmethod
     def load(cls, directory: Path) -> "Manifest":
@@ -89,7 +106,7 @@ class Manifest:
             CorpusError: the file is missing or damaged; the message names the key.
         """
         try:
-            values = parse_json(read_regular(directory / MANIFEST))
+            values = parse_json(read_regular(directory / MANIFEST, _MOST_BYTES))
             _require(isinstance(values, dict), MANIFEST, "a JSON object", values)
             _require(isinstance(values.get("by_line"), bool), "by_line", "true or false", values.get("by_line"))
             _require(_is_count(values.get("characters")), "characters", "a count", values.get("characters"))
@@ -198,10 +215,8 @@ def corpus_of(directory: Path, manifest: Manifest, vocabulary: Vocabulary, files
 
 def _read(directory: Path, name: str, manifest: Manifest) -> bytes:
     """Returns the content of a file; requires that it is the one that was written."""
-    if (directory / name).is_symlink():
-        raise _damaged(directory, name, "it is a link")
     try:
-        content = read_regular(directory / name)
+        content = read_regular(directory / name, MOST_BYTES if name == VOCABULARY else None)
     except OSError as error:
         raise _damaged(directory, name, error.strerror) from error
     if manifest.texts.get(name) not in (None, hashlib.sha256(content).hexdigest()):
@@ -216,11 +231,13 @@ def load_started(directory: Path, settings: Settings) -> Manifest | None:
         CorpusError: the directory has other files, a damaged manifest, or a corpus with other settings.
     """
     if not (directory / MANIFEST).exists():
-        ours = {VOCABULARY, VALIDATION, TEST}
-        if directory.exists() and (
-            not directory.is_dir() or not all(is_partial(path) or path.name in ours for path in directory.iterdir())
-        ):
-            raise CorpusError(f"the directory of an encoded corpus must be new, but {directory} exists; choose another")
+        if directory.exists():
+            others = [path.name for path in directory.iterdir() if not is_partial(path)]
+            if others:
+                raise CorpusError(
+                    f"the directory of an encoded corpus must be new, but {directory} exists and has {min(others)}; "
+                    "choose another"
+                )
         return None
     manifest = Manifest.load(directory)
     if {"tables": [], **manifest.settings} != dataclasses.asdict(settings):  # Earlier code did not write `tables`.
@@ -228,6 +245,8 @@ def load_started(directory: Path, settings: Settings) -> Manifest | None:
             f"{directory} has a corpus of other files, of files that have changed since, or with other settings; "
             "choose another directory, or remove it"
         )
+    if manifest.files is None and not all((directory / name).exists() for name in (VOCABULARY, VALIDATION, TEST)):
+        return None  # A call was killed after it had written the manifest.
     return manifest
 
 
@@ -247,14 +266,6 @@ def intact_files(directory: Path, manifest: Manifest, vocabulary: Vocabulary) ->
 def is_partial(path: Path) -> bool:
     """Returns whether an interrupted write left this path behind."""
     return path.name.startswith(PARTIAL)
-
-
-def write_text(path: Path, text: str) -> str:
-    """Writes a text file as UTF-8, completely or not at all; returns its SHA-256."""
-    content = text.encode("utf-8")
-    with replacing(path) as partial:
-        partial.write_bytes(content)
-    return hashlib.sha256(content).hexdigest()
 
 
 @contextlib.contextmanager

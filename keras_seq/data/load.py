@@ -22,7 +22,7 @@ def load_corpus(
             * one or more text files: a file, compressed or not, a folder, a pattern, a field of a table such as
               `"news.csv:body"`, or `"-"` for standard input (`keras_seq.data.text_files.read_texts`). Files are joined
               in the order given, with a line feed after a file that does not end in one. Together they have at most
-              500,000,000 characters.
+              one character for 16 bytes of physical memory.
             * `"tfds:NAME"`, a dataset of TensorFlow Datasets, with its own splits (`keras_seq.data.tfds.load_tfds`).
             * the directory of an encoded corpus, with its own parts (`keras_seq.encode_corpus`).
             * `"agreement"` for `keras_seq.agreement_corpus()`; write `"./agreement"` for a file of that name.

@@ -26,7 +26,7 @@ def list_files(*sources: Path) -> list[tuple[pathlib.Path | None, str | None]]:
 
     Raises:
         CorpusError: a folder has no files, or a pattern matches none; a folder cannot be read; or a link below a folder
-            leads out of it, or to nothing.
+            leads out of it, to a hidden folder in it, or to nothing.
     """
     found: dict[tuple[str, str | None], pathlib.Path | None] = {}
     for source in sources:
@@ -37,6 +37,14 @@ def list_files(*sources: Path) -> list[tuple[pathlib.Path | None, str | None]]:
         for path in paths:
             found.setdefault((os.path.realpath(path), field), path)
     return [(path, field) for (_, field), path in found.items()]
+
+
+def is_read_once(source: Path) -> bool:
+    """Returns whether a source is standard input or a pipe, whose text is gone once it is read."""
+    if source == STANDARD_INPUT:
+        return True
+    with_field = _WITH_FIELD.fullmatch(os.fspath(source))
+    return any(pathlib.Path(name).is_fifo() for name in (source, *([with_field[1]] if with_field else [])))
 
 
 def _files_of(source: Path) -> tuple[list[pathlib.Path], str | None]:
@@ -131,11 +139,13 @@ def _require_inside(path: pathlib.Path, folder: pathlib.Path, hidden: bool = Tru
         hidden: whether it may end in a hidden part of the folder.
     """
     target, root = pathlib.Path(os.path.realpath(path)), pathlib.Path(os.path.realpath(folder))
-    inside = target.is_relative_to(root)
-    if inside and not hidden:
-        inside = not any(part.startswith(".") for part in target.relative_to(root).parts)
-    if not inside:
+    if not target.is_relative_to(root):
         raise CorpusError(
             f"the link {path} leads out of the folder {folder}, to {target}, where it is not followed; name {target} "
+            "itself, or remove the link"
+        )
+    if not hidden and any(part.startswith(".") for part in target.relative_to(root).parts):
+        raise CorpusError(
+            f"the link {path} leads to {target}, a hidden part of the folder {folder}, which is not read; name {target} "
             "itself, or remove the link"
         )

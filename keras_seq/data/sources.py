@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from keras_seq.data.encoded_corpus import is_encoded_corpus
-from keras_seq.data.source_files import STANDARD_INPUT, Path, list_files
+from keras_seq.data.source_files import Path, is_read_once, list_files
 from keras_seq.data.text_files import describe_tables, in_lines, joined, read_texts
 from keras_seq.data.tfds import is_tfds, open_tfds
 from keras_seq.errors import CorpusError
@@ -68,11 +68,13 @@ def open_repeatable(path: Path | Sequence[Path], output: pathlib.Path) -> Repeat
         output: the directory that the text is encoded to.
 
     Raises:
-        CorpusError: the source is standard input, an encoded corpus, or a folder that contains `output`.
+        CorpusError: the source is standard input, a pipe, an encoded corpus, or a folder that contains `output`.
     """
     sources = list_sources(path)
-    if STANDARD_INPUT in sources:
-        raise CorpusError("the corpus is read twice, so it cannot be standard input; write it to a file first")
+    if any(map(is_read_once, sources)):
+        raise CorpusError(
+            "the corpus is read twice, so it cannot be standard input or a pipe; write it to a file first"
+        )
     if is_encoded_corpus(sources[0]):
         raise CorpusError(f"the corpus must be text, but {sources[0]} is already encoded; train on it as it is")
     if is_tfds(sources[0]):

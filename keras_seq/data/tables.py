@@ -166,12 +166,11 @@ def _csv_rows(name: str, before: int, lines: Iterable[str], delimiter: str) -> _
         lines: the lines.
         delimiter: what separates the fields.
     """
+    # It applies to the whole process, so it is never restored: threads that did so would lower it for each other.
+    csv.field_size_limit(max(csv.field_size_limit(), 2 * _LONGEST_RECORD))  # more than a record has
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
     while True:
         begin = before + reader.line_num + 1
-        limit = csv.field_size_limit(
-            2 * _LONGEST_RECORD
-        )  # more than a record has; applies to the whole process, so it is restored
         try:
             row = next(reader, None)
         except csv.Error as error:
@@ -179,8 +178,6 @@ def _csv_rows(name: str, before: int, lines: Iterable[str], delimiter: str) -> _
             raise CorpusError(
                 f"the row on line {begin} of {name} is damaged: {reason}; correct its quotation marks or line breaks"
             ) from None
-        finally:
-            csv.field_size_limit(limit)
         if row is None:
             return
         if delimiter == "\t" and before + reader.line_num > begin and any("\t" in field for field in row):

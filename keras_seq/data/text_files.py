@@ -1,6 +1,7 @@
 """Reads text from files: plain or compressed files, tables, folders, standard input."""
 
 import codecs
+import contextlib
 import functools
 import gzip
 import io
@@ -12,7 +13,7 @@ import stat
 import sys
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from typing import IO
+from typing import IO, Any
 
 from keras_seq.data.source_files import Path, list_files
 from keras_seq.data.tables import TABLES, describe_table, read_records
@@ -20,8 +21,7 @@ from keras_seq.errors import CorpusError
 from keras_seq.files import open_at_once
 
 LONGEST_INPUT = 2**24  # characters of a prompt, or of a text to score
-# Characters of a text in memory. It takes 14 to 15 bytes a character there until training begins.
-LONGEST_IN_MEMORY = 500_000_000
+_BYTES_A_CHARACTER = 16  # of a text in memory until training begins; 14 to 15 were measured
 _BLOCK = 2**20  # bytes per read
 _COMPRESSED = {
     b"BZh91AY&SY": "bzip2",
@@ -117,19 +117,31 @@ def describe_tables(*sources: Path) -> tuple[str, ...]:
     return tuple(f"{and_more(names)}: {description}" for description, names in alike.items())
 
 
+def _physical_memory() -> int:
+    """Returns the memory of this machine in bytes; 8 GB where the operating system does not say it."""
+    with contextlib.suppress(AttributeError, ValueError, OSError):  # Windows has no `sysconf`.
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        if memory > 0:
+            return memory
+    return 8_000_000_000
+
+
+MEMORY = _physical_memory()
+
+
 def within_memory(pieces: Iterable[str]) -> Iterator[str]:
     """Yields the pieces of a text that is to be held in memory.
 
     Raises:
-        CorpusError: there are more than `LONGEST_IN_MEMORY` characters, of a compressed file perhaps.
+        CorpusError: there are more characters than a sixteenth of the bytes of physical memory, of a compressed file perhaps.
     """
-    characters = 0
+    characters, most = 0, MEMORY // _BYTES_A_CHARACTER
     for piece in pieces:
         characters += len(piece)
-        if characters > LONGEST_IN_MEMORY:
+        if characters > most:
             raise CorpusError(
-                f"a text in memory must have at most {LONGEST_IN_MEMORY:,} characters, but this one has more; encode a "
-                "corpus on disk with `keras-seq encode`, which reads it in parts"
+                f"a text in memory must have at most {most:,} characters where the memory has {MEMORY / 1e9:,.1f} GB, but "
+                "this one has more; encode a corpus on disk with `keras-seq encode`, which reads it in parts"
             )
         yield piece
 
@@ -170,9 +182,9 @@ def _file_blocks(path: pathlib.Path) -> Iterator[bytes]:
     try:
         with open_at_once(path) as file:
             before = os.fstat(file.fileno())
-            _require_readable(path, file, before.st_mode)
-            packed = file.peek(2).startswith(b"\x1f\x8b")
-            yield from _unpacked(path, file) if packed else _blocks(file)
+            readable = _readable(path, file, before.st_mode)
+            packed = readable.peek(2).startswith(b"\x1f\x8b")
+            yield from _unpacked(path, readable) if packed else _blocks(readable)
         after = os.stat(path)
     except FileNotFoundError:
         raise CorpusError(f"the corpus must be a text file, but {path} does not exist; check the path") from None
@@ -185,17 +197,36 @@ def _file_blocks(path: pathlib.Path) -> Iterator[bytes]:
         raise CorpusError(f"{path} changed while it was read; wait until it is complete, and try again")
 
 
-def _require_readable(path: pathlib.Path, file: IO[bytes], mode: int) -> None:
-    """Requires that an open file is a file, or a pipe that something is written to."""
-    if stat.S_ISFIFO(mode):
-        if not select.select([file], [], [], _SECONDS_FOR_PIPE)[0]:
-            raise CorpusError(
-                f"the corpus must be a text file, but {path} is a pipe to which nothing was written within "
-                f"{_SECONDS_FOR_PIPE} seconds; write the text to a file, or to standard input (-)"
-            )
-        os.set_blocking(file.fileno(), True)
-    elif not stat.S_ISREG(mode):
+class _Pipe(io.FileIO):
+    """An open pipe that is not blocking. `has_writer` says whether a process had it open to write at the last read."""
+
+    has_writer = True
+
+    def readinto(self, buffer: Any) -> int | None:
+        count = super().readinto(buffer)
+        self.has_writer = count != 0  # None: nothing was written yet.
+        return count
+
+
+def _readable(path: pathlib.Path, file: io.BufferedReader, mode: int) -> io.BufferedReader:
+    """Returns what an open file is read from; requires that it is a file, or a pipe that a process can write to.
+
+    A process may take as long as it wants until it writes, as on standard input.
+    """
+    if stat.S_ISREG(mode):
+        return file
+    if not stat.S_ISFIFO(mode):
         raise CorpusError(f"the corpus must be a text file, but {path} is a device; name a file, or standard input (-)")
+    pipe = _Pipe(file.fileno(), closefd=False)
+    reader: io.BufferedReader = io.BufferedReader(pipe)
+    is_silent = not select.select([pipe], [], [], _SECONDS_FOR_PIPE)[0]
+    if is_silent and not reader.peek(1) and not pipe.has_writer:
+        raise CorpusError(
+            f"the corpus must be a text file, but {path} is a pipe to which nothing was written within "
+            f"{_SECONDS_FOR_PIPE} seconds; write the text to a file, or to standard input (-)"
+        )
+    os.set_blocking(pipe.fileno(), True)
+    return reader
 
 
 def _unpacked(path: pathlib.Path, file: IO[bytes]) -> Iterator[bytes]:
@@ -215,7 +246,11 @@ def _table_of(path: pathlib.Path, field: str | None) -> tuple[str, str | None] |
     if suffixes[-1:] == ["gz"]:
         suffixes.pop()
     kind = suffixes[-1] if suffixes else ""
-    return (kind, field) if kind in TABLES else None
+    if kind not in TABLES:
+        return None
+    if path.is_fifo():
+        raise CorpusError(f"a table is read twice, so it cannot be a pipe, but {path} is; write it to a file first")
+    return kind, field
 
 
 def _pieces(name: str, blocks: Iterable[bytes], table: tuple[str, str | None] | None) -> Iterator[str]:

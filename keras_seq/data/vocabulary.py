@@ -32,7 +32,7 @@ from keras_seq.data.tokens import (
     level_of,
     reserved_ids,
 )
-from keras_seq.data.vocabulary_file import file_bytes, parse_file
+from keras_seq.data.vocabulary_file import MOST_BYTES, MOST_TOKENS, file_bytes, parse_file
 from keras_seq.errors import ArgumentError, VocabularyError
 from keras_seq.files import read_regular, replacing
 
@@ -59,11 +59,14 @@ class Vocabulary:
                 elsewhere, see `from_tokens`. They decide the level (`keras_seq.data.tokens`).
 
         Raises:
-            ArgumentError: a token occurs twice, or can never occur in a text.
+            ArgumentError: a token occurs twice, or can never occur in a text; or there are more than 4,194,304 tokens.
         """
         if isinstance(tokens, str):
             raise ArgumentError("tokens", "a sequence of strings", tokens[:40])
         self._tokens = tuple(tokens)
+        if len(self._tokens) > MOST_TOKENS:
+            few = f"at most {MOST_TOKENS:,} tokens; leave out rare words with `max_size`"
+            raise ArgumentError("tokens", few, f"{len(self._tokens):,} tokens")
         if (invalid := find_invalid_token(self._tokens)) is not None:
             index, expected = invalid
             received = self._tokens[index] if index < len(self._tokens) else None
@@ -387,7 +390,7 @@ class Vocabulary:
             VocabularyError: the file is damaged; the message names the file and the line.
             OSError: the file cannot be read.
         """
-        data = read_regular(path)
+        data = read_regular(path, MOST_BYTES)
         try:
             return cls.from_bytes(data)
         except VocabularyError as error:

@@ -14,16 +14,26 @@ from keras_seq.errors import VocabularyError
 _LONGEST_SHOWN: Final = 40  # characters of a token in an error message
 _BAD_ESCAPE: Final = re.compile(r"\\(?!n|r|x5c)")
 MOST_TOKENS: Final = 2**22  # `encode_corpus` counts up to 4,000,000 distinct words.
+MOST_BYTES: Final = 2**28  # of the file
 
 
 def file_bytes(tokens: Sequence[str]) -> bytes:
     r"""Returns the content of the vocabulary file with these tokens.
 
+    Raises:
+        VocabularyError: it is too large to load.
+
     Example:
         >>> file_bytes(["<pad>", "\n"])
         b'<pad>\n\\n\n'
     """
-    return "".join(_escape(token) + "\n" for token in tokens).encode("utf-8")
+    content = "".join(_escape(token) + "\n" for token in tokens).encode("utf-8")
+    if len(content) > MOST_BYTES:
+        raise VocabularyError(
+            f"a vocabulary file must have at most {MOST_BYTES:,} bytes, but that of these tokens has {len(content):,}; "
+            "leave out rare words with `max_size`"
+        )
+    return content
 
 
 def parse_file(data: bytes) -> tuple[str, ...]:

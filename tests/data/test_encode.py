@@ -192,7 +192,7 @@ def test_rare_words_are_dropped_when_there_are_too_many(files, small, tmp_path):
 def test_a_directory_with_something_else_is_rejected(files, small, encoded, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "note.txt").write_text("mine")
-    with pytest.raises(CorpusError, match=r"must be new, but .*mine exists; choose another"):
+    with pytest.raises(CorpusError, match=r"must be new, but .*mine exists and has note\.txt; choose another"):
         ks.encode_corpus(files, tmp_path / "mine")
     for others, options in ((files[:1], {}), (files, {"level": "word"}), (files, {"validation": 0.1})):
         with pytest.raises(
@@ -236,6 +236,13 @@ def test_what_cannot_be_encoded_is_rejected_and_leaves_no_directory(tmp_path, sm
             ks.encode_corpus(tmp_path / "giant.txt", tmp_path / "on_disk", processes=1, **options)
     with pytest.raises(CorpusError, match=r"absent\.txt does not exist"):
         ks.encode_corpus(tmp_path / "absent.txt", tmp_path / "on_disk", processes=1)
+    for name in ("pipe", "news.csv"):
+        os.mkfifo(tmp_path / name)
+    for source in ("pipe", "news.csv:body"):
+        with pytest.raises(
+            CorpusError, match="read twice, so it cannot be standard input or a pipe; write it to a file"
+        ):
+            ks.encode_corpus(tmp_path / source, tmp_path / "on_disk")
     with pytest.raises(CorpusError, match="read twice, so it cannot be standard input"):
         ks.encode_corpus("-", tmp_path / "on_disk")
     (tmp_path / "folder").mkdir()
@@ -282,11 +289,31 @@ def test_encoding_again_repairs_damaged_files(files, small, encoded):
 def test_remains_of_a_killed_call_without_a_manifest_are_replaced(files, small, tmp_path):
     (tmp_path / "on_disk" / ".partial-99").mkdir(parents=True)
     # Earlier code wrote partial files without a folder, such as .partial-98-test.txt.
-    for name in (".partial-99/vocab.txt", ".partial-98-test.txt", "vocab.txt", "test.txt"):
+    for name in (".partial-99/vocab.txt", ".partial-98-test.txt"):
         (tmp_path / "on_disk" / name).write_text("cut o")
     corpus = ks.encode_corpus(files, tmp_path / "on_disk", processes=1)
     assert len(corpus.train.vocabulary) > 20
     assert not list((tmp_path / "on_disk").glob(".partial*"))
+
+
+@pytest.mark.parametrize("name", ["test.txt", "validation.txt", "vocab.txt"])
+def test_files_of_the_user_are_not_overwritten(files, tmp_path, name):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / name).write_text("mine")
+    with pytest.raises(CorpusError, match=f"must be new, but .*mine exists and has {name}; choose another"):
+        ks.encode_corpus(files, tmp_path / "mine", processes=1)
+    assert [path.read_text() for path in (tmp_path / "mine").iterdir()] == ["mine"]
+
+
+def test_a_call_that_wrote_only_its_manifest_is_continued(files, small, encoded):
+    contents = {path.name: path.read_bytes() for path in encoded.iterdir()}
+    manifest = json.loads(contents["encoded_corpus.json"])
+    del manifest["files"]
+    for path in encoded.iterdir():
+        path.unlink()
+    (encoded / "encoded_corpus.json").write_text(json.dumps(manifest))
+    ks.encode_corpus(files, encoded, processes=1)
+    assert {path.name: path.read_bytes() for path in encoded.iterdir()} == contents
 
 
 def test_lines_too_long_for_a_batch_are_rejected_before_encoding(tmp_path):

@@ -4,12 +4,14 @@ import bz2
 import gzip
 import lzma
 import os
+import re
 import socket
 import subprocess
 import sys
 import threading
 import time
 import tracemalloc
+from pathlib import Path
 from unittest import mock
 
 import pytest
@@ -176,6 +178,40 @@ def test_a_pipe_is_read_only_if_something_writes_to_it(tmp_path, monkeypatch):
     writer.join()
 
 
+@pytest.mark.parametrize("text", [b"to be\n" * 100_000, gzip.compress(b"to be\n" * 100_000)])
+def test_a_writer_may_take_long_until_it_writes(tmp_path, monkeypatch, text):
+    monkeypatch.setattr(text_files, "_SECONDS_FOR_PIPE", 0.05)
+    os.mkfifo(tmp_path / "pipe")
+
+    def write_late():
+        with (tmp_path / "pipe").open("wb") as pipe:
+            time.sleep(0.3)
+            pipe.write(text)
+
+    writer = threading.Thread(target=write_late)
+    writer.start()
+    assert only(tmp_path / "pipe") == "to be\n" * 100_000
+    writer.join()
+
+
+@pytest.mark.parametrize("source", ["news.csv:body", "news.jsonl"])
+def test_a_table_in_a_pipe_is_refused_at_once(tmp_path, source):
+    os.mkfifo(tmp_path / source.partition(":")[0])
+    begin = time.monotonic()
+    for read in (load_corpus, lambda path: list(read_inputs(path))):
+        with pytest.raises(
+            CorpusError, match=r"a table is read twice, so it cannot be a pipe, but .*/news\.\w+ is; write"
+        ):
+            read(f"{tmp_path}/{source}")
+    assert time.monotonic() - begin < 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_the_memory_is_that_of_the_machine():
+    (kilobytes,) = re.findall(r"MemTotal: *(\d+) kB", Path("/proc/meminfo").read_text())
+    assert int(kilobytes) * 1024 == text_files.MEMORY
+
+
 def test_devices_and_sockets_are_refused(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(CorpusError, match="/dev/zero is a device; name a file, or standard input"):
@@ -196,10 +232,12 @@ def bomb(path, mebibytes):
 def test_more_text_than_fits_in_memory_is_refused(tmp_path, monkeypatch):
     path = bomb(tmp_path / "bomb.txt.gz", 1600)
     assert path.stat().st_size < 6_000_000
-    monkeypatch.setattr(text_files, "LONGEST_IN_MEMORY", 2**23)
+    monkeypatch.setattr(text_files, "MEMORY", 2**27)
     begin = time.monotonic()
     tracemalloc.start()
-    with pytest.raises(CorpusError, match=r"at most 8,388,608 characters, but this one has more; .*`keras-seq encode`"):
+    with pytest.raises(
+        CorpusError, match=r"8,388,608 characters where the memory has 0\.1 GB, but this .*`keras-seq encode`"
+    ):
         load_corpus(path)
     assert tracemalloc.get_traced_memory()[1] < 5 * 2**23
     tracemalloc.stop()
@@ -210,7 +248,8 @@ def test_more_text_than_fits_in_memory_is_refused(tmp_path, monkeypatch):
 def test_a_bomb_of_gigabytes_is_refused_in_seconds(tmp_path):
     path = bomb(tmp_path / "bomb.txt.gz", 5600)
     code = (
-        "import resource, sys; from keras_seq.data.load import load_corpus\n"
+        "import resource, sys; from keras_seq.data import text_files; from keras_seq.data.load import load_corpus\n"
+        "text_files.MEMORY = 8_000_000_000\n"
         "try: load_corpus(sys.argv[1])\n"
         "except ValueError as error: print(error)\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)"
@@ -218,6 +257,6 @@ def test_a_bomb_of_gigabytes_is_refused_in_seconds(tmp_path):
     begin = time.monotonic()
     done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=True)
     sentence, mebibytes = done.stdout.splitlines()
-    assert "at most 500,000,000 characters, but this one has more" in sentence
+    assert "at most 500,000,000 characters where the memory has 8.0 GB, but this one has more" in sentence
     assert int(mebibytes) < 700
     assert time.monotonic() - begin < 30  # 3 s if nothing else runs

@@ -128,12 +128,12 @@ def test_what_is_missing_cut_short_or_no_file_is_refused(file, tmp_path):
     for name, message in (
         ("absent", "is missing"),
         ("cut", "has 65,588 bytes instead of 65,589"),
-        ("link", "is a link"),
         ("pipe", "is a pipe or a device"),
         ("folder", "cannot be read: Is a directory"),
     ):
         with pytest.raises(CorpusError, match=rf"{name}\.tfrecord {message}; encode the text again to repair it"):
             verified(tmp_path / f"{name}.tfrecord", VOCABULARY, *known[1:])
+    assert verified(tmp_path / "link.tfrecord", VOCABULARY, *known[1:])[1:] == known[1:]
     cut.write_bytes(file.read_bytes()[: RECORD + 16 + 15])
     with pytest.raises(CorpusError, match="has 32,799 bytes, so it ends within a record"):
         verified(cut, VOCABULARY)

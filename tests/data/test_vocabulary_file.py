@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from unicode_texts import ANY_TEXT, TRICKY_TEXT
 
 from keras_seq.data.vocabulary import Vocabulary
-from keras_seq.errors import VocabularyError
+from keras_seq.errors import ArgumentError, VocabularyError
 
 LEVELS = st.sampled_from(["char", "word"])
 CHAR_HEAD = b"<pad>\n<s>\n<eos>\n"
@@ -128,4 +128,29 @@ def test_eight_threads_save_to_one_path(tmp_path):
 def test_a_pipe_is_refused_without_waiting(tmp_path):
     os.mkfifo(tmp_path / "vocab.txt")
     with pytest.raises(OSError, match="It is a pipe or a device, not a file"):
+        Vocabulary.load(tmp_path / "vocab.txt")
+
+
+def test_what_cannot_be_loaded_is_not_made_or_saved(tmp_path, monkeypatch):
+    counts = {f" {number}": 1 for number in range(10)}
+    monkeypatch.setattr("keras_seq.data.vocabulary.MOST_TOKENS", 13)
+    with pytest.raises(
+        ArgumentError,
+        match=r"tokens` must be at most 13 tokens; leave out rare words with .* Received: tokens='14 tokens'",
+    ):
+        Vocabulary.from_counts(counts, "word")
+    vocabulary = Vocabulary.from_counts(counts, "word", max_size=13)
+    size = len(vocabulary.to_bytes())
+    for most in (size, size - 1):
+        for module in ("vocabulary", "vocabulary_file"):
+            monkeypatch.setattr(f"keras_seq.data.{module}.MOST_BYTES", most)
+        if most == size:
+            vocabulary.save(tmp_path / "vocab.txt")
+            assert Vocabulary.load(tmp_path / "vocab.txt") == vocabulary
+    with pytest.raises(
+        VocabularyError, match=f"at most {size - 1} bytes, but that of these tokens has {size}; leave out"
+    ):
+        vocabulary.save(tmp_path / "new.txt")
+    assert [path.name for path in tmp_path.iterdir()] == ["vocab.txt"]
+    with pytest.raises(OSError, match=f"It has more than {size - 1} bytes"):
         Vocabulary.load(tmp_path / "vocab.txt")
