@@ -10,6 +10,7 @@ import hashlib
 import io
 import os
 import shutil
+import signal
 import sys
 from typing import NamedTuple
 
@@ -24,6 +25,9 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
 
 
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A background job of a shell, which these tests may be, ignores Ctrl-C, and the programs that they start inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 settings.register_profile("long")  # see tests/support/fuzzing.py
 
 
