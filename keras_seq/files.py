@@ -89,16 +89,23 @@ def open_at_once(path: str | os.PathLike[str]) -> io.BufferedReader:
     return open(path, "rb", opener=lambda name, flags: os.open(name, flags | nonblocking))
 
 
-def read_regular(path: str | os.PathLike[str]) -> bytes:
+def read_regular(path: str | os.PathLike[str], most: int | None = None) -> bytes:
     """Returns the content of a file. Pipes and devices are refused, because reading them may never end.
 
+    Args:
+        path: the file.
+        most: the largest size in bytes; None for any.
+
     Raises:
-        OSError: it does not exist, cannot be read, or is not a regular file.
+        OSError: it does not exist, cannot be read, is not a regular file, or is too large (EFBIG).
     """
     with open_at_once(path) as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise OSError(errno.EINVAL, "It is a pipe or a device, not a file", os.fspath(path))
-        return file.read()
+        content = file.read(-1 if most is None else most + 1)
+    if most is not None and len(content) > most:
+        raise OSError(errno.EFBIG, f"It has more than {most:,} bytes", os.fspath(path))
+    return content
 
 
 def why_not_written(path: str | os.PathLike[str], error: OSError, then: str = "repeat the command") -> str:

@@ -150,7 +150,9 @@ def test_columns_of_numbers_are_read_by_name(tmp_path):
 
 def test_a_regular_file_is_read_and_anything_else_refused(tmp_path):
     (tmp_path / "file").write_bytes(b"to be")
-    assert read_regular(tmp_path / "file") == b"to be"
+    assert read_regular(tmp_path / "file") == read_regular(tmp_path / "file", most=5) == b"to be"
+    with pytest.raises(OSError, match="It has more than 4 bytes"):
+        read_regular(tmp_path / "file", most=4)
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path / "pipe", "/dev/zero"):
         with pytest.raises(OSError, match="It is a pipe or a device, not a file"):
