@@ -97,15 +97,16 @@ def read_regular(path: str | os.PathLike[str], most: int | None = None) -> bytes
         most: the largest size in bytes; None for any.
 
     Raises:
-        OSError: it does not exist, cannot be read, is not a regular file, or is larger.
+        OSError: it does not exist, cannot be read, is not a regular file, or is too large (EFBIG).
     """
     with open_at_once(path) as file:
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode):
             raise OSError(errno.EINVAL, "It is a pipe or a device, not a file", os.fspath(path))
-        if most is not None and status.st_size > most:
-            raise OSError(errno.EFBIG, f"It has more than {most:,} bytes", os.fspath(path))
-        return file.read()
+        content = file.read(-1 if most is None else most + 1)
+    if most is not None and len(content) > most:
+        raise OSError(errno.EFBIG, f"It has more than {most:,} bytes", os.fspath(path))
+    return content
 
 
 def why_not_written(path: str | os.PathLike[str], error: OSError, then: str = "repeat the command") -> str:

@@ -196,11 +196,15 @@ def _train_new_run(arguments: argparse.Namespace, strategy: Any) -> None:
     from keras_seq.data.load import load_corpus
     from keras_seq.training.run_directory import refuse_existing
 
+    if strategy is not None:  # Without one, the import of TensorFlow would only delay what is refused.
+        from keras_seq.distribution.strategies import is_chief
+
     config = config_of(arguments)
     source = corpus_source([config.corpus] if isinstance(config.corpus, str) else config.corpus)
     corpus = load_corpus(source, by_line=config.by_line)
     directory = Path(arguments.run or f"runs/{corpus.name}")
-    refuse_existing(directory)
+    if strategy is None or is_chief(strategy):  # The chief may be at work there already when another worker comes here.
+        refuse_existing(directory)
     vocabulary = _vocabulary(corpus, config, given_config(arguments))
     config = dataclasses.replace(
         config,

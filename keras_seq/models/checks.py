@@ -43,11 +43,14 @@ def has_finite_weights(model: keras.Model) -> bool:
 
 
 def reason_of(error: Exception) -> str:
-    """Returns the first line of an error message that is not Keras's own heading, without terminal colours."""
+    """Returns the first line of an error message that is not Keras's own heading, without terminal colours.
+
+    At most 500 characters of it: the message may repeat what a damaged file holds.
+    """
     text = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).rpartition("Error encountered:")[-1]
     lines = [line.strip() for line in text.splitlines()]
     lines = [line for line in lines if line and not line.startswith("Exception encountered when calling")]
-    return lines[0] if lines else type(error).__name__
+    return lines[0][:500] if lines else type(error).__name__
 
 
 def _without_graph(model: keras.Model) -> str:

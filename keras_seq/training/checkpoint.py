@@ -3,7 +3,6 @@
 import json
 import math
 import os
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,6 +16,8 @@ from keras_seq.errors import TrainingError
 from keras_seq.files import replacing
 from keras_seq.json_text import parse_json
 from keras_seq.models.carried_states import read_states, write_states
+from keras_seq.models.checks import reason_of
+from keras_seq.training.stored_zip import require_stored
 from keras_seq.training.writing import writing
 
 _METADATA = "about"
@@ -158,12 +159,7 @@ class Checkpoint(keras.callbacks.Callback):
 def _read(path: Path) -> tuple[list[np.ndarray], dict[str, Any]]:
     """Returns the arrays and the metadata. Neither is larger than the file."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            parts = archive.infolist()
-        if any(part.compress_type != zipfile.ZIP_STORED for part in parts):
-            raise ValueError("its arrays must be stored without compression")
-        if sum(part.file_size for part in parts) > path.stat().st_size:
-            raise ValueError("its arrays are larger than the file")
+        parts = require_stored(path)
         with np.load(path, allow_pickle=False) as file:
             metadata = parse_json(str(file[_METADATA].item()))
             values = [file[f"{index}"] for index in range(len(parts) - 1)]
@@ -173,8 +169,7 @@ def _read(path: Path) -> tuple[list[np.ndarray], dict[str, Any]]:
             f"{path.parent} has no checkpoint to resume from: its run is finished or never started"
         ) from None
     except Exception as error:  # A damaged file raises errors of zip, struct and NumPy, which may ask for any memory.
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
-        raise TrainingError(f"the checkpoint {path} is damaged: {reason}") from error
+        raise TrainingError(f"the checkpoint {path} is damaged: {reason_of(error)}") from error
     return values, metadata
 
 

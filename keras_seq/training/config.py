@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import errno
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from typing import Any, get_args
 from keras_seq import require
 from keras_seq.data.tokens import Level
 from keras_seq.errors import ArgumentError, ConfigError
+from keras_seq.files import read_regular
 from keras_seq.json_text import parse_json
 from keras_seq.models.language_model import EMBEDDING_DIM, UNITS, require_language_model_arguments
 
@@ -240,15 +242,18 @@ def read_config(path: Path) -> dict[str, Any]:
 
     Raises:
         ConfigError: the file is not a JSON object or a TOML document, or has more than 16 MiB (TOML: 32 KiB).
-        OSError: the file cannot be read.
+        OSError: the file cannot be read, or is a pipe.
     """
     path = path / "config.json" if path.is_dir() else path
     is_toml = path.suffix.lower() == ".toml"
     most = _LARGEST_TOML if is_toml else _LARGEST_JSON
-    with path.open("rb") as file:
-        content = file.read(most + 1)
-    if len(content) > most:
-        raise ConfigError(f"the configuration {path} must have at most {most:,} bytes")
+    try:
+        content = read_regular(path, most)
+    except OSError as error:
+        if error.errno != errno.EFBIG:
+            raise
+        hint = "; use JSON, which may have 16 MiB, or name a folder or a pattern as the corpus" if is_toml else ""
+        raise ConfigError(f"the configuration {path} must have at most {most:,} bytes{hint}") from error
     try:
         text = content.decode("utf-8-sig")
         values = tomllib.loads(text) if is_toml else parse_json(text)

@@ -32,6 +32,7 @@ from keras_seq.files import PARTIAL, remove_partial, replacing, why_not_written
 from keras_seq.json_text import parse_json
 from keras_seq.locks import exclusive
 from keras_seq.training.config import TrainConfig, read_config
+from keras_seq.training.stored_zip import require_stored
 from keras_seq.training.writing import resume_command
 
 if TYPE_CHECKING:
@@ -92,21 +93,26 @@ def create_run(directory: Path, vocabulary: Vocabulary, config: TrainConfig) -> 
         RunError: the directory exists and is not empty, or cannot be written.
     """
     _refuse_existing(directory)
+    content = json.dumps(config.to_dict(), indent=2, ensure_ascii=False) + "\n"
     try:
         directory.mkdir(parents=True, exist_ok=True)
+        _remove_lone_vocabulary(directory)  # First: without the partial files it would count as the user's.
         remove_partial(directory)
-        vocabulary.save(directory / VOCABULARY)
-        with replacing(directory / CONFIG) as partial:  # The last one: a run without it counts as new.
-            content = json.dumps(config.to_dict(), indent=2, ensure_ascii=False)
-            partial.write_text(content + "\n", encoding="utf-8")
+        # At every moment at which there is only the vocabulary, the partial configuration shows whose it is.
+        with replacing(directory / CONFIG) as partial:
+            partial.write_text(content, encoding="utf-8")
+            vocabulary.save(directory / VOCABULARY)
     except OSError as error:
         raise RunError(why_not_written(directory, error)) from error
+    finally:  # After Ctrl-C, too.
+        _remove_lone_vocabulary(directory)
 
 
 def refuse_existing(directory: Path) -> None:
     """Refuses a directory in which no new run can be made.
 
-    A run that was interrupted while it was created has only its vocabulary, or a part of it. It is replaced.
+    A run that was killed while it was created has only partial files, and perhaps its vocabulary. It is replaced. A
+    vocabulary without partial files is not: it is the user's own.
 
     Raises:
         InUseError: another process trains a run there.
@@ -121,15 +127,23 @@ def _refuse_existing(directory: Path) -> None:
         return
     if not directory.is_dir():
         raise _exists(directory)
-    names = [file.name for file in directory.iterdir()]
-    if all(name == VOCABULARY or name.startswith(PARTIAL) for name in names):
+    names = {file.name for file in directory.iterdir()}
+    partial = {name for name in names if name.startswith(PARTIAL)}
+    if names == partial or (partial and names == {VOCABULARY, *partial}):
         return
-    if CONFIG in names and (CHECKPOINT in names or MODEL not in names):
+    if {CONFIG, VOCABULARY} <= names and (CHECKPOINT in names or MODEL not in names):
         raise RunError(
             f"{directory} has a run that is not finished: resume it with {resume_command(directory)}, choose another "
             "--run, or remove it"
         )
     raise _exists(directory)
+
+
+def _remove_lone_vocabulary(directory: Path) -> None:
+    """Removes the vocabulary of a run that has no configuration, if it can be removed."""
+    with contextlib.suppress(OSError):
+        if not (directory / CONFIG).exists():
+            (directory / VOCABULARY).unlink()
 
 
 def _exists(directory: Path) -> RunError:
@@ -142,14 +156,19 @@ def remove_run(directory: Path) -> str:
     Never raises an error.
 
     Returns:
-        A sentence about what was removed, and where the norms of its steps are.
+        A sentence about what was removed, and where the norms of its steps are, if it has any.
     """
     whole = Path(os.path.abspath(directory))  # "." has no name.
     steps = whole.with_name(f"{whole.name}.diverged.csv") if whole.name else whole / "diverged.csv"
+    norms = ""
     try:
         if (whole / STEPS).exists():
             with replacing(steps) as partial:  # It may be on another disk.
                 partial.write_bytes((whole / STEPS).read_bytes())
+            norms = f"; {steps} has the norms of its steps"
+    except OSError as error:
+        norms = f"; the norms of its steps are lost, because {why_not_written(steps, error)}"
+    try:
         removed = [VOCABULARY, CONFIG, MODEL, HISTORY, STEPS, CHECKPOINT, PICTURE]
         for folder in (whole, *whole.glob("worker-[0-9]*")):
             for file in (*(folder / name for name in removed), *_tensorboard_files(folder)):
@@ -160,9 +179,9 @@ def remove_run(directory: Path) -> str:
             _remove_if_empty(folder)
         _remove_if_empty(whole)
     except OSError as error:
-        return f"The run is useless but cannot be removed: {why_not_written(directory, error)}"
+        return f"The run is useless but cannot be removed: {why_not_written(directory, error)}{norms}"
     left = "The run is removed" if not whole.exists() else f"The files of the run are removed from {directory}"
-    return f"{left}; {steps} has the norms of its steps"
+    return f"{left}{norms}"
 
 
 def _tensorboard_files(folder: Path) -> list[Path]:
@@ -189,13 +208,13 @@ def load_run(directory: str | os.PathLike[str]) -> Run:
     import keras
 
     import keras_seq.layers.registered  # noqa: F401  (the layers that the file names)
+    from keras_seq.models.checks import reason_of
 
     try:
-        _require_stored(directory / MODEL)
+        _require_plain(directory / MODEL)
         model = keras.saving.load_model(directory / MODEL, compile=False)  # It refuses code, as in Lambda layers.
     except Exception as error:  # A damaged archive raises errors of zip, zlib, JSON, HDF5 and Keras.
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
-        raise RunError(f"{directory / MODEL} is damaged: {reason}") from error
+        raise RunError(f"{directory / MODEL} is damaged: {reason_of(error)}") from error
     if model.output_shape[-1] != len(vocabulary):
         raise RunError(
             f"{directory}: the model has {model.output_shape[-1]} logits but {VOCABULARY} has {len(vocabulary)} tokens; "
@@ -306,16 +325,13 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _require_stored(model: Path) -> None:
-    """Refuses a `.keras` file whose parts would inflate: Keras does not compress them."""
+def _require_plain(model: Path) -> None:
+    """Refuses a `.keras` file whose parts would inflate, or whose JSON would exhaust the parser of Keras."""
+    names = require_stored(model)
     with zipfile.ZipFile(model) as archive:
-        parts = archive.infolist()
-        inflated = any(part.compress_type != zipfile.ZIP_STORED for part in parts)
-        if inflated or sum(part.file_size for part in parts) > model.stat().st_size:
-            raise ValueError("its parts must be stored without compression, as Keras writes them")
-        for part in parts:
-            if part.filename.endswith(".json"):
-                parse_json(archive.read(part))
+        for name in names:
+            if name.endswith(".json"):
+                parse_json(archive.read(name))
 
 
 def corpus_of(config: TrainConfig) -> Corpus:

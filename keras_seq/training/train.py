@@ -269,11 +269,11 @@ def _require_memory(vocabulary_size: int, config: TrainConfig) -> None:
     if not hasattr(os, "sysconf"):
         return
     count = parameter_count(vocabulary_size, config.cell, config.units, config.embedding_dim, config.tie_embeddings)
-    needed, present = 16 * count, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if needed > present:  # float32: the weights, their gradient, and two moments of the optimizer
+    needed, present = 8 * count, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > present:  # float32: the weights and their copy in `Checkpoint`; most optimizers need twice that
         raise ConfigError(
-            f"the model of {{}} and {{}} has {count:,} weights, whose training needs {needed / 2**30:,.0f} GiB of memory; this "
-            f"machine has {present / 2**30:,.0f}",
+            f"the model of {{}} and {{}} has {count:,} weights, whose training needs at least {needed / 2**30:,.0f} GiB of "
+            f"memory; this machine has {present / 2**30:,.0f}",
             *("units", "embedding_dim"),
         )
 

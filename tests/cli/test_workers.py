@@ -13,11 +13,12 @@ from types import SimpleNamespace
 import fits
 import numpy as np
 import pytest
+import tensorflow as tf
 from open_ports import listening
 from workers import greeting, run_all, worker_environments
 
 import keras_seq
-from keras_seq.training.run_directory import load_run
+from keras_seq.training.run_directory import exclusive_run, load_run
 
 PROGRAM = [sys.executable, "-m", "keras_seq.cli"]
 # A SimpleRNN takes less time to trace in each process. One test compares weights, those of a GRU.
@@ -74,13 +75,21 @@ def test_bad_options_are_rejected_before_anything_is_trained(folder, run_cli, op
     assert not (folder / "run").exists()
 
 
-def test_workers_need_epochs_instead_of_minutes(folder, run_cli, monkeypatch):
-    workers = SimpleNamespace(num_replicas_in_sync=2, cluster_resolver=object())
-    monkeypatch.setattr("keras_seq.cli.train._strategy", lambda arguments: workers)
-    options = ("--corpus=cats.txt", "--run=run", "--distribute=multi_worker", "--minutes=1")
-    answer = run_cli("train", *SETTINGS, *options, cwd=folder)
-    assert answer.returncode == 1
-    assert "give --epochs instead of --minutes" in answer.stderr
+def test_only_the_chief_refuses_a_run_that_exists_and_workers_need_epochs(folder, run_cli, monkeypatch):
+    def answer(worker):
+        cluster = tf.train.ClusterSpec({"worker": ["localhost:1", "localhost:2"]})
+        resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(cluster, task_type="worker", task_id=worker)
+        strategy = SimpleNamespace(num_replicas_in_sync=2, cluster_resolver=resolver)
+        monkeypatch.setattr("keras_seq.cli.train._strategy", lambda arguments: strategy)
+        options = ("--corpus=cats.txt", "--run=run", "--distribute=multi_worker", "--minutes=1")
+        answer = run_cli("train", *SETTINGS, *options, cwd=folder)
+        assert answer.returncode == 1
+        return answer.stderr
+
+    with exclusive_run(folder / "run"):  # as the chief does while it trains
+        assert "run is in use: another process trains this run" in answer(0)
+        assert "give --epochs instead of --minutes" in answer(1)
+    assert "give --epochs instead of --minutes" in answer(0)
     assert not (folder / "run").exists()
 
 

@@ -112,8 +112,8 @@ def test_toml_that_python_cannot_hold(tmp_path, content):
     assert len(str(error.value)) < LONGEST_MESSAGE
 
 
-def test_a_file_without_an_end_is_not_read_to_its_end():
-    with pytest.raises(KerasSeqError, match="at most 16,777,216 bytes"):
+def test_a_file_without_an_end_is_not_read():
+    with pytest.raises(OSError, match="It is a pipe or a device"):
         read_config(Path("/dev/zero"))
 
 

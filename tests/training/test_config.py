@@ -3,6 +3,7 @@
 import inspect
 import json
 import math
+import os
 
 import pytest
 
@@ -90,6 +91,26 @@ def test_json_and_toml_give_the_configuration_back(tmp_path):
         'corpus = ["a.txt", "b.txt"]\nunits = [4, 3]\nepochs = 2\n[clipping]\nkind = "clipvalue"\nthreshold = 0.1\n'
     )
     assert TrainConfig.from_dict(read_config(tmp_path / "config.toml")) == config
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("config.toml", r"at most 32,768 bytes; use JSON, which may have 16 MiB, or name a folder or a pattern"),
+        ("config.json", r"at most 16,777,216 bytes$"),
+    ],
+)
+def test_a_configuration_that_is_too_large_is_refused(tmp_path, name, words):
+    (tmp_path / name).write_bytes(b" " * (2**24 + 1))
+    with pytest.raises(ConfigError, match=words):
+        read_config(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["config.toml", "config.json"])
+def test_a_pipe_is_not_waited_for(tmp_path, name):
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(OSError, match="It is a pipe or a device"):
+        read_config(tmp_path / name)
 
 
 def test_a_configuration_cannot_be_changed():

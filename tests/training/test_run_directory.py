@@ -166,7 +166,7 @@ def test_a_directory_that_stays_empty_is_removed(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("left", [["vocab.txt"], [".partial-0123"], ["vocab.txt", ".partial-0123"]])
+@pytest.mark.parametrize("left", [[".partial-0123"], ["vocab.txt", ".partial-0123"]])
 def test_a_run_that_was_interrupted_while_it_was_created_counts_as_new(tmp_path, left):
     for name in left:
         path = tmp_path / name
@@ -175,6 +175,62 @@ def test_a_run_that_was_interrupted_while_it_was_created_counts_as_new(tmp_path,
     create_run(tmp_path, VOCABULARY, CONFIG)
     assert load_settings(tmp_path) == (VOCABULARY, CONFIG)
     assert {path.name for path in tmp_path.iterdir()} == {"config.json", "vocab.txt"}
+
+
+@pytest.mark.parametrize("names", [["vocab.txt"], ["config.json"], ["config.json", "model.bin"]])
+def test_files_of_the_user_are_neither_replaced_nor_called_a_run(tmp_path, names):
+    for name in names:
+        (tmp_path / name).write_text("mine")
+    for use in (refuse_existing, lambda directory: create_run(directory, VOCABULARY, CONFIG)):
+        with pytest.raises(RunError, match=r"exists and is not empty: choose another --run"):
+            use(tmp_path)
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == dict.fromkeys(names, "mine")
+
+
+CREATING = """
+import os, sys
+from keras_seq import Vocabulary
+from keras_seq.training.config import TrainConfig
+from keras_seq.training.run_directory import *
+from pathlib import Path
+number, kind = 0, None
+def hook(event, arguments):
+    global number
+    if kind is not None and (event in ("os.mkdir", "os.rename", "os.remove", "os.rmdir") or
+                             event == "open" and arguments[2] & (os.O_WRONLY | os.O_RDWR)):
+        if number == stop:
+            if kind == "killed":
+                os._exit(9)
+            number += 1
+            raise KeyboardInterrupt
+        number += 1
+sys.addaudithook(hook)
+for stop in range(99):
+    for way in ("killed", "interrupted"):
+        run = Path(f"{way}{stop}")
+        if not os.fork():
+            number, kind = 0, way
+            try:
+                create_run(run, Vocabulary.from_text("to be"), TrainConfig())
+            except KeyboardInterrupt:
+                os._exit(2)
+            os._exit(0)
+        code = os.waitstatus_to_exitcode(os.wait()[1])
+        names = sorted(path.name.partition("-")[0] for path in run.iterdir()) if run.exists() else []
+        if "config.json" not in names:
+            create_run(run, Vocabulary.from_text("to be"), TrainConfig())
+        load_settings(run)
+        print(way, stop, code, names)
+    if code == 0:
+        break
+"""
+
+
+def test_a_run_that_was_ended_at_any_moment_of_its_creation_is_created_again(tmp_path):
+    done = subprocess.run([sys.executable, "-c", CREATING], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "'.partial', 'vocab.txt'" in done.stdout, done.stdout  # It was killed at the moment that matters.
+    assert done.stdout.splitlines()[-1].split(maxsplit=2)[2] == "0 ['config.json', 'vocab.txt']", done.stdout
 
 
 def test_an_unfinished_run_can_be_resumed_instead(run):
@@ -231,11 +287,38 @@ def test_a_diverged_run_is_removed_from_any_kind_of_directory(tmp_path, monkeypa
     assert (tmp_path / "run.diverged.csv").read_text().endswith("steps.csv")
 
 
-def test_a_diverged_run_that_cannot_be_removed_is_reported(tmp_path):
+def test_a_diverged_run_is_removed_where_its_norms_cannot_be_kept(tmp_path):
     fill(tmp_path / "run")
-    (tmp_path / "run.diverged.csv").mkdir()
-    (tmp_path / "run.diverged.csv" / "in_the_way").touch()
-    assert "run cannot be written: Is a directory" in remove_run(tmp_path / "run")
+    norms = tmp_path / "run.diverged.csv"
+    norms.mkdir()
+    (norms / "in_the_way").touch()
+    sentence = remove_run(tmp_path / "run")
+    lost = f"; the norms of its steps are lost, because {norms} cannot be written: Is a directory"
+    assert sentence.startswith(f"The run is removed{lost}"), sentence
+    assert list(tmp_path.iterdir()) == [norms]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount")
+def test_a_diverged_run_is_removed_from_a_mount_point_in_a_read_only_folder(tmp_path):
+    fixed, run = tmp_path / "fixed", tmp_path / "fixed" / "run"
+    run.mkdir(parents=True)
+    with contextlib.ExitStack() as undo:
+        for folder, options in ((fixed, ["--bind", fixed]), (run, ["-t", "tmpfs", "-o", "size=1m", "tmpfs"])):
+            subprocess.run(["mount", *options, folder], check=True)
+            undo.callback(subprocess.run, ["umount", folder], check=True)
+        subprocess.run(["mount", "-o", "remount,bind,ro", fixed], check=True)
+        fill(run)
+        sentence = remove_run(run)
+        assert list(run.iterdir()) == []
+    assert sentence.startswith(f"The files of the run are removed from {run}; the norms of its steps are lost")
+    assert f"{run}.diverged.csv cannot be written: Read-only file system" in sentence
+
+
+def test_a_diverged_run_without_norms_claims_none(tmp_path):
+    fill(tmp_path / "run")
+    (tmp_path / "run" / "steps.csv").unlink()
+    assert remove_run(tmp_path / "run") == "The run is removed"
+    assert list(tmp_path.iterdir()) == []
 
 
 TABLE = "epoch,nats\n0,1.5\n1,1.25\n2,1\n"
