@@ -26,3 +26,5 @@ def parse_json(content: str | bytes) -> Any:
         raise ValueError(f"it is not valid JSON ({error})") from None
     except UnicodeDecodeError as error:
         raise ValueError(f"it is not UTF-8 at byte {error.start}") from None
+    except ValueError:  # Python limits the digits of an integer.
+        raise ValueError("it is not usable: a number has too many digits") from None

@@ -4,7 +4,6 @@ Python handles a signal only when its main thread runs Python code. A thread the
 ends the process if the main thread has not done so in time.
 """
 
-import atexit
 import contextlib
 import os
 import signal
@@ -55,11 +54,10 @@ def end_soon(number: int = signal.SIGINT) -> None:
     global _first
     if _is_program and _has_first.acquire(blocking=False):
         _first = number
+        sys.unraisablehook = lambda _: None  # KeyboardInterrupt may be raised where Python can only print it.
         if _notice is not None and number == signal.SIGTERM:
             _print(_notice)
         threading.Thread(target=_end, args=(number,), daemon=True).start()
-        # Python stops the thread above before it takes the libraries down, and TensorFlow may take seconds for that.
-        atexit.register(_leave)
 
 
 @contextlib.contextmanager
@@ -78,6 +76,24 @@ def exit_code() -> int:
     return 128 + (_first or signal.SIGINT)
 
 
+def say_interrupted() -> int:
+    """Says that the program was interrupted; returns its exit code."""
+    _print("interrupted")
+    return exit_code()
+
+
+def leave(code: int) -> None:
+    """Ends the program at once if a signal asked it to end; otherwise Python ends it.
+
+    Python stops the thread that watches before it takes the libraries down, and TensorFlow may take seconds for that.
+    """
+    if _first is not None:
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError, AttributeError):
+                stream.flush()
+        os._exit(code)
+
+
 def _watch(reader: socket.socket, writer: socket.socket) -> None:
     """Reads the number of each signal, which Python's own handler writes at once. `writer` is kept open."""
     while numbers := reader.recv(64):
@@ -85,14 +101,6 @@ def _watch(reader: socket.socket, writer: socket.socket) -> None:
             has_default_handler = signal.getsignal(signal.SIGINT) is signal.default_int_handler
             if number == signal.SIGTERM or (number == signal.SIGINT and has_default_handler):
                 end_soon(number)
-
-
-def _leave() -> None:
-    """Ends the process when Python has begun to end it."""
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError, AttributeError):
-            stream.flush()
-    os._exit(exit_code())
 
 
 def _end(number: int) -> None:

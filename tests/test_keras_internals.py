@@ -428,13 +428,13 @@ def test_without_coordination_service():
 import signal
 from pathlib import Path
 import tensorflow as tf
-from keras_seq.keras_internals import without_coordination_service
+from keras_seq import keras_internals
 
 def caught():
     line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("SigCgt"))
     return bool(int(line.split()[1], 16) >> (signal.SIGTERM - 1) & 1)
 
-without_coordination_service()
+keras_internals.without_coordination_service()
 strategy = tf.distribute.MultiWorkerMirroredStrategy()
 print(strategy.num_replicas_in_sync, caught())
 """

@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import os
 import sys
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -46,6 +47,8 @@ def run(arguments: argparse.Namespace) -> None:
     given = given_options(arguments, *DRAW)
     if arguments.score and given:
         raise ConfigError(f"{{}} samples nothing: leave out {as_flags(given)}", "score")
+    if all(map(os.path.exists, files := (arguments.input, arguments.output))) and os.path.samefile(*files):
+        raise ConfigError("{} and {} must be two files", "input", "output")
     inputs, count = _read(arguments.input)
     try:
         if arguments.score:

@@ -17,18 +17,14 @@ COMMANDS = (demo, encode, train, sample, batch, evaluate, gradients, export, ins
 
 
 def run() -> None:
-    """Entry point of the program: parses the command line with absl and runs the command."""
+    """Parses the command line with absl, and runs the command."""
     if "TF_CPP_MIN_LOG_LEVEL" not in os.environ:
         _hide_native_notices()
-    signals.end_on_signals()
     from absl import app, logging
     from absl.flags import argparse_flags
 
     logging.set_verbosity(logging.WARNING)
-    try:
-        app.run(main, flags_parser=lambda arguments: parse(arguments[1:], argparse_flags.ArgumentParser))
-    except KeyboardInterrupt:  # before the command has begun
-        sys.exit(_interrupted())
+    app.run(main, flags_parser=lambda arguments: parse(arguments[1:], argparse_flags.ArgumentParser))
 
 
 def _hide_native_notices() -> None:
@@ -60,14 +56,8 @@ def main(arguments: argparse.Namespace) -> int:
         print("keras-seq: the memory of this machine does not suffice", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        return _interrupted()
+        return signals.say_interrupted()
     return 0
-
-
-def _interrupted() -> int:
-    """Says that the program was interrupted; returns the exit code."""
-    print("\nkeras-seq: interrupted", file=sys.stderr)
-    return signals.exit_code()
 
 
 def parse(

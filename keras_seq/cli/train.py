@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import dataclasses
 import logging
+import os
 import shlex
 import sys
 from collections.abc import Iterator
@@ -200,10 +201,14 @@ def _train_new_run(arguments: argparse.Namespace, strategy: Any) -> None:
         from keras_seq.distribution.strategies import is_chief
 
     config = config_of(arguments)
+    # The chief may be at work there already when another worker comes here.
+    refuses = strategy is None or is_chief(strategy)
+    if arguments.run and refuses:  # A long corpus takes long to read.
+        refuse_existing(Path(arguments.run))
     source = corpus_source([config.corpus] if isinstance(config.corpus, str) else config.corpus)
     corpus = load_corpus(source, by_line=config.by_line)
     directory = Path(arguments.run or f"runs/{corpus.name}")
-    if strategy is None or is_chief(strategy):  # The chief may be at work there already when another worker comes here.
+    if refuses:
         refuse_existing(directory)
     vocabulary = _vocabulary(corpus, config, given_config(arguments))
     config = dataclasses.replace(
@@ -245,7 +250,7 @@ def _train(
     except KeyboardInterrupt:
         # TensorFlow would print how each part of a graph was made that is not finished.
         logging.getLogger("tensorflow").setLevel(logging.CRITICAL)
-        if (directory / CHECKPOINT).exists():
+        if (directory / MODEL).exists() and (directory / CHECKPOINT).exists():
             print(f"\nall finished epochs are saved; to resume: {resume_command(directory)}", file=sys.stderr)
         elif (directory / CONFIG).exists() and not (directory / MODEL).exists():
             print(f"\nno epoch is finished; to start again: {resume_command(directory)}", file=sys.stderr)
@@ -281,11 +286,14 @@ def _strategy(arguments: argparse.Namespace) -> Any:
         raise ConfigError("{} is only for {}=multi_worker: leave it out", "trusted_network", "distribute")
     if arguments.workers is None and not arguments.distribute:
         return None
-    from keras_seq.distribution.strategies import cpu_strategy, strategy, worker_number
+    from keras_seq.distribution.strategies import cpu_strategy, require_trusted_network, strategy, worker_number
+    from keras_seq.distribution.tf_config import TF_CONFIG, read_tf_config
 
     if arguments.workers is not None:
         return cpu_strategy(arguments.workers)
     if arguments.distribute == "multi_worker":
+        require_trusted_network(arguments.trusted_network)
+        read_tf_config(os.environ.get(TF_CONFIG))
         print("waiting for the other workers", flush=True)
     workers = strategy(arguments.distribute, trusted_network=arguments.trusted_network)
     print(f"worker {worker_number(workers)}, {workers.num_replicas_in_sync} replicas in all", flush=True)

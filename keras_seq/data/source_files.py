@@ -141,8 +141,8 @@ def _require_inside(path: pathlib.Path, folder: pathlib.Path, hidden: bool = Tru
     target, root = pathlib.Path(os.path.realpath(path)), pathlib.Path(os.path.realpath(folder))
     if not target.is_relative_to(root):
         raise CorpusError(
-            f"the link {path} leads out of the folder {folder}, to {target}, where it is not followed; name {target} "
-            "itself, or remove the link"
+            f"the link {path} leads out of the folder {folder}, to {target}, and such links are refused; name {target} "
+            "itself, remove the link, or copy the folder with 'cp -rL'"
         )
     if not hidden and any(part.startswith(".") for part in target.relative_to(root).parts):
         raise CorpusError(

@@ -58,8 +58,7 @@ def read_tf_config(config: str | None) -> tuple[list[str], int]:
         return addresses, _number(cluster, task)
     except ValueError as error:
         raise DistributionError(
-            f"{TF_CONFIG} must list the workers and the index of this one, as in {_EXAMPLE}. The current value is malformed: "
-            f"{error}"
+            f"{TF_CONFIG} is malformed: {error}. It must list the workers and the index of this one, as in {_EXAMPLE}"
         ) from None
 
 
@@ -87,6 +86,8 @@ def _addresses(cluster: dict[str, Any], job: str) -> list[str]:
 def _number(cluster: dict[str, Any], task: dict[str, Any]) -> int:
     """Returns the number of a task among all workers."""
     job, index = task.get("type"), task.get("index", -1)
-    if job not in _JOBS or not require.is_integer(index) or not 0 <= index < len(cluster.get(job, [])):
+    if not require.is_integer(index):
+        raise ValueError(f"the index must be an integer, not {str(index)[:80]}")
+    if job not in _JOBS or not 0 <= index < len(cluster.get(job, [])):
         raise ValueError(f"it has no {str(job)[:80]} {str(index)[:80]}")
     return int(index) + (len(cluster.get("chief", [])) if job == "worker" else 0)

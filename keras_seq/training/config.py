@@ -3,6 +3,7 @@
 import dataclasses
 import difflib
 import errno
+import os
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -143,8 +144,8 @@ class TrainConfig:
 
     def _require_text(self) -> None:
         names = self.corpus if isinstance(self.corpus, tuple) else (self.corpus,)
-        is_corpus = bool(names) and all(isinstance(name, str) and name for name in names)
-        require.that(is_corpus, "corpus", "a string, or a list of strings", self.corpus)
+        is_corpus = bool(names) and all(isinstance(name, str) and _is_path(name) for name in names)
+        require.that(is_corpus, "corpus", "a path or name, or a list of them", self.corpus)
         if self.level is not None:
             require.one_of("level", self.level, get_args(Level))
         if self.max_size is not None:
@@ -227,6 +228,14 @@ class TrainConfig:
         if not isinstance(clipping, Mapping) or clipping.keys() != {"kind", "threshold"}:
             raise ArgumentError("clipping", "an object with the keys kind and threshold", clipping)
         return cls(**{**values, "clipping": Clipping(**clipping)})
+
+
+def _is_path(name: str) -> bool:
+    """Returns whether the operating system can take a string for a path."""
+    try:
+        return len(os.fsencode(name)) > 0 and "\0" not in name
+    except UnicodeEncodeError:
+        return False
 
 
 def _require_size(name: str, value: Any) -> None:

@@ -250,11 +250,12 @@ def load_settings(directory: Path, also: Sequence[str] = ()) -> tuple[Vocabulary
     try:
         values = read_config(directory / CONFIG)
         if not {"corpus", "by_line"} <= values.keys():
-            raise RunError("it must have the keys corpus and by_line")
+            raise RunError(
+                "it must have the keys corpus and by_line; a run of an earlier version of keras_seq must be trained again"
+            )
         config = TrainConfig.from_dict(values)
     except (KerasSeqError, ValueError) as error:
-        reason = f"{error}; a run of an earlier version of keras_seq must be trained again"
-        raise RunError(f"{directory / CONFIG} is damaged: {reason}") from error
+        raise RunError(f"{directory / CONFIG} is damaged: {error}. Correct it, or restore it from a copy") from error
     return vocabulary, config
 
 

@@ -25,7 +25,7 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise TrainingError(why_not_written(path, error, then="resume the run from its last saved epoch")) from error
+        raise TrainingError(why_not_written(path, error, then="resume the run")) from error
 
 
 def resume_command(directory: Path) -> str:

@@ -116,6 +116,14 @@ def test_a_wrong_input_is_refused_before_the_output_is_made(content, words, batc
     assert not (tmp_path / "out.jsonl").exists()
 
 
+def test_the_output_cannot_be_the_input(batch, tmp_path):
+    (tmp_path / "prompts.txt").write_text("the \n")
+    (tmp_path / "out.jsonl").symlink_to("prompts.txt")
+    answer = batch()
+    assert (answer.returncode, answer.stderr) == (1, "keras-seq: --input and --output must be two files\n")
+    assert (tmp_path / "prompts.txt").read_text() == "the \n"
+
+
 def test_a_second_batch_into_the_same_file_is_refused(batch, tmp_path):
     (tmp_path / "prompts.txt").write_text("the \n")
     (tmp_path / "out.jsonl").touch()

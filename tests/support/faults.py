@@ -104,7 +104,7 @@ def _run(
 
     sys.addaudithook(watch)
     sys.argv = ["keras-seq", *arguments]
-    from keras_seq.cli.main import run as run_program
+    from keras_seq.cli.__main__ import run as run_program
 
     run_program()
 

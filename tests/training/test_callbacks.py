@@ -1,3 +1,4 @@
+import errno
 import math
 import types
 
@@ -217,10 +218,10 @@ def test_a_save_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
 
     def full_disk(partial):
         partial.write_bytes(whole[:100])
-        raise OSError("no space left on device")
+        raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(model, "save", full_disk)
-    with pytest.raises(OSError, match="no space left"):
+    with pytest.raises(TrainingError, match=r"model.keras cannot be written: No space left on device. Free some space"):
         save_model(model, path)
     assert [file.name for file in tmp_path.iterdir()] == ["model.keras"]
     assert path.read_bytes() == whole
