@@ -363,9 +363,9 @@ def test_the_server_samples_each_token(address):
     client = Client(address, "shakespeare")
     predict, used = client._transport.predict, []
 
-    def counting(signature, inputs):
+    def counting(signature, *arguments):
         used.append(signature)
-        return predict(signature, inputs)
+        return predict(signature, *arguments)
 
     client._transport.predict = counting
     list(client.generate("to be", max_tokens=3, seed=1))
