@@ -175,7 +175,7 @@ def report(request):
     print({name: round(value, 2) for name, value in worst.items()})
 
 
-MOST = START_SIZE.bytes - 100
+MOST = START_SIZE.size - 100
 LARGE = {
     "a list of lists": b'{"outputs": {"state_0": [' + b"[]," * 520_000 + b"[]]}}",
     "a list of objects": b'{"outputs": {"state_0": [' + b'{"":0},' * 520_000 + b"{}]}}" + b" " * (MOST - 4_000_000),
@@ -254,7 +254,13 @@ def test_large_answers_over_grpc(grpc):
     for number in range(200_000):
         many.outputs[str(number)].dtype = 1
     dimensions = field(1, field(1, b"a") + field(2, field(2, b"\x12\x00" * 13_000_000)))  # 900 MB as objects
-    messages = [bomb.SerializeToString(), many.SerializeToString(), b"\x00" * 20_000_000, dimensions, b"\x0a\x00" * 10**7]
+    messages = [
+        bomb.SerializeToString(),
+        many.SerializeToString(),
+        b"\x00" * 20_000_000,
+        dimensions,
+        b"\x0a\x00" * 10**7,
+    ]
     for message in messages:
         grpc.answers = [message]
         bounded(lambda: ask(grpc.address, "start"))

@@ -21,11 +21,11 @@ class AnswerSize(NamedTuple):
     """How large an answer may be.
 
     Attributes:
-        bytes: most bytes of JSON, or of a message of gRPC.
+        size: most bytes of JSON, or of a message of gRPC.
         values: most values in JSON.
     """
 
-    bytes: int = _MOST_BYTES
+    size: int = _MOST_BYTES
     values: int = _MOST_VALUES
 
     @classmethod
@@ -162,7 +162,7 @@ def from_tensor(tensor: Any) -> np.ndarray:
     dtypes = {one.as_datatype_enum for one in (tf.float32, tf.int32, tf.int64, tf.string)}
     sizes = [dimension.size for dimension in tensor.tensor_shape.dim]
     # A few bytes may stand for an array of any size.
-    if tensor.dtype not in dtypes or min(sizes, default=0) < 0 or math.prod(sizes) * 4 > LARGEST_SIZE.bytes:
+    if tensor.dtype not in dtypes or min(sizes, default=0) < 0 or math.prod(sizes) * 4 > LARGEST_SIZE.size:
         raise ValueError(f"it has the dtype {tensor.dtype} and the shape {sizes[:10]}")
     try:
         return tf.make_ndarray(tensor)

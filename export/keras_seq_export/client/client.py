@@ -55,7 +55,9 @@ from keras_seq_export.signatures import (
     state_name,
 )
 
-_NO_STATES = "the server keeps the states of a text that `write` returns; use `generate`, which keeps them in the client"
+_NO_STATES = (
+    "the server keeps the states of a text that `write` returns; use `generate`, which keeps them in the client"
+)
 _LONGEST_TIMEOUT = 86_400  # seconds: one day
 
 
@@ -139,7 +141,12 @@ class Client(Step):
         self._bias = logit_bias(self.vocabulary, SamplingSettings())
 
     def _predict(
-        self, signature: str, inputs: Mapping[str, np.ndarray], outputs: Mapping[str, Output], tokens: int = 0, only: str = ""
+        self,
+        signature: str,
+        inputs: Mapping[str, np.ndarray],
+        outputs: Mapping[str, Output],
+        tokens: int = 0,
+        only: str = "",
     ) -> dict[str, np.ndarray]:
         """Returns the outputs of a signature, after the checks that they are this model's and what they should be."""
         self._require_open()

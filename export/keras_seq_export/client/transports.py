@@ -128,7 +128,7 @@ class RestTransport:
     def _ask(self, method: str, url: str, body: Any = None, most: AnswerSize = _SMALL) -> dict[str, Any]:
         try:
             with self._session.request(method, url, json=body, timeout=self._timeout, stream=True) as response:
-                content = response.raw.read(most.bytes + 1, decode_content=False)
+                content = response.raw.read(most.size + 1, decode_content=False)
         except (requests.Timeout, urllib3.exceptions.ReadTimeoutError) as error:
             raise _no_answer(self.address, self._timeout) from error
         except requests.ConnectionError as error:
@@ -144,7 +144,7 @@ class RestTransport:
     def _object(self, response: requests.Response, content: bytes, most: AnswerSize) -> dict[str, Any]:
         """Returns the JSON object of an answer."""
         status = f"{response.status_code} {str(response.reason)[:_SHOWN]}"
-        if len(content) > most.bytes or not most.has_values_of(content):
+        if len(content) > most.size or not most.has_values_of(content):
             raise _too_large(self.address, most)
         if 300 <= response.status_code < 400:
             target = response.headers.get("Location", "")[:_SHOWN]
@@ -186,7 +186,7 @@ class GrpcTransport:
         import grpc
         from tensorflow_serving.apis import model_service_pb2_grpc, predict_pb2
 
-        options = [("grpc.max_receive_message_length", LARGEST_SIZE.bytes), ("grpc.max_send_message_length", -1)]
+        options = [("grpc.max_receive_message_length", LARGEST_SIZE.size), ("grpc.max_send_message_length", -1)]
         self._channel = grpc.insecure_channel(address, options)
         # Answers arrive as bytes: the limit of the channel is the same for all, and as objects they are larger.
         self._predict = self._channel.unary_unary(
@@ -212,7 +212,7 @@ class GrpcTransport:
     ) -> dict[str, np.ndarray]:
         """See `Transport`."""
         import tensorflow as tf
-        from google.protobuf.message import DecodeError
+        from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
         from tensorflow_serving.apis import predict_pb2
 
         request = predict_pb2.PredictRequest()
@@ -221,12 +221,14 @@ class GrpcTransport:
         for name, value in inputs.items():
             request.inputs[name].CopyFrom(tf.make_tensor_proto(value))
         content = self._ask(self._predict, request)
-        if len(content) > most.bytes or (len(content) > _SMALL.bytes and small_parts(content) > _SMALL.bytes):
+        if len(content) > most.size or (len(content) > _SMALL.size and small_parts(content) > _SMALL.size):
             raise _too_large(self.address, most)
         try:
             answer = predict_pb2.PredictResponse.FromString(content)
         except DecodeError as error:
-            raise ServingError(f"{self.address} answered without a message, which TensorFlow Serving always returns") from error
+            raise ServingError(
+                f"{self.address} answered without a message, which TensorFlow Serving always returns"
+            ) from error
         return _arrays(answer.outputs, from_tensor, f"{self._model} at {self.address}", signature)
 
     def _ask(self, method: Any, request: Any) -> Any:
@@ -260,7 +262,7 @@ def _no_answer(address: str, timeout: float) -> ServingError:
 
 def _too_large(address: str, most: AnswerSize) -> ServingError:
     return ServingError(
-        f"the answer of {address} is larger than {most.bytes // 2**20} MiB or {most.values:,} values, the most that is "
+        f"the answer of {address} is larger than {most.size // 2**20} MiB or {most.values:,} values, the most that is "
         "expected for this request: if it has texts, send fewer or shorter ones"
     )
 

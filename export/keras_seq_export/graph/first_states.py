@@ -63,4 +63,10 @@ class FirstStates:
         def encode(*at_once: tf.Tensor) -> dict[str, tf.Tensor]:
             return named_states(self(tf.shape(at_once[0])[0], at_once))
 
-        return checked_endpoint((encode, self.specs), {}, self.checks, lambda inputs: self.size_checks(inputs, limits), most_rows(self._step))
+        return checked_endpoint(
+            (encode, self.specs),
+            {},
+            self.checks,
+            lambda inputs: self.size_checks(inputs, limits),
+            most_rows(self._step),
+        )

@@ -13,7 +13,9 @@ from keras_seq_export.graph.request_checks import check
 from keras_seq_export.graph.step import GraphStep
 from keras_seq_export.signatures import MAX_BATCH_SIZE, MAX_ROWS, MAX_SERIES_ROWS
 
-MAX_LENGTH = 10_000  # tokens: the default of `max_length`, and that for steps after an encoder, which reads a source at once
+MAX_LENGTH = (
+    10_000  # tokens: the default of `max_length`, and that for steps after an encoder, which reads a source at once
+)
 MAX_STEPS = 1_000_000  # the default without text and an encoder: one minute of 16 kHz audio, sample by sample
 # A character has at most 4 bytes in UTF-8. A word token, with its space, has 6 on average in English.
 _BYTES_PER_CHARACTER, _BYTES_PER_WORD = 4, 32

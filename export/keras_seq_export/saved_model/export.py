@@ -111,11 +111,12 @@ def export_saved_model(
     Several inputs or outputs have their names in the model. Integers and truth values are int32, all other numbers float32.
 
     **Limits.** A request that is too large is refused before any of its work is done, with an error that names the input,
-    the limit and what was received. Every signature takes at most 256 rows, or 4,096 without a vocabulary. A text has at most `max_length` tokens and,
-    before it is split into tokens, 4 bytes for each of them at the character level, 32 at the word level; a sequence of
-    any length has at most `max_length` steps, and a source as many frames. All rows of a request together have at most 32
-    times as many, or 320,000 if that is more, where each row counts as much as the longest. So a batch of 32 rows, as
-    `batching_parameters.txt` allows, is never refused because of the number of its rows.
+    the limit and what was received. Every signature takes at most 256 rows, or 4,096 without a vocabulary. A text has at
+    most `max_length` tokens and, before it is split into tokens, 4 bytes for each of them at the character level, 32 at
+    the word level; a sequence of any length has at most `max_length` steps, and a source as many frames. All rows of a
+    request together have at most 32 times as many, or 320,000 if that is more, where each row counts as much as the
+    longest. So a batch of 32 rows, as `batching_parameters.txt` allows, is never refused because of the number of its
+    rows.
 
     A server that batches runs the requests of several clients together. The rows do not affect each other's answers,
     but an invalid row fails the whole batch, and every client in it receives the error message.
@@ -141,7 +142,8 @@ def export_saved_model(
         ExportError: `path` exists or cannot be written, a weight is not finite, or the outputs of the file differ from
             the model's. Nothing is left behind, except that the version is published if only the files next to it
             cannot be written.
-        ValueError: `vocabulary` is not the model's or has more than 524,288 tokens or 16 MiB, the model cannot be exported, or an argument is out of range.
+        ValueError: `vocabulary` is not the model's or has more than 524,288 tokens or 16 MiB, the model cannot be
+            exported, or an argument is out of range.
 
     Example:
         >>> import tempfile, keras_seq as ks
