@@ -55,9 +55,7 @@ from keras_seq_export.signatures import (
     state_name,
 )
 
-_NO_STATES = (
-    "the server keeps the states of a text that `write` returns; use `generate`, which keeps them in the client"
-)
+_NO_STATES = "the server keeps the states of a text that `write` returns; use `generate`, and the client keeps them"
 _LONGEST_TIMEOUT = 86_400  # seconds: one day
 
 
@@ -141,15 +139,11 @@ class Client(Step):
         self._bias = logit_bias(self.vocabulary, SamplingSettings())
 
     def _predict(
-        self,
-        signature: str,
-        inputs: Mapping[str, np.ndarray],
-        outputs: Mapping[str, Output],
-        tokens: int = 0,
-        only: str = "",
+        self, signature: str, inputs: Mapping[str, np.ndarray], outputs: Mapping[str, Output], tokens: int = 0
     ) -> dict[str, np.ndarray]:
         """Returns the outputs of a signature, after the checks that they are this model's and what they should be."""
         self._require_open()
+        only = next(iter(outputs)) if len(outputs) == 1 else ""
         answer = self._transport.predict(signature, inputs, only, size_of(outputs, tokens))
         if self._model_id is not None and set(answer.get(MODEL_ID, np.array([None])).flat) != {self._model_id}:
             raise ServingError(
@@ -300,10 +294,7 @@ class Client(Step):
             raise ModelError("the model has no encoder: its texts begin with the states of `initial_states`")
         given = self._encoder.arrays(values)
         parts = [_rows_of(given, start) for start in range(0, len(next(iter(given.values()))), MAX_BATCH_SIZE)]
-        answers = [
-            self._predict(ENCODE, part, self._state_outputs(len(next(iter(part.values())))), only=state_name(0))
-            for part in parts
-        ]
+        answers = [self._predict(ENCODE, part, self._state_outputs(len(next(iter(part.values()))))) for part in parts]
         return [np.concatenate([answer[name] for answer in answers]) for name in self._state_shapes()]
 
     def _state_shapes(self) -> dict[str, tuple[int, ...]]:
