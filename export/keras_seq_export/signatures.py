@@ -53,8 +53,8 @@ QUANTIZATIONS = {"none": "float32", "float16": "float16", "int8": "int8", "int4"
 PREFILL_STEPS = 64
 # Rows in one batch of the server; `batching_parameters.txt` and the client use the same number.
 MAX_BATCH_SIZE = 32
-# Rows that a signature of a SavedModel takes, so that `batching_parameters.txt` may be changed.
-MAX_ROWS = 256
+# Rows that a signature of a SavedModel takes, so that `batching_parameters.txt` may be changed: of texts, and of others.
+MAX_ROWS, MAX_SERIES_ROWS = 256, 4096
 
 
 def is_quantized(quantization: str) -> bool:

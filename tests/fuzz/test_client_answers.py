@@ -11,10 +11,12 @@ from hypothesis import strategies as st
 pytest.importorskip("tensorflow_serving.apis.predict_pb2", reason="needs pip install tensorflow-serving-api")
 
 from hamlet import VOCABULARY
+from peak_memory import peak_memory
 from raw_server import GrpcAnswers, RestAnswers, http_answer
 from server_answers import TEXT, answers, as_json, as_message, versions_as_json, versions_as_message
 
 from keras_seq_export import Client, ServingError
+from keras_seq_export.client.answers import START_SIZE
 
 ANSWERS = answers()
 SECONDS, MEGABYTES = 10, 300
@@ -53,30 +55,19 @@ def grpc():
     server.close()
 
 
-def reset_peak():
-    with open("/proc/self/clear_refs", "w") as file:
-        file.write("5")
-
-
-def peak():
-    """Returns the largest resident memory since `reset_peak`, in MB."""
-    with open("/proc/self/status") as file:
-        return int(next(line for line in file if line.startswith("VmHWM")).split()[1]) / 1024
-
-
 worst = {"seconds": 0.0, "megabytes": 0.0, "answers": 0, "refused": 0}
 
 
 def bounded(call):
     """Calls; a ServingError is expected. Fails after `SECONDS` or above `MEGABYTES`."""
-    reset_peak()
-    before, began, message = peak(), time.perf_counter(), ""
-    try:
-        call()
-    except ServingError as error:
-        message = str(error)
-        worst["refused"] += 1
-    seconds, megabytes = time.perf_counter() - began, peak() - before
+    began, message = time.perf_counter(), ""
+    with peak_memory() as used:
+        try:
+            call()
+        except ServingError as error:
+            message = str(error)
+            worst["refused"] += 1
+        seconds, megabytes = time.perf_counter() - began, used()
     worst.update(seconds=max(worst["seconds"], seconds), megabytes=max(worst["megabytes"], megabytes))
     worst["answers"] += 1
     assert len(message) < 3_000
@@ -184,15 +175,19 @@ def report(request):
     print({name: round(value, 2) for name, value in worst.items()})
 
 
+MOST = START_SIZE.size - 100
 LARGE = {
-    "a list of lists": b'{"outputs": {"state_0": [' + b"[]," * 2_750_000 + b"[]]}}",
-    "a list of objects": b'{"outputs": {"state_0": [' + b'{"":0},' * 1_150_000 + b"{}]}}",
-    "many outputs": b'{"outputs": {' + b",".join(b'"%d":[0]' % number for number in range(600_000)) + b"}}",
-    "one wide character": b'{"outputs": {"\xf0\x9f\x99\x82": "' + b"a" * 8_000_000 + b'"}}',
-    "one long string": b'{"outputs": {"text": ["' + b"a" * 2_000_000 + b'"' + b',""' * 1_900_000 + b"]}}",
+    "a list of lists": b'{"outputs": {"state_0": [' + b"[]," * 520_000 + b"[]]}}",
+    "a list of objects": b'{"outputs": {"state_0": [' + b'{"":0},' * 520_000 + b"{}]}}" + b" " * (MOST - 4_000_000),
+    "many keys": b'{"outputs": {"a":[{' + b",".join(b'"%d":1e1' % number for number in range(1_040_000)) + b"}]}}",
+    "many outputs": b'{"outputs": {' + b",".join(b'"%d":[0]' % number for number in range(520_000)) + b"}}",
+    "many strings": b'{"outputs": {"vocabulary_bytes": [' + b'"abcdefghijklmnopqrst",' * 1_040_000 + b'""]}}',
+    "one wide character": '{"outputs": {"vocabulary_bytes": ["🙂'.encode() + b"a" * (MOST - 50) + b'"]}}',
+    "one long string": b'{"outputs": {"text": ["' + b"a" * 20_000_000 + b'"' + b',""' * 1_000_000 + b"]}}",
+    "more values than are read": b'{"outputs": {"state_0": [' + b"[]," * 2_750_000 + b"[]]}}",
     "deep": b'{"outputs": ' + b"[" * 8_000_000,
-    "line feeds": b'{"outputs": {"vocabulary_bytes": [{"b64": "' + b"CgoK" * 2_000_000 + b'"}], "max_tokens": [1]}}',
-    "many numbers": b'{"outputs": {"vocabulary_bytes": [""], "max_tokens": [' + b"1e1," * 2_000_000 + b"1]}}",
+    "line feeds": b'{"outputs": {"vocabulary_bytes": [{"b64": "' + b"CgoK" * 7_000_000 + b'"}], "max_tokens": [1]}}',
+    "many numbers": b'{"outputs": {"vocabulary_bytes": [""], "max_tokens": [' + b"1e1," * 1_040_000 + b"1]}}",
     "a long number": b'{"outputs": {"max_tokens": [' + b"1" * 8_000_000 + b"]}}",
     "a long error": json.dumps({"error": "e" * 8_000_000}).encode(),
     "more than is read": b" " * 100_000_000,
@@ -241,6 +236,13 @@ def test_endless_answers_end(rest, answer):
     assert time.monotonic() - began < 4
 
 
+def field(number, content):
+    """Returns a field of a message."""
+    size = len(content)
+    digits = [size >> shift & 127 | 128 for shift in range(0, max(size.bit_length(), 1), 7)]
+    return bytes([number << 3 | 2, *digits[:-1], digits[-1] & 127]) + content
+
+
 def test_large_answers_over_grpc(grpc):
     from tensorflow_serving.apis import predict_pb2
 
@@ -251,7 +253,14 @@ def test_large_answers_over_grpc(grpc):
         bomb.outputs[name].float_val.append(1)
     for number in range(200_000):
         many.outputs[str(number)].dtype = 1
-    messages = [bomb.SerializeToString(), many.SerializeToString(), b"\x00" * 20_000_000]
+    dimensions = field(1, field(1, b"a") + field(2, field(2, b"\x12\x00" * 13_000_000)))  # 900 MB as objects
+    messages = [
+        bomb.SerializeToString(),
+        many.SerializeToString(),
+        b"\x00" * 20_000_000,
+        dimensions,
+        b"\x0a\x00" * 10**7,
+    ]
     for message in messages:
         grpc.answers = [message]
         bounded(lambda: ask(grpc.address, "start"))

@@ -8,9 +8,40 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-# The largest answer that is read. 32 texts of 10,000 words take half of it over REST. As Python objects, JSON of this
-# size takes at most 30 times as much memory.
-MOST_BYTES = 8 * 2**20
+from keras_seq_export.vocabulary_limits import MOST_BYTES as LARGEST_VOCABULARY
+
+# The largest answer that is read, before what a model or a request makes large is added. JSON may also have few values
+# only, because a value of three bytes takes up to 200 as a Python object.
+_MOST_BYTES, _MOST_VALUES = 8 * 2**20, 2**20
+_BYTES_PER_NUMBER = 32  # in JSON, the separator included
+_MOST_NUMBERS = 2**21  # that are added: 32 texts of 32,000 tokens
+
+
+class AnswerSize(NamedTuple):
+    """How large an answer may be.
+
+    Attributes:
+        size: most bytes of JSON, or of a message of gRPC.
+        values: most values in JSON.
+    """
+
+    size: int = _MOST_BYTES
+    values: int = _MOST_VALUES
+
+    @classmethod
+    def of(cls, numbers: int) -> "AnswerSize":
+        """Returns the size of an answer that has so many numbers, logits for example."""
+        numbers = min(numbers, _MOST_NUMBERS)
+        return cls(_MOST_BYTES + _BYTES_PER_NUMBER * numbers, _MOST_VALUES + numbers)
+
+    def has_values_of(self, content: bytes) -> bool:
+        """Returns whether JSON has no more values than this; each follows after one of three characters."""
+        return sum(map(content.count, (b",", b"[", b"{"))) <= self.values
+
+
+# The answer of `start` has the vocabulary, in base64 over REST.
+START_SIZE = AnswerSize(_MOST_BYTES + LARGEST_VOCABULARY * 4 // 3)
+LARGEST_SIZE = AnswerSize.of(_MOST_NUMBERS)
 
 
 class Output(NamedTuple):
@@ -23,6 +54,17 @@ class Output(NamedTuple):
 
     dtype: str
     shape: tuple[int | None, ...]
+
+
+def size_of(outputs: Mapping[str, Output], tokens: int = 0) -> AnswerSize:
+    """Returns how large an answer with these outputs may be.
+
+    Args:
+        outputs: the outputs. Those of any size count as nothing.
+        tokens: number of tokens that the outputs of any size have, padding included. The text of a token takes about as
+            much as its id.
+    """
+    return AnswerSize.of(2 * tokens + sum(math.prod(size or 0 for size in one.shape) for one in outputs.values()))
 
 
 def checked(answer: Mapping[str, np.ndarray], outputs: Mapping[str, Output]) -> dict[str, np.ndarray]:
@@ -120,7 +162,7 @@ def from_tensor(tensor: Any) -> np.ndarray:
     dtypes = {one.as_datatype_enum for one in (tf.float32, tf.int32, tf.int64, tf.string)}
     sizes = [dimension.size for dimension in tensor.tensor_shape.dim]
     # A few bytes may stand for an array of any size.
-    if tensor.dtype not in dtypes or min(sizes, default=0) < 0 or math.prod(sizes) * 4 > MOST_BYTES:
+    if tensor.dtype not in dtypes or min(sizes, default=0) < 0 or math.prod(sizes) * 4 > LARGEST_SIZE.size:
         raise ValueError(f"it has the dtype {tensor.dtype} and the shape {sizes[:10]}")
     try:
         return tf.make_ndarray(tensor)

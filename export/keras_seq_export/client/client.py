@@ -22,7 +22,7 @@ from keras_seq.generation.score import Score
 from keras_seq.generation.states import checked_arrays
 from keras_seq.generation.text import Options, Text
 from keras_seq.generation.threefry import seed_words
-from keras_seq_export.client.answers import Output, checked, require_range
+from keras_seq_export.client.answers import START_SIZE, Output, checked, require_range, size_of
 from keras_seq_export.client.text_start import TextStart
 from keras_seq_export.client.transports import RefusedError, transport
 from keras_seq_export.errors import ServingError
@@ -55,9 +55,7 @@ from keras_seq_export.signatures import (
     state_name,
 )
 
-_NO_STATES = (
-    "the server keeps the states of a text that `write` returns; use `generate`, which keeps them in the client"
-)
+_NO_STATES = "the server keeps the states of a text that `write` returns; use `generate`, and the client keeps them"
 _LONGEST_TIMEOUT = 86_400  # seconds: one day
 
 
@@ -85,8 +83,8 @@ class Client(Step):
 
     Raises:
         ServingError: the server cannot be reached, does not have the model, or has it without a vocabulary or with
-            another one. Every request raises it too where an answer is malformed, larger than 8 MiB, or from another
-            model, or the client was closed.
+            another one. Every request raises it too where an answer is malformed, from another model, or larger than
+            8 MiB and 32 bytes for each of its numbers; or the client was closed.
         ValueError: an argument is out of range.
 
     Example:
@@ -122,7 +120,7 @@ class Client(Step):
         """Requests what a text starts with: the vocabulary, the default length, and the states or their encoder."""
         source = f"{self._source}, version {self.version},"
         try:
-            start = TextStart.of(self._transport.predict(START, {TOKEN: np.zeros(1, np.int32)}))
+            start = TextStart.of(self._transport.predict(START, {TOKEN: np.zeros(1, np.int32)}, most=START_SIZE))
         except RefusedError as error:
             raise ServingError(
                 f"{source} does not start a text, as an export with a vocabulary does, which `Client` needs: {error}"
@@ -141,11 +139,12 @@ class Client(Step):
         self._bias = logit_bias(self.vocabulary, SamplingSettings())
 
     def _predict(
-        self, signature: str, inputs: Mapping[str, np.ndarray], outputs: Mapping[str, Output], **options: str
+        self, signature: str, inputs: Mapping[str, np.ndarray], outputs: Mapping[str, Output], tokens: int = 0
     ) -> dict[str, np.ndarray]:
         """Returns the outputs of a signature, after the checks that they are this model's and what they should be."""
         self._require_open()
-        answer = self._transport.predict(signature, inputs, **options)
+        only = next(iter(outputs)) if len(outputs) == 1 else ""
+        answer = self._transport.predict(signature, inputs, only, size_of(outputs, tokens))
         if self._model_id is not None and set(answer.get(MODEL_ID, np.array([None])).flat) != {self._model_id}:
             raise ServingError(
                 f"{self._source} has another model now than when this client was created: create a new client and "
@@ -234,7 +233,8 @@ class Client(Step):
             TOKEN_IDS: Output("int32", (*column, None)),
             LENGTH: Output("int32", column),
         }
-        answer = self._predict(GENERATE, {**generate_inputs(requests), **given}, outputs)
+        tokens = len(requests) * max(request.max_tokens for request in requests)
+        answer = self._predict(GENERATE, {**generate_inputs(requests), **given}, outputs, tokens)
         with self._answer_of(GENERATE):
             require_range(LENGTH, answer[LENGTH], 0, answer[TOKEN_IDS].shape[1])
             require_range(TOKEN_IDS, answer[TOKEN_IDS], 0, self.vocabulary_size - 1)
@@ -294,10 +294,7 @@ class Client(Step):
             raise ModelError("the model has no encoder: its texts begin with the states of `initial_states`")
         given = self._encoder.arrays(values)
         parts = [_rows_of(given, start) for start in range(0, len(next(iter(given.values()))), MAX_BATCH_SIZE)]
-        answers = [
-            self._predict(ENCODE, part, self._state_outputs(len(next(iter(part.values())))), only=state_name(0))
-            for part in parts
-        ]
+        answers = [self._predict(ENCODE, part, self._state_outputs(len(next(iter(part.values()))))) for part in parts]
         return [np.concatenate([answer[name] for answer in answers]) for name in self._state_shapes()]
 
     def _state_shapes(self) -> dict[str, tuple[int, ...]]:

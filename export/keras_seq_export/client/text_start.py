@@ -9,8 +9,7 @@ from keras_seq.data.vocabulary import Vocabulary
 from keras_seq_export.client.answers import Output, checked, require_range
 from keras_seq_export.client.encoder import Encoder
 from keras_seq_export.signatures import ENCODER, MAX_TOKENS, MODEL_ID, VOCABULARY_BYTES, is_state, state_name
-
-_MOST_TOKENS = 1_000_000  # of a vocabulary; counted before they become objects
+from keras_seq_export.vocabulary_limits import MOST_TOKENS
 
 
 class TextStart(NamedTuple):
@@ -45,8 +44,8 @@ class TextStart(NamedTuple):
         found = checked(answer, outputs)
         require_range(MAX_TOKENS, found[MAX_TOKENS], 1, 2**31 - 1)
         content = found[VOCABULARY_BYTES][0]
-        if (tokens := content.count(b"\n")) > _MOST_TOKENS:
-            raise ValueError(f"a vocabulary must have at most {_MOST_TOKENS:,} tokens. Received: {tokens:,}")
+        if (tokens := content.count(b"\n")) > MOST_TOKENS:  # Counted before they become objects.
+            raise ValueError(f"a vocabulary must have at most {MOST_TOKENS:,} tokens. Received: {tokens:,}")
         vocabulary = Vocabulary.from_bytes(content)
         vocabulary.require_reserved()
         return cls(

@@ -14,12 +14,14 @@ import urllib3.exceptions
 
 from keras_seq import require
 from keras_seq.json_text import parse_json
-from keras_seq_export.client.answers import MOST_BYTES, from_json, from_tensor
+from keras_seq_export.client.answers import LARGEST_SIZE, AnswerSize, from_json, from_tensor
 from keras_seq_export.client.bounded_session import BoundedSession
+from keras_seq_export.client.message_size import small_parts
 from keras_seq_export.errors import ServingError
 
 _SHOWN = 1_000  # characters of a server's message in ours
 _MOST_OUTPUTS = 1_000  # of a signature; most of them are states
+_SMALL = AnswerSize()
 
 
 class RefusedError(ServingError):
@@ -40,13 +42,16 @@ class Transport(Protocol):
     def newest_version(self) -> int:
         """Returns the newest available version of the model."""
 
-    def predict(self, signature: str, inputs: Mapping[str, np.ndarray], only: str = "") -> dict[str, np.ndarray]:
+    def predict(
+        self, signature: str, inputs: Mapping[str, np.ndarray], only: str = "", most: AnswerSize = _SMALL
+    ) -> dict[str, np.ndarray]:
         """Returns the outputs of a signature by name; strings are arrays of `bytes` objects.
 
         Args:
             signature: its name.
             inputs: its inputs by name.
             only: name of the output, if the signature may have a single one. REST leaves this name out.
+            most: how large the answer may be.
         """
 
     def close(self) -> None:
@@ -104,24 +109,26 @@ class RestTransport:
             ) from error
         return _newest(states, self._model, self.address)
 
-    def predict(self, signature: str, inputs: Mapping[str, np.ndarray], only: str = "") -> dict[str, np.ndarray]:
+    def predict(
+        self, signature: str, inputs: Mapping[str, np.ndarray], only: str = "", most: AnswerSize = _SMALL
+    ) -> dict[str, np.ndarray]:
         """See `Transport`."""
         for name, value in inputs.items():
             if value.dtype.kind == "f" and not np.isfinite(value).all():
                 raise ServingError(f"`{name}` must be finite, as all numbers in JSON. Received: {value.tolist()}")
         columns = {name: _to_json(value) for name, value in inputs.items()}
         url = f"{self._url}/versions/{self.version}:predict"
-        outputs = self._ask("POST", url, {"signature_name": signature, "inputs": columns}).get("outputs")
+        outputs = self._ask("POST", url, {"signature_name": signature, "inputs": columns}, most).get("outputs")
         if only and isinstance(outputs, list):
             outputs = {only: outputs}
         if not isinstance(outputs, dict):
             raise ServingError(f"{self._model} at {self.address}: the answer of {signature} has no named outputs")
         return _arrays(outputs, from_json, f"{self._model} at {self.address}", signature)
 
-    def _ask(self, method: str, url: str, body: Any = None) -> dict[str, Any]:
+    def _ask(self, method: str, url: str, body: Any = None, most: AnswerSize = _SMALL) -> dict[str, Any]:
         try:
             with self._session.request(method, url, json=body, timeout=self._timeout, stream=True) as response:
-                content = response.raw.read(MOST_BYTES + 1, decode_content=False)
+                content = response.raw.read(most.size + 1, decode_content=False)
         except (requests.Timeout, urllib3.exceptions.ReadTimeoutError) as error:
             raise _no_answer(self.address, self._timeout) from error
         except requests.ConnectionError as error:
@@ -132,13 +139,13 @@ class RestTransport:
             ) from error
         except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
             raise ServingError(f"the answer of {self.address} cannot be read: {str(error)[:_SHOWN]}") from error
-        return self._object(response, content)
+        return self._object(response, content, most)
 
-    def _object(self, response: requests.Response, content: bytes) -> dict[str, Any]:
+    def _object(self, response: requests.Response, content: bytes, most: AnswerSize) -> dict[str, Any]:
         """Returns the JSON object of an answer."""
         status = f"{response.status_code} {str(response.reason)[:_SHOWN]}"
-        if len(content) > MOST_BYTES:
-            raise _too_large(self.address)
+        if len(content) > most.size or not most.has_values_of(content):
+            raise _too_large(self.address, most)
         if 300 <= response.status_code < 400:
             target = response.headers.get("Location", "")[:_SHOWN]
             raise ServingError(f"{self.address} answered {status} and names {target!r}: give the server's own address")
@@ -177,11 +184,14 @@ class GrpcTransport:
 
     def __init__(self, address: str, model: str, timeout: float):
         import grpc
-        from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
+        from tensorflow_serving.apis import model_service_pb2_grpc, predict_pb2
 
-        options = [("grpc.max_receive_message_length", MOST_BYTES), ("grpc.max_send_message_length", -1)]
+        options = [("grpc.max_receive_message_length", LARGEST_SIZE.size), ("grpc.max_send_message_length", -1)]
         self._channel = grpc.insecure_channel(address, options)
-        self._predictions = prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
+        # Answers arrive as bytes: the limit of the channel is the same for all, and as objects they are larger.
+        self._predict = self._channel.unary_unary(
+            "/tensorflow.serving.PredictionService/Predict", predict_pb2.PredictRequest.SerializeToString
+        )
         self._models = model_service_pb2_grpc.ModelServiceStub(self._channel)
         self.version: int | None = None
         self.address, self._model, self._timeout = f"grpc://{address}", model, timeout
@@ -197,9 +207,12 @@ class GrpcTransport:
         states = {status.version: names.get(status.state, "?") for status in answer.model_version_status}
         return _newest(states, self._model, self.address)
 
-    def predict(self, signature: str, inputs: Mapping[str, np.ndarray], only: str = "") -> dict[str, np.ndarray]:
+    def predict(
+        self, signature: str, inputs: Mapping[str, np.ndarray], only: str = "", most: AnswerSize = _SMALL
+    ) -> dict[str, np.ndarray]:
         """See `Transport`."""
         import tensorflow as tf
+        from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
         from tensorflow_serving.apis import predict_pb2
 
         request = predict_pb2.PredictRequest()
@@ -207,7 +220,15 @@ class GrpcTransport:
         request.model_spec.version.value = self.version
         for name, value in inputs.items():
             request.inputs[name].CopyFrom(tf.make_tensor_proto(value))
-        answer = self._ask(self._predictions.Predict, request)
+        content = self._ask(self._predict, request)
+        if len(content) > most.size or (len(content) > _SMALL.size and small_parts(content) > _SMALL.size):
+            raise _too_large(self.address, most)
+        try:
+            answer = predict_pb2.PredictResponse.FromString(content)
+        except DecodeError as error:
+            raise ServingError(
+                f"{self.address} answered without a message, which TensorFlow Serving always returns"
+            ) from error
         return _arrays(answer.outputs, from_tensor, f"{self._model} at {self.address}", signature)
 
     def _ask(self, method: Any, request: Any) -> Any:
@@ -219,7 +240,7 @@ class GrpcTransport:
             if error.code() == grpc.StatusCode.DEADLINE_EXCEEDED:
                 raise _no_answer(self.address, self._timeout) from error
             if error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED and "larger than max" in (error.details() or ""):
-                raise _too_large(self.address) from error
+                raise _too_large(self.address, LARGEST_SIZE) from error
             if error.code() == grpc.StatusCode.UNAVAILABLE:
                 cause = (error.details() or "").rpartition(": ")[2][:_SHOWN]
                 raise ServingError(
@@ -239,10 +260,10 @@ def _no_answer(address: str, timeout: float) -> ServingError:
     )
 
 
-def _too_large(address: str) -> ServingError:
+def _too_large(address: str, most: AnswerSize) -> ServingError:
     return ServingError(
-        f"the answer of {address} is larger than {MOST_BYTES // 2**20} MiB, the most that is read: send fewer or shorter "
-        "texts in a request"
+        f"the answer of {address} is larger than {most.size // 2**20} MiB or {most.values:,} values, the most that is "
+        "expected for this request: if it has texts, send fewer or shorter ones"
     )
 
 

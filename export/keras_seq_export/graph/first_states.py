@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from keras_seq_export.graph.encoder import encode_endpoint, length_name
 from keras_seq_export.graph.endpoints import Endpoint, named_states
-from keras_seq_export.graph.limits import Limits
+from keras_seq_export.graph.limits import Limits, most_rows
 from keras_seq_export.graph.request_checks import Inputs, check, checked_endpoint, id_check, real_tokens
 from keras_seq_export.graph.step import GraphStep
 
@@ -63,4 +63,10 @@ class FirstStates:
         def encode(*at_once: tf.Tensor) -> dict[str, tf.Tensor]:
             return named_states(self(tf.shape(at_once[0])[0], at_once))
 
-        return checked_endpoint((encode, self.specs), {}, self.checks, lambda inputs: self.size_checks(inputs, limits))
+        return checked_endpoint(
+            (encode, self.specs),
+            {},
+            self.checks,
+            lambda inputs: self.size_checks(inputs, limits),
+            most_rows(self._step),
+        )

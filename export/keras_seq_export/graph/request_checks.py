@@ -24,6 +24,7 @@ def checked_endpoint(
     defaults: Mapping[str, np.ndarray],
     checks: Checks = lambda _: iter(()),
     size_checks: Checks = lambda _: iter(()),
+    most_rows: int = MAX_ROWS,
 ) -> Endpoint:
     """Returns the same signature with default values, and with checks that a request has to pass first.
 
@@ -33,6 +34,7 @@ def checked_endpoint(
         checks: function that yields checks of the values of the inputs.
         size_checks: function that yields checks of the sizes of the inputs as they were received. They pass before
             anything else runs, so that a request that is too large costs no time or memory.
+        most_rows: largest number of rows.
 
     Raises:
         ExportError: two inputs have one name.
@@ -51,7 +53,7 @@ def checked_endpoint(
         with tf.control_dependencies(shapes):
             rows = tf.shape(inputs[0])[0]
             received = {spec.name: value for spec, value in zip(specs, inputs, strict=True)}
-            sizes = [*shapes, _row_limit_check(specs[0].name, rows), *size_checks(received)]
+            sizes = [*shapes, _row_limit_check(specs[0].name, rows, most_rows), *size_checks(received)]
         with tf.control_dependencies(sizes):
             filled = {
                 spec.name: _broadcast_rows(spec.name, value, rows, specs[0].name, may_be_one=spec.name in defaults)
@@ -92,9 +94,9 @@ def _shape_check(spec: tf.TensorSpec, value: tf.Tensor) -> tf.Operation:
     return check(tf.stack([has_rank, *has_sizes]), expected, received)
 
 
-def _row_limit_check(name: str, rows: tf.Tensor) -> tf.Operation:
-    expected = f"`{name}` must have at most {MAX_ROWS} rows: send several requests."
-    return check(rows <= MAX_ROWS, expected, rows)
+def _row_limit_check(name: str, rows: tf.Tensor, most: int) -> tf.Operation:
+    expected = f"`{name}` must have at most {most} rows: send several requests."
+    return check(rows <= most, expected, rows)
 
 
 def _broadcast_rows(name: str, value: tf.Tensor, rows: tf.Tensor, first: str, may_be_one: bool) -> tf.Tensor:

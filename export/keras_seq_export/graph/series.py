@@ -12,7 +12,7 @@ from keras_seq.models.step_graph import StepOutput
 from keras_seq.models.whole_model import whole_outputs
 from keras_seq_export.graph.endpoints import Endpoint
 from keras_seq_export.graph.first_states import FirstStates
-from keras_seq_export.graph.limits import Limits
+from keras_seq_export.graph.limits import Limits, most_rows
 from keras_seq_export.graph.request_checks import Inputs, check, checked_endpoint, id_check
 from keras_seq_export.graph.step import GraphStep, signature_dtype
 from keras_seq_export.signatures import PLURALS
@@ -69,7 +69,7 @@ def series_endpoint(model: keras.Model, step: GraphStep, limits: Limits) -> Endp
         yield from limits.sequence_checks(specs[0].name, inputs[specs[0].name], graph.frames)
         yield from first_states.size_checks(inputs, limits)
 
-    return checked_endpoint((serve, [*specs, *first_states.specs]), {}, checks, size_checks)
+    return checked_endpoint((serve, [*specs, *first_states.specs]), {}, checks, size_checks, most_rows(step))
 
 
 def _sequence_spec(given: ModelInput) -> tf.TensorSpec:

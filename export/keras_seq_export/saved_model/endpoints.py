@@ -24,7 +24,7 @@ from keras_seq_export.graph.endpoints import (
     sample_endpoint,
 )
 from keras_seq_export.graph.first_states import FirstStates
-from keras_seq_export.graph.limits import MAX_LENGTH, Limits
+from keras_seq_export.graph.limits import Limits, most_rows
 from keras_seq_export.graph.request_checks import checked_endpoint, real_tokens, step_checks
 from keras_seq_export.graph.series import series_endpoint
 from keras_seq_export.graph.step import GraphStep
@@ -99,7 +99,7 @@ def _with_model_id(endpoint: Endpoint, of_model: str) -> Endpoint:
 
 
 def write_series_signatures(
-    model: keras.Model, step: GraphStep, directory: pathlib.Path, max_length: int = MAX_LENGTH
+    model: keras.Model, step: GraphStep, directory: pathlib.Path, max_length: int | None = None
 ) -> None:
     """Writes a SavedModel of a model that is not of text, without verifying it.
 
@@ -107,9 +107,9 @@ def write_series_signatures(
         model: the model over sequences.
         step: its one-step form.
         directory: the SavedModel to write.
-        max_length: the largest number of steps in a sequence.
+        max_length: the largest number of steps in a sequence; None gives the default, see `export_saved_model`.
     """
-    limits = Limits(max_length)
+    limits = Limits.of(step, max_length)
     counts = {given.name: given.token_count for given in step.inputs if given.token_count is not None}
     endpoints = {GENERATE: series_endpoint(model, step, limits), **_step_endpoints(step, counts, limits)}
     if not step.has_encoder:
@@ -146,7 +146,8 @@ def _checked(step: GraphStep, endpoint: Endpoint, counts: Mapping[str, int]) -> 
     """Returns a signature with its defaults, which include the initial states if the model has its own."""
     states = {} if step.has_encoder else initial_states(step.initial)
     defaults: dict[str, np.ndarray] = {**states, **sampling_inputs([SamplingSettings()])}
-    return checked_endpoint(endpoint, defaults, lambda inputs: step_checks(inputs, counts))
+    checks = lambda inputs: step_checks(inputs, counts)  # noqa: E731
+    return checked_endpoint(endpoint, defaults, checks, most_rows=most_rows(step))
 
 
 def _prefill_endpoint(step: GraphStep, counts: Mapping[str, int]) -> Endpoint:
@@ -189,7 +190,7 @@ def _start(step: GraphStep) -> Endpoint:
     def start(row: tf.Tensor) -> dict[str, tf.Tensor]:
         return named_states(step.initial_states(tf.shape(row)[0]))
 
-    return checked_endpoint((start, [tf.TensorSpec([None], tf.int32, ROW)]), {})
+    return checked_endpoint((start, [tf.TensorSpec([None], tf.int32, ROW)]), {}, most_rows=most_rows(step))
 
 
 def encoder_description(step: GraphStep) -> dict[str, Any]:

@@ -17,7 +17,7 @@ import keras
 from keras_seq import require
 from keras_seq.data.vocabulary import Vocabulary
 from keras_seq_export.errors import ExportError
-from keras_seq_export.graph.limits import MAX_LENGTH
+from keras_seq_export.graph.limits import Limits
 from keras_seq_export.graph.step import GraphStep, float32_step
 from keras_seq_export.publishing import publishing_export
 from keras_seq_export.saved_model.endpoints import write_series_signatures, write_signatures
@@ -26,6 +26,7 @@ from keras_seq_export.saved_model.report import SavedModelReport
 from keras_seq_export.saved_model.series_parity import verify_series
 from keras_seq_export.saved_model.serving_files import next_version, write_configuration, write_warm_up
 from keras_seq_export.saved_model.warm_up import series_warm_up, text_warm_up
+from keras_seq_export.vocabulary_limits import require_exportable
 
 
 def export_saved_model(
@@ -33,7 +34,7 @@ def export_saved_model(
     vocabulary: Vocabulary | None,
     path: str | os.PathLike[str],
     *,
-    max_length: int = MAX_LENGTH,
+    max_length: int | None = None,
 ) -> dict[str, Any]:
     r"""Writes a SavedModel and publishes it under `path` after the file has been verified against `model`.
 
@@ -110,11 +111,12 @@ def export_saved_model(
     Several inputs or outputs have their names in the model. Integers and truth values are int32, all other numbers float32.
 
     **Limits.** A request that is too large is refused before any of its work is done, with an error that names the input,
-    the limit and what was received. Every signature takes at most 256 rows. A text has at most `max_length` tokens and,
-    before it is split into tokens, 4 bytes for each of them at the character level, 32 at the word level; a sequence of
-    any length has at most `max_length` steps, and a source as many frames. All rows of a request together have at most 32
-    times as many, or 320,000 if that is more, where each row counts as much as the longest. So a batch of 32 rows, as
-    `batching_parameters.txt` allows, is never refused because of the number of its rows.
+    the limit and what was received. Every signature takes at most 256 rows, or 4,096 without a vocabulary. A text has at
+    most `max_length` tokens and, before it is split into tokens, 4 bytes for each of them at the character level, 32 at
+    the word level; a sequence of any length has at most `max_length` steps, and a source as many frames. All rows of a
+    request together have at most 32 times as many, or 320,000 if that is more, where each row counts as much as the
+    longest. So a batch of 32 rows, as `batching_parameters.txt` allows, is never refused because of the number of its
+    rows.
 
     A server that batches runs the requests of several clients together. The rows do not affect each other's answers,
     but an invalid row fails the whole batch, and every client in it receives the error message.
@@ -130,7 +132,8 @@ def export_saved_model(
         path: the model's directory, such as "serving/shakespeare", in which the next version is written; or the
             directory of a version, such as "serving/shakespeare/1", which must not exist.
         max_length: the largest number of tokens in a prompt and its continuation together, or in a text to score; without
-            a vocabulary, of steps in a sequence. Longer requests are refused.
+            a vocabulary, of steps in a sequence. Longer requests are refused. None gives 10,000; without a vocabulary and
+            an encoder 1,000,000, one minute of 16 kHz audio read sample by sample.
 
     Returns:
         The report of the verification, which `assets.extra/report.json` also holds, and the `path` of the version.
@@ -139,7 +142,8 @@ def export_saved_model(
         ExportError: `path` exists or cannot be written, a weight is not finite, or the outputs of the file differ from
             the model's. Nothing is left behind, except that the version is published if only the files next to it
             cannot be written.
-        ValueError: `vocabulary` is not the model's, the model cannot be exported, or an argument is out of range.
+        ValueError: `vocabulary` is not the model's or has more than 524,288 tokens or 16 MiB, the model cannot be
+            exported, or an argument is out of range.
 
     Example:
         >>> import tempfile, keras_seq as ks
@@ -153,17 +157,19 @@ def export_saved_model(
         >>> sorted(report["signatures"])
         ['decode', 'prefill', 'serving_default', 'start']
     """
-    require.integer("max_length", max_length, at_least=1, at_most=2**31 - 1)
+    if max_length is not None:
+        require.integer("max_length", max_length, at_least=1, at_most=2**31 - 1)
     is_vocabulary = vocabulary is None or isinstance(vocabulary, Vocabulary)
     require.that(is_vocabulary, "vocabulary", "a Vocabulary, or None for a model that is not of text", vocabulary)
+    require_exportable(vocabulary)
     exported, step, _ = float32_step(model, vocabulary)
-    version = next_version(pathlib.Path(path))
+    version, limits = next_version(pathlib.Path(path)), Limits.of(step, max_length)
     with publishing_export(version) as (partial,):
         (partial / "assets.extra").mkdir(parents=True)
         if vocabulary is None:
-            comparisons = _write_series(model, exported, step, partial, max_length)
+            comparisons = _write_series(model, exported, step, partial, limits.max_length)
         else:
-            comparisons = _write_text(model, exported, step, vocabulary, partial, max_length)
+            comparisons = _write_text(model, exported, step, vocabulary, partial, limits.max_length)
         report = SavedModelReport.of(partial, step, vocabulary, comparisons).to_dict()
         content = json.dumps(report, indent=2) + "\n"
         (partial / "assets.extra" / "report.json").write_text(content, encoding="utf-8")

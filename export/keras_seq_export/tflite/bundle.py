@@ -19,11 +19,11 @@ from keras_seq.errors import VocabularyError
 from keras_seq.json_text import parse_json
 from keras_seq_export.errors import BundleError, shortened
 from keras_seq_export.tflite.bundle_config import CONFIG, FORMAT, require_config
+from keras_seq_export.vocabulary_limits import MOST_BYTES, MOST_TOKENS
 
 VOCABULARY, CARD = "vocab.txt", "card.json"
 # What a part may hold, so that a hostile file fills neither the memory nor the time. C and JavaScript have the same limits.
-_LARGEST_PARTS: Final = {VOCABULARY: 16 << 20, CONFIG: 1 << 20, CARD: 1 << 20}  # bytes, unpacked
-MOST_TOKENS: Final = 1 << 19
+_LARGEST_PARTS: Final = {VOCABULARY: MOST_BYTES, CONFIG: 1 << 20, CARD: 1 << 20}  # bytes, unpacked
 _DEEPEST: Final = 20  # objects and lists inside each other in the configuration and the card
 _LARGEST_DIRECTORY: Final = 1 << 16  # bytes of the zip's list of its parts
 _LARGEST_FILE: Final = 1 << 31  # bytes; the offsets in a flatbuffer are smaller

@@ -34,6 +34,7 @@ from keras_seq_export.tflite.parity import (
 from keras_seq_export.tflite.quality import Quality, excerpts, quality_on_held_out, quality_on_own_text
 from keras_seq_export.tflite.report import ExportSettings, TFLiteReport
 from keras_seq_export.tflite.runtime import LiteRTSampler
+from keras_seq_export.vocabulary_limits import require_exportable
 
 MAX_LOSS = 0.01  # nats per token
 LARGEST_BATCH = 1024
@@ -124,7 +125,8 @@ def export_tflite(
     Raises:
         ExportError: `path` exists, the file does not return what the model does, or quantization costs too much. No
             file is left behind.
-        ValueError: `model` cannot be run step by step, `vocabulary` does not fit it, or an argument is out of range.
+        ValueError: `model` cannot be run step by step, `vocabulary` does not fit it or has more than 524,288 tokens or
+            16 MiB, or an argument is out of range.
 
     Example:
         >>> import tempfile, keras_seq as ks
@@ -139,6 +141,7 @@ def export_tflite(
     if vocabulary is None and (held_out is not None or sampling or by_line):
         raise ValueError("`held_out`, `sampling` and `by_line` are for models of text: give the vocabulary too")
     require_card(card or {})
+    require_exportable(vocabulary)
     exported, step, trained_in = float32_step(model, vocabulary)
     if step.has_encoder and state == "internal":
         raise ConfigError(

@@ -3,15 +3,18 @@
 import json
 import re
 
+import numpy as np
 import pytest
 from hamlet import LINE, VOCABULARY
 
 pytest.importorskip("tensorflow_serving.apis.predict_pb2", reason="needs pip install tensorflow-serving-api")
 
 from raw_server import GrpcAnswers, RestAnswers, http_answer
-from server_answers import answers, as_json, as_message
+from server_answers import answers, as_json, as_message, texts
 
-from keras_seq_export import Client, ServingError
+import keras_seq as ks
+from keras_seq_export import Client, ServingError, export_saved_model, export_tflite
+from keras_seq_export.vocabulary_limits import MOST_BYTES, MOST_TOKENS, require_exportable
 
 
 @pytest.mark.parametrize("server_class", [RestAnswers, GrpcAnswers])
@@ -75,3 +78,78 @@ def test_a_malformed_answer_is_named(signature, change, words):
         with pytest.raises(ServingError, match=rf"the answer of {signature} is malformed: {re.escape(words)}"):
             call()
     server.close()
+
+
+@pytest.fixture(params=[RestAnswers, GrpcAnswers])
+def answer_with(request):
+    """Starts a server that gives the answers, and returns its address."""
+    server = request.param()
+
+    def address_of(*outputs):
+        encoded = (lambda one: http_answer(as_json(one))) if request.param is RestAnswers else as_message
+        server.answers = [encoded(one) for one in outputs]
+        return server.address
+
+    yield address_of
+    server.close()
+
+
+def start_of(vocabulary):
+    return answers()["start"] | {"vocabulary_bytes": texts(vocabulary.to_bytes())}
+
+
+def test_a_vocabulary_of_the_most_bytes_is_read(answer_with):
+    """Over REST it has 22 MB, in base64."""
+    tokens = [f"{number:05}{'é' * 8_000}" for number in range(1040)]
+    vocabulary = ks.Vocabulary.from_tokens(["", "[UNK]", "<s>", "<eos>", *tokens])
+    assert 0.98 * MOST_BYTES < len(vocabulary.to_bytes()) <= MOST_BYTES
+    require_exportable(vocabulary)
+    with Client(answer_with(start_of(vocabulary)), "shakespeare", version=1) as client:
+        assert client.vocabulary == vocabulary
+
+
+@pytest.fixture(scope="module")
+def most_tokens():
+    return ks.Vocabulary(["<pad>", "<unk>", "<s>", "<eos>", *(f" {number}" for number in range(MOST_TOKENS - 4))])
+
+
+@pytest.mark.slow
+def test_the_logits_of_the_most_tokens_are_read(answer_with, most_tokens):
+    """Over REST they have 10 MB, and 20 from a server that writes every digit of a float64."""
+    require_exportable(most_tokens)
+    logits = np.random.default_rng(1).normal(size=(1, MOST_TOKENS)).astype(np.float32)
+    address = answer_with(start_of(most_tokens), answers()["decode"] | {"logits": logits})
+    with Client(address, "shakespeare", version=1) as client:
+        np.testing.assert_array_equal(client(5, client.initial_states())[0], logits[0])
+
+
+def test_an_answer_may_be_as_long_as_the_request(answer_with):
+    """A text of 400,000 tokens to score, and 32 texts to write with 35,000 tokens each: exports with a large `max_length`."""
+    text = LINE * 10_000
+    ids = VOCABULARY.encode(text)[None].astype(np.int32)
+    scores = np.random.default_rng(1).normal(size=ids.shape).astype(np.float32)
+    scored = answers()["score"] | {"token_ids": ids, "log_probabilities": scores}
+    with Client(answer_with(answers()["start"], scored), "shakespeare", version=1) as client:
+        np.testing.assert_array_equal(client.score(text).log_probabilities, scores[0])
+    ids, count = np.tile(ids[:, :35_000], (32, 1)), np.full(32, 35_000, np.int32)
+    rows = {"text": texts(*[text[:35_000].encode()] * 32), "finish_reason": texts(*[b"length"] * 32)}
+    written = {"token_ids": ids, "length": count, **rows, "model_id": texts(*[b"a" * 64] * 32)}
+    address = answer_with(answers()["start"], written)
+    with Client(address, "shakespeare", version=1) as client:
+        assert client.write([""] * 32, max_tokens=35_000)[31] == text[:35_000]
+        if address.startswith("grpc"):
+            return  # The message has 6 MB.
+        with pytest.raises(ServingError, match=r"larger than 8 MiB or .* values, the most that is expected"):
+            client.write([""] * 32, max_tokens=10)
+
+
+def test_a_vocabulary_that_could_not_be_read_is_refused_before_an_export(tmp_path, most_tokens, tiny_model):
+    model = tiny_model(VOCABULARY)
+    more = ks.Vocabulary([*most_tokens.tokens, " more"])
+    longer = ks.Vocabulary.from_tokens(["", "[UNK]", "<s>", "<eos>", "é" * 2**23])
+    for vocabulary, received in ((more, "524,289 tokens"), (longer, f"{len(longer)} tokens, 16,777,")):
+        expected = f"`vocabulary` must be of at most 524,288 tokens and 16,777,216 bytes to be exported.*{received}"
+        for export in (export_tflite, export_saved_model):
+            with pytest.raises(ValueError, match=expected):
+                export(model, vocabulary, tmp_path / "export")
+    assert not list(tmp_path.iterdir())

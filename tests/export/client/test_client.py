@@ -2,6 +2,7 @@
 
 import functools
 import re
+import shutil
 import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +21,7 @@ from keras_seq.generation.score import score
 from keras_seq_export import Client, ServingError
 from keras_seq_export.client.transports import _newest
 from keras_seq_export.graph.step import GraphStep
-from keras_seq_export.saved_model.export import write_signatures
+from keras_seq_export.saved_model.endpoints import model_id, write_signatures
 
 grpc = pytest.importorskip("grpc", reason="needs pip install tensorflow-serving-api")
 model_service_pb2_grpc = pytest.importorskip("tensorflow_serving.apis.model_service_pb2_grpc")
@@ -363,9 +364,9 @@ def test_the_server_samples_each_token(address):
     client = Client(address, "shakespeare")
     predict, used = client._transport.predict, []
 
-    def counting(signature, inputs):
+    def counting(signature, *arguments):
         used.append(signature)
-        return predict(signature, inputs)
+        return predict(signature, *arguments)
 
     client._transport.predict = counting
     list(client.generate("to be", max_tokens=3, seed=1))
@@ -394,7 +395,7 @@ def wait_for_connection(client):
     """Waits until gRPC has found the server again."""
     for _ in range(100):
         try:
-            client.score("to")
+            client.score("the")
         except ServingError as error:
             if "no answer" in str(error):
                 time.sleep(0.1)
@@ -402,25 +403,29 @@ def wait_for_connection(client):
         return
 
 
-@pytest.mark.slow
-def test_a_stream_notices_a_server_that_came_back_with_another_model(tmp_path):
-    """All have the same version, states of the same sizes and vocabularies of the same size."""
-    other = two_layers()
+def test_the_id_of_a_model_is_that_of_its_weights_and_its_vocabulary():
+    model, other = two_layers(), two_layers()
     other.get_layer("logits").bias.assign_add(np.ones(len(VOCABULARY)))
     reversed_end = ks.Vocabulary([*VOCABULARY.tokens[:-2], *VOCABULARY.tokens[:-3:-1]])
-    models = {"first": (two_layers(), VOCABULARY), "weights": (other, VOCABULARY), "ids": (two_layers(), reversed_end)}
-    for name, (model, vocabulary) in models.items():
-        write_signatures(GraphStep(model, vocabulary), vocabulary, tmp_path / name / "1", max_length=10_000)
-    with serving(tmp_path / "first" / "1") as ports:
+    ids = [model_id(GraphStep(model, VOCABULARY), one) for one in (VOCABULARY, VOCABULARY, reversed_end)]
+    assert ids[0] == ids[1]
+    assert len({*ids, model_id(GraphStep(other, VOCABULARY), VOCABULARY)}) == 3
+
+
+@pytest.mark.slow
+def test_a_stream_notices_a_server_that_came_back_with_another_model(small_saved_model, tmp_path):
+    """It has the same version, vocabulary and states of the same sizes; only its id differs."""
+    with serving(small_saved_model) as ports:
         addresses = [f"http://127.0.0.1:{ports['rest']}", f"grpc://127.0.0.1:{ports['grpc']}"]
         clients = [Client(address, "shakespeare", timeout=60) for address in addresses]
-        texts = [[client.generate("to be", max_tokens=9, seed=1) for client in clients] for _ in range(2)]
-        for text in [*texts[0], *texts[1]]:
+        texts = [client.generate("the cat", max_tokens=9, seed=1) for client in clients]
+        for text in texts:
             next(text)
-    for replacement, begun in zip(("weights", "ids"), texts, strict=True):
-        with serving(tmp_path / replacement / "1", ports):
-            for client, text in zip(clients, begun, strict=True):
-                wait_for_connection(client)
-                for call in (text.texts, client.write, functools.partial(client.score, "to")):
-                    with pytest.raises(ServingError, match="has another model now than when this client was created"):
-                        call()
+    graph = shutil.copytree(small_saved_model, tmp_path / "1") / "saved_model.pb"
+    graph.write_bytes(graph.read_bytes().replace(clients[0]._model_id, clients[0]._model_id[::-1]))
+    with serving(graph.parent, ports):
+        for client, text in zip(clients, texts, strict=True):
+            wait_for_connection(client)
+            for call in (text.texts, client.write, functools.partial(client.score, "the")):
+                with pytest.raises(ServingError, match="has another model now than when this client was created"):
+                    call()

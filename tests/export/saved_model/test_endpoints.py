@@ -64,15 +64,20 @@ def test_two_outputs_over_whole_sequences_and_step_by_step(tmp_path):
     whole = dict(zip(["gains", "voice_activity"], (np.asarray(one) for one in model(x)), strict=True))
     (started,) = run_in_cpp_session(report["path"], [("start", {"row": np.array([0, 9], np.int32)})])
     assert not any(state.any() for state in started.values())
-    served, stepwise, read, from_defaults = run_in_cpp_session(
+    second, many = frames_of(1, 16_000, 5), frames_of(300, 1, 5)  # 16 kHz, and more rows than a text may have
+    served, stepwise, read, from_defaults, of_second, of_many = run_in_cpp_session(
         report["path"],
         [
             ("serving_default", {"frames": x}),
             Request("decode", {"frame": x.swapaxes(0, 1), **started}, scan=("frame",)),
             ("prefill", {"frames": x[:, :64], "length": np.array([64, 3], np.int32)}),
             ("decode", {"frame": x[:, 0]}),
+            ("serving_default", {"frames": second}),
+            ("decode", {"frame": many[:, 0]}),
         ],
     )
+    assert_near(of_second["gains"], np.asarray(model(second)[0]))
+    assert_near(of_many["gains"], np.asarray(model(many)[0])[:, 0])
     for name, expected in whole.items():
         assert_near(served[name], expected)
         assert_near(stepwise[name].swapaxes(0, 1), expected)
