@@ -26,12 +26,8 @@ def test_python_in_the_docs_runs(block, tmp_path, monkeypatch, capsys):
         assert capsys.readouterr().out == 2 * "four zero seven\n"
 
 
-def slow_if_long(block):
-    """The same block, marked `slow` if it exports several models or one over frames, of which other tests have more."""
-    return pytest.param(*block.values, id=block.id, marks=[pytest.mark.slow] if "sensor" in block.values[0] else [])
-
-
-@pytest.mark.parametrize("block", [slow_if_long(block) for block in blocks(ROOT / "README.md")])
+@pytest.mark.slow
+@pytest.mark.parametrize("block", list(blocks(ROOT / "README.md")))
 def test_python_in_the_readme_runs(block, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("shakespeare.txt").write_text("ROMEO: to be or not to be, that is the question.\n" * 200, encoding="utf-8")

@@ -20,7 +20,7 @@ CODE = 'def f(x: int) -> str:\n    """Twice."""\n    return f"{x * 2:>8}\\n"\n\n
 @pytest.mark.parametrize(
     ("level", "by_line", "seed"),
     [
-        pytest.param("word", False, 7, id="words"),
+        pytest.param("word", False, 7, id="words", marks=pytest.mark.slow),
         pytest.param("char", True, 4, id="characters-by-line", marks=pytest.mark.slow),
     ],
 )
