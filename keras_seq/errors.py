@@ -3,7 +3,20 @@
 from collections.abc import Callable, Collection
 from typing import Any
 
-_LONGEST_VALUE = 300  # characters of a value in a message
+
+def shortened(found: object, most: int = 300) -> str:
+    """Returns what was found in a damaged file as text, or the beginning of it, so that a message stays a sentence.
+
+    Args:
+        found: what was found.
+        most: largest number of characters.
+
+    Example:
+        >>> shortened("to be or not to be", most=5)
+        'to be...'
+    """
+    text = str(found)
+    return text if len(text) <= most else f"{text[:most]}..."
 
 
 class KerasSeqError(Exception):
@@ -66,19 +79,18 @@ class ArgumentError(KerasSeqError, ValueError):
         name, expected, received = self.args
         shown = show(name)
         if not shown.startswith("--"):
-            return f"{shown} must be {expected}. Received: {name}={_shortened(received)}"
+            return f"{shown} must be {expected}. Received: {name}={_shown(received)}"
         if isinstance(received, list | tuple):  # as a user types it, such as 256,256
             received = ",".join(map(str, received))
         return f"{shown} must be {expected}. Received: {shown}={received}"
 
 
-def _shortened(received: Any) -> str:
+def _shown(received: Any) -> str:
     """Returns the value as Python writes it, or the beginning of it."""
     try:
-        whole = repr(received)
+        return shortened(repr(received))
     except (RecursionError, ValueError):  # It is nested too deeply, or a number of more than 4,300 digits.
         return f"a value of type {type(received).__name__}"
-    return whole if len(whole) <= _LONGEST_VALUE else f"{whole[:_LONGEST_VALUE]}..."
 
 
 class TextError(ArgumentError):

@@ -8,7 +8,7 @@ import secrets
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 # Prefix of the folders that hold files while they are written; a killed process leaves one behind.
@@ -31,7 +31,7 @@ def publishing(*targets: Path, overwrite: bool = False) -> Iterator[tuple[Path, 
         OSError: the folder cannot be written.
     """
     folder = targets[0].parent
-    new_folders = [] if overwrite else [parent for parent in (folder, *folder.parents) if not parent.exists()]
+    new_folders = [] if overwrite else missing_folders(folder)
     published, temporary = False, None
     try:
         if not overwrite:
@@ -51,9 +51,7 @@ def publishing(*targets: Path, overwrite: bool = False) -> Iterator[tuple[Path, 
         if temporary is not None:
             shutil.rmtree(temporary, ignore_errors=True)
         if not published:
-            with contextlib.suppress(OSError):  # Another process may have written into the folder.
-                for parent in new_folders:
-                    parent.rmdir()
+            remove_empty(new_folders)  # Another process may have written into the folder.
 
 
 @contextlib.contextmanager
@@ -130,12 +128,32 @@ def why_not_written(path: str | os.PathLike[str], error: OSError, then: str = "r
 
 
 @contextlib.contextmanager
-def explaining(path: Path) -> Iterator[None]:
-    """Raises an OSError of the block again, with `why_not_written` as its reason."""
+def explaining(path: Path, error_class: type[Exception] = OSError, then: str = "repeat the command") -> Iterator[None]:
+    """Raises an OSError of the block again as the sentence of `why_not_written`, in an error of another class.
+
+    Example:
+        >>> with explaining(Path("runs/fox"), ValueError):
+        ...     raise OSError(errno.EROFS, "Read-only file system")
+        Traceback (most recent call last):
+        ValueError: runs/fox cannot be written: Read-only file system. Check it, or choose another place
+    """
     try:
         yield
     except OSError as error:
-        raise OSError(error.errno, why_not_written(path, error)) from error
+        sentence = why_not_written(path, error, then)
+        raise (OSError(error.errno, sentence) if error_class is OSError else error_class(sentence)) from error
+
+
+def missing_folders(folder: Path) -> list[Path]:
+    """Returns a folder and those around it that do not exist, from the innermost to the outermost."""
+    return [one for one in (folder, *folder.parents) if not one.exists()]
+
+
+def remove_empty(folders: Iterable[Path]) -> None:
+    """Removes folders, from the innermost to the outermost, up to the first that is not empty."""
+    with contextlib.suppress(OSError):
+        for folder in folders:
+            folder.rmdir()
 
 
 def remove_partial(folder: Path) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from keras_seq.errors import InUseError
+from keras_seq.files import explaining, missing_folders, remove_empty
 
 try:
     import fcntl
@@ -43,3 +44,27 @@ def exclusive(path: Path, use: str) -> Iterator[None]:
         yield
     finally:
         os.close(opened)
+
+
+@contextlib.contextmanager
+def exclusive_directory(directory: Path, use: str, error_class: type[Exception]) -> Iterator[None]:
+    """Makes a directory unless it exists, and holds its only lock while the block runs.
+
+    A directory that was made, and is still empty at the end, is removed.
+
+    Args:
+        directory: the directory.
+        use: as for `exclusive`.
+        error_class: what is raised if the directory cannot be made.
+
+    Raises:
+        InUseError: another process, or another block of this process, holds the lock.
+    """
+    new = missing_folders(directory)
+    with explaining(directory, error_class):
+        directory.mkdir(parents=True, exist_ok=True)
+    with exclusive(directory, use):
+        try:
+            yield
+        finally:
+            remove_empty(new)

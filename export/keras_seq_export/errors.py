@@ -1,16 +1,6 @@
 """Every error class of keras_seq_export. The messages say what was expected, what was received and what to do."""
 
-from typing import Any
-
 from keras_seq.errors import KerasSeqError
-
-_LONGEST = 200  # characters
-
-
-def shortened(found: Any) -> str:
-    """Returns the beginning of what was found in a damaged file, so that the message stays a sentence."""
-    text = str(found)
-    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
 
 
 class ExportError(KerasSeqError, RuntimeError):

@@ -5,7 +5,6 @@ time. A call that was interrupted does not repeat the files that it had finished
 """
 
 import collections
-import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -31,7 +30,6 @@ from keras_seq.data.encoded_corpus import (
     intact_files,
     load_started,
     load_vocabulary,
-    writing,
 )
 from keras_seq.data.encoded_text import token_ids
 from keras_seq.data.lines import LONGEST_LINE
@@ -40,9 +38,9 @@ from keras_seq.data.sources import RepeatableText, open_repeatable
 from keras_seq.data.token_files import TokenFile, token_type, write_tokens
 from keras_seq.data.tokens import RESERVED, Level, count_tokens
 from keras_seq.data.vocabulary import Vocabulary
-from keras_seq.errors import CorpusError, InUseError
-from keras_seq.files import remove_partial
-from keras_seq.locks import exclusive
+from keras_seq.errors import CorpusError
+from keras_seq.files import explaining, remove_partial
+from keras_seq.locks import exclusive_directory
 from keras_seq.processes import ProcessPool, process_pool
 
 _CHUNKS_PER_FILE = 16
@@ -101,26 +99,8 @@ def encode_corpus(
     directory = Path(directory)
     source = open_repeatable(path, directory)
     settings = Settings(source.fingerprint(), level, max_size, coverage, by_line, [validation, test], source.tables)
-    with _alone_in(directory):
+    with exclusive_directory(directory, "encodes a corpus into it", CorpusError):
         return _encode(source, directory, settings, processes)
-
-
-@contextlib.contextmanager
-def _alone_in(directory: Path) -> Iterator[None]:
-    """Makes a directory, and keeps other calls out of it; after an error, removes it if it is new and still empty."""
-    new = [folder for folder in (directory, *directory.parents) if not folder.exists()]
-    try:
-        with writing(directory):
-            directory.mkdir(parents=True, exist_ok=True)
-        with exclusive(directory, "encodes a corpus into it"):
-            yield
-    except InUseError:
-        raise
-    except BaseException:
-        with contextlib.suppress(OSError):
-            for folder in new:
-                folder.rmdir()
-        raise
 
 
 def _encode(source: RepeatableText, directory: Path, settings: Settings, processes: int | None) -> Corpus:
@@ -141,7 +121,7 @@ def _encode(source: RepeatableText, directory: Path, settings: Settings, process
         source.require_unchanged(settings.source)
     complete = dataclasses.replace(manifest, files=[(file.path.name, file.tokens, file.sha256) for file in files])
     if complete != manifest:
-        with writing(directory):
+        with explaining(directory, CorpusError):
             complete.save(directory)
     return corpus_of(directory, complete, vocabulary, files)
 
@@ -224,7 +204,7 @@ def _write_held_out(directory: Path, settings: Settings, source: RepeatableText,
     contents[VOCABULARY] = vocabulary.to_bytes()
     digests = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
     manifest = Manifest(settings.by_line, characters, dataclasses.asdict(settings), digests)
-    with writing(directory):
+    with explaining(directory, CorpusError):
         directory.mkdir(parents=True, exist_ok=True)
         manifest.save(directory, contents)
     return manifest

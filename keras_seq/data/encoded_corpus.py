@@ -16,7 +16,7 @@ import dataclasses
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +27,8 @@ from keras_seq.data.token_files import TokenFile, verified
 from keras_seq.data.tokens import Level
 from keras_seq.data.vocabulary import Vocabulary
 from keras_seq.data.vocabulary_file import MOST_BYTES
-from keras_seq.errors import CorpusError, VocabularyError
-from keras_seq.files import PARTIAL, publishing, read_regular, why_not_written
+from keras_seq.errors import CorpusError, VocabularyError, shortened
+from keras_seq.files import PARTIAL, publishing, read_regular
 from keras_seq.json_text import parse_json
 from keras_seq.processes import cores
 
@@ -140,7 +140,7 @@ def _files(values: Any) -> list[tuple[str, int, str | None]] | None:
 def _require(condition: bool, key: str, expected: str, received: Any) -> None:
     if not condition:
         shown = repr(received)
-        raise ValueError(f"{key} must be {expected}, but it is {shown[:60]}{'...' * (len(shown) > 60)}")
+        raise ValueError(f"{key} must be {expected}, but it is {shortened(shown, 60)}")
 
 
 def _is_count(value: Any) -> bool:
@@ -266,19 +266,6 @@ def intact_files(directory: Path, manifest: Manifest, vocabulary: Vocabulary) ->
 def is_partial(path: Path) -> bool:
     """Returns whether an interrupted write left this path behind."""
     return path.name.startswith(PARTIAL)
-
-
-@contextlib.contextmanager
-def writing(directory: Path) -> Iterator[None]:
-    """Says what to do if the block cannot write to a directory.
-
-    Raises:
-        CorpusError: instead of an OSError.
-    """
-    try:
-        yield
-    except OSError as error:
-        raise CorpusError(why_not_written(directory, error)) from error
 
 
 def _damaged(directory: Path, name: str, problem: object) -> CorpusError:

@@ -12,7 +12,7 @@ from typing import Any, get_args
 
 from keras_seq import require
 from keras_seq.data.tokens import Level
-from keras_seq.errors import ArgumentError, ConfigError
+from keras_seq.errors import ArgumentError, ConfigError, shortened
 from keras_seq.files import read_regular
 from keras_seq.json_text import parse_json
 from keras_seq.models.language_model import EMBEDDING_DIM, UNITS, require_language_model_arguments
@@ -272,7 +272,7 @@ def read_config(path: Path) -> dict[str, Any]:
         raise ConfigError(f"the configuration {path} is nested too deeply") from None
     except ValueError as error:
         reason = f"it is not valid TOML ({error})" if is_toml else str(error)
-        raise ConfigError(f"the configuration {path} cannot be read: {reason[:300]}") from error
+        raise ConfigError(f"the configuration {path} cannot be read: {shortened(reason)}") from error
     if not isinstance(values, dict):
         raise ConfigError(f"the configuration {path} must hold a JSON object. Received: {type(values).__name__}")
     return values

@@ -28,9 +28,9 @@ from keras_seq.data.corpus import Corpus
 from keras_seq.data.load import load_corpus
 from keras_seq.data.vocabulary import Vocabulary
 from keras_seq.errors import CorpusError, KerasSeqError, RunError
-from keras_seq.files import PARTIAL, remove_partial, replacing, why_not_written
+from keras_seq.files import PARTIAL, explaining, remove_partial, replacing, why_not_written
 from keras_seq.json_text import parse_json
-from keras_seq.locks import exclusive
+from keras_seq.locks import exclusive, exclusive_directory
 from keras_seq.training.config import TrainConfig, read_config
 from keras_seq.training.stored_zip import require_stored
 from keras_seq.training.writing import resume_command
@@ -70,20 +70,10 @@ def exclusive_run(directory: Path) -> Iterator[None]:
         InUseError: another process trains this run.
         RunError: the directory cannot be made.
     """
-    new = [folder for folder in (directory, *directory.parents) if not folder.exists()]
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-    except FileExistsError:
-        raise _exists(directory) from None
-    except OSError as error:
-        raise RunError(why_not_written(directory, error)) from error
-    try:
-        with exclusive(directory, _USE):
-            yield
-    finally:
-        with contextlib.suppress(OSError):  # It is not empty.
-            for folder in new:
-                folder.rmdir()
+    if directory.exists() and not directory.is_dir():
+        raise _exists(directory)
+    with exclusive_directory(directory, _USE, RunError):
+        yield
 
 
 def create_run(directory: Path, vocabulary: Vocabulary, config: TrainConfig) -> None:
@@ -95,15 +85,14 @@ def create_run(directory: Path, vocabulary: Vocabulary, config: TrainConfig) -> 
     _refuse_existing(directory)
     content = json.dumps(config.to_dict(), indent=2, ensure_ascii=False) + "\n"
     try:
-        directory.mkdir(parents=True, exist_ok=True)
-        _remove_lone_vocabulary(directory)  # First: without the partial files it would count as the user's.
-        remove_partial(directory)
-        # At every moment at which there is only the vocabulary, the partial configuration shows whose it is.
-        with replacing(directory / CONFIG) as partial:
-            partial.write_text(content, encoding="utf-8")
-            vocabulary.save(directory / VOCABULARY)
-    except OSError as error:
-        raise RunError(why_not_written(directory, error)) from error
+        with explaining(directory, RunError):
+            directory.mkdir(parents=True, exist_ok=True)
+            _remove_lone_vocabulary(directory)  # First: without the partial files it would count as the user's.
+            remove_partial(directory)
+            # At every moment at which there is only the vocabulary, the partial configuration shows whose it is.
+            with replacing(directory / CONFIG) as partial:
+                partial.write_text(content, encoding="utf-8")
+                vocabulary.save(directory / VOCABULARY)
     finally:  # After Ctrl-C, too.
         _remove_lone_vocabulary(directory)
 

@@ -2,15 +2,13 @@
 
 import contextlib
 import shlex
-from collections.abc import Iterator
 from pathlib import Path
 
 from keras_seq.errors import TrainingError
-from keras_seq.files import why_not_written
+from keras_seq.files import explaining
 
 
-@contextlib.contextmanager
-def writing(path: Path) -> Iterator[None]:
+def writing(path: Path) -> contextlib.AbstractContextManager[None]:
     """Turns an error of writing into a sentence with the path, the reason and what to do.
 
     Raises:
@@ -22,10 +20,7 @@ def writing(path: Path) -> Iterator[None]:
         Traceback (most recent call last):
         keras_seq.errors.TrainingError: run/steps.csv cannot be written: Read-only file system. Check it, or choose another place
     """
-    try:
-        yield
-    except OSError as error:
-        raise TrainingError(why_not_written(path, error, then="resume the run")) from error
+    return explaining(path, TrainingError, then="resume the run")
 
 
 def resume_command(directory: Path) -> str:

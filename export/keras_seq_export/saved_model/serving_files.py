@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from keras_seq.files import replacing, why_not_written
+from keras_seq.files import explaining, replacing
 from keras_seq_export.errors import ExportError
 from keras_seq_export.signatures import MAX_BATCH_SIZE
 
@@ -110,8 +110,5 @@ def write_configuration(model_directory: Path) -> None:
     }
     for name, text in files.items():
         if not (path := model_directory / name).exists():
-            try:
-                with replacing(path) as partial:
-                    partial.write_text(text, encoding="utf-8")
-            except OSError as error:
-                raise ExportError(why_not_written(path, error)) from error
+            with explaining(path, ExportError), replacing(path) as partial:
+                partial.write_text(text, encoding="utf-8")

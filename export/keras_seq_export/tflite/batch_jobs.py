@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from keras_seq import require
+from keras_seq.errors import shortened
 from keras_seq.generation.generation import Generation
 from keras_seq.processes import process_pool
 from keras_seq_export.tflite.batch_results import Request, ResultWriter, only_writer, resume
@@ -149,7 +150,7 @@ def _write(request: Request) -> Request:
     try:
         text = _sampler.sample(request["prompt"], seed=request["seed"], logprobs=True, **request["options"])
     except ValueError as error:
-        return {**request, "error": _shown(error)}
+        return {**request, "error": shortened(error, _LONGEST_ERROR)}
     return {
         **request,
         "text": str(text),
@@ -163,11 +164,5 @@ def _score(request: Request) -> Request:
     try:
         score = _sampler.score(request["scored"])
     except ValueError as error:
-        return {**request, "error": _shown(error)}
+        return {**request, "error": shortened(error, _LONGEST_ERROR)}
     return {**request, "log_probability": score.log_probability, "tokens": len(score.token_ids)}
-
-
-def _shown(error: ValueError) -> str:
-    """Returns the message of an error, which may quote a long prompt."""
-    message = str(error)
-    return message if len(message) <= _LONGEST_ERROR else f"{message[:_LONGEST_ERROR]}..."

@@ -9,7 +9,7 @@ from io import FileIO
 from pathlib import Path
 from typing import Any
 
-from keras_seq.files import why_not_written
+from keras_seq.files import explaining
 from keras_seq.json_text import parse_json
 from keras_seq.locks import exclusive
 from keras_seq_export.errors import ResultsError
@@ -28,10 +28,8 @@ def only_writer(output: Path) -> Iterator[None]:
     """
     if output.exists() and not output.is_file():  # Opening a FIFO could wait forever.
         raise ResultsError(f"{output} must be a file of results, or a new file, but it is something else; name another")
-    try:
+    with explaining(output, ResultsError):
         os.close(os.open(output, os.O_RDONLY | os.O_CREAT, 0o666))
-    except OSError as error:
-        raise ResultsError(why_not_written(output, error)) from error
     with exclusive(output, "writes these results"):
         yield
 
@@ -74,10 +72,8 @@ def resume(
 
 
 def _cut(output: Path, size: int) -> None:
-    try:
+    with explaining(output, ResultsError):
         os.truncate(output, size)
-    except OSError as error:
-        raise ResultsError(why_not_written(output, error)) from error
 
 
 class ResultWriter:
@@ -92,10 +88,8 @@ class ResultWriter:
 
     def __init__(self, output: Path):
         self._output = output
-        try:
+        with explaining(output, ResultsError):
             self._file: FileIO = output.open("ab", buffering=0)  # A buffer could be written after an error.
-        except OSError as error:
-            raise ResultsError(why_not_written(output, error)) from error
         self._complete = self._file.tell()
 
     def write(self, result: Request) -> None:
@@ -107,11 +101,10 @@ class ResultWriter:
         line = memoryview(to_line(result))
         left = line
         try:
-            while left:
-                left = left[self._file.write(left) :]
+            with explaining(self._output, ResultsError):
+                while left:
+                    left = left[self._file.write(left) :]
             self._complete += len(line)
-        except OSError as error:
-            raise ResultsError(why_not_written(self._output, error)) from error
         finally:
             if left:
                 os.truncate(self._output, self._complete)

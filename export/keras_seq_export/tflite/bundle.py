@@ -15,9 +15,9 @@ from typing import Any, BinaryIO, Final, NamedTuple
 import numpy as np
 
 from keras_seq.data.vocabulary import Vocabulary
-from keras_seq.errors import VocabularyError
+from keras_seq.errors import VocabularyError, shortened
 from keras_seq.json_text import parse_json
-from keras_seq_export.errors import BundleError, shortened
+from keras_seq_export.errors import BundleError
 from keras_seq_export.tflite.bundle_config import CONFIG, FORMAT, require_config
 from keras_seq_export.vocabulary_limits import MOST_BYTES, MOST_TOKENS
 

@@ -4,7 +4,8 @@ import os
 from collections.abc import Callable
 from typing import Any, Final
 
-from keras_seq_export.errors import BundleError, shortened
+from keras_seq.errors import shortened
+from keras_seq_export.errors import BundleError
 
 CONFIG = "config.json"
 FORMAT = 2  # its version

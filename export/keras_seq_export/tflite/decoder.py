@@ -9,9 +9,9 @@ import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
 from keras_seq import require
-from keras_seq.errors import ArgumentError, ModelError
+from keras_seq.errors import ArgumentError, ModelError, shortened
 from keras_seq.generation.decoder_step import token_ids
-from keras_seq_export.errors import BundleError, shortened
+from keras_seq_export.errors import BundleError
 from keras_seq_export.signatures import DECODE, ENCODE, LENGTH, PLURALS, PREFILL, START, TOKEN, is_state, state_name
 from keras_seq_export.tflite.bundle import read_bundle
 from keras_seq_export.tflite.history import BEGINNING, History

@@ -4,7 +4,8 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-from keras_seq_export.errors import BundleError, shortened
+from keras_seq.errors import shortened
+from keras_seq_export.errors import BundleError
 from keras_seq_export.tflite.bundle import read_bundle
 from keras_seq_export.tflite.contents import contents_of
 

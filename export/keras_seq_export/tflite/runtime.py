@@ -6,14 +6,14 @@ from typing import Any, Unpack
 
 import numpy as np
 
-from keras_seq.errors import ModelError
+from keras_seq.errors import ModelError, shortened
 from keras_seq.generation.decoder_step import Step, token_ids
 from keras_seq.generation.generation import Generation, sample
 from keras_seq.generation.sampling import DRAW_SETTINGS, SamplingSettings, logit_bias
 from keras_seq.generation.score import Score, score
 from keras_seq.generation.states import TextStates, checked_arrays
 from keras_seq.generation.text import Options
-from keras_seq_export.errors import BundleError, shortened
+from keras_seq_export.errors import BundleError
 from keras_seq_export.signatures import LOG_PROBABILITY, NEXT_TOKEN, SAMPLE, SAMPLING_INPUTS, TOKEN, UNIFORM
 from keras_seq_export.tflite.decoder import LiteRTDecoder
 

@@ -6,7 +6,7 @@ The runtime itself refuses few files: with another one it would fail at some lat
 from collections.abc import Mapping
 from typing import Any
 
-from keras_seq_export.errors import shortened
+from keras_seq.errors import shortened
 from keras_seq_export.signatures import (
     DECODE,
     ENCODE,
