@@ -65,7 +65,7 @@ def test_texts_that_are_lines_of_a_corpus_are_counted(folder, monkeypatch, capsy
 def sampling_endlessly(small_tflite, tmp_path, before="pass"):
     """Starts `keras-seq sample` with a forged file, whose `prefill` never returns."""
     path = with_endless_prefill(small_tflite(), tmp_path / "endless.tflite")
-    code = f"from keras_seq.cli import main, watched; {before}; main.run()"
+    code = f"from keras_seq.cli import __main__, watched; {before}; __main__.run()"
     command = [sys.executable, "-c", code, "sample", f"--model={path}", "--prompt=To", "--seed=1"]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 

@@ -110,7 +110,7 @@ def test_a_configuration_in_toml_and_options_that_replace_its_length_and_clippin
         ),
         ('{"corpus": "fox.txt", "clipping": {"clipnorm": 1}}', "must be an object with the keys kind and threshold"),
         ('{"corpus": "fox.txt", "clipping": 1}', "must be an object with the keys kind and threshold"),
-        ('{"corpus": 5}', "config.json: `corpus` must be a string"),
+        ('{"corpus": 5}', "config.json: `corpus` must be a path or name"),
         ("[1]", "must hold a JSON object"),
         ("{", "config.json cannot be read: it is not valid JSON"),
         ("[" * 100_000, "config.json cannot be read: it is nested too deeply"),
