@@ -7,7 +7,6 @@ ends the process if the main thread has not done so in time.
 import contextlib
 import os
 import signal
-import socket
 import sys
 import threading
 import time
@@ -31,13 +30,13 @@ def end_on_signals() -> None:
     """
     global _is_program
     _is_program = True
-    reader, writer = socket.socketpair()
-    writer.setblocking(False)
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
     signal.signal(signal.SIGTERM, interrupt)
-    signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     if hasattr(os, "register_at_fork"):  # Otherwise a signal to a forked process would end this one too.
         os.register_at_fork(after_in_child=lambda: signal.set_wakeup_fd(-1))
-    threading.Thread(target=_watch, args=(reader, writer), daemon=True).start()
+    threading.Thread(target=_watch, args=(reader,), daemon=True).start()
 
 
 def interrupt(number: int, frame: types.FrameType | None) -> None:
@@ -94,9 +93,9 @@ def leave(code: int) -> None:
         os._exit(code)
 
 
-def _watch(reader: socket.socket, writer: socket.socket) -> None:
-    """Reads the number of each signal, which Python's own handler writes at once. `writer` is kept open."""
-    while numbers := reader.recv(64):
+def _watch(reader: int) -> None:
+    """Reads the number of each signal, which Python's own handler writes at once."""
+    while numbers := os.read(reader, 64):
         for number in numbers:
             has_default_handler = signal.getsignal(signal.SIGINT) is signal.default_int_handler
             if number == signal.SIGTERM or (number == signal.SIGINT and has_default_handler):

@@ -3,7 +3,6 @@
 import argparse
 import contextlib
 import dataclasses
-import logging
 import os
 import shlex
 import sys
@@ -248,6 +247,8 @@ def _train(
     try:
         train(directory, corpus, vocabulary, config, resume=resume, strategy=strategy)
     except KeyboardInterrupt:
+        import logging
+
         # TensorFlow would print how each part of a graph was made that is not finished.
         logging.getLogger("tensorflow").setLevel(logging.CRITICAL)
         if (directory / MODEL).exists() and (directory / CHECKPOINT).exists():
