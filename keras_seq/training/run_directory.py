@@ -244,7 +244,7 @@ def load_settings(directory: Path, also: Sequence[str] = ()) -> tuple[Vocabulary
             )
         config = TrainConfig.from_dict(values)
     except (KerasSeqError, ValueError) as error:
-        raise RunError(f"{directory / CONFIG} is damaged: {error}. Correct it, or restore it from a copy") from error
+        raise RunError(f"{directory / CONFIG} is damaged: {error}; correct it, or restore it from a copy") from error
     return vocabulary, config
 
 
