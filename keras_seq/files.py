@@ -101,7 +101,7 @@ def read_regular(path: str | os.PathLike[str], most: int | None = None) -> bytes
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode):
             raise OSError(errno.EINVAL, "It is a pipe or a device, not a file", os.fspath(path))
-        content = file.read(-1 if most is None else most + 1)
+        content = file.read(-1 if most is None else most + 1) or b""  # None from files such as /proc/kmsg
     if most is not None and len(content) > most:
         raise OSError(errno.EFBIG, f"It has more than {most:,} bytes", os.fspath(path))
     return content

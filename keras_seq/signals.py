@@ -31,7 +31,8 @@ def end_on_signals() -> None:
     global _is_program
     _is_program = True
     reader, writer = os.pipe()
-    os.set_blocking(writer, False)
+    if hasattr(os, "set_blocking"):  # Windows has it from Python 3.12 on, and does not ask for it.
+        os.set_blocking(writer, False)
     signal.signal(signal.SIGTERM, interrupt)
     signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     if hasattr(os, "register_at_fork"):  # Otherwise a signal to a forked process would end this one too.

@@ -2,7 +2,6 @@
 
 import codecs
 import contextlib
-import functools
 import gzip
 import io
 import itertools
@@ -237,7 +236,7 @@ def _unpacked(path: pathlib.Path, file: IO[bytes]) -> Iterator[bytes]:
 
 
 def _blocks(file: IO[bytes]) -> Iterator[bytes]:
-    return iter(functools.partial(file.read, _BLOCK), b"")
+    return iter(lambda: file.read(_BLOCK) or b"", b"")  # None from files such as /proc/kmsg
 
 
 def _table_of(path: pathlib.Path, field: str | None) -> tuple[str, str | None] | None:
