@@ -207,7 +207,7 @@ def _train_new_run(arguments: argparse.Namespace, strategy: Any) -> None:
     source = corpus_source([config.corpus] if isinstance(config.corpus, str) else config.corpus)
     corpus = load_corpus(source, by_line=config.by_line)
     directory = Path(arguments.run or f"runs/{corpus.name}")
-    if refuses:
+    if not arguments.run and refuses:
         refuse_existing(directory)
     vocabulary = _vocabulary(corpus, config, given_config(arguments))
     config = dataclasses.replace(
