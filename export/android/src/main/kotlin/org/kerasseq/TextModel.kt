@@ -1,7 +1,7 @@
 package org.kerasseq
 
 /** Runs the signatures of a model: arrays by name in, arrays by name out, each an IntArray or a FloatArray. */
-fun interface Runner {
+internal fun interface Runner {
     fun run(signature: String, inputs: Map<String, Any>): Map<String, Any>
 }
 
@@ -12,15 +12,13 @@ internal typealias States = List<FloatArray>
 internal class Step(val logits: FloatArray, val states: States)
 
 /** A language model: a bundle, and what runs the signatures of its model. It does not depend on Android. */
-class TextModel(file: ByteArray, private val runner: Runner) {
-    val bundle: Bundle = Bundle.read(file)
+internal class TextModel(val bundle: Bundle, private val signatures: Map<String, Signature>, private val runner: Runner) {
     val vocabulary: Vocabulary
-    internal val defaults: Settings // those stored in the file
-    private val signatures = Signatures.read(file, bundle.modelBytes)
+    val defaults: Settings // those stored in the file
     private val stateNames: List<String>
     private val prefillSteps: Int
     private val firstStates: States
-    internal val writes: Boolean get() = "write" in signatures
+    val writes: Boolean get() = "write" in signatures
 
     /** What was read last, so that a text which grows is not read again from its beginning. */
     private var lastRead: Pair<List<Int>, Step>? = null
@@ -51,6 +49,8 @@ class TextModel(file: ByteArray, private val runner: Runner) {
         val block = listOf(1, BLOCK)
         val tokens = mapOf("tokens" to TensorShape(false, listOf(1, prefillSteps)), "length" to integer)
         val logits = mapOf("logits" to TensorShape(true, listOf(1, vocabulary.size)))
+        val names = stateNames.indices.map { "state_$it" }
+        demand(names.isNotEmpty() && stateNames == names) { "the model is damaged: it has the states $stateNames" }
         demand(prefillSteps > 0) { "the model is damaged: prefill takes no tokens" }
         requireTensors("decode", mapOf("token" to integer), logits)
         requireTensors("prefill", tokens, logits)
@@ -82,13 +82,13 @@ class TextModel(file: ByteArray, private val runner: Runner) {
     private fun run(name: String, inputs: Map<String, Any>): Map<String, Any> = runner.run(name, inputs)
 
     /** Runs a signature from some states; returns its outputs and the states after it. */
-    internal fun run(name: String, inputs: Map<String, Any>, before: States): Pair<Map<String, Any>, States> {
+    fun run(name: String, inputs: Map<String, Any>, before: States): Pair<Map<String, Any>, States> {
         val outputs = run(name, inputs + stateNames.zip(before))
         return Pair(outputs, states(outputs))
     }
 
     /** Returns the step after one token. */
-    internal fun decode(token: Int, before: States): Step = step(run("decode", mapOf("token" to intArrayOf(token)), before))
+    fun decode(token: Int, before: States): Step = step(run("decode", mapOf("token" to intArrayOf(token)), before))
 
     private fun step(answer: Pair<Map<String, Any>, States>) = Step(answer.first.getValue("logits") as FloatArray, answer.second)
 
@@ -104,10 +104,10 @@ class TextModel(file: ByteArray, private val runner: Runner) {
     }
 
     /** Returns the states after `<s>` and some tokens, of which there may be none at all. */
-    internal fun statesAfter(context: List<Int>): States = if (context.isEmpty()) firstStates else prefill(context, firstStates).states
+    fun statesAfter(context: List<Int>): States = if (context.isEmpty()) firstStates else prefill(context, firstStates).states
 
     /** Returns the step after `<s>` and the tokens of a text; reads only what was not read by the last call. */
-    internal fun read(tokens: IntArray): Step = synchronized(this) {
+    fun read(tokens: IntArray): Step = synchronized(this) {
         val all = listOf(vocabulary.start) + tokens.asList()
         val (known, step) = lastRead?.takeIf { it.first == all.take(it.first.size) } ?: Pair(emptyList(), null)
         val rest = all.drop(known.size)
@@ -139,7 +139,7 @@ class TextModel(file: ByteArray, private val runner: Runner) {
         return Score(tokens, logProbabilities)
     }
 
-    internal companion object {
+    companion object {
         const val BLOCK = 32 // tokens of a call of `write`
     }
 }

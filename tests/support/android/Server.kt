@@ -2,7 +2,14 @@
 // To run a signature it asks the test: it writes {"run": ..., "inputs": ...} and reads the outputs.
 package org.kerasseq
 
+import android.content.Context
+import android.content.res.AssetManager
+import com.google.ai.edge.litert.CompiledModel
+import com.google.ai.edge.litert.JniHandle
+import com.google.ai.edge.litert.LiteRtException
 import java.io.File
+import kotlinx.coroutines.flow.toList
+import kotlinx.coroutines.runBlocking
 
 private fun json(value: Any?): String = when (value) {
     null, is Boolean, is Int, is Long -> value.toString()
@@ -70,6 +77,36 @@ private fun written(request: Request): Map<String, Any?> {
     )
 }
 
+/** Opens a file as an asset, writes a text, and closes it: KerasSeq.kt, on the stand-in for LiteRT's Kotlin API. */
+private fun onAndroid(request: Request): Map<String, Any?> = runBlocking {
+    CompiledModel.run = { signature, inputs ->
+        try {
+            asking.run(signature, inputs)
+        } catch (error: RuntimeFailure) {
+            throw LiteRtException("the test says that it failed")
+        }
+    }
+    val file = File(request.get<String>("path"))
+    val context = object : Context() {
+        override val assets = AssetManager(file.parentFile)
+    }
+    val opened = KerasSeq.open(context, file.name)
+    val answer = opened.use { model ->
+        mapOf(
+            "pieces" to model.write(request.get("prompt"), optionsOf(request)).toList(),
+            "suggestions" to model.suggest(request.get("prompt")).map { it.insert },
+            "score" to model.score(request.get("prompt")).logProbabilities,
+        )
+    }
+    val afterwards = try {
+        opened.suggest("")
+        ""
+    } catch (error: KerasSeqException) {
+        error.message
+    }
+    answer + mapOf("afterwards" to afterwards, "open" to JniHandle.open.size)
+}
+
 private fun zipReaders(path: String): Map<String, String> {
     fun attempt(read: () -> List<String>) = try {
         read().toString()
@@ -121,13 +158,16 @@ private fun answer(request: Request): Any? = when (val task = request.get<String
         }
     }
     "open" -> {
-        model = TextModel(File(request.get<String>("path")).readBytes(), asking)
+        val file = File(request.get<String>("path")).readBytes()
+        val bundle = Bundle.read(file)
+        model = TextModel(bundle, Signatures.read(file, bundle.modelBytes), asking)
         mapOf("size" to model.vocabulary.size, "writes" to model.writes)
     }
     "write" -> written(request)
     "suggest" -> model.suggest(request.get("text"), request.get<Long>("count").toInt())
         .map { listOf(it.text, it.insert, it.probability) }
     "score" -> model.score(request.get("text")).let { listOf(it.tokens, it.logProbabilities) }
+    "android" -> onAndroid(request)
     "zip" -> zipReaders(request.get("path"))
     else -> throw IllegalArgumentException(task)
 }

@@ -1,0 +1,87 @@
+"""A program that answers the tests of a kit in another language, for export/android and export/ios.
+
+It reads a JSON request per line and writes a JSON answer per line. To run a signature of a model it asks the test, which
+runs it in LiteRT: the program has the text, the tokens and the random numbers, and LiteRT the model.
+"""
+
+import json
+import subprocess
+
+import numpy as np
+from ai_edge_litert.interpreter import Interpreter
+
+
+class KitProcess:
+    """A running program.
+
+    Attributes:
+        calls: the names of the signatures that were run.
+        fail: `fail(signature, calls)` says whether LiteRT fails now; None: never.
+        change: `change(signature, outputs)` may change what LiteRT returned; None: nothing.
+    """
+
+    def __init__(self, command, **options):
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        self._process = subprocess.Popen(command, text=True, encoding="utf-8", **pipes, **options)
+        self._runners, self.path = {}, None
+        self.calls, self.fail, self.change = [], None, None
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._process.stdin.close()
+        assert self._process.wait(timeout=30) == 0
+
+    def open(self, path):
+        """Opens a model in the program and in LiteRT."""
+        self.load(path)
+        return self.ask("open", path=str(path))
+
+    def load(self, path):
+        """Opens a model in LiteRT."""
+        interpreter = Interpreter(model_path=str(path), num_threads=1)
+        self._runners = {name: interpreter.get_signature_runner(name) for name in interpreter.get_signature_list()}
+        self.path, self.calls, self.fail, self.change = path, [], None, None
+
+    def ask(self, task, **values):
+        """Returns the answer to a request.
+
+        Raises:
+            ValueError: the program refuses it.
+        """
+        self._say({"task": task, **values})
+        while "run" in (heard := self._hear()):
+            self._say(self._outputs(heard["run"], heard["inputs"]))
+        if "error" in heard:
+            raise ValueError(heard["error"])
+        return heard["answer"]
+
+    def _say(self, value):
+        self._process.stdin.write(json.dumps(value) + "\n")
+        self._process.stdin.flush()
+
+    def _hear(self):
+        line = self._process.stdout.readline()
+        assert line, "the program has ended"
+        return json.loads(line)
+
+    def _outputs(self, signature, inputs):
+        """Returns the outputs of a signature as lists that begin with their dtype; None if LiteRT fails."""
+        self.calls.append(signature)
+        if self.fail and self.fail(signature, self.calls):
+            return None
+        runner = self._runners[signature]
+        details = runner.get_input_details()
+        assert set(inputs) == set(details)
+        given = {
+            name: np.array(values, details[name]["dtype"]).reshape(details[name]["shape"])
+            for name, values in inputs.items()
+        }
+        try:
+            outputs = runner(**given)
+        except RuntimeError:
+            return None
+        if self.change:
+            self.change(signature, outputs)
+        return {name: [array.dtype.name, *array.ravel().tolist()] for name, array in outputs.items()}
