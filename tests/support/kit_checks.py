@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import paths
-from bundles import rebundled
+from bundles import damaged_bundles, rebundled
 from hamlet import TEXT, prompts
 from unicode_texts import own_vocabulary
 
@@ -62,15 +62,19 @@ def is_accepted(path):
     return True
 
 
-def require_same_bundles(kit, files):
+def require_same_bundles(kit, model, folder):
     """The kit accepts the files that Python accepts; its refusals are short sentences."""
+    files = [model, *randomly_damaged(model.read_bytes(), folder, 300), *changed_bundles(model, folder)]
+    for number, (_, content) in enumerate(damaged_bundles(model)):
+        files.append(folder / f"refused-{number}.tflite")
+        files[-1].write_bytes(content)
     answers = kit.ask("bundle", paths=list(map(str, files)))
     for path, answer in zip(files, answers, strict=True):
         assert is_accepted(path) == isinstance(answer, int), (path.name, answer)
         assert isinstance(answer, int) or 10 < len(answer) < 300
 
 
-def damaged_bundles(whole, folder, count):
+def randomly_damaged(whole, folder, count):
     """Writes copies of a file whose zip is damaged; returns their paths."""
     start, random, files = whole.index(b"PK\3\4"), np.random.default_rng(0), []
     for number in range(count):
@@ -145,3 +149,17 @@ def require_scores(kit, model):
     tokens, found = kit.ask("score", text="not to be: that is")
     assert tokens == expected.token_ids.tolist()
     np.testing.assert_allclose(found, expected.log_probabilities, rtol=1e-12, atol=1e-12)
+
+
+def require_suggestions(kit, model, texts):
+    """The kit suggests what Python does, for a text that grows, too."""
+    kit.open(model)
+    sampler = LiteRTSampler(model)
+    for number, text in enumerate(texts):
+        found, expected = kit.ask("suggest", text=text, count=1 + number % 7), sampler.suggest(text, 1 + number % 7)
+        assert [one[:2] for one in found] == [list(one[:2]) for one in expected], text
+        np.testing.assert_allclose([one[2] for one in found], [one[2] for one in expected], rtol=1e-9)
+
+
+SUGGESTED = ["", "T", "To", "To ", "To b", "To be", "To be,", "To be, or", "To be, or not t", "Whether '", "Whether 'tis"]
+SUGGESTED += ["be'", "be''", "b' ", " ", "  ", "\n", "that is\n", ":", "question. ", "th", " th", "no", "mind to suff"]

@@ -187,13 +187,14 @@ internal class Zip(private val file: ByteArray) {
         try {
             inflater.setInput(file, first, packed)
             var filled = 0
-            while (filled < content.size && !inflater.finished()) {
-                val count = inflater.inflate(content, filled, content.size - filled)
+            val whole = ByteArray(content.size + 1) // so that more than the stated size is seen
+            while (!inflater.finished() && filled < whole.size) {
+                val count = inflater.inflate(whole, filled, whole.size - filled)
                 requireComplete(count > 0 || inflater.finished())
                 filled += count
             }
-            // What follows the content may only be the mark of its end.
-            requireComplete(filled == content.size && (inflater.finished() || inflater.inflate(ByteArray(1)) == 0) && inflater.finished())
+            requireComplete(inflater.finished() && inflater.remaining == 0 && filled == content.size)
+            whole.copyInto(content, 0, 0, filled)
         } catch (error: DataFormatException) {
             requireComplete(false)
         } finally {

@@ -14,17 +14,18 @@ internal fun suggestTokens(model: TextModel, text: String, count: Int): List<Sug
     val vocabulary = model.vocabulary
     val (context, begun) = beginning(text, vocabulary.level)
     val logits = model.read(vocabulary.encode(context)).logits
-    requireNumbers(logits)
     val matching = vocabulary.tokens.indices.filter { id ->
         if (id == vocabulary.eos) begun.isEmpty() else !vocabulary.isForbidden(id) && vocabulary.tokens[id].startsWith(begun)
     }
     if (matching.isEmpty()) return emptyList()
+    requireNumbers(logits)
     val most = matching.maxOf { logits[it] }.toDouble()
     val sum = matching.sumOf { Math.exp(logits[it] - most) }
-    return matching.filter { isCandidate(vocabulary, it, begun) }.sortedByDescending { logits[it] }.take(count).map { id ->
+    val likeliest = matching.filter { isCandidate(vocabulary, it, begun) }.sortedByDescending { logits[it] }.map { id ->
         val token = vocabulary.tokens[id]
         Suggestion(token.removePrefix(" "), token.substring(begun.length), Math.exp(logits[id] - most) / sum)
     }
+    return likeliest.distinctBy { it.text }.take(count) // the same word with a space before it and without
 }
 
 /** Returns the tokens before the word that has been begun at the end of a text, and that word. */
@@ -55,8 +56,9 @@ private fun isCandidate(vocabulary: Vocabulary, id: Int, begun: String): Boolean
     return vocabulary.level == Level.WHITESPACE || wordClass(token) in listOf(CharacterClass.WORD, CharacterClass.SINGLE)
 }
 
-private fun requireNumbers(logits: FloatArray) =
-    demand(logits.none { it.isNaN() }) { "there is no suggestion: the model's logits are not finite" }
+private fun requireNumbers(logits: FloatArray) = demand(logits.none { it.isNaN() } && logits.max().isFinite()) {
+    "no word can be suggested: the model's logits must be numbers, not NaN, and the largest finite"
+}
 
 /** Suggests words of characters: a search for the likeliest, which reads one character at a time. */
 internal class WordSearch(private val model: TextModel) {
