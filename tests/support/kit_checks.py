@@ -1,20 +1,30 @@
 """What every kit is tested for, whatever its language: `kit` is its `KitProcess`."""
 
 import json
+import re
 
 import numpy as np
 import paths
+import pytest
 from bundles import damaged_bundles, rebundled
 from hamlet import TEXT, prompts
 from unicode_texts import own_vocabulary
 
 import keras_seq as ks
+from keras_seq.data import tokens
 from keras_seq.generation.threefry import uniform
 from keras_seq_export import LiteRTSampler
 from keras_seq_export.errors import BundleError
+from keras_seq_export.tflite import flatbuffer
 from keras_seq_export.tflite.bundle import read_bundle
 
 VECTORS = json.loads(paths.VECTORS.read_text())
+MODELS = [
+    pytest.param({}, id="char"),
+    pytest.param({"level": "word", "starting": True}, id="word"),
+    pytest.param({"level": "whitespace"}, id="whitespace"),
+    pytest.param({"quantization": "int8", "by_line": True}, id="by_line"),
+]
 
 
 def require_random_stream(kit):
@@ -23,6 +33,16 @@ def require_random_stream(kit):
     for (word, number), (seed, position, expected) in zip(found, VECTORS["random"], strict=True):
         assert word == expected
         assert number == float(uniform(int(seed), position))
+
+
+def require_classes(kit):
+    """Every character has the class that it has in Python."""
+    points = [point for point in range(0x40010) if not 0xD800 <= point < 0xE000]  # All others are of words.
+    text, expected = "".join(map(chr, points)), np.zeros(len(points), int)
+    for number, ranges in enumerate((tokens.SPACE, tokens.PUNCTUATION, tokens.SINGLE), start=1):
+        for found in re.finditer(f"[{ranges}]+", text):
+            expected[found.start() : found.end()] = number
+    assert np.array_equal(np.array(kit.ask("classes", count=0x40010))[points], expected)
 
 
 def require_vectors(kit):
@@ -64,7 +84,7 @@ def is_accepted(path):
 
 def require_same_bundles(kit, model, folder):
     """The kit accepts the files that Python accepts; its refusals are short sentences."""
-    files = [model, *randomly_damaged(model.read_bytes(), folder, 300), *changed_bundles(model, folder)]
+    files = [model, *randomly_damaged(model.read_bytes(), folder, 120), *changed_bundles(model, folder)]
     for number, (_, content) in enumerate(damaged_bundles(model)):
         files.append(folder / f"refused-{number}.tflite")
         files[-1].write_bytes(content)
@@ -151,15 +171,94 @@ def require_scores(kit, model):
     np.testing.assert_allclose(found, expected.log_probabilities, rtol=1e-12, atol=1e-12)
 
 
-def require_suggestions(kit, model, texts):
+SUGGESTED = ["", "T", "To", "To ", "To b", "To be", "To be,", "To be, or", "To be, or not t", "Whether '", "Whether 'tis"]
+SUGGESTED += ["be'", "be''", "b' ", " ", "  ", "\n", "that is\n", ":", "question. ", "th", " th", "no", "mind to suff"]
+
+
+def require_suggestions(kit, model):
     """The kit suggests what Python does, for a text that grows, too."""
     kit.open(model)
     sampler = LiteRTSampler(model)
-    for number, text in enumerate(texts):
+    for number, text in enumerate(SUGGESTED):
         found, expected = kit.ask("suggest", text=text, count=1 + number % 7), sampler.suggest(text, 1 + number % 7)
         assert [one[:2] for one in found] == [list(one[:2]) for one in expected], text
         np.testing.assert_allclose([one[2] for one in found], [one[2] for one in expected], rtol=1e-9)
+    with pytest.raises(ValueError, match=r"`count` must be from 1 to 100\. Received: 0"):
+        kit.ask("suggest", text="", count=0)
 
 
-SUGGESTED = ["", "T", "To", "To ", "To b", "To be", "To be,", "To be, or", "To be, or not t", "Whether '", "Whether 'tis"]
-SUGGESTED += ["be'", "be''", "b' ", " ", "  ", "\n", "that is\n", ":", "question. ", "th", " th", "no", "mind to suff"]
+def without_signature(model, path, name):
+    """Writes a .tflite again without one of its signatures."""
+    parsed = flatbuffer.parse(read_bundle(model).model)
+    parsed.signatureDefs = [one for one in parsed.signatureDefs if one.signatureKey != name.encode()]
+    return rebundled(model, path, model=flatbuffer.pack(parsed))
+
+
+def require_failures(kit, model, folder):
+    """Without `write`, and where it fails, the text is the same; what cannot be drawn is refused with its position."""
+    expected = LiteRTSampler(model).sample("To be", max_tokens=70, seed=5)
+    kit.open(without_signature(model, folder / "old.tflite", "write"))
+    assert kit.ask("write", prompt="To be", max_tokens=70, seed=5)["text"] == expected
+    assert set(kit.calls) == {"prefill", "sample"}
+    kit.open(model)
+    kit.fail = lambda signature, calls: signature == "write" and calls.count("write") == 2
+    assert kit.ask("write", prompt="To be", max_tokens=70, seed=5)["text"] == expected
+    assert (kit.calls.count("write"), kit.calls.count("sample")) == (3, 32)
+
+    def refused(change=None, fail=None):
+        kit.open(model)
+        kit.change, kit.fail = change, fail
+        with pytest.raises(ValueError, match="^(?!the test has no reason)") as found:
+            kit.ask("write", prompt="To be", max_tokens=70, seed=5)
+        return str(found.value)
+
+    def not_finite(signature, outputs):
+        if signature == "write" and kit.calls.count("write") == 2:
+            outputs["log_probabilities"][0, 3] = np.nan
+        if signature == "sample" and kit.calls.count("sample") == 4:
+            outputs["log_probability"][0] = np.inf
+
+    assert refused(not_finite) == "token 35 cannot be sampled: the model's logits are not finite"
+
+    def no_logits(signature, outputs):
+        if signature == "decode":
+            outputs["logits"][0, 3] = np.nan
+
+    fails = lambda signature, calls: signature in ("write", "sample")  # noqa: E731
+    assert refused(no_logits, fails) == "token 0 cannot be sampled: the model's logits are not finite"
+    assert "failed" in refused(fail=fails)
+    wrong = {"count": 0, "tokens": 1000}
+    for name, value in wrong.items():
+        assert refused(lambda signature, outputs, n=name, v=value: signature == "write" and outputs[n].fill(v)).startswith(
+            "the model is damaged: "
+        )
+    for options, words in (
+        ({"prompt": "\u03a9"}, r"the text must hold only characters of the vocabulary\. Received: '\u03a9' \(U\+03A9\)"),
+        ({"max_tokens": 0}, "`maxTokens` must be at least 1"),
+        ({"temperature": -0.5}, "`temperature` must be from 0"),
+        ({"top_p": 0}, "`topP` must be above 0"),
+        ({"min_p": 1.5}, "`minP` must be from 0"),
+        ({"top_k": -1}, "`topK` must be 0"),
+        ({"stop": [""]}, "`stop` must have strings"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            kit.ask("write", **{"prompt": "To", **options})
+    _require_refused_models(kit, model, folder)
+
+
+def _require_refused_models(kit, model, folder):
+    """A model that the kit cannot run is refused when it is opened."""
+    other = ks.Vocabulary(read_bundle(model).vocabulary.tokens[:-1]).to_bytes()
+    changes = {
+        "explicit states": {"config": {"state": "internal"}},
+        "one row": {"config": {"batch": 2}},
+        "no repetition_penalty": {"config": {"sampling": {"repetition_penalty": 1.5}}},
+        "`topP` must be": {"config": {"sampling": {"top_p": 7}}},
+        "damaged sampling defaults": {"config": {"sampling": {"bias": {"?!": 1}}}},
+        "inputs and outputs of decode for": {"vocabulary": other},
+    }
+    for number, (words, change) in enumerate(changes.items()):
+        with pytest.raises(ValueError, match=words):
+            kit.open(rebundled(model, folder / f"other-{number}.tflite", **change))
+    with pytest.raises(ValueError, match="must have the signature sample"):
+        kit.open(without_signature(model, folder / "none.tflite", "sample"))

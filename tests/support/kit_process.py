@@ -4,8 +4,10 @@ It reads a JSON request per line and writes a JSON answer per line. To run a sig
 runs it in LiteRT: the program has the text, the tokens and the random numbers, and LiteRT the model.
 """
 
+import hashlib
 import json
 import subprocess
+import zlib
 
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
@@ -51,8 +53,8 @@ class KitProcess:
             ValueError: the program refuses it.
         """
         self._say({"task": task, **values})
-        while "run" in (heard := self._hear()):
-            self._say(self._outputs(heard["run"], heard["inputs"]))
+        while not {"answer", "error"} & set(heard := self._hear()):
+            self._say(self._done(heard))
         if "error" in heard:
             raise ValueError(heard["error"])
         return heard["answer"]
@@ -65,6 +67,19 @@ class KitProcess:
         line = self._process.stdout.readline()
         assert line, "the program has ended"
         return json.loads(line)
+
+    def _done(self, asked):
+        """Returns what the program asks for: outputs of a signature, or what Apple's frameworks do elsewhere."""
+        if "run" in asked:
+            return self._outputs(asked["run"], asked["inputs"])
+        if "sha256" in asked:
+            return hashlib.sha256(bytes.fromhex(asked["sha256"])).hexdigest()
+        stream = zlib.decompressobj(-zlib.MAX_WBITS)
+        try:
+            content = stream.decompress(bytes.fromhex(asked["inflate"]), asked["most"])
+        except zlib.error:
+            return None
+        return [content.hex(), stream.eof, len(stream.unused_data) + len(stream.unconsumed_tail)]
 
     def _outputs(self, signature, inputs):
         """Returns the outputs of a signature as lists that begin with their dtype; None if LiteRT fails."""

@@ -1,9 +1,6 @@
 """The kit for Android: its files in Kotlin on this machine's JVM, beside Python's. Only the calls of LiteRT go to a stand-in."""
 
-import re
-
 import kit_checks
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -11,7 +8,6 @@ from kit_process import KitProcess
 from kotlin import server_command
 from unicode_texts import ANY_TEXT, TRICKY_TEXT
 
-from keras_seq.data import tokens
 from keras_seq_export import LiteRTSampler
 
 pytestmark = pytest.mark.slow  # the compiler is a download of 90 MB and takes 15 seconds
@@ -29,12 +25,7 @@ def test_the_random_stream_and_the_tokens_are_those_of_the_vectors(kit):
 
 
 def test_every_character_has_the_class_of_python(kit):
-    points = [point for point in range(0x110000) if not 0xD800 <= point < 0xE000]
-    text, expected = "".join(map(chr, points)), np.zeros(len(points), int)
-    for number, ranges in enumerate((tokens.SPACE, tokens.PUNCTUATION, tokens.SINGLE), start=1):
-        for found in re.finditer(f"[{ranges}]+", text):
-            expected[found.start() : found.end()] = number
-    assert np.array_equal(np.array(kit.ask("classes"))[points], expected)
+    kit_checks.require_classes(kit)
 
 
 @pytest.mark.parametrize("level", ["char", "word", "whitespace"])
@@ -57,15 +48,7 @@ def test_the_same_bundles_are_refused_as_in_python(kit, small_tflite, tmp_path):
     kit_checks.require_same_bundles(kit, small_tflite(card={"license": "CC0-1.0"}), tmp_path)
 
 
-MODELS = [
-    pytest.param({}, id="char"),
-    pytest.param({"level": "word", "starting": True}, id="word"),
-    pytest.param({"level": "whitespace"}, id="whitespace"),
-    pytest.param({"quantization": "int8", "by_line": True}, id="by_line"),
-]
-
-
-@pytest.mark.parametrize("of_model", MODELS)
+@pytest.mark.parametrize("of_model", kit_checks.MODELS)
 def test_twenty_texts_are_those_of_python(kit, small_tflite, of_model):
     assert "write" in kit_checks.require_texts(kit, small_tflite(**of_model))
 
@@ -74,14 +57,14 @@ def test_settings_are_changed_between_two_pieces(kit, small_tflite):
     kit_checks.require_changes(kit, small_tflite())
 
 
-@pytest.mark.parametrize("of_model", MODELS[:3])
-def test_scores_are_those_of_python(kit, small_tflite, of_model):
+def test_what_a_draw_cannot_give(kit, small_tflite, tmp_path):
+    kit_checks.require_failures(kit, small_tflite(), tmp_path)
+
+
+@pytest.mark.parametrize("of_model", kit_checks.MODELS[:3])
+def test_scores_and_suggestions_are_those_of_python(kit, small_tflite, of_model):
     kit_checks.require_scores(kit, small_tflite(**of_model))
-
-
-@pytest.mark.parametrize("of_model", MODELS[:3])
-def test_suggestions_are_those_of_python(kit, small_tflite, of_model):
-    kit_checks.require_suggestions(kit, small_tflite(**of_model), kit_checks.SUGGESTED)
+    kit_checks.require_suggestions(kit, small_tflite(**of_model))
 
 
 def test_a_file_on_android(kit, small_tflite):
@@ -90,6 +73,7 @@ def test_a_file_on_android(kit, small_tflite):
     sampler = LiteRTSampler(model)
     found = kit.ask("android", path=str(model), prompt="To be", max_tokens=50, seed=7)
     assert found["pieces"] == list(sampler.generate("To be", max_tokens=50, seed=7))
+    assert found["suggestions"] == [one.insert for one in sampler.suggest("To be")]
     assert found["score"] == pytest.approx(sampler.score("To be").log_probabilities.tolist(), rel=1e-12)
     assert found["afterwards"] == "the model was closed"
     assert found["open"] == 0  # Every buffer was closed, once.

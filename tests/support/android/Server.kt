@@ -127,7 +127,7 @@ private fun answer(request: Request): Any? = when (val task = request.get<String
         listOf("%08x".format(Threefry.word(number, (position as Long).toInt())), Threefry.uniform(number, position.toInt()))
     }
     "words" -> request.get<List<String>>("texts").map { Tokens.split(it, Level.WORD) }
-    "classes" -> (0..0x10FFFF).map { Tokens.classOf(it).ordinal }
+    "classes" -> (0 until request.get<Long>("count").toInt()).map { Tokens.classOf(it).ordinal }
     "encode" -> {
         val vocabulary = Vocabulary.parse(bytes(request.get("file")))
         request.get<List<String>>("texts").map { text ->
