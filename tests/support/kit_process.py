@@ -6,6 +6,7 @@ runs it in LiteRT: the program has the text, the tokens and the random numbers, 
 
 import hashlib
 import json
+import re
 import subprocess
 import zlib
 
@@ -100,3 +101,9 @@ class KitProcess:
         if self.change:
             self.change(signature, outputs)
         return {name: [array.dtype.name, *array.ravel().tolist()] for name, array in outputs.items()}
+
+
+def code_block(page, beginning):
+    """Returns the code block of a page that begins with some words."""
+    (found,) = re.findall(f"```[a-z]+\n({re.escape(beginning)}.*?)```", page.read_text(), re.S)
+    return found

@@ -6,6 +6,7 @@ import subprocess
 
 import paths
 from devices import need, need_program
+from kit_process import code_block
 
 ANDROID = paths.REPOSITORY / "export" / "android"
 VERSION = "2.4.20"
@@ -43,7 +44,12 @@ def server_command(made_once):
     compiler = compiler_of(made_once)
     sources = sorted((ANDROID / "src/main/kotlin/org/kerasseq").glob("*.kt"))
     sources += sorted((paths.SUPPORT / "android").glob("*.kt"))
-    jar = made_once("kotlin_server", lambda folder: compiled(sources, folder / "server.jar", compiler))
+
+    def make(folder):
+        (folder / "App.kt").write_text(code_block(ANDROID / "README.md", "import android.os"))
+        return compiled([*sources, folder / "App.kt"], folder / "server.jar", compiler)
+
+    jar = made_once("kotlin_server", make)
     libraries = [compiler / "kotlin-stdlib.jar", compiler / "kotlinx-coroutines-core-jvm.jar"]
     return [shutil.which("java"), *_FAST_START, "-cp", _class_path([jar, *libraries]), "org.kerasseq.ServerKt"]
 

@@ -6,9 +6,10 @@ import subprocess
 
 import paths
 from devices import need, need_program
+from kit_process import code_block
 
 IOS = paths.REPOSITORY / "export" / "ios"
-STAND_INS = ("Compression", "CryptoKit", "LiteRT", "TensorFlowLite")
+STAND_INS = ("Compression", "CryptoKit", "LiteRT", "TensorFlowLite", "SwiftUI")
 _IN_ROOT = 'mount -t proc proc "$0/proc" && exec chroot "$0" /usr/bin/swiftc "$@"'
 
 
@@ -51,6 +52,11 @@ def server_command(made_once):
         # LiteRT comes first in apps that have both. A second pass compiles the calls of TensorFlow Lite.
         hidden = ["-D", "WITHOUT_LITERT"]
         swiftc(root, "-typecheck", "-module-name", "KerasSeq", "-I", "/work", *hidden, *sources)
+        # The app of the README.
+        kit = ["-emit-module", "-emit-module-path", "/work/KerasSeq.swiftmodule", "-module-name", "KerasSeq"]
+        swiftc(root, "-parse-as-library", *kit, "-I", "/work", *sources)
+        (work / "App.swift").write_text(code_block(IOS / "README.md", "import KerasSeq"))
+        swiftc(root, "-typecheck", "-module-name", "App", "-I", "/work", "/work/App.swift")
         objects = [f"/work/{name}.o" for name in STAND_INS[:3]]
         optimized = ["-Onone", "-wmo", "-module-name", "KerasSeq", "-I", "/work"]
         swiftc(root, *optimized, *sources, "/work/tests/Server.swift", *objects, "-o", "/work/server")

@@ -1,5 +1,7 @@
 """The kit for Android: its files in Kotlin on this machine's JVM, beside Python's. Only the calls of LiteRT go to a stand-in."""
 
+import shutil
+
 import kit_checks
 import pytest
 from hypothesis import given, settings
@@ -77,3 +79,17 @@ def test_a_file_on_android(kit, small_tflite):
     assert found["score"] == pytest.approx(sampler.score("To be").log_probabilities.tolist(), rel=1e-12)
     assert found["afterwards"] == "the model was closed"
     assert found["open"] == 0  # Every buffer was closed, once.
+
+
+def test_the_app_of_the_readme(kit, small_tflite, tmp_path):
+    shutil.copy(small_tflite(), tmp_path / "hamlet.tflite")
+    kit.load(tmp_path / "hamlet.tflite")
+    shown = kit.ask("app", folder=str(tmp_path))
+    assert shown
+    assert set(shown) <= set(LiteRTSampler(kit.path).vocabulary.tokens)
+
+
+def test_java_reads_the_zip_but_not_as_a_stream(kit, small_tflite):
+    """Android's ZipFile, other than this one, requires that a zip begins at the first byte of its file."""
+    found = kit.ask("zip", path=str(small_tflite()))
+    assert found == {"ZipFile": "[vocab.txt, config.json, card.json]", "ZipInputStream": "[]"}

@@ -4,10 +4,12 @@ package org.kerasseq
 
 import android.content.Context
 import android.content.res.AssetManager
+import androidx.activity.ComponentActivity
 import com.google.ai.edge.litert.CompiledModel
 import com.google.ai.edge.litert.JniHandle
 import com.google.ai.edge.litert.LiteRtException
 import java.io.File
+import kotlinx.coroutines.Job
 import kotlinx.coroutines.flow.toList
 import kotlinx.coroutines.runBlocking
 
@@ -107,6 +109,16 @@ private fun onAndroid(request: Request): Map<String, Any?> = runBlocking {
     answer + mapOf("afterwards" to afterwards, "open" to JniHandle.open.size)
 }
 
+/** Runs the app of the README; returns the text that it shows. */
+private fun onAndroidApp(request: Request): String = runBlocking {
+    CompiledModel.run = { signature, inputs -> asking.run(signature, inputs) }
+    ComponentActivity.folder = AssetManager(File(request.get<String>("folder")))
+    val activity = Class.forName("MainActivity").getDeclaredConstructor().newInstance() as ComponentActivity
+    activity.onCreate(null)
+    activity.scope.coroutineContext[Job]!!.children.forEach { it.join() }
+    activity.view!!.text.toString()
+}
+
 private fun zipReaders(path: String): Map<String, String> {
     fun attempt(read: () -> List<String>) = try {
         read().toString()
@@ -167,6 +179,7 @@ private fun answer(request: Request): Any? = when (val task = request.get<String
     "suggest" -> model.suggest(request.get("text"), request.get<Long>("count").toInt())
         .map { listOf(it.text, it.insert, it.probability) }
     "score" -> model.score(request.get("text")).let { listOf(it.tokens, it.logProbabilities) }
+    "app" -> onAndroidApp(request)
     "android" -> onAndroid(request)
     "zip" -> zipReaders(request.get("path"))
     else -> throw IllegalArgumentException(task)
