@@ -62,7 +62,9 @@ def require_vectors(kit):
 
 def require_tokens(kit, level, texts, others):
     """The kit encodes texts as Python does; refuses those that Python refuses."""
-    vocabulary = own_vocabulary(texts, level) if level == "whitespace" else ks.Vocabulary.from_text("".join(texts), level)
+    vocabulary = (
+        own_vocabulary(texts, level) if level == "whitespace" else ks.Vocabulary.from_text("".join(texts), level)
+    )
     asked = [*texts, *others]
     for text, found in zip(asked, kit.ask("encode", file=vocabulary.to_bytes().hex(), texts=asked), strict=True):
         try:
@@ -116,18 +118,37 @@ def changed_bundles(model, folder):
     words += [b"[UNK]\n<s>\n", b"[UNK]\n<s>\nthe\n<eos>\n", b"the\na b\n", first + b"a\n" * 600_000]
     configs = [b"null", b"[]", b"{}", b"[" * 9000, b'{"a":' + b"[" * 30 + b"]" * 30 + b"}", b"\xff", b"\xef\xbb\xbf{}"]
     configs += [{"format": value} for value in (1, 2, 2.0, True, "2", None)]
-    configs += [{"model_bytes": value} for value in (0, 8, 11, -5, size - 1, size + 1, float(size), str(size), True, 2**40)]
-    configs += [{"batch": value} for value in (0, 2, 1.0, None, True)] + [{"state": value} for value in ("internal", "x", 1)]
+    configs += [
+        {"model_bytes": value} for value in (0, 8, 11, -5, size - 1, size + 1, float(size), str(size), True, 2**40)
+    ]
+    configs += [{"batch": value} for value in (0, 2, 1.0, None, True)] + [
+        {"state": value} for value in ("internal", "x", 1)
+    ]
     configs += [{"sampling": value} for value in ({}, [], None, {"top_p": 7})]
-    configs += [{name: value} for name in ("inputs", "outputs", "delays") for value in ([], [1], ["a"], "a", [2**70], None)]
+    configs += [
+        {name: value} for name in ("inputs", "outputs", "delays") for value in ([], [1], ["a"], "a", [2**70], None)
+    ]
     configs += [{"at_once": value} for value in ({}, {"a": None}, {"a": "b"}, {"a": 1}, [])]
     configs += [{"ranges": value} for value in ({}, {"a": [1, 2]}, {"a": [1]}, {"a": [1, 2.5]}, None)]
     configs += [{"model_sha256": "0"}, {"vocabulary_sha256": None}, {"vocabulary_sha256": "x"}, {"more": float("nan")}]
-    cards = [b"[]", b"null", b"{", b"{} {}", b'{"a": 1e999, "b": -0.0, "\\u00e9": "\\ud800"}', b'{"a": 01}', b"\xff", b""]
+    cards = [
+        b"[]",
+        b"null",
+        b"{",
+        b"{} {}",
+        b'{"a": 1e999, "b": -0.0, "\\u00e9": "\\ud800"}',
+        b'{"a": 01}',
+        b"\xff",
+        b"",
+    ]
     cards += [b'{"a": ' + b"9" * 5000 + b"}", b'{"a": ' + b"[" * 20 + b"]" * 20 + b"}", b" \t\r\n{}\n"]
-    changes = [{"vocabulary": one} for one in words] + [{"config": one} for one in configs] + [{"card": one} for one in cards]
+    changes = (
+        [{"vocabulary": one} for one in words] + [{"config": one} for one in configs] + [{"card": one} for one in cards]
+    )
     changes += [{"model": whole[:size][:length]} for length in (8, 11, 12, 40)]
-    changes += [{"model": offset.to_bytes(4, "little") + whole[4:size]} for offset in (0, 7, 8, size - 4, size - 3, 2**32 - 1)]
+    changes += [
+        {"model": offset.to_bytes(4, "little") + whole[4:size]} for offset in (0, 7, 8, size - 4, size - 3, 2**32 - 1)
+    ]
     return [rebundled(model, folder / f"changed-{number}.tflite", **change) for number, change in enumerate(changes)]
 
 
@@ -158,7 +179,9 @@ def require_changes(kit, model):
         if len(pieces) in changes:
             generation.change(temperature=changes[len(pieces)])
         pieces += [piece for piece in [next(generation, None)] if piece is not None]
-    found = kit.ask("write", prompt="To be", max_tokens=60, seed=3, changes={str(at): value for at, value in changes.items()})
+    found = kit.ask(
+        "write", prompt="To be", max_tokens=60, seed=3, changes={str(at): value for at, value in changes.items()}
+    )
     assert found["pieces"] == pieces
 
 
@@ -171,7 +194,19 @@ def require_scores(kit, model):
     np.testing.assert_allclose(found, expected.log_probabilities, rtol=1e-12, atol=1e-12)
 
 
-SUGGESTED = ["", "T", "To", "To ", "To b", "To be", "To be,", "To be, or", "To be, or not t", "Whether '", "Whether 'tis"]
+SUGGESTED = [
+    "",
+    "T",
+    "To",
+    "To ",
+    "To b",
+    "To be",
+    "To be,",
+    "To be, or",
+    "To be, or not t",
+    "Whether '",
+    "Whether 'tis",
+]
 SUGGESTED += ["be'", "be''", "b' ", " ", "  ", "\n", "that is\n", ":", "question. ", "th", " th", "no", "mind to suff"]
 
 
@@ -208,7 +243,7 @@ def require_failures(kit, model, folder):
     def refused(change=None, fail=None):
         kit.open(model)
         kit.change, kit.fail = change, fail
-        with pytest.raises(ValueError, match="^(?!the test has no reason)") as found:
+        with pytest.raises(ValueError, match=r"^[a-z`].{9,299}$") as found:
             kit.ask("write", prompt="To be", max_tokens=70, seed=5)
         return str(found.value)
 
@@ -229,11 +264,14 @@ def require_failures(kit, model, folder):
     assert "failed" in refused(fail=fails)
     wrong = {"count": 0, "tokens": 1000}
     for name, value in wrong.items():
-        assert refused(lambda signature, outputs, n=name, v=value: signature == "write" and outputs[n].fill(v)).startswith(
-            "the model is damaged: "
-        )
+        assert refused(
+            lambda signature, outputs, n=name, v=value: signature == "write" and outputs[n].fill(v)
+        ).startswith("the model is damaged: ")
     for options, words in (
-        ({"prompt": "\u03a9"}, r"the text must hold only characters of the vocabulary\. Received: '\u03a9' \(U\+03A9\)"),
+        (
+            {"prompt": "\u03a9"},
+            r"the text must hold only characters of the vocabulary\. Received: '\u03a9' \(U\+03A9\)",
+        ),
         ({"max_tokens": 0}, "`maxTokens` must be at least 1"),
         ({"temperature": -0.5}, "`temperature` must be from 0"),
         ({"top_p": 0}, "`topP` must be above 0"),

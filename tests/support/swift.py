@@ -15,7 +15,10 @@ _IN_ROOT = 'mount -t proc proc "$0/proc" && exec chroot "$0" /usr/bin/swiftc "$@
 
 def root_of(made_once):
     """Returns the folder with the compiler."""
-    need(os.geteuid() == 0, "needs a compiler for Swift in a folder that only root can change into: run the tests as root")
+    need(
+        os.geteuid() == 0,
+        "needs a compiler for Swift in a folder that only root can change into: run the tests as root",
+    )
     need_program("unshare", "util-linux")
     need_program("apt-get", "apt")
 

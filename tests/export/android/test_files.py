@@ -29,7 +29,9 @@ def test_the_classes_of_characters_are_those_of_python(file):
     for name in ("SPACE", "PUNCTUATION", "SINGLE"):
         table = re.search(rf"\b{name}\b[^\n]*[(\[]\n(.*?)\n *[)\]]", source, re.S | re.I).group(1)
         bounds = [int(number, 16) for number in re.findall("0x[0-9A-F]+", table)]
-        found = {point for first, last in zip(bounds[::2], bounds[1::2], strict=True) for point in range(first, last + 1)}
+        found = {
+            point for first, last in zip(bounds[::2], bounds[1::2], strict=True) for point in range(first, last + 1)
+        }
         pattern = re.compile(f"[{getattr(tokens, name)}]")
         assert found == {point for point in range(0x40000) if pattern.match(chr(point))}
 
@@ -46,4 +48,9 @@ def test_the_constants_of_the_random_stream_are_those_of_python(file):
 def test_the_kits_have_the_same_parts():
     """The Swift files follow the Kotlin ones; the runtimes differ."""
     of_kotlin, of_swift = ({file.stem for file in folder.iterdir()} for folder in (KOTLIN, SWIFT))
-    assert of_kotlin - {"KerasSeqException"} == of_swift - {"KerasSeqError", "Platform", "LiteRTRunner", "TensorFlowLiteRunner"}
+    assert of_kotlin - {"KerasSeqException"} == of_swift - {
+        "KerasSeqError",
+        "Platform",
+        "LiteRTRunner",
+        "TensorFlowLiteRunner",
+    }

@@ -128,7 +128,9 @@ private fun zipReaders(path: String): Map<String, String> {
     return mapOf(
         "ZipFile" to attempt { java.util.zip.ZipFile(path).use { zip -> zip.entries().toList().map { it.name } } },
         "ZipInputStream" to attempt {
-            java.util.zip.ZipInputStream(File(path).inputStream()).use { zip -> generateSequence { zip.nextEntry }.map { it.name }.toList() }
+            java.util.zip.ZipInputStream(File(path).inputStream()).use { zip ->
+                generateSequence { zip.nextEntry }.map { it.name }.toList()
+            }
         },
     )
 }

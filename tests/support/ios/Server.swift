@@ -64,10 +64,13 @@ private func asked(_ signature: String, _ inputs: [String: Any?]) -> [String: Te
     }
 }
 
+private func valuesOf(_ tensor: Tensor) -> Any {
+    if case .integers(let values) = tensor { return values } else { return tensor.floats }
+}
+
 private final class AskingRunner: Runner {
     func run(_ signature: String, _ inputs: [String: Tensor]) throws -> [String: Tensor] {
-        let given = inputs.mapValues { one -> Any? in if case .integers(let values) = one { return values } else { return one.floats } }
-        guard let found = asked(signature, given) else {
+        guard let found = asked(signature, inputs.mapValues(valuesOf)) else {
             throw KerasSeqError("the test says that \(signature) failed", isFromRuntime: true)
         }
         return found
@@ -118,7 +121,7 @@ private func onDevice(_ request: Request) async throws -> [String: Any?] {
         namesInTest[name] = (Array(signature.inputs.keys), Array(signature.outputs.keys))
     }
     runInTest = { signature, inputs in
-        asked(signature, inputs)?.mapValues { one -> Any in if case .integers(let values) = one { return values } else { return one.floats } }
+        asked(signature, inputs)?.mapValues(valuesOf)
     }
     let opened = try await KerasSeq.open(URL(fileURLWithPath: path))
     var pieces: [String] = []

@@ -64,7 +64,8 @@ public final class ModelBundle {
         let size = Int(stated)
         let isRight = size >= smallestModel && size == zip.start
         let root = isRight ? zip.number(0, 4) : 0
-        try demand(isRight && root >= 8 && root <= size - 4, "the file has a damaged bundle: `model_bytes` is not where the model ends")
+        let isModel = isRight && root >= 8 && root <= size - 4
+        try demand(isModel, "the file has a damaged bundle: `model_bytes` is not where the model ends")
         return size
     }
 

@@ -21,7 +21,8 @@ enum Platform {
         guard let first = source.baseAddress, let room = target.baseAddress else { return nil }
         var stream = compression_stream(dst_ptr: room, dst_size: 0, src_ptr: first, src_size: 0, state: nil)
         // In Apple's framework, "zlib" is deflate without the header of zlib.
-        guard compression_stream_init(&stream, COMPRESSION_STREAM_DECODE, COMPRESSION_ZLIB) == COMPRESSION_STATUS_OK else { return nil }
+        let isReady = compression_stream_init(&stream, COMPRESSION_STREAM_DECODE, COMPRESSION_ZLIB) == COMPRESSION_STATUS_OK
+        guard isReady else { return nil }
         defer { compression_stream_destroy(&stream) }
         stream.src_ptr = first
         stream.src_size = source.count

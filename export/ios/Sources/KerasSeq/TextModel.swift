@@ -96,9 +96,10 @@ final class TextModel: @unchecked Sendable {
     private func requireTensors(_ name: String, _ inputs: [String: TensorShape]?, _ outputs: [String: TensorShape]) throws {
         let states = try signature("decode").inputs.filter { stateNames.contains($0.key) }
         let found = try signature(name)
-        let fits = (inputs.map { found.inputs == $0.merging(states) { $1 } } ?? true) && found.outputs == outputs.merging(states) { $1 }
-        try demand(
-            fits, "the model must have inputs and outputs of \(name) for \(vocabulary.count) tokens: it is damaged, or of another version")
+        let takes = inputs.map { found.inputs == $0.merging(states) { $1 } } ?? true
+        let returns = found.outputs == outputs.merging(states) { $1 }
+        let expected = "inputs and outputs of \(name) for \(vocabulary.count) tokens"
+        try demand(takes && returns, "the model must have \(expected): it is damaged, or of another version")
     }
 
     private func zeros() throws -> States {

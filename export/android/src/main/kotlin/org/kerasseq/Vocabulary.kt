@@ -74,7 +74,9 @@ class Vocabulary internal constructor(val tokens: List<String>) {
     internal fun encode(words: List<String>): IntArray {
         val foreign = words.filter(::isForeign).distinct()
         demand(foreign.isEmpty()) {
-            val named = foreign.take(10).joinToString(", ") { if (level == Level.CHAR) "'$it' (${Tokens.name(it.codePointAt(0))})" else "'$it'" }
+            val named = foreign.take(10).joinToString(", ") {
+                if (level == Level.CHAR) "'$it' (${Tokens.name(it.codePointAt(0))})" else "'$it'"
+            }
             val kind = if (level == Level.CHAR) "characters" else "words"
             val more = if (foreign.size > 10) " and ${foreign.size - 10} more" else ""
             "the text must hold only $kind of the vocabulary. Received: $named$more"
