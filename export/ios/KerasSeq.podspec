@@ -3,7 +3,6 @@ Pod::Spec.new do |spec|
   spec.name = "KerasSeq"
   spec.version = "0.1.0"
   spec.summary = "Text from a small recurrent language model of keras_seq, token by token"
-  spec.homepage = "https://pypi.org/project/keras-seq"
   spec.license = "Apache-2.0"
   spec.author = "keras_seq"
   spec.source = { path: "." }

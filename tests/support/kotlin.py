@@ -16,7 +16,7 @@ _FAST_START = ["-Xmx1g", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"]
 
 def compiler_of(made_once):
     """Returns the folder with the jars of the compiler, of the standard library and of the coroutines."""
-    need_program("java", "default-jdk-headless")
+    need_program("java", "default-jre-headless")
     need_program("npm", "npm")
 
     def make(folder):

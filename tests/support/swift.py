@@ -52,17 +52,14 @@ def server_command(made_once):
             module = ["-emit-module", "-emit-module-path", f"/work/{name}.swiftmodule", "-module-name", name]
             swiftc(root, "-parse-as-library", *module, "-c", f"/work/tests/{name}.swift", "-o", f"/work/{name}.o")
         sources = sources_of(root, "kit")
-        # LiteRT comes first in apps that have both. A second pass compiles the calls of TensorFlow Lite.
-        hidden = ["-D", "WITHOUT_LITERT"]
-        swiftc(root, "-typecheck", "-module-name", "KerasSeq", "-I", "/work", *hidden, *sources)
-        # The app of the README.
-        kit = ["-emit-module", "-emit-module-path", "/work/KerasSeq.swiftmodule", "-module-name", "KerasSeq"]
-        swiftc(root, "-parse-as-library", *kit, "-I", "/work", *sources)
+        of_kit = ["-wmo", "-module-name", "KerasSeq", "-I", "/work", *sources]
+        # LiteRT comes first in apps that have both. This pass compiles the calls of TensorFlow Lite.
+        swiftc(root, "-typecheck", "-D", "WITHOUT_LITERT", *of_kit)
+        objects = [f"/work/{name}.o" for name in STAND_INS[:3]]
+        module = ["-emit-module", "-emit-module-path", "/work/KerasSeq.swiftmodule"]
+        swiftc(root, "-emit-executable", *module, *of_kit, "/work/tests/Server.swift", *objects, "-o", "/work/server")
         (work / "App.swift").write_text(code_block(IOS / "README.md", "import KerasSeq"))
         swiftc(root, "-typecheck", "-module-name", "App", "-I", "/work", "/work/App.swift")
-        objects = [f"/work/{name}.o" for name in STAND_INS[:3]]
-        optimized = ["-Onone", "-wmo", "-module-name", "KerasSeq", "-I", "/work"]
-        swiftc(root, *optimized, *sources, "/work/tests/Server.swift", *objects, "-o", "/work/server")
         shutil.copy(work / "server", folder / "server")
         return folder / "server"
 

@@ -70,8 +70,8 @@ public final class Vocabulary: Sendable {
     public func encode(_ text: String) throws -> [Int] { try encode(Tokens.split(text.points, level)) }
 
     func encode(_ words: [Points]) throws -> [Int] {
-        var foreign: [Points] = []
-        for word in words where isForeign(word) && !foreign.contains(word) { foreign.append(word) }
+        var seen: Set<Points> = []
+        let foreign = words.filter { isForeign($0) && seen.insert($0).inserted }
         let named = foreign.prefix(10).map {
             "'\(String(points: $0))'" + (level == .char ? " (\(Tokens.name($0[0])))" : "")
         }.joined(separator: ", ")
