@@ -250,29 +250,6 @@ def test_a_number_of_threads_must_be_positive(number, exported):
         LiteRTDecoder(exported, num_threads=number)
 
 
-def test_the_file_samples_unless_an_option_needs_the_host(exported):
-    """Its `sample` is three times as fast as NumPy."""
-    sampler = LiteRTSampler(exported)
-    run, used = sampler.decoder.run, []
-
-    def counting(signature, *arguments):
-        used.append(signature)
-        return run(signature, *arguments)
-
-    sampler.decoder.run = counting
-    for options, signature in (
-        ({}, "sample"),
-        ({"top_k": 3, "top_p": 0.9, "min_p": 0.1, "temperature": 0.0}, "sample"),
-        ({"repetition_penalty": 1.2}, "decode"),
-        ({"bias": {"t": 1.0}}, "decode"),
-        ({"logprobs": True}, "decode"),
-    ):
-        used.clear()
-        sampler.sample("To", max_tokens=5, seed=1, **options)
-        assert len(used) > 1
-        assert set(used[1:]) == {signature}
-
-
 def test_a_top_k_larger_than_the_vocabulary(exported):
     sampler = LiteRTSampler(exported)
     plain = sampler.sample(max_tokens=30, seed=1)
