@@ -1,13 +1,11 @@
 // Loads LiteRT.js with its wasm, once for all models: in a page, in a module worker, or in Node.
 
 import { getGlobalLiteRtPromise, loadLiteRt, supportsFeature } from "@litertjs/core";
-import { wasmFolder } from "./wasm_folder.js";
 
 let loading;
 
-/** Loads LiteRT.js; a model does this too, but later. `wasm` is the folder of its wasm. */
-export function loadRuntime(wasm) {
-  const folder = wasmFolder(wasm);
+/** Loads LiteRT.js. `folder` is the address of its wasm, with a slash at its end. */
+export function loadFrom(folder) {
   loading ??= load(folder).catch((error) => {
     loading = undefined; // lets the next call try again
     const advice = "check the network, and that this is a copy of node_modules/@litertjs/core/wasm, or give `wasm`";

@@ -2,7 +2,7 @@
 
 import { loadAndCompile, Tensor } from "@litertjs/core";
 import { readBundle } from "./bundle.js";
-import { loadRuntime } from "./litert.js";
+import { SETTINGS } from "./options.js";
 
 const STEPS = 64; // tokens of one call of `prefill`
 const MOST_DRAWN = 32; // tokens of one call of `write`
@@ -27,10 +27,9 @@ const real = (value) => Float32Array.of(value);
  * `close` releases the rest.
  */
 export class Model {
-  /** @param {string | URL} [wasm] the folder with the wasm of LiteRT.js */
-  static async load(bytes, wasm) {
+  /** Opens a file; LiteRT.js must have been loaded. */
+  static async load(bytes) {
     const { vocabulary, config, card, model } = await readBundle(bytes);
-    await loadRuntime(wasm);
     const compiled = await loadAndCompile(model, { accelerator: "wasm" });
     try {
       requireSignatures(compiled.signatures, vocabulary);
@@ -198,7 +197,7 @@ export class Model {
   }
 
   #settingsAsTensors(settings) {
-    if (this.#settings.of !== settings) {
+    if (!isSame(this.#settings.of, settings)) {
       deleteAll(this.#settings.tensors);
       const { temperature, top_k, top_p, min_p } = settings;
       const values = {
@@ -219,6 +218,10 @@ function tensors(arrays) {
 
 function deleteAll(tensors) {
   for (const tensor of Object.values(tensors)) tensor.delete();
+}
+
+function isSame(one, other) {
+  return one !== null && Object.keys(SETTINGS).every((name) => one[name] === other[name]);
 }
 
 function requireSignatures(signatures, vocabulary) {

@@ -18,8 +18,8 @@ class RemoteModel {
     worker.addEventListener("error", ({ message }) => this.#fail(`The worker of the model failed: ${message || "its script cannot be loaded"}`));
   }
 
-  async load(source, wasm) {
-    const { file, config, card, hasWrite } = await this.#call("load", [source, wasm]);
+  async load(source, folder) {
+    const { file, config, card, hasWrite } = await this.#call("load", [source, folder]);
     Object.assign(this, { vocabulary: new Vocabulary(file), config, card, hasWrite });
   }
 

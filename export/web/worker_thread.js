@@ -1,6 +1,6 @@
 // Runs a model for worker.js: answers its calls, and keeps the states, for which it gives out numbers.
 
-import { loadRuntime } from "./litert.js";
+import { loadFrom } from "./litert.js";
 import { Model } from "./model.js";
 import { bytesOf } from "./text_model.js";
 
@@ -26,9 +26,9 @@ function withNumber(answer) {
 }
 
 const methods = {
-  async load(_, source, wasm) {
-    const [bytes] = await Promise.all([bytesOf(source), loadRuntime(wasm)]);
-    model = await Model.load(bytes, wasm);
+  async load(_, source, folder) {
+    const [bytes] = await Promise.all([bytesOf(source), loadFrom(folder)]);
+    model = await Model.load(bytes);
     const { vocabulary, config, card, hasWrite } = model;
     return { file: vocabulary.file, config, card, hasWrite };
   },
