@@ -12,6 +12,7 @@ from keras_seq.generation.generation import Generation, sample
 from keras_seq.generation.sampling import DRAW_SETTINGS, SamplingSettings, logit_bias
 from keras_seq.generation.score import Score, score
 from keras_seq.generation.states import TextStates, checked_arrays
+from keras_seq.generation.suggest import Suggestion, suggest
 from keras_seq.generation.text import Options
 from keras_seq_export.errors import BundleError
 from keras_seq_export.signatures import (
@@ -207,3 +208,7 @@ class LiteRTSampler(Step):
             ValueError: the text has characters that the vocabulary lacks, or `states` do not fit the model.
         """
         return score(self, self.vocabulary, text, by_line=by_line, states=states)
+
+    def suggest(self, text: str = "", count: int = 3) -> list[Suggestion]:
+        """Returns the likeliest next words, or completions of the last word of a text, as `keras_seq.suggest` does."""
+        return suggest(self, self.vocabulary, text, count)

@@ -81,6 +81,13 @@ def test_score_is_the_models_cross_entropy(model, vocabulary, exported):
     np.testing.assert_allclose(found.log_probabilities, ks.score(model, vocabulary, line).log_probabilities, atol=1e-5)
 
 
+@pytest.mark.parametrize("text", ["", "To", "To be, or no"])
+def test_suggestions_are_those_of_keras(model, vocabulary, exported, text):
+    found, expected = LiteRTSampler(exported).suggest(text, 5), ks.suggest(model, vocabulary, text, 5)
+    assert [one[:2] for one in found] == [one[:2] for one in expected]
+    assert [one.probability for one in found] == pytest.approx([one.probability for one in expected], rel=1e-4)
+
+
 def test_every_option_means_the_same_in_keras_and_litert(model, vocabulary, exported):
     sampler = LiteRTSampler(exported)
     for options in (

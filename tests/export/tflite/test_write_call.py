@@ -126,8 +126,7 @@ def test_the_step_at_which_the_logits_are_not_finite_is_named(two_samplers, expo
     expected = two_samplers[1].sample("To ", seed=seed)
     position, found = expected.find("e") + 1, []
     with pytest.raises(ModelError, match=f"token {position} of the continuation cannot be drawn: .* must be numbers"):
-        for piece in sampler.generate("To ", seed=seed):
-            found.append(piece)
+        found.extend(sampler.generate("To ", seed=seed))
     assert "".join(found) == expected[:position]
 
 
