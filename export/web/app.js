@@ -5,6 +5,7 @@ import { KerasSeq, loadRuntime } from "./keras_seq.js";
 const WASM = "./node_modules/@litertjs/core/wasm/";
 const SUGGESTIONS = 8;
 const FRAME = 12; // milliseconds of writing between two updates of the screen
+const LONGEST_SHOWN = 24; // characters of a suggestion
 const MOST_SUGGESTED = 20000; // characters; longer texts get no suggestions
 
 const at = (id) => document.getElementById(id);
@@ -99,7 +100,7 @@ function suggestionButton({ text: word, insert, probability }) {
   button.type = "button";
   button.style.setProperty("--share", probability);
   const name = document.createElement("span");
-  name.textContent = word;
+  name.textContent = word.length > LONGEST_SHOWN ? `…${[...word].slice(1 - LONGEST_SHOWN).join("")}` : word;
   const percent = document.createElement("small");
   percent.textContent = probability < 0.005 ? "<1%" : `${Math.round(probability * 100)}%`;
   button.append(name, percent);

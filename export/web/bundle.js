@@ -112,6 +112,14 @@ async function unpack(parts, name) {
 }
 
 async function inflate(packed, size) {
+  const content = await inflated(packed, size);
+  // Node ignores bytes after the end of the packed content. Where there are none, it is incomplete without its last byte.
+  if (!content || (await inflated(packed.subarray(0, -1), size))) throw damaged("a part cannot be unpacked");
+  return content;
+}
+
+/** Returns the unpacked content; null if it is incomplete, damaged or of another size. */
+async function inflated(packed, size) {
   const content = new Uint8Array(size);
   let filled = 0;
   try {
@@ -121,9 +129,9 @@ async function inflate(packed, size) {
       filled += read.value.length;
     }
   } catch {
-    throw damaged("a part cannot be unpacked");
+    return null;
   }
-  return filled === size ? content : content.subarray(0, filled);
+  return filled === size ? content : null;
 }
 
 function crc32(bytes) {

@@ -24,10 +24,33 @@ function isForbidden({ padId, startId, unknownId }, id) {
   return id === padId || id === startId || id === unknownId;
 }
 
-function requireFinite(logits, ids) {
+function requireNumbers(logits) {
+  const highest = logits.reduce((most, logit) => Math.max(most, logit), -Infinity); // NaN if there is one
+  if (!Number.isFinite(highest)) throw new Error("no word can be suggested: the model's logits are not finite");
+}
+
+/** Returns the largest of some logits, and the sum of the exponentials of the differences from it. */
+function scaleOf(logits, ids) {
   const highest = ids.reduce((most, id) => Math.max(most, logits[id]), -Infinity);
-  if (ids.some((id) => Number.isNaN(logits[id])) || !Number.isFinite(highest)) throw new Error("The model's logits are not finite.");
-  return highest;
+  return [highest, ids.reduce((sum, id) => sum + Math.exp(logits[id] - highest), 0)];
+}
+
+/** The suggestions so far. A word occurs once: with a space before it or without, the likelier one. */
+class Found {
+  #words = new Map();
+
+  add(word, insert, probability) {
+    const text = word.replace(/^ /, "");
+    if (!this.#words.has(text)) this.#words.set(text, { text, insert, probability });
+  }
+
+  get size() {
+    return this.#words.size;
+  }
+
+  list() {
+    return [...this.#words.values()];
+  }
 }
 
 /** Returns the ids with the largest logits, the lower id first on a tie. */
@@ -61,14 +84,14 @@ async function lookUpWords(vocabulary, text, count, model) {
   if (!matches.length) return [];
   const isWord = (token) => vocabulary.level === "whitespace" || ["word", "single"].includes(firstClass(token));
   const candidates = matches.filter((id) => !reserved.has(id) && tokens[id].length > begun.length && isWord(tokens[id]));
-  if (!candidates.length) return [];
-  const highest = requireFinite(logits, matches);
-  const total = matches.reduce((sum, id) => sum + Math.exp(logits[id] - highest), 0);
-  return largest(logits, candidates, count).map((id) => ({
-    text: tokens[id].replace(/^ /, ""),
-    insert: tokens[id].slice(begun.length),
-    probability: Math.exp(logits[id] - highest) / total,
-  }));
+  requireNumbers(logits);
+  const [highest, total] = scaleOf(logits, matches);
+  const found = new Found();
+  for (const id of largest(logits, candidates, candidates.length)) {
+    found.add(tokens[id], tokens[id].slice(begun.length), Math.exp(logits[id] - highest) / total);
+    if (found.size === count) break;
+  }
+  return found.list();
 }
 
 // ---- characters: a search for the ends of words ----
@@ -120,25 +143,25 @@ async function searchWords(vocabulary, text, count, model) {
   const kinds = vocabulary.tokens.map((token, id) => (vocabulary.reserved.has(id) ? "reserved" : kindOf(token)));
   const queue = new Queue();
   queue.add({ logProbability: 0, insert: "", size: 0, state: stateAfter(text, begun) });
-  const found = new Map();
+  const found = new Found();
   let steps = 0;
   for (let node; found.size < count && (node = queue.pop()); ) {
     if (node.state === "complete") {
-      const word = (begun + node.insert).replace(/^ /, "");
-      if (!found.has(word)) found.set(word, { text: word, insert: node.insert, probability: Math.exp(node.logProbability) });
+      found.add(begun + node.insert, node.insert, Math.exp(node.logProbability));
     } else if (!node.parent || steps++ < MOST_STEPS) {
       const read = node.parent ? await model.step(node.id, node.parent) : await model.read(vocabulary.encode(text));
       for (const child of childrenOf(node, read, vocabulary, kinds)) queue.add(child);
     }
   }
-  return [...found.values()];
+  return found.list();
 }
 
 /** Returns the words that a node begins: itself, if it may end, and those with one character more. */
 function childrenOf({ logProbability, insert, size, state }, { logits, states }, vocabulary, kinds) {
   const allowed = [...vocabulary.tokens.keys()].filter((id) => !isForbidden(vocabulary, id));
-  const highest = requireFinite(logits, allowed);
-  const scale = highest + Math.log(allowed.reduce((sum, id) => sum + Math.exp(logits[id] - highest), 0));
+  requireNumbers(logits);
+  const [highest, total] = scaleOf(logits, allowed);
+  const scale = highest + Math.log(total);
   const children = [];
   if (state === "inside" && size > 0) {
     const ends = allowed.filter((id) => kinds[id] !== "word" && kinds[id] !== "apostrophe");
