@@ -4,7 +4,7 @@ import { KerasSeq, loadRuntime } from "./keras_seq.js";
 
 const WASM = "./node_modules/@litertjs/core/wasm/";
 const SUGGESTIONS = 8;
-const FRAME = 12; // milliseconds of writing between two updates of the screen
+const FRAME = 16; // milliseconds of writing between two updates of the text; the model pauses for the browser to paint
 const LONGEST_SHOWN = 24; // characters of a suggestion
 const MOST_SUGGESTED = 20000; // characters; longer texts get no suggestions
 
@@ -223,7 +223,6 @@ async function run(current) {
     if (performance.now() - shown > FRAME) {
       show(unshown);
       unshown = "";
-      await new Promise((resolve) => setTimeout(resolve)); // lets the browser paint and handle Stop
       shown = performance.now();
     }
   }
@@ -235,7 +234,7 @@ async function run(current) {
 
 function show(addition) {
   const atEnd = text.scrollHeight - text.scrollTop - text.clientHeight < 8; // otherwise the user has scrolled up
-  text.value += addition;
+  text.setRangeText(addition, text.textLength, text.textLength);
   if (atEnd) text.scrollTop = text.scrollHeight;
 }
 

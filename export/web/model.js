@@ -6,17 +6,18 @@ import { SETTINGS } from "./options.js";
 
 const STEPS = 64; // tokens of one call of `prefill`
 const MOST_DRAWN = 32; // tokens of one call of `write`
-const REST = 30; // milliseconds of reading between two pauses for other work of the page
+const REST = 12; // milliseconds of work between two pauses, in which a page paints and handles clicks
 
-/** A pause in long work, in which a page stays responsive. */
-class Pauses {
-  #last = performance.now();
-
-  async rest() {
-    if (performance.now() - this.#last < REST) return;
-    await new Promise((resolve) => setTimeout(resolve));
-    this.#last = performance.now();
-  }
+/** Lets other work run. Unlike `setTimeout`, a message is not delayed by four milliseconds. */
+function pause() {
+  return new Promise((resolve) => {
+    const { port1, port2 } = new MessageChannel();
+    port1.onmessage = () => {
+      port1.close();
+      resolve();
+    };
+    port2.postMessage(null);
+  });
 }
 
 const number = (value) => Int32Array.of(value);
@@ -46,6 +47,7 @@ export class Model {
   #live = new Set(); // states that are not released
   #settings = { of: null, tensors: {} }; // those of the last draw
   #idle = Promise.resolve(); // settles when no call runs; never rejects
+  #rested = performance.now();
 
   constructor(compiled, vocabulary, config, card, first) {
     this.#compiled = compiled;
@@ -69,11 +71,10 @@ export class Model {
    * null as soon as the signal is aborted.
    */
   async read(tokens, states, signal) {
-    const pauses = new Pauses();
     let logits;
     try {
       for (let start = 0; start < tokens.length; start += STEPS) {
-        await pauses.rest();
+        await this.#rest();
         if (signal?.aborted) return this.release(states), null;
         const chunk = tokens.slice(start, start + STEPS);
         const padded = new Int32Array(STEPS);
@@ -97,6 +98,7 @@ export class Model {
 
   /** Draws the token after `token`; returns it and the new states. The states that are given are kept. */
   async sample(token, uniform, settings, states) {
+    await this.#rest();
     const inputs = { token: [number(token), [1]], uniform: [uniform, [1]] };
     const drawn = await this.#run("sample", inputs, states, ["next_token", "log_probability"], settings);
     return { tokens: drawn.next_token, logProbabilities: drawn.log_probability, states: drawn.states };
@@ -104,6 +106,7 @@ export class Model {
 
   /** Draws up to `length` tokens after `token`, one with each uniform number. The states that are given are kept. */
   async write(token, uniforms, length, settings, states) {
+    await this.#rest();
     const numbers = new Float32Array(MOST_DRAWN);
     numbers.set(uniforms);
     const inputs = { token: [number(token), [1]], uniforms: [numbers, [1, MOST_DRAWN]], length: [number(length), [1]] };
@@ -116,13 +119,12 @@ export class Model {
 
   /** Returns the log-probability of each of some tokens, after `<s>` and those before it. */
   async score(ids) {
-    const pauses = new Pauses();
     const logProbabilities = [];
     let token = this.vocabulary.startId;
     let states = await this.initialStates();
     try {
       for (const id of ids) {
-        await pauses.rest();
+        await this.#rest();
         const read = await this.decode(token, states);
         this.release(states);
         states = read.states;
@@ -145,6 +147,13 @@ export class Model {
       this.#compiled.delete();
     });
     return this.#idle;
+  }
+
+  /** Pauses now and then: LiteRT.js computes in this thread. */
+  async #rest() {
+    if (performance.now() - this.#rested < REST) return;
+    await pause();
+    this.#rested = performance.now();
   }
 
   #keep(states) {

@@ -87,11 +87,4 @@ export const tasks = {
     const tokens = model.encode(prompt); // needs no model
     return [await reading, await errorOf(model.suggest(prompt)), await errorOf(model.score(prompt)), await errorOf(read(model.write(prompt))), tokens.length];
   },
-
-  /** The pieces up to an error, and its message. */
-  async failing(model, [prompt, options]) {
-    const pieces = [];
-    const message = await errorOf(read(model.write(prompt, withSeed(options)), pieces));
-    return [textOf(pieces), message];
-  },
 };

@@ -1,4 +1,4 @@
-// Runs a task of web_model.mjs in Node. JSON in: the file and the tasks; JSON out: the answers and the number of tensors left.
+// Runs a task of web_model.mjs in Node. JSON in: the file and the tasks; JSON out: the answers and numbers of tensors.
 
 import { getGlobalLiteRt } from "@litertjs/core";
 import { KerasSeq, loadRuntime } from "keras_seq";
@@ -11,9 +11,11 @@ await loadRuntime();
 // Each tensor asks its buffer for its type when it is made.
 const { prototype } = getGlobalLiteRt().liteRtWasm.LiteRtTensorBuffer;
 const live = new Set();
+let most = 0;
 const { delete: deleteBuffer, tensorType } = prototype;
 prototype.tensorType = function () {
   live.add(this);
+  most = Math.max(most, live.size);
   return tensorType.call(this);
 };
 prototype.delete = function () {
@@ -24,11 +26,10 @@ prototype.delete = function () {
 const [path, asked] = JSON.parse(readFileSync(0, "utf8"));
 const model = await KerasSeq.load(readFileSync(path));
 const answers = [];
-let most = 0;
-const before = live.size;
+let held = 0; // after a task
 for (const [task, given] of asked) {
   answers.push(await tasks[task](model, given));
-  most = Math.max(most, live.size);
+  held = Math.max(held, live.size);
 }
 await model.close();
-process.stdout.write(JSON.stringify({ answers, before, most, after: live.size }));
+process.stdout.write(JSON.stringify({ answers, held, most, left: live.size }));

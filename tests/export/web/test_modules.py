@@ -199,6 +199,31 @@ def test_options_have_the_ranges_of_python(options, words):
     assert found == words if isinstance(words, int) else str(found).startswith(words)
 
 
+def test_what_a_runtime_can_do_wrong_ends_a_text_with_a_reason():
+    """The draws of a runtime are given: `write` fails or returns what it must not."""
+    letters = ks.Vocabulary.from_text("ab")
+    first, last = letters.encode("ab").tolist()
+    tokens, finite = [first, last] * 50, [-1.0] * 100
+
+    def written(tokens=tokens, logs=finite, **given):
+        case = [letters.to_bytes().decode(), {"tokens": tokens, "logProbabilities": logs, **given}, {"max_tokens": 100}]
+        (found,) = in_node("writing", [case])
+        assert found["live"] == 0
+        return found["text"], found["message"] or found["reason"], found["write"], found["sample"]
+
+    whole, damaged = "ab" * 50, "The model in this file is damaged: it draws tokens that it does not have."
+    assert written() == (whole, "length", 4, 0)
+    assert written(hasWrite=False) == (whole, "length", 0, 100)
+    # What `write` cannot draw is drawn one by one, and the next call is tried again.
+    assert written(failing=[2]) == (whole, "length", 4, 32)
+    not_finite = "token 40 cannot be sampled: the model's logits are not finite"
+    assert written(logs=[*finite[:40], None, *finite[41:]]) == (whole[:40], not_finite, 2, 9)
+    assert written(tokens=[*tokens[:40], letters.eos_id]) == (whole[:40], "eos", 2, 0)
+    assert written(tokens=[*tokens[:40], 99, *tokens[41:]]) == (whole[:32], damaged, 2, 0)
+    assert written(tokens=[*tokens[:40], -1, *tokens[41:]]) == (whole[:32], damaged, 2, 0)
+    assert written(tokens=tokens[:32]) == (whole[:32], damaged, 2, 0)
+
+
 def is_accepted_by_python(path):
     try:
         return read_bundle(path).vocabulary is not None
