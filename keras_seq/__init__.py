@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from keras_seq.data.load import load_corpus
     from keras_seq.data.streams import streams
     from keras_seq.data.vocabulary import Vocabulary
-    from keras_seq.generation.keras_step import generate, sample, score
+    from keras_seq.generation.keras_step import generate, sample, score, suggest
     from keras_seq.generation.states import TextStates
     from keras_seq.layers.chrono_initializer import ChronoInitializer
     from keras_seq.layers.gru import GRU
@@ -79,6 +79,7 @@ _MODULE_OF = {
     "stateful_copy": "keras_seq.models.stateful",
     "step_model": "keras_seq.models.step_model",
     "streams": "keras_seq.data.streams",
+    "suggest": "keras_seq.generation.keras_step",
 }
 
 __all__ = [  # noqa: RUF022 (the order of the road, from text to sample)
@@ -117,6 +118,7 @@ __all__ = [  # noqa: RUF022 (the order of the road, from text to sample)
     "generate",
     "sample",
     "score",
+    "suggest",
     "TextStates",
 ]
 

@@ -15,6 +15,7 @@ GENERATE = "serving_default"
 DECODE = "decode"
 PREFILL = "prefill"
 SAMPLE = "sample"
+WRITE = "write"
 RESET = "reset"
 SCORE = "score"
 START = "start"
@@ -34,13 +35,14 @@ LOGITS, OUTPUT = "logits", "output"
 NEXT_TOKEN = "next_token"
 LOG_PROBABILITY = "log_probability"
 LOG_PROBABILITIES = "log_probabilities"
+COUNT = "count"  # Output of `write`: how many tokens it has drawn.
 PROMPT, TEXT = "prompt", "text"
 MAX_TOKENS, SEED = "max_tokens", "seed"
 TOKEN_IDS, FINISH_REASON = "token_ids", "finish_reason"
 VOCABULARY_BYTES = "vocabulary_bytes"  # TensorFlow Serving requires this suffix for arbitrary bytes.
 # Output of each signature of a SavedModel of text: a hash of the model, because states belong to one model.
 MODEL_ID = "model_id"
-UNIFORM = "uniform"
+UNIFORM, UNIFORMS = "uniform", "uniforms"
 # Sampling settings, inputs of `serving_default` and `sample` in this order, with their dtypes.
 SAMPLING_INPUTS = dict(zip(DRAW_SETTINGS, ("float32", "int32", "float32", "float32"), strict=True))
 # Inputs of `serving_default`, with their dtypes.
@@ -51,6 +53,8 @@ STATES = ("explicit", "internal")
 QUANTIZATIONS = {"none": "float32", "float16": "float16", "int8": "int8", "int4": "int4"}
 # Tokens that one call of `prefill` can read. The call takes time only for the tokens given by `length`.
 PREFILL_STEPS = 64
+# Tokens that one call of `write` can draw.
+WRITE_STEPS = 32
 # Rows in one batch of the server; `batching_parameters.txt` and the client use the same number.
 MAX_BATCH_SIZE = 32
 # Rows that a signature of a SavedModel takes, so that `batching_parameters.txt` may be changed: of texts, and of others.

@@ -32,6 +32,7 @@ from keras_seq.errors import TextError
 
 Level = Literal["char", "word"]
 AnyLevel = Literal["char", "word", "whitespace"]
+CharacterClass = Literal["word", "space", "single", "punctuation"]
 
 PAD: Final = "<pad>"
 UNK: Final = "<unk>"
@@ -40,12 +41,12 @@ START: Final = "<s>"
 EOS: Final = "<eos>"
 RESERVED: Final[dict[Level, tuple[str, ...]]] = {"char": (PAD, START, EOS), "word": (PAD, UNK, START, EOS)}
 
-# The classes below are explicit ranges of code points because `\w`, `\s` and `\p{..}` mean different characters in
+# These classes are explicit ranges of code points because `\w`, `\s` and `\p{..}` mean different characters in
 # Python, RE2 and JavaScript, and in different versions of Unicode. The pattern contains the characters themselves:
 # Python resolves the escapes `\uXXXX`, so no regular expression engine has to support them.
-_SPACE: Final = "\t-\r\x1c-\x20\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
-_APOSTROPHE: Final = "'\u2019"
-_PUNCTUATION: Final = (
+SPACE: Final = "\t-\r\x1c-\x20\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
+APOSTROPHE: Final = "'\u2019"
+PUNCTUATION: Final = (
     "!-/:-@\\[-`{-~\xa1-\xa9\xab\xac\xae-\xb1\xb4\xb6-\xb8\xbb\xbf\xd7\xf7"  # ASCII and Latin-1
     "\u037e\u0387\u055a-\u055f\u0589\u058a\u05be\u05c0\u05c3\u05c6\u05f3\u05f4"  # Greek, Armenian, Hebrew
     "\u060c\u061b\u061e\u061f\u066a-\u066d\u06d4\u0964\u0965\u0970\u1361-\u1368"  # Arabic, Devanagari, Ethiopic
@@ -53,14 +54,14 @@ _PUNCTUATION: Final = (
     "\u3001-\u3004\u3008-\u3020\u3030\ufe10-\ufe1f\ufe30-\ufe6f"  # CJK punctuation
     "\uff01-\uff0f\uff1a-\uff20\uff3b-\uff40\uff5b-\uff65\uffe0-\uffee\U0001f000-\U0001faff"  # full width, pictures
 )
-_SINGLE: Final = (  # scripts written without spaces between words: every character is a token
+SINGLE: Final = (  # scripts written without spaces between words: every character is a token
     "\u0e01-\u0eff\u1000-\u109f\u1780-\u17ff"  # Thai, Lao, Burmese, Khmer
     "\u2e80-\u2fff\u3005-\u3007\u3021-\u302f\u3031-\u312f\u3190-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff66-\uff9f"
     "\U0001aff0-\U0001b16f\U00020000-\U0003ffff"
 )
-_WORD: Final = f"[^{_SPACE}{_PUNCTUATION}{_SINGLE}]+"
+WORD: Final = f"[^{SPACE}{PUNCTUATION}{SINGLE}]"  # one character of a word
 
-WORD_PATTERN: Final[str] = f" ?{_WORD}(?:[{_APOSTROPHE}]{_WORD})*| ?[{_PUNCTUATION}]| ?[{_SINGLE}]|[{_SPACE}]"
+WORD_PATTERN: Final[str] = f" ?{WORD}+(?:[{APOSTROPHE}]{WORD}+)*| ?[{PUNCTUATION}]| ?[{SINGLE}]|[{SPACE}]"
 """Regular expression of one word token. It means the same in Python's `re`, in RE2 and in JavaScript with the `u` flag.
 
 A token is one of:
@@ -79,6 +80,24 @@ _BETWEEN_WHITE_SPACE: Final = re.compile(f"[^{WHITE_SPACE}]+")
 _WORD_OR_LINE_FEED: Final = re.compile(f"[^{WHITE_SPACE}]+|\n")
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _BYTE_ORDER_MARK: Final = "\ufeff"
+
+
+_CLASSES: Final[dict[CharacterClass, re.Pattern[str]]] = {
+    "word": re.compile(WORD),
+    "space": re.compile(f"[{SPACE}]"),
+    "single": re.compile(f"[{SINGLE}]"),
+    "punctuation": re.compile(f"[{PUNCTUATION}]"),
+}
+
+
+def class_of(character: str) -> CharacterClass:
+    """Returns what a character is in a word token.
+
+    Example:
+        >>> [class_of(character) for character in "a \u4f60,"]
+        ['word', 'space', 'single', 'punctuation']
+    """
+    return next(name for name, pattern in _CLASSES.items() if pattern.match(character))
 
 
 def split_words(text: str, *, name: str = "text") -> list[str]:

@@ -50,6 +50,24 @@ class Step(ABC):
         logits, states = self(token, states)
         return next_token(logits, uniform, settings, logit_bias, history), states
 
+    def draws(
+        self,
+        token: int,
+        states: Any,
+        uniforms: np.ndarray,
+        settings: SamplingSettings,
+        logit_bias: np.ndarray,
+        history: Sequence[int],
+    ) -> Iterator[tuple[int, Any]]:
+        """Yields the tokens drawn after `token` with each of `uniforms`, and the states before the model reads each.
+
+        A runtime may draw several tokens ahead. The caller stops at `<eos>`, or when the settings change, and adds each
+        token to `history`.
+        """
+        for number in uniforms:
+            token, states = self.draw(token, states, number, settings, logit_bias, history)
+            yield token, states
+
     def states_of(self, arrays: Any) -> Any:
         """Returns the states that a list of arrays stands for, one `(1, units)` or `(units,)` for each state.
 

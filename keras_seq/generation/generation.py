@@ -196,30 +196,44 @@ class Generation(Iterator[Piece]):
         """Yields the pieces of one text after `token`, and returns its finish reason."""
         seed = (int(self.seed) + row) % 2**64
         pieces = self.vocabulary.pieces
-        history = list(self._prompt)
-        for position in range(self._max_tokens):
-            if position % _BLOCK == 0:
-                uniforms = uniform(seed, position + np.arange(_BLOCK))
-            try:
-                token, states, log_probability = self._draw_token(token, states, uniforms[position % _BLOCK], history)
-            except ValueError as error:
-                raise ModelError(f"token {position} of the continuation cannot be drawn: {error}") from error
-            if token == self.vocabulary.eos_id:
-                return "eos"
-            piece = pieces[token] if position else self._piece(token, position)
-            yield Piece(piece, token, log_probability, row), states
-            history.append(token)
+        history, position = list(self._prompt), 0
+        while position < self._max_tokens:
+            settings = self._settings
+            uniforms = uniform(seed, np.arange(position, min(position + _BLOCK, self._max_tokens)))
+            draws = self._draws(token, states, uniforms, history)
+            while (drawn := self._next_draw(draws, position)) is not None:
+                token, states, log_probability = drawn
+                if token == self.vocabulary.eos_id:
+                    return "eos"
+                piece = pieces[token] if position else self._piece(token, position)
+                position += 1
+                yield Piece(piece, token, log_probability, row), states
+                history.append(token)
+                if self._settings is not settings:  # What was drawn ahead has the settings before `change`.
+                    break
         return "length"
 
-    def _draw_token(
-        self, token: int, states: Any, uniform: float, history: Sequence[int]
-    ) -> tuple[int, Any, float | None]:
-        """Returns the token drawn after `token`, the new states, and the log-probability if it is to be reported."""
+    def _draws(
+        self, token: int, states: Any, uniforms: np.ndarray, history: Sequence[int]
+    ) -> Iterator[tuple[int, Any, float | None]]:
+        """Yields tokens drawn after `token`, the states before each, and its log-probability if it is to be reported."""
+        settings, bias = self._settings, self._logit_bias
         if not self._logprobs:
-            return *self._step.draw(token, states, uniform, self._settings, self._logit_bias, history), None
-        logits, states = self._step(token, states)
-        drawn = next_token(logits, uniform, self._settings, self._logit_bias, history)
-        return drawn, states, float(log_softmax(logits)[drawn])
+            for drawn, before in self._step.draws(token, states, uniforms, settings, bias, history):
+                yield drawn, before, None
+            return
+        for number in uniforms:
+            logits, states = self._step(token, states)
+            token = next_token(logits, number, settings, bias, history)
+            yield token, states, float(log_softmax(logits)[token])
+
+    @staticmethod
+    def _next_draw(draws: Iterator[Any], position: int) -> Any:
+        """Returns the next of `draws`, None after the last; an error names the position of the token."""
+        try:
+            return next(draws, None)
+        except ValueError as error:
+            raise ModelError(f"token {position} of the continuation cannot be drawn: {error}") from error
 
     def _search(self, rows: int, num_beams: int, length_penalty: float) -> Iterator[PieceAndStates]:
         """Yields the pieces of the best texts that beam search finds."""

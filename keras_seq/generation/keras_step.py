@@ -1,4 +1,4 @@
-"""Generates and scores text with a Keras model: `ks.generate`, `ks.sample` and `ks.score`.
+"""Generates and scores text with a Keras model: `ks.generate`, `ks.sample`, `ks.score` and `ks.suggest`.
 
 They use the same token loop as every other runtime, with the one-step decoder of the model.
 """
@@ -16,6 +16,7 @@ from keras_seq.data.vocabulary import Vocabulary
 from keras_seq.errors import ModelError
 from keras_seq.generation import generation
 from keras_seq.generation import score as scoring
+from keras_seq.generation import suggest as suggesting
 from keras_seq.generation.decoder_step import Step, token_ids
 from keras_seq.generation.states import TextStates, checked_arrays
 from keras_seq.models.step_model import stepped_language_model
@@ -161,6 +162,36 @@ def score(
     """
     step = _step(model, vocabulary, text, "text", by_line)
     return scoring.score(step, vocabulary, text, by_line=by_line, states=states)
+
+
+def suggest(model: keras.Model, vocabulary: Vocabulary, text: str = "", count: int = 3) -> list[suggesting.Suggestion]:
+    """Returns the likeliest next words, or completions of the word that has been begun at the end of a text.
+
+    Args:
+        model: a causal recurrent model: token ids `(batch, time)` -> logits `(batch, time, vocabulary)`, or
+            probabilities, whose logarithms are the logits.
+        vocabulary: the vocabulary of the model.
+        text: the text up to the caret. The model reads it from `<s>`.
+        count: number of suggestions, 1 to 100. There are fewer if no other word fits, or if a model of characters finds
+            no more within 64 steps.
+
+    Returns:
+        Suggestions, each with the whole word as its `text`, the missing part of it as `insert`, and its `probability`
+        given all that was typed; the most likely first.
+
+    Raises:
+        ArgumentError: `count` is out of range.
+        TextError: the text has characters outside the vocabulary.
+        ModelError: a logit is NaN, or the model does not fit the vocabulary.
+        SteppingError: the model cannot be run one step at a time.
+
+    Example:
+        >>> from keras_seq import language_model
+        >>> vocabulary = Vocabulary.from_text("to be or not to be", level="word")
+        >>> [(one.text, one.insert) for one in suggest(language_model(len(vocabulary), units=[8]), vocabulary, "to b")]
+        [('be', 'e')]
+    """
+    return suggesting.suggest(_step(model, vocabulary, text, "text"), vocabulary, text, count)
 
 
 def _step(model: keras.Model, vocabulary: Vocabulary, text: str, name: str, by_line: bool = False) -> KerasStep:

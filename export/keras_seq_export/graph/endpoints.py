@@ -1,4 +1,4 @@
-"""The signatures `decode`, `prefill`, `sample`, `start` and `reset`, made from one step of a model."""
+"""The signatures `decode`, `prefill`, `sample`, `write`, `start` and `reset`, made from one step of a model."""
 
 from collections.abc import Callable, Sequence
 
@@ -8,13 +8,18 @@ import tensorflow as tf
 from keras_seq_export.graph import sampling as graph_sampling
 from keras_seq_export.graph.step import GraphStep
 from keras_seq_export.signatures import (
+    COUNT,
     LENGTH,
+    LOG_PROBABILITIES,
     LOG_PROBABILITY,
     NEXT_TOKEN,
     PREFILL_STEPS,
     SAMPLING_INPUTS,
     TOKEN,
+    TOKENS,
     UNIFORM,
+    UNIFORMS,
+    WRITE_STEPS,
     is_state,
     state_name,
 )
@@ -92,6 +97,58 @@ def sample_endpoint(step: GraphStep, logit_bias: np.ndarray, batch: int | None) 
 
     inputs = {TOKEN: "int32", UNIFORM: "float32", **SAMPLING_INPUTS}
     return sample, [*(tf.TensorSpec([batch], dtype, name) for name, dtype in inputs.items()), *step.state_specs(batch)]
+
+
+def write_endpoint(step: GraphStep, logit_bias: np.ndarray, batch: int, eos_id: int) -> Endpoint:
+    """Returns the function and the input signature of `write`, which runs `sample` up to `length` times in one call.
+
+    A row ends at `<eos>`, the last of its tokens. What follows the last token is 0.
+
+    Args:
+        step: the model.
+        logit_bias: see `sample_endpoint`.
+        batch: the batch size.
+        eos_id: the id of `<eos>`.
+    """
+    sample, _ = sample_endpoint(step, logit_bias, batch)
+
+    def write(token: tf.Tensor, uniforms: tf.Tensor, length: tf.Tensor, *given: tf.Tensor) -> dict[str, tf.Tensor]:
+        settings, states = given[: len(SAMPLING_INPUTS)], given[len(SAMPLING_INPUTS) :]
+
+        def draw(
+            position: tf.Tensor,
+            count: tf.Tensor,
+            token: tf.Tensor,
+            tokens: tf.Tensor,
+            log_probabilities: tf.Tensor,
+            *states: tf.Tensor,
+        ) -> tuple[tf.Tensor, ...]:
+            drawn = sample(token, tf.gather(uniforms, position, axis=1), *settings, *states)
+            next_token, log_probability = drawn.pop(NEXT_TOKEN), drawn.pop(LOG_PROBABILITY)
+            new_states = list(drawn.values())
+            writes = position < count
+            if batch > 1:  # A row that has ended keeps its states. A single row ends the loop.
+                pairs = zip(new_states, states, strict=True)
+                new_states = [tf.where(writes[:, None], new, old) for new, old in pairs]
+            here = (tf.range(WRITE_STEPS) == position) & writes[:, None]
+            tokens = tf.where(here, next_token[:, None], tokens)
+            log_probabilities = tf.where(here, log_probability[:, None], log_probabilities)
+            count = tf.where(writes & (next_token == eos_id), position + 1, count)
+            return position + 1, count, next_token, tokens, log_probabilities, *new_states
+
+        count = tf.clip_by_value(length, 1, WRITE_STEPS)
+        none = tf.zeros([batch, WRITE_STEPS], tf.int32)
+        _, count, _, tokens, log_probabilities, *states = tf.while_loop(
+            lambda position, count, *_: position < tf.reduce_max(count),
+            draw,
+            (tf.constant(0), count, token, none, tf.zeros([batch, WRITE_STEPS]), *states),
+        )
+        return {TOKENS: tokens, LOG_PROBABILITIES: log_probabilities, COUNT: count, **named_states(states)}
+
+    several = tf.TensorSpec([batch, WRITE_STEPS], tf.float32, UNIFORMS)
+    inputs = [tf.TensorSpec([batch], tf.int32, TOKEN), several, tf.TensorSpec([batch], tf.int32, LENGTH)]
+    settings = [tf.TensorSpec([batch], dtype, name) for name, dtype in SAMPLING_INPUTS.items()]
+    return write, [*inputs, *settings, *step.state_specs(batch)]
 
 
 def start_endpoint(step: GraphStep, batch: int) -> Endpoint:

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_seq.data.vocabulary import Vocabulary
 from keras_seq.files import temporary_folder, why_not_written
 from keras_seq.models.checks import reason_of
 from keras_seq_export.errors import ExportError
@@ -17,33 +18,56 @@ from keras_seq_export.graph.endpoints import (
     prefill_endpoint,
     sample_endpoint,
     start_endpoint,
+    write_endpoint,
 )
 from keras_seq_export.graph.step import GraphStep
 from keras_seq_export.publishing import system_error
-from keras_seq_export.signatures import DECODE, ENCODE, PREFILL, QUANTIZATIONS, RESET, SAMPLE, START, is_quantized
+from keras_seq_export.signatures import (
+    DECODE,
+    ENCODE,
+    PREFILL,
+    QUANTIZATIONS,
+    RESET,
+    SAMPLE,
+    START,
+    WRITE,
+    is_quantized,
+)
 from keras_seq_export.tflite import flatbuffer
 from keras_seq_export.tflite.contents import Contents, contents_of
 from keras_seq_export.tflite.embedding_folding import fold_embeddings, remove_negative_index_handling
 from keras_seq_export.tflite.quantization import SMALLEST, quantize_weights
 
+# With 10,000 tokens, `write` gains nothing: the call costs little beside the draw.
+LARGEST_WRITTEN = 1024  # tokens of a vocabulary for which a file has `write`
+_LOOPS = (PREFILL, WRITE, ENCODE)
 _BITS = {"float32": 32, "float16": 16, "int8": 8, "int4": 4}
 
 
 def signature_endpoints(
-    step: GraphStep, logit_bias: np.ndarray | None, state: str, batch: int, source_steps: int
+    step: GraphStep,
+    vocabulary: Vocabulary | None,
+    logit_bias: np.ndarray | None,
+    state: str,
+    batch: int,
+    source_steps: int,
 ) -> dict[str, Endpoint]:
     """Returns the signatures by name, in the order of the file.
 
     Args:
         step: the model.
-        logit_bias: added to the logits by `sample`, which forbids tokens; None leaves `sample` out.
+        vocabulary: the vocabulary; None leaves `sample` and `write` out.
+        logit_bias: added to the logits by `sample` and `write`, which forbids tokens; None without a vocabulary.
         state: `"explicit"` or `"internal"`.
         batch: rows of each signature.
         source_steps: frames of a source that one call of `encode` takes.
     """
     endpoints = {DECODE: decode_endpoint(step, batch), PREFILL: prefill_endpoint(step, batch)}
-    if logit_bias is not None:
+    if vocabulary is not None and logit_bias is not None:
         endpoints[SAMPLE] = sample_endpoint(step, logit_bias, batch)
+        # A text that goes on differently after some of its tokens needs the states before them: internal ones are lost.
+        if len(vocabulary) <= LARGEST_WRITTEN and state == "explicit":
+            endpoints[WRITE] = write_endpoint(step, logit_bias, batch, vocabulary.eos_id)
     if step.has_encoder:
         return {**endpoints, ENCODE: encode_endpoint(step, batch, source_steps)}
     if state == "explicit":
@@ -105,13 +129,12 @@ def checked_contents(content: bytes, quantization: str) -> Contents:
     """Returns the contents of a flatbuffer.
 
     Raises:
-        ExportError: a signature has an operator that is not builtin, or a signature other than `prefill` and `encode` has a
-            loop; or most
-            weights are still float32 after quantization.
+        ExportError: a signature has an operator that is not builtin, or a signature other than `prefill`, `write` and
+            `encode` has a loop; or most weights are still float32 after quantization.
     """
     contents = contents_of(content)
     for name, signature in contents.signatures.items():
-        refused = {"CUSTOM"} if name in (PREFILL, ENCODE) else {"CUSTOM", "WHILE"}
+        refused = {"CUSTOM"} if name in _LOOPS else {"CUSTOM", "WHILE"}
         if found := sorted(refused & set(signature.operators)):
             raise ExportError(f"{name} must run on builtin operators without loops; it has {', '.join(found)}")
     counts = {dtype: size * 8 // _BITS[dtype] for dtype, size in contents.stored_bytes.items() if dtype in _BITS}

@@ -12,7 +12,18 @@ from keras_seq import require
 from keras_seq.errors import ArgumentError, ModelError, shortened
 from keras_seq.generation.decoder_step import token_ids
 from keras_seq_export.errors import BundleError
-from keras_seq_export.signatures import DECODE, ENCODE, LENGTH, PLURALS, PREFILL, START, TOKEN, is_state, state_name
+from keras_seq_export.signatures import (
+    DECODE,
+    ENCODE,
+    LENGTH,
+    PLURALS,
+    PREFILL,
+    START,
+    TOKEN,
+    WRITE,
+    is_state,
+    state_name,
+)
 from keras_seq_export.tflite.bundle import read_bundle
 from keras_seq_export.tflite.history import BEGINNING, History
 from keras_seq_export.tflite.signature import Signature, Tensor
@@ -129,6 +140,11 @@ class LiteRTDecoder:
     def state_shapes(self) -> list[tuple[int, ...]]:
         """The shape of each state, `(batch, units)`; empty with internal states."""
         return list(self._state_shapes.values())
+
+    @property
+    def has_write(self) -> bool:
+        """Whether the file can draw several tokens in one call."""
+        return WRITE in self._runners
 
     @property
     def has_encoder(self) -> bool:

@@ -154,7 +154,7 @@ def export_tflite(
     settings = ExportSettings(by_line, quantization, state, batch)
     path = Path(path)
     with publishing_export(path, path.with_name(f"{path.name}.report.json")) as (partial, partial_report):
-        content = convert(signature_endpoints(step, bias, state, batch, source_steps), quantization)
+        content = convert(signature_endpoints(step, vocabulary, bias, state, batch, source_steps), quantization)
         contents = checked_contents(content, quantization)
         partial.write_bytes(content)
         write_bundle(partial, vocabulary, _bundle_config(settings, sampling, step))

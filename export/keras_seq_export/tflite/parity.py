@@ -21,8 +21,11 @@ from keras_seq.models.step_model import SteppedModel, stepped, stepped_language_
 from keras_seq_export.comparison import TOLERANCE, compare, possible_tokens, reference_logits
 from keras_seq_export.errors import ExportError
 from keras_seq_export.signatures import (
+    COUNT,
     DECODE,
     ENCODE,
+    LENGTH,
+    LOG_PROBABILITIES,
     LOG_PROBABILITY,
     NEXT_TOKEN,
     PREFILL,
@@ -31,7 +34,11 @@ from keras_seq_export.signatures import (
     SAMPLING_INPUTS,
     START,
     TOKEN,
+    TOKENS,
     UNIFORM,
+    UNIFORMS,
+    WRITE,
+    WRITE_STEPS,
     state_name,
 )
 from keras_seq_export.tflite.decoder import LiteRTDecoder
@@ -146,7 +153,7 @@ def compare_signatures(
     logit_bias: np.ndarray | None,
     tolerance: float = TOLERANCE,
 ) -> SignatureComparison:
-    """Compares `start` and `decode` with the model, and `prefill` and `sample` with `decode`.
+    """Compares `start` and `decode` with the model, `prefill` and `sample` with `decode`, and `write` with `sample`.
 
     Args:
         model: the model from which the file was made.
@@ -179,7 +186,7 @@ def compare_signatures(
         largest_difference=difference,
         relative_error=None if of_text else _relative_error(reading),
         draws_compared=reading.values[0].size if of_text else None,
-        near_ties=None if logit_bias is None else _compare_sample(decoder, reading, states, logit_bias),
+        near_ties=None if logit_bias is None else _compare_draws(decoder, reading, states, logit_bias),
     )
 
 
@@ -282,6 +289,17 @@ def _compare_prefill(decoder: LiteRTDecoder, reading: Reading, states: Any, scal
     compare_all(f"{PREFILL}, states", [output[rows, lengths] for output in outputs], after)
 
 
+def _compare_draws(decoder: LiteRTDecoder, reading: Reading, states: Any, bias: np.ndarray) -> int:
+    """Compares `sample` and `write`; returns the number of near-ties."""
+    near_ties = _compare_sample(decoder, reading, states, bias)
+    vocabulary = decoder.bundle.vocabulary
+    if vocabulary is not None and decoder.has_write:
+        token = np.ascontiguousarray(reading.values[0][:, 0])
+        for settings in _SETTINGS:
+            token, states = _compare_write(decoder, token, states, settings, vocabulary.eos_id)
+    return near_ties
+
+
 def _compare_sample(decoder: LiteRTDecoder, reading: Reading, states: Any, bias: np.ndarray) -> int:
     """Compares the tokens of `sample` with those that the host samples from the logits of `decode`.
 
@@ -296,10 +314,7 @@ def _compare_sample(decoder: LiteRTDecoder, reading: Reading, states: Any, bias:
         settings = _SETTINGS[step % len(_SETTINGS)]
         uniforms = [float(uniform(decoder.batch + row, step)) for row in range(decoder.batch)]
         inputs = {TOKEN: np.ascontiguousarray(tokens[:, step]), UNIFORM: np.array(uniforms, np.float32)}
-        inputs |= {
-            name: np.full(decoder.batch, getattr(settings, name), dtype) for name, dtype in SAMPLING_INPUTS.items()
-        }
-        answer, states = decoder.run(SAMPLE, inputs, states)
+        answer, states = decoder.run(SAMPLE, inputs | _settings_inputs(settings, decoder.batch), states)
         for row, (number, sampled) in enumerate(zip(uniforms, answer[NEXT_TOKEN].tolist(), strict=True)):
             possible = possible_tokens(logits[row, step], number, settings, bias)
             if sampled not in possible:
@@ -311,3 +326,41 @@ def _compare_sample(decoder: LiteRTDecoder, reading: Reading, states: Any, bias:
             log_probability = log_softmax(logits[row, step])[[sampled]]
             compare(f"{SAMPLE}, {LOG_PROBABILITY}", log_probability, answer[LOG_PROBABILITY][[row]])
     return near_ties
+
+
+def _compare_write(
+    decoder: LiteRTDecoder, token: np.ndarray, states: Any, settings: SamplingSettings, eos_id: int
+) -> tuple[np.ndarray, Any]:
+    """Compares a call of `write` with calls of `sample`, bit for bit: texts must not depend on the runtime's choice.
+
+    Returns:
+        The last token of each row, and the states that `write` returns.
+    """
+    rows = np.arange(decoder.batch)
+    lengths = WRITE_STEPS - 7 * rows % WRITE_STEPS  # Rows end at different steps.
+    uniforms = np.stack([uniform(int(row), np.arange(WRITE_STEPS)) for row in rows])
+    given = _settings_inputs(settings, decoder.batch)
+    inputs = {TOKEN: token, UNIFORMS: uniforms, LENGTH: lengths.astype(np.int32)}
+    written, after = decoder.run(WRITE, inputs | given, states)
+    last = token
+    for step in range(WRITE_STEPS):
+        number = np.ascontiguousarray(uniforms[:, step])
+        sampled, states = decoder.run(SAMPLE, {TOKEN: token, UNIFORM: number, **given}, states)
+        token = sampled[NEXT_TOKEN]
+        draws, ends = step < written[COUNT], step + 1 == written[COUNT]
+        for name, several in ((NEXT_TOKEN, TOKENS), (LOG_PROBABILITY, LOG_PROBABILITIES)):
+            _require_same(several, sampled[name][draws], written[several][draws, step])
+        for index, (one, other) in enumerate(zip(states, after, strict=True)):
+            _require_same(state_name(index), one[ends], other[ends])
+        last = np.where(ends, token, last)
+    _require_same(COUNT, lengths[last != eos_id], written[COUNT][last != eos_id])
+    return last, after
+
+
+def _require_same(name: str, expected: np.ndarray, found: np.ndarray) -> None:
+    if not np.array_equal(expected, found):
+        raise ExportError(f"{WRITE}: `{name}` from the file is {found.tolist()}; {SAMPLE} gives {expected.tolist()}")
+
+
+def _settings_inputs(settings: SamplingSettings, batch: int) -> dict[str, np.ndarray]:
+    return {name: np.full(batch, getattr(settings, name), dtype) for name, dtype in SAMPLING_INPUTS.items()}

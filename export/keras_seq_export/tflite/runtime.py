@@ -1,7 +1,7 @@
 """Text from a .tflite in LiteRT, token by token. Imports neither TensorFlow nor Keras."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Unpack
 
 import numpy as np
@@ -12,10 +12,20 @@ from keras_seq.generation.generation import Generation, sample
 from keras_seq.generation.sampling import DRAW_SETTINGS, SamplingSettings, logit_bias
 from keras_seq.generation.score import Score, score
 from keras_seq.generation.states import TextStates, checked_arrays
+from keras_seq.generation.suggest import Suggestion, suggest
 from keras_seq.generation.text import Options
 from keras_seq_export.errors import BundleError
-from keras_seq_export.signatures import LOG_PROBABILITY, NEXT_TOKEN, SAMPLE, SAMPLING_INPUTS, TOKEN, UNIFORM
+from keras_seq_export.signatures import (
+    LOG_PROBABILITY,
+    NEXT_TOKEN,
+    SAMPLE,
+    SAMPLING_INPUTS,
+    TOKEN,
+    UNIFORM,
+    WRITE_STEPS,
+)
 from keras_seq_export.tflite.decoder import LiteRTDecoder
+from keras_seq_export.tflite.write_call import WriteCall
 
 
 class LiteRTSampler(Step):
@@ -51,12 +61,7 @@ class LiteRTSampler(Step):
             self._stored_bias = logit_bias(vocabulary, SamplingSettings(**self.config["sampling"]))
         except (TypeError, ValueError) as error:
             raise BundleError(f"{path} has damaged sampling defaults: {shortened(error)}") from error
-        # Reused for each token, so that the loop allocates nothing.
-        batch = self.decoder.batch
-        self._inputs = {TOKEN: np.zeros(batch, np.int32), UNIFORM: np.zeros(batch, np.float32)}
-        self._settings_inputs = {name: np.zeros(batch, dtype) for name, dtype in SAMPLING_INPUTS.items()}
-        self._inputs |= self._settings_inputs
-        self._filled_settings: SamplingSettings | None = None
+        self._last_settings: tuple[SamplingSettings | None, dict[str, np.ndarray]] = (None, {})
         self._compared_bias: tuple[np.ndarray | None, bool] = (None, False)
 
     def initial_states(self) -> Any:
@@ -106,17 +111,41 @@ class LiteRTSampler(Step):
         bias other than the one in the file.
         """
         if settings.repetition_penalty == 1 and self._is_stored_bias(logit_bias):
-            with self.decoder.lock:
-                self._fill_inputs(token, uniform, settings)
-                try:
-                    outputs, after = self.decoder.run(SAMPLE, self._inputs, states)
-                    if np.isfinite(outputs[LOG_PROBABILITY][0]):
-                        return self._require_token(int(outputs[NEXT_TOKEN][0])), after
-                except BundleError as error:
-                    if not isinstance(error.__cause__, RuntimeError):
-                        raise
+            inputs = {TOKEN: np.full(self.decoder.batch, token_ids(token))}
+            inputs[UNIFORM] = np.full(self.decoder.batch, uniform, np.float32)
+            try:
+                outputs, after = self.decoder.run(SAMPLE, inputs | self._settings_inputs(settings), states)
+                if np.isfinite(outputs[LOG_PROBABILITY][0]):
+                    return self._require_token(int(outputs[NEXT_TOKEN][0])), after
+            except BundleError as error:
+                if not isinstance(error.__cause__, RuntimeError):
+                    raise
             # The logits are not finite: LiteRT failed, or returned NaN. The host names them.
         return super().draw(token, states, uniform, settings, logit_bias, history)
+
+    def draws(
+        self,
+        token: int,
+        states: Any,
+        uniforms: np.ndarray,
+        settings: SamplingSettings,
+        logit_bias: np.ndarray,
+        history: Sequence[int],
+    ) -> Iterator[tuple[int, Any]]:
+        """Yields the tokens drawn after `token`, and the states before each is read; with `write`, 32 in one call."""
+        if not (self.decoder.has_write and settings.repetition_penalty == 1 and self._is_stored_bias(logit_bias)):
+            yield from super().draws(token, states, uniforms, settings, logit_bias, history)
+            return
+        for start in range(0, len(uniforms), WRITE_STEPS):
+            part = uniforms[start : start + WRITE_STEPS]
+            call = WriteCall(self.decoder, token, states, part, self._settings_inputs(settings))
+            tokens = call.tokens()
+            if tokens is None:  # `draw` names the token at which the logits are not finite.
+                yield from super().draws(token, states, part, settings, logit_bias, history)
+                return
+            for index, drawn in enumerate(tokens):
+                token, states = self._require_token(drawn), call.states_before(index)
+                yield token, states
 
     def _require_token(self, drawn: int) -> int:
         if not 0 <= drawn < self.vocabulary_size:
@@ -125,14 +154,15 @@ class LiteRTSampler(Step):
             )
         return drawn
 
-    def _fill_inputs(self, token: int, uniform: float, settings: SamplingSettings) -> None:
-        self._inputs[TOKEN][:], self._inputs[UNIFORM][:] = token_ids(token), uniform
-        if settings is self._filled_settings:
-            return
-        self._filled_settings = None
-        for name, array in self._settings_inputs.items():
-            array[:] = getattr(settings, name) if name != "top_k" else min(settings.top_k, self.vocabulary_size)
-        self._filled_settings = settings
+    def _settings_inputs(self, settings: SamplingSettings) -> dict[str, np.ndarray]:
+        """Returns the settings as inputs of a signature; those of the last call are not made again."""
+        made, inputs = self._last_settings
+        if made is not settings:
+            values = {name: getattr(settings, name) for name in SAMPLING_INPUTS}
+            values["top_k"] = min(settings.top_k, self.vocabulary_size)
+            inputs = {name: np.full(self.decoder.batch, values[name], dtype) for name, dtype in SAMPLING_INPUTS.items()}
+            self._last_settings = (settings, inputs)
+        return inputs
 
     def _is_stored_bias(self, logit_bias: np.ndarray) -> bool:
         """Returns whether the file's `sample` adds this bias; the array of the last call is not compared again."""
@@ -178,3 +208,7 @@ class LiteRTSampler(Step):
             ValueError: the text has characters that the vocabulary lacks, or `states` do not fit the model.
         """
         return score(self, self.vocabulary, text, by_line=by_line, states=states)
+
+    def suggest(self, text: str = "", count: int = 3) -> list[Suggestion]:
+        """Returns the likeliest next words, or completions of the last word of a text, as `keras_seq.suggest` does."""
+        return suggest(self, self.vocabulary, text, count)

@@ -8,9 +8,11 @@ from typing import Any
 
 from keras_seq.errors import shortened
 from keras_seq_export.signatures import (
+    COUNT,
     DECODE,
     ENCODE,
     LENGTH,
+    LOG_PROBABILITIES,
     LOG_PROBABILITY,
     LOGITS,
     NEXT_TOKEN,
@@ -21,7 +23,11 @@ from keras_seq_export.signatures import (
     SAMPLING_INPUTS,
     START,
     TOKEN,
+    TOKENS,
     UNIFORM,
+    UNIFORMS,
+    WRITE,
+    WRITE_STEPS,
     is_state,
     state_name,
 )
@@ -29,6 +35,7 @@ from keras_seq_export.tflite.bundle_config import CONFIG
 from keras_seq_export.tflite.signature import Signature, Tensor
 
 _Tensors = Mapping[str, Tensor]
+_WRITTEN = {TOKENS: "int32", LOG_PROBABILITIES: "float32"}
 
 
 def require_signatures(signatures: Mapping[str, Signature], config: Mapping[str, Any], is_of_text: bool) -> None:
@@ -48,7 +55,8 @@ def require_signatures(signatures: Mapping[str, Signature], config: Mapping[str,
     # Only a file whose states do not begin at zero has `start`.
     if missing := sorted(expected_names - set(signatures)):
         raise ValueError(f"it has no signature {', '.join(missing)}")
-    if more := sorted({RESET, ENCODE, SAMPLE} & set(signatures) - expected_names):
+    with_vocabulary = {WRITE} if is_of_text and config["state"] == "explicit" else set()  # of at most 1,024 tokens
+    if more := sorted({RESET, ENCODE, SAMPLE, WRITE} & set(signatures) - expected_names - with_vocabulary):
         raise ValueError(f"its {CONFIG} does not fit its signatures: it has {', '.join(more)}")
     decode, batch = signatures[DECODE], config["batch"]
     states = {name: tensor for name, tensor in decode.inputs.items() if is_state(name)}
@@ -62,6 +70,8 @@ def require_signatures(signatures: Mapping[str, Signature], config: Mapping[str,
         _require(SAMPLE, "inputs", signatures[SAMPLE].inputs, _vectors(drawn, batch) | states)
         drawn = {NEXT_TOKEN: "int32", LOG_PROBABILITY: "float32"}
         _require(SAMPLE, "outputs", signatures[SAMPLE].outputs, _vectors(drawn, batch) | states)
+    if WRITE in signatures:
+        _require_write(signatures[WRITE], states, batch)
     for name in {RESET, START} & set(signatures):
         _require(name, "inputs", signatures[name].inputs, {})
     for name in {START, ENCODE} & set(signatures):
@@ -108,6 +118,14 @@ def _require_prefill(signature: Signature, inputs: _Tensors, outputs: _Tensors, 
         raise ValueError(f"{PREFILL} reads {steps} steps")
     _require(PREFILL, "inputs", signature.inputs, {**expected, **_vectors({LENGTH: "int32"}, batch), **states})
     _require(PREFILL, "outputs", signature.outputs, {**outputs, **states})
+
+
+def _require_write(signature: Signature, states: _Tensors, batch: int) -> None:
+    of_row = _vectors({TOKEN: "int32", LENGTH: "int32", **SAMPLING_INPUTS}, batch)
+    uniforms = {UNIFORMS: Tensor("float32", (batch, WRITE_STEPS))}
+    _require(WRITE, "inputs", signature.inputs, {**of_row, **uniforms, **states})
+    written = {name: Tensor(dtype, (batch, WRITE_STEPS)) for name, dtype in _WRITTEN.items()}
+    _require(WRITE, "outputs", signature.outputs, {**written, **_vectors({COUNT: "int32"}, batch), **states})
 
 
 def _require_encoder(signature: Signature, at_once: Mapping[str, str | None], batch: int) -> None:

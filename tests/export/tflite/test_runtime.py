@@ -81,6 +81,13 @@ def test_score_is_the_models_cross_entropy(model, vocabulary, exported):
     np.testing.assert_allclose(found.log_probabilities, ks.score(model, vocabulary, line).log_probabilities, atol=1e-5)
 
 
+@pytest.mark.parametrize("text", ["", "To", "To be, or no"])
+def test_suggestions_are_those_of_keras(model, vocabulary, exported, text):
+    found, expected = LiteRTSampler(exported).suggest(text, 5), ks.suggest(model, vocabulary, text, 5)
+    assert [one[:2] for one in found] == [one[:2] for one in expected]
+    assert [one.probability for one in found] == pytest.approx([one.probability for one in expected], rel=1e-4)
+
+
 def test_every_option_means_the_same_in_keras_and_litert(model, vocabulary, exported):
     sampler = LiteRTSampler(exported)
     for options in (
@@ -248,29 +255,6 @@ def test_a_token_that_is_not_an_id_is_refused(wrong, exported):
 def test_a_number_of_threads_must_be_positive(number, exported):
     with pytest.raises(ValueError, match="`num_threads` must be a positive integer"):
         LiteRTDecoder(exported, num_threads=number)
-
-
-def test_the_file_samples_unless_an_option_needs_the_host(exported):
-    """Its `sample` is three times as fast as NumPy."""
-    sampler = LiteRTSampler(exported)
-    run, used = sampler.decoder.run, []
-
-    def counting(signature, *arguments):
-        used.append(signature)
-        return run(signature, *arguments)
-
-    sampler.decoder.run = counting
-    for options, signature in (
-        ({}, "sample"),
-        ({"top_k": 3, "top_p": 0.9, "min_p": 0.1, "temperature": 0.0}, "sample"),
-        ({"repetition_penalty": 1.2}, "decode"),
-        ({"bias": {"t": 1.0}}, "decode"),
-        ({"logprobs": True}, "decode"),
-    ):
-        used.clear()
-        sampler.sample("To", max_tokens=5, seed=1, **options)
-        assert len(used) > 1
-        assert set(used[1:]) == {signature}
 
 
 def test_a_top_k_larger_than_the_vocabulary(exported):

@@ -79,6 +79,7 @@ def test_a_sampled_token_outside_the_vocabulary_is_refused(exported, tmp_path):
     """The output `next_token` is the input `top_k`."""
 
     def change(signatures):
+        del signatures["write"]
         sample = signatures["sample"]
         tensor_of(sample.outputs, "next_token").tensorIndex = tensor_of(sample.inputs, "top_k").tensorIndex
 
