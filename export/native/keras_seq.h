@@ -123,7 +123,8 @@ typedef struct {
   ks_finish finish;
   uint64_t seed;
   int32_t tokens;       /* that the model drew, <eos> included */
-  double model_seconds; /* time in LiteRT, after the prompt was read */
+  double seconds;       /* after the prompt was read, callbacks included */
+  double model_seconds; /* of these, in LiteRT */
 } ks_result;
 
 /* Continues a prompt, which may be "". Each token is given to `on_piece` as soon as it is certain that it does not belong to

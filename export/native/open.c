@@ -16,15 +16,15 @@ void ks_free(void *memory) { free(memory); }
 
 static const size_t LARGEST_FILE = (size_t)1 << 31; /* the offsets in a flatbuffer are smaller */
 
-/* Keeps the name of the file for messages; of a long path, its end. */
-static void set_name(ks_model *model, const char *path) {
-  size_t size = strlen(path), room = sizeof model->name - 1;
-  if (size <= room) {
-    memcpy(model->name, path, size);
-    return;
-  }
-  memcpy(model->name, "...", 3);
-  memcpy(model->name + 3, path + size - (room - 3), room - 3);
+enum { NAME_ROOM = sizeof((ks_model *)0)->name };
+
+/* Gives what messages call a file: its path; of a long one, the end. They are UTF-8, which a path need not be. */
+static void set_name(char name[NAME_ROOM], const char *path) {
+  size_t size = strlen(path), room = NAME_ROOM - 1;
+  const char *end = path + size, *start = size > room ? end - (room - 3) : path;
+  while (start > path && ((uint8_t)*start & 0xC0) == 0x80) start++; /* not in the middle of a character */
+  bool is_valid = ks_valid_size(start, (size_t)(end - start)) == (size_t)(end - start);
+  snprintf(name, NAME_ROOM, "%s%s", start > path && is_valid ? "..." : "", is_valid ? start : "the file");
 }
 
 static ks_status load(ks_model *model, ks_bytes file, ks_error *error) {
@@ -61,7 +61,7 @@ static ks_status open_bytes(const char *name, ks_bytes file, ks_model **opened, 
   }
   model->bytes = file.data;
   atomic_flag_clear(&model->in_use);
-  set_name(model, name);
+  strcpy(model->name, name); /* it comes from `set_name`, or is short */
   ks_status status = load(model, file, error);
   if (status) {
     free_model(model);
@@ -71,21 +71,21 @@ static ks_status open_bytes(const char *name, ks_bytes file, ks_model **opened, 
   return status;
 }
 
-static ks_status read_file(const char *path, ks_bytes *content, ks_error *error) {
+static ks_status read_file(const char *path, const char *name, ks_bytes *content, ks_error *error) {
   struct stat about;
   FILE *file = NULL;
   if (stat(path, &about) || (S_ISREG(about.st_mode) && !(file = fopen(path, "rb"))))
-    return ks_fail(error, KS_BAD_FILE, "%s cannot be read: %s", path, strerror(errno));
-  if (!file) return ks_fail(error, KS_BAD_FILE, "%s is a directory or a device; name a .tflite file", path);
+    return ks_fail(error, KS_BAD_FILE, "%s cannot be read: %s", name, strerror(errno));
+  if (!file) return ks_fail(error, KS_BAD_FILE, "%s is a directory or a device; name a .tflite file", name);
   ks_status status = KS_OK;
   content->size = (size_t)about.st_size;
   content->data = NULL;
   if ((uint64_t)about.st_size > LARGEST_FILE) {
-    status = ks_fail(error, KS_BAD_FILE, "%s has more bytes than a .tflite can have (2147483648)", path);
+    status = ks_fail(error, KS_BAD_FILE, "%s has more bytes than a .tflite can have (2147483648)", name);
   } else if (!(content->data = malloc(content->size + 1))) {
     status = ks_no_memory(error);
   } else if (fread(content->data, 1, content->size, file) != content->size) {
-    status = ks_fail(error, KS_BAD_FILE, "%s cannot be read: it became shorter meanwhile, or the disk fails", path);
+    status = ks_fail(error, KS_BAD_FILE, "%s cannot be read: it became shorter meanwhile, or the disk fails", name);
   }
   fclose(file);
   if (status) free(content->data);
@@ -95,9 +95,11 @@ static ks_status read_file(const char *path, ks_bytes *content, ks_error *error)
 ks_status ks_open(const char *path, ks_model **model, ks_error *error) {
   if (!path || !model) return ks_fail(error, KS_BAD_ARGUMENT, "path and model must not be NULL");
   *model = NULL;
+  char name[NAME_ROOM];
   ks_bytes file;
-  TRY(read_file(path, &file, error));
-  return open_bytes(path, file, model, error);
+  set_name(name, path);
+  TRY(read_file(path, name, &file, error));
+  return open_bytes(name, file, model, error);
 }
 
 ks_status ks_open_memory(const void *bytes, size_t size, ks_model **model, ks_error *error) {

@@ -6,7 +6,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "keras_seq.h"
@@ -159,12 +158,6 @@ static char *read_input(void) {
 
 /* ---- text ---- */
 
-static double seconds(void) {
-  struct timespec now;
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
-}
-
 /* LiteRT reports its delegate on stderr; no option turns this off. The program hides it, the library may not. */
 static ks_model *open_quietly(const char *path) {
   ks_model *model;
@@ -211,14 +204,13 @@ static void write_text(ks_model *model, const Request *request) {
   check_prompt(model, prompt);
   fputs(prompt, stdout);
   fflush(stdout);
-  double start = seconds();
   check(ks_write(model, prompt, &request->options, print_piece, NULL, &result, &error), &error);
-  double total = seconds() - start;
   putchar('\n');
   if (fflush(stdout)) fail("the text cannot be written: %s", strerror(errno));
   if (request->time)
     fprintf(stderr, "keras_seq: %" PRId32 " tokens, %.1f us per token, of which %.1f us in the model (ratio %.2f)\n", result.tokens,
-            total / result.tokens * 1e6, result.model_seconds / result.tokens * 1e6, total / result.model_seconds);
+            result.seconds / result.tokens * 1e6, result.model_seconds / result.tokens * 1e6,
+            result.seconds / result.model_seconds);
 }
 
 int main(int count, char **arguments) {

@@ -10,8 +10,7 @@
 
 /* A suggestion as parts of longer texts. */
 typedef struct {
-  size_t skipped; /* bytes of a leading space, which `text` does not show */
-  char *insert;   /* for the caller of the search to free */
+  char *insert; /* for the caller of the search to free */
   size_t insert_size;
   double probability;
 } Answer;
@@ -23,6 +22,8 @@ typedef struct {
   size_t wanted, found;
   Answer *answers;
 } Search;
+
+static const char NOT_FINITE[] = "no word can be suggested: the model's logits are not finite";
 
 static bool is_forbidden(const ks_vocabulary *vocabulary, int32_t id) {
   return id == vocabulary->pad || id == vocabulary->start || id == vocabulary->unknown;
@@ -79,13 +80,36 @@ static bool is_candidate(const Search *search, int32_t id) {
   return vocabulary->level != KS_WORDS || class == KS_WORD || class == KS_SINGLE;
 }
 
-static ks_status add_answer(Search *search, size_t skipped, const char *insert, size_t size, double probability,
-                            ks_error *error) {
-  char *copy = malloc(size + 1);
+/* Returns whether there is an answer with the same text: "and" and " and" show the same. */
+static bool is_shown(const Search *search, const char *insert, size_t size) {
+  size_t skipped = !search->begun && *insert == ' ';
+  for (size_t i = 0; i < search->found; i++) {
+    const Answer *other = &search->answers[i];
+    size_t other_skipped = !search->begun && *other->insert == ' ';
+    if (other->insert_size - other_skipped == size - skipped && !memcmp(other->insert + other_skipped, insert + skipped, size - skipped))
+      return true;
+  }
+  return false;
+}
+
+/* Adds an answer, unless a likelier one has the same text. */
+static ks_status add_answer(Search *search, const char *insert, size_t size, double probability, ks_error *error) {
+  if (is_shown(search, insert, size)) return KS_OK;
+  char *copy = malloc(size);
   if (!copy) return ks_no_memory(error);
   memcpy(copy, insert, size);
-  search->answers[search->found++] = (Answer){skipped, copy, size, probability};
+  search->answers[search->found++] = (Answer){copy, size, probability};
   return KS_OK;
+}
+
+/* Requires the logits to have no NaN and the largest to be finite. */
+static ks_status check_logits(const float *logits, size_t count, ks_error *error) {
+  bool has_finite = false;
+  for (size_t i = 0; i < count; i++) {
+    if (isnan(logits[i]) || logits[i] == INFINITY) return ks_fail(error, KS_FAILED, NOT_FINITE);
+    has_finite |= isfinite(logits[i]);
+  }
+  return has_finite ? KS_OK : ks_fail(error, KS_FAILED, NOT_FINITE);
 }
 
 /* Gives the candidates with the largest logits; the lower id comes first on a tie. */
@@ -100,8 +124,7 @@ static ks_status add_likeliest(Search *search, const float *logits, double large
     }
     if (best < 0) return KS_OK;
     const ks_token *token = &vocabulary->by_id[best];
-    TRY(add_answer(search, *token->text == ' ', token->text + search->begun, token->size - search->begun,
-                   exp(logits[best] - largest) / sum, error));
+    TRY(add_answer(search, token->text + search->begun, token->size - search->begun, exp(logits[best] - largest) / sum, error));
     previous = best;
   }
   return KS_OK;
@@ -112,8 +135,8 @@ static ks_status look_up(Search *search, ks_error *error) {
   const float *logits = search->model->read.logits;
   double largest = -INFINITY, sum = 0;
   for (int32_t id = 0; id < vocabulary->count; id++)
-    if (matches(search, id) && logits[id] > largest) largest = logits[id];
-  if (!isfinite(largest)) return KS_OK; /* nothing matches */
+    if (matches(search, id)) largest = logits[id] > largest ? logits[id] : largest;
+  if (largest == -INFINITY) return KS_OK; /* nothing matches */
   for (int32_t id = 0; id < vocabulary->count; id++)
     if (matches(search, id)) sum += exp(logits[id] - largest);
   return add_likeliest(search, logits, largest, sum, error);
@@ -230,7 +253,7 @@ static void expand(Spelling *spelling, int parent, const float *logits) {
     if (id < 0) return;
     spelling->is_chosen[id] = 1;
     Kind kind = (Kind)spelling->kinds[id];
-    add_node(spelling, parent, node.log_probability + logits[id] - largest - log(sum), id, after(kind), kind == WHOLE);
+    add_node(spelling, parent, node.log_probability + (logits[id] - largest - log(sum)), id, after(kind), kind == WHOLE);
   }
 }
 
@@ -244,17 +267,6 @@ static int pop(Spelling *spelling) {
   return best;
 }
 
-/* Returns whether an answer shows the same text as a new one: "and" and " and" do. */
-static bool is_shown(const Search *search, const Answer *new) {
-  for (size_t i = 0; i < search->found; i++) {
-    const Answer *old = &search->answers[i];
-    if (old->insert_size - old->skipped == new->insert_size - new->skipped &&
-        !memcmp(old->insert + old->skipped, new->insert + new->skipped, new->insert_size - new->skipped))
-      return true;
-  }
-  return false;
-}
-
 /* Adds a complete word to the answers. */
 static ks_status add_word(Spelling *spelling, int node, ks_error *error) {
   const ks_vocabulary *vocabulary = &spelling->search->model->vocabulary;
@@ -266,10 +278,7 @@ static ks_status add_word(Spelling *spelling, int node, ks_error *error) {
     start -= token->size;
     memcpy(insert + start, token->text, token->size);
   }
-  size_t size = sizeof insert - start;
-  Answer answer = {insert[start] == ' ' && !spelling->search->begun, insert + start, size, 0};
-  if (is_shown(spelling->search, &answer)) return KS_OK;
-  return add_answer(spelling->search, answer.skipped, insert + start, size, exp(spelling->nodes[node].log_probability), error);
+  return add_answer(spelling->search, insert + start, sizeof insert - start, exp(spelling->nodes[node].log_probability), error);
 }
 
 static ks_status search_words(Spelling *spelling, const uint8_t *root_states, ks_error *error) {
@@ -286,6 +295,7 @@ static ks_status search_words(Spelling *spelling, const uint8_t *root_states, ks
       uint8_t *states = spelling->states + (size_t)spelling->calls++ * runtime->states_size;
       TRY(ks_step(runtime, node->token, spelling->nodes[node->parent].states, states, error));
       node->states = states;
+      TRY(check_logits(runtime->decoded.logits, runtime->logit_count, error));
       expand(spelling, at, runtime->decoded.logits);
     }
   }
@@ -324,11 +334,7 @@ static ks_status read_text(const Search *search, size_t size, ks_error *error) {
   TRY(ks_encode_text(vocabulary, "text", search->text, size, vocabulary->start, &tokens, &count, error));
   ks_status status = ks_read_tokens(search->model, tokens, count, error);
   free(tokens);
-  if (status) return status;
-  for (size_t i = 0; i < search->model->runtime.logit_count; i++)
-    if (!isfinite(search->model->read.logits[i]))
-      return ks_fail(error, KS_FAILED, "no word can be suggested: the model's logits are not finite");
-  return KS_OK;
+  return status ? status : check_logits(search->model->read.logits, search->model->runtime.logit_count, error);
 }
 
 static ks_status find_words(Search *search, ks_error *error) {
@@ -358,9 +364,9 @@ static ks_status give(const Search *search, ks_suggestion **suggestions, ks_erro
   for (size_t i = 0; i < search->found; i++) {
     const Answer *answer = &search->answers[i];
     size_t size = answer->insert_size;
-    given[i] = (ks_suggestion){next + answer->skipped, next + search->begun + size + 1, answer->probability};
     memcpy(next, begun, search->begun);
     memcpy(next + search->begun, answer->insert, size);
+    given[i] = (ks_suggestion){next + (*next == ' '), next + search->begun + size + 1, answer->probability};
     next[search->begun + size] = 0;
     next += search->begun + size + 1;
     memcpy(next, answer->insert, size);

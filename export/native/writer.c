@@ -264,8 +264,10 @@ static ks_status write_text(Writer *writer, const char *prompt, ks_error *error)
   set(&runtime->sampled.settings, writer->options, writer->model->vocabulary.count);
   if (runtime->write.exists) set(&runtime->written.settings, writer->options, writer->model->vocabulary.count);
   writer->result = (ks_result){.seed = writer->options->seed};
+  double start = seconds();
   bool ended = false;
   while (!ended) TRY(runtime->write.exists ? draw_many(writer, &ended, error) : draw_one(writer, &ended, error));
+  writer->result.seconds = seconds() - start;
   return KS_OK;
 }
 
