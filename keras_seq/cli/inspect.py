@@ -1,4 +1,4 @@
-"""`keras-seq inspect`: shows what is in a .tflite."""
+"""`keras-seq inspect`: shows what is in a .tflite, or writes its parts into a folder."""
 
 import argparse
 import json
@@ -11,13 +11,18 @@ def add_parser(commands: Any) -> None:
     """Adds `keras-seq inspect` to the commands."""
     parser = add_command(commands, "inspect", "show what is in a .tflite, without running it")
     parser.add_argument("file", metavar="FILE.tflite", help="the file (required)")
+    parser.add_argument("--extract", metavar="DIR", help="write the model, vocabulary, configuration and card into DIR")
     add_json_option(parser)
     parser.set_defaults(run_command=run)
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Prints the contents of the file."""
-    from keras_seq_export.tflite import inspect
+    """Prints the contents of the file, or writes them into a folder."""
+    from keras_seq_export.tflite import extract, inspect
 
+    if arguments.extract is not None:
+        paths = extract.extract(arguments.file, arguments.extract)
+        print(json.dumps([str(path) for path in paths], indent=2) if arguments.json else "\n".join(map(str, paths)))
+        return
     found = inspect.inspect(arguments.file)
     print(json.dumps(found, indent=2) if arguments.json else "\n".join(inspect.lines(found)))

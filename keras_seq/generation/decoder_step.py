@@ -58,15 +58,22 @@ class Step(ABC):
         settings: SamplingSettings,
         logit_bias: np.ndarray,
         history: Sequence[int],
-    ) -> Iterator[tuple[int, Any]]:
+        logprobs: bool = False,
+    ) -> Iterator[tuple[int, Any, float | None]]:
         """Yields the tokens drawn after `token` with each of `uniforms`, and the states before the model reads each.
 
-        A runtime may draw several tokens ahead. The caller stops at `<eos>`, or when the settings change, and adds each
+        The third value is the log-probability of the token in nats, before all settings; None without `logprobs`. A
+        runtime may draw several tokens ahead. The caller stops at `<eos>`, or when the settings change, and adds each
         token to `history`.
         """
         for number in uniforms:
-            token, states = self.draw(token, states, number, settings, logit_bias, history)
-            yield token, states
+            if logprobs:
+                logits, states = self(token, states)
+                token = next_token(logits, number, settings, logit_bias, history)
+                yield token, states, float(log_softmax(logits)[token])
+            else:
+                token, states = self.draw(token, states, number, settings, logit_bias, history)
+                yield token, states, None
 
     def states_of(self, arrays: Any) -> Any:
         """Returns the states that a list of arrays stands for, one `(1, units)` or `(units,)` for each state.

@@ -20,7 +20,6 @@ from keras_seq.generation.sampling import (
     adjust_logits,
     log_softmax,
     logit_bias,
-    next_token,
 )
 from keras_seq.generation.states import TextStates, start_of
 from keras_seq.generation.stop_strings import PieceAndStates, checked_stops, cut_pieces, find_stop, until_stop
@@ -195,45 +194,27 @@ class Generation(Iterator[Piece]):
     def _draw_row(self, token: int, states: Any, row: int) -> Generator[PieceAndStates, None, str]:
         """Yields the pieces of one text after `token`, and returns its finish reason."""
         seed = (int(self.seed) + row) % 2**64
-        pieces = self.vocabulary.pieces
+        pieces, eos_id = self.vocabulary.pieces, self.vocabulary.eos_id
         history, position = list(self._prompt), 0
         while position < self._max_tokens:
             settings = self._settings
             uniforms = uniform(seed, np.arange(position, min(position + _BLOCK, self._max_tokens)))
-            draws = self._draws(token, states, uniforms, history)
-            while (drawn := self._next_draw(draws, position)) is not None:
-                token, states, log_probability = drawn
-                if token == self.vocabulary.eos_id:
+            draws = self._step.draws(token, states, uniforms, settings, self._logit_bias, history, self._logprobs)
+            # What was drawn ahead has the settings before `change`.
+            while self._settings is settings:
+                try:
+                    token, states, log_probability = next(draws)
+                except StopIteration:
+                    break
+                except ValueError as error:
+                    raise ModelError(f"token {position} of the continuation cannot be drawn: {error}") from error
+                if token == eos_id:
                     return "eos"
                 piece = pieces[token] if position else self._piece(token, position)
                 position += 1
                 yield Piece(piece, token, log_probability, row), states
                 history.append(token)
-                if self._settings is not settings:  # What was drawn ahead has the settings before `change`.
-                    break
         return "length"
-
-    def _draws(
-        self, token: int, states: Any, uniforms: np.ndarray, history: Sequence[int]
-    ) -> Iterator[tuple[int, Any, float | None]]:
-        """Yields tokens drawn after `token`, the states before each, and its log-probability if it is to be reported."""
-        settings, bias = self._settings, self._logit_bias
-        if not self._logprobs:
-            for drawn, before in self._step.draws(token, states, uniforms, settings, bias, history):
-                yield drawn, before, None
-            return
-        for number in uniforms:
-            logits, states = self._step(token, states)
-            token = next_token(logits, number, settings, bias, history)
-            yield token, states, float(log_softmax(logits)[token])
-
-    @staticmethod
-    def _next_draw(draws: Iterator[Any], position: int) -> Any:
-        """Returns the next of `draws`, None after the last; an error names the position of the token."""
-        try:
-            return next(draws, None)
-        except ValueError as error:
-            raise ModelError(f"token {position} of the continuation cannot be drawn: {error}") from error
 
     def _search(self, rows: int, num_beams: int, length_penalty: float) -> Iterator[PieceAndStates]:
         """Yields the pieces of the best texts that beam search finds."""

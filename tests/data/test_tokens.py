@@ -11,9 +11,10 @@ import subprocess
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from paths import REPOSITORY
 from unicode_texts import ANY_TEXT, TRICKY_TEXT
 
-from keras_seq.data.tokens import WORD_PATTERN, count_tokens, split_words
+from keras_seq.data.tokens import WORD_PATTERN, class_of, count_tokens, split_words
 from keras_seq.data.vocabulary import Vocabulary
 
 
@@ -107,3 +108,18 @@ def test_counts_of_parts_add_up_to_those_of_the_text(parts):
     for level in ("char", "word"):
         counts = sum((count_tokens(part, level) for part in text.splitlines(keepends=True)), collections.Counter())
         assert Vocabulary.from_counts(counts, level) == Vocabulary.from_text(text, level=level)
+
+
+def test_the_classes_of_characters_are_those_of_the_page_for_ports():
+    """docs/porting.md lists them as ranges of code points."""
+    rows = re.findall(
+        r"\| (SPACE|PUNCTUATION|SINGLE) \| ([0-9A-F -]+) \|", (REPOSITORY / "docs/porting.md").read_text()
+    )
+    listed = {}
+    for name, ranges in rows:
+        for one in ranges.split():
+            first, _, last = one.partition("-")
+            listed |= dict.fromkeys(range(int(first, 16), int(last or first, 16) + 1), name.lower())
+    for code_point in range(0x40000):
+        if not 0xD800 <= code_point < 0xE000:
+            assert class_of(chr(code_point)) == listed.get(code_point, "word"), hex(code_point)

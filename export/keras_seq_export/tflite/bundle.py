@@ -1,31 +1,31 @@
 """The bundle inside a .tflite: vocabulary, configuration and model card, in a zip appended to the file.
 
-A zip is read from its end and a .tflite from its beginning, so one file is both: every LiteRT runtime loads it, and a
-zip reader extracts `vocab.txt`, `config.json` and `card.json`.
+A zip is read from its end and a .tflite from its beginning, so one file is both: every LiteRT runtime loads it, and most
+zip readers extract `vocab.txt`, `config.json` and `card.json`. This package reads the zip with `zip_parts`.
 """
 
 import hashlib
 import json
 import os
 import zipfile
-import zlib
 from pathlib import Path
 from typing import Any, BinaryIO, Final, NamedTuple
 
 import numpy as np
 
 from keras_seq.data.vocabulary import Vocabulary
-from keras_seq.errors import VocabularyError, shortened
+from keras_seq.errors import shortened
 from keras_seq.json_text import parse_json
 from keras_seq_export.errors import BundleError
 from keras_seq_export.tflite.bundle_config import CONFIG, FORMAT, require_config
+from keras_seq_export.tflite.zip_parts import read_parts
 from keras_seq_export.vocabulary_limits import MOST_BYTES, MOST_TOKENS
 
 VOCABULARY, CARD = "vocab.txt", "card.json"
 # What a part may hold, so that a hostile file fills neither the memory nor the time. C and JavaScript have the same limits.
 _LARGEST_PARTS: Final = {VOCABULARY: MOST_BYTES, CONFIG: 1 << 20, CARD: 1 << 20}  # bytes, unpacked
 _DEEPEST: Final = 20  # objects and lists inside each other in the configuration and the card
-_LARGEST_DIRECTORY: Final = 1 << 16  # bytes of the zip's list of its parts
+_SMALLEST_MODEL: Final = 12  # bytes: the offset of the root, TFL3, and the root
 _LARGEST_FILE: Final = 1 << 31  # bytes; the offsets in a flatbuffer are smaller
 
 
@@ -98,10 +98,11 @@ def read_bundle(path: str | os.PathLike[str]) -> Bundle:
                 raise BundleError(f"{path} is not a .tflite file: it must have TFL3 at byte 4")
             if (size := file.seek(0, os.SEEK_END)) > _LARGEST_FILE:
                 raise BundleError(f"{path} has {size} bytes, more than a .tflite can have ({_LARGEST_FILE})")
-            vocabulary, config, card = _read_parts(path, file)
+            vocabulary, config, card, zip_start = _read_parts(path, file, size)
             require_config(path, config, size)
             file.seek(0)
             model = file.read(config["model_bytes"])
+            _require_model(path, model, zip_start)
     except OSError as error:
         raise BundleError(f"{path} cannot be read: {error.strerror or error}; name a .tflite file") from error
     if config.get("vocabulary_sha256") != (None if vocabulary is None else vocabulary.sha256):
@@ -112,14 +113,18 @@ def read_bundle(path: str | os.PathLike[str]) -> Bundle:
     return Bundle(vocabulary, config, card, model)
 
 
-def _read_parts(path: str | os.PathLike[str], file: BinaryIO) -> tuple[Vocabulary | None, Any, Any]:
-    """Returns the vocabulary, the configuration and the card from the zip at the end of the file."""
+def _read_parts(path: str | os.PathLike[str], file: BinaryIO, size: int) -> tuple[Vocabulary | None, Any, Any, int]:
+    """Returns the vocabulary, the configuration and the card from the zip at the end of the file, and where it begins."""
     try:
-        _require_small_directory(file)
-        with zipfile.ZipFile(file) as archive:
-            parts = {name: _read_part(archive, name) for name in _LARGEST_PARTS if name in archive.namelist()}
-        if CONFIG not in parts:
-            raise BundleError(f"{path} has no {CONFIG} inside: export it again with keras-seq export")
+        parts, start = read_parts(file, size, _LARGEST_PARTS)
+    except ValueError as error:
+        raise BundleError(
+            f"{path} has no complete bundle at its end: it is truncated, damaged, or was not made by keras-seq export "
+            f"({error})"
+        ) from error
+    if CONFIG not in parts:
+        raise BundleError(f"{path} has no {CONFIG} inside: export it again with keras-seq export")
+    try:
         config, card = parse_part(CONFIG, parts[CONFIG]), parse_part(CARD, parts.get(CARD, b"{}"))
         if not isinstance(card, dict):
             raise ValueError(f"{CARD} must be an object")
@@ -127,40 +132,19 @@ def _read_parts(path: str | os.PathLike[str], file: BinaryIO) -> tuple[Vocabular
         if VOCABULARY in parts:
             _require_size(VOCABULARY, parts[VOCABULARY])
             vocabulary = Vocabulary.from_bytes(parts[VOCABULARY])
-    # RuntimeError: a flipped bit may ask for a password, or for a compression that zipfile lacks.
-    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, OSError, OverflowError) as error:
-        raise BundleError(
-            f"{path} has no complete bundle at its end: it is truncated, damaged, or was not made by keras-seq export "
-            f"({shortened(error)})"
-        ) from error
-    except (VocabularyError, ValueError) as error:
-        if isinstance(error, BundleError):
-            raise
+    except ValueError as error:  # VocabularyError too
         raise BundleError(f"{path} has a damaged bundle: {shortened(error)}") from error
-    return vocabulary, config, card
+    return vocabulary, config, card, start
 
 
-def _require_small_directory(file: BinaryIO) -> None:
-    """Refuses a zip whose directory would fill the memory as objects; the bundle is read only if it ends the file."""
-    locator, end = 20, 22  # bytes of the record of a 64-bit zip, and of the last record
-    size = file.seek(0, os.SEEK_END)
-    file.seek(max(0, size - locator - end))
-    tail = file.read().rjust(locator + end, b"\0")
-    if tail[locator : locator + 4] != b"PK\5\6" or tail[-2:] != b"\0\0":
-        raise zipfile.BadZipFile("File is not a zip file")
-    if tail[:4] == b"PK\6\7" or int.from_bytes(tail[locator + 12 : locator + 16], "little") > _LARGEST_DIRECTORY:
-        raise zipfile.BadZipFile("its directory is too large")
-
-
-def _read_part(archive: zipfile.ZipFile, name: str) -> bytes:
-    entry = archive.getinfo(name)
-    if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise ValueError(f"{name} must be stored or deflated")
-    if entry.file_size > _LARGEST_PARTS[name]:
-        raise ValueError(f"{name} has {entry.file_size} bytes, more than the {_LARGEST_PARTS[name]} allowed")
-    with archive.open(entry) as part:
-        # What an entry inflates to can be far more than its stated size: `archive.read` would take it all.
-        return part.read(entry.file_size + 1)
+def _require_model(path: str | os.PathLike[str], model: bytes, zip_start: int) -> None:
+    """Requires the zip to begin where the model ends, and the model to have a root table."""
+    root = int.from_bytes(model[:4], "little")
+    if len(model) != zip_start or len(model) < _SMALLEST_MODEL or not 8 <= root <= len(model) - 4:
+        raise BundleError(
+            f"{path} has a damaged bundle: `model_bytes` in {CONFIG} must be the size of a model that the zip follows. "
+            f"Received: {len(model)} of {zip_start}"
+        )
 
 
 def _require_size(name: str, content: bytes) -> None:

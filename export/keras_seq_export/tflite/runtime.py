@@ -131,10 +131,12 @@ class LiteRTSampler(Step):
         settings: SamplingSettings,
         logit_bias: np.ndarray,
         history: Sequence[int],
-    ) -> Iterator[tuple[int, Any]]:
-        """Yields the tokens drawn after `token`, and the states before each is read; with `write`, 32 in one call."""
-        if not (self.decoder.has_write and settings.repetition_penalty == 1 and self._is_stored_bias(logit_bias)):
-            yield from super().draws(token, states, uniforms, settings, logit_bias, history)
+        logprobs: bool = False,
+    ) -> Iterator[tuple[int, Any, float | None]]:
+        """Yields what `Step.draws` does; with the file's `write`, 32 tokens are drawn in one call."""
+        in_file = settings.repetition_penalty == 1 and self._is_stored_bias(logit_bias) and not logprobs
+        if not (in_file and self.decoder.has_write):
+            yield from super().draws(token, states, uniforms, settings, logit_bias, history, logprobs)
             return
         for start in range(0, len(uniforms), WRITE_STEPS):
             part = uniforms[start : start + WRITE_STEPS]
@@ -145,7 +147,7 @@ class LiteRTSampler(Step):
                 return
             for index, drawn in enumerate(tokens):
                 token, states = self._require_token(drawn), call.states_before(index)
-                yield token, states
+                yield token, states, None
 
     def _require_token(self, drawn: int) -> int:
         if not 0 <= drawn < self.vocabulary_size:

@@ -1,5 +1,6 @@
 """The zip inside a .tflite: any zip reader reads it; files that are damaged, hostile or of another kind are refused."""
 
+import contextlib
 import json
 import shutil
 import struct
@@ -8,7 +9,7 @@ import zipfile
 from types import SimpleNamespace
 
 import pytest
-from bundles import rebundled
+from bundles import damaged_bundles, rebundled
 
 import keras_seq as ks
 from keras_seq_export import LiteRTDecoder, LiteRTSampler
@@ -112,13 +113,28 @@ def test_a_directory_of_many_entries_is_refused_unread(exported, tmp_path):
     entry = struct.pack("<4s6H3L5H2L", DIRECTORY, 20, 20, 0, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0, 0, 0, 0) + b"junk"
     end = struct.pack("<4s4H2LH", END, 0, 0, count & 0xFFFF, count & 0xFFFF, count * len(entry), len(model), 0)
     (tmp_path / "many.tflite").write_bytes(model + entry * count + end)
-    with pytest.raises(BundleError, match="its directory is too large"):
+    with pytest.raises(BundleError, match="the directory of the zip at its end is too large"):
         read_bundle(tmp_path / "many.tflite")
-    locator = struct.pack("<4sLQL", b"PK\6\7", 0, len(model), 1)
-    small = struct.pack("<4s4H2LH", END, 0, 0, 0, 0, 0, 0, 0)
-    (tmp_path / "many.tflite").write_bytes(model + entry * count + locator + small)
-    with pytest.raises(BundleError, match="its directory is too large"):
-        read_bundle(tmp_path / "many.tflite")
+
+
+def test_each_damaged_copy_is_refused(exported, tmp_path):
+    accepted, path = [], tmp_path / "damaged.tflite"
+    damaged = list(damaged_bundles(exported))
+    for name, content in damaged:
+        path.write_bytes(content)
+        with contextlib.suppress(BundleError):
+            read_bundle(path)
+            accepted.append(name)
+    assert accepted == []
+    assert len(damaged) > 40
+
+
+def test_entries_of_other_names_and_stored_ones_are_accepted(exported, tmp_path):
+    path = tmp_path / "more.tflite"
+    shutil.copy(exported, path)
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_STORED) as archive:
+        archive.writestr("notes.txt", b"of the app")
+    assert read_bundle(path).config == read_bundle(exported).config
 
 
 def test_sampling_defaults_out_of_range_are_refused(exported, tmp_path):

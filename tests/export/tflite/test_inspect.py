@@ -23,7 +23,7 @@ def exported(small_tflite):
 def test_inspect_agrees_with_litert(exported):
     found, vocabulary = inspect(exported), LiteRTSampler(exported).vocabulary
     interpreter = Interpreter(model_path=str(exported))
-    assert list(found["signatures"]) == ["decode", "prefill", "sample"]
+    assert list(found["signatures"]) == ["decode", "prefill", "sample", "write"]
     for name, signature in found["signatures"].items():
         runner = interpreter.get_signature_runner(name)
         for ours, theirs in (
