@@ -119,7 +119,7 @@ static ks_status inflate_part(const uint8_t *packed, size_t packed_size, ks_byte
   if (status == Z_MEM_ERROR) return ks_no_memory(error);
   if (status != Z_OK) return KS_BAD_FILE;
   status = inflate(&stream, Z_FINISH);
-  bool is_complete = status == Z_STREAM_END && !stream.avail_out;
+  bool is_complete = status == Z_STREAM_END && !stream.avail_out && !stream.avail_in;
   inflateEnd(&stream);
   return status == Z_MEM_ERROR ? ks_no_memory(error) : is_complete ? KS_OK : KS_BAD_FILE;
 }

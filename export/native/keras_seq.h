@@ -46,7 +46,7 @@ typedef enum {
   KS_BAD_ARGUMENT,  /* an argument is NULL or out of its range */
   KS_BAD_TEXT,      /* a text is not UTF-8, or the vocabulary lacks a part of it */
   KS_BAD_FILE,      /* the file cannot be read, is damaged, or is a model that this library cannot run */
-  KS_OUT_OF_MEMORY, /* the model stays usable */
+  KS_OUT_OF_MEMORY, /* in this library; LiteRT may end the process instead. The model stays usable */
   KS_IN_USE,        /* another call uses the model */
   KS_FAILED,        /* LiteRT failed, or the model's logits are not finite */
 } ks_status;

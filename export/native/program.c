@@ -200,8 +200,8 @@ static void write_text(ks_model *model, const Request *request) {
   ks_error error;
   ks_result result;
   const char *prompt = request->prompt ? request->prompt : "";
-  if (!request->has_seed) fprintf(stderr, "keras_seq: --seed=%" PRIu64 "\n", request->options.seed);
   check_prompt(model, prompt);
+  if (!request->has_seed) fprintf(stderr, "keras_seq: --seed=%" PRIu64 "\n", request->options.seed);
   fputs(prompt, stdout);
   fflush(stdout);
   check(ks_write(model, prompt, &request->options, print_piece, NULL, &result, &error), &error);

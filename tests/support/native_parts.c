@@ -1,8 +1,9 @@
 /* Runs the parts of export/native that need no LiteRT, for tests/export/native/test_native.py:
  *     native_parts random          stdin: pairs of a seed and a position; stdout: the word and the uniform number of each
  *     native_parts tokens VOCAB    stdin: texts, each followed by a zero; stdout: one line of token ids per text
- *     native_parts bundle FILE     stdout: the size of the model and of the vocabulary
- *     native_parts json            stdin: a text; stdout: whether it is an object, and its member "a" as a number
+ *     native_parts bundle FILE...  stdout: one line per file: the size of the model and of the vocabulary, or a sentence
+ *     native_parts json            stdin: texts, each followed by a zero; stdout: one line per text: whether it is an object,
+ *                                  and its member "a" as a number and as an integer
  * A sentence on stderr and the status 1 mean an error. */
 #include <inttypes.h>
 #include <stdio.h>
@@ -60,29 +61,43 @@ static int print_tokens(const char *path) {
   return status ? refuse() : 0;
 }
 
-static int print_bundle(const char *path) {
+static void print_bundle(const char *path) {
   ks_bundle bundle;
   FILE *file = fopen(path, "rb");
   ks_bytes content = read_all(file);
   fclose(file);
   ks_status status = ks_read_bundle(content, path, &bundle, &error);
   free(content.data);
-  if (status) return refuse();
-  printf("%zu %zu\n", bundle.model_bytes, bundle.vocabulary.size);
+  if (status) {
+    printf("%d %s\n", (int)status, error.text);
+    return;
+  }
+  printf("0 %zu %zu\n", bundle.model_bytes, bundle.vocabulary.size);
   free(bundle.vocabulary.data);
-  return 0;
 }
 
-static int print_json(void) {
-  ks_bytes text = read_all(stdin);
-  ks_json object = ks_json_object((const char *)text.data, text.size);
+static void print_json(const char *text, size_t size) {
+  ks_json object = ks_json_object(text, size), member = ks_json_member(object, "a");
   double number;
   int64_t integer;
-  ks_json member = ks_json_member(object, "a");
   printf("%d", object.start != NULL);
   if (ks_json_number(member, &number)) printf(" %.17g", number);
   if (ks_json_integer(member, &integer)) printf(" %" PRId64, integer);
-  free(text.data);
+  putchar('\n');
+}
+
+static int print_all_json(void) {
+  ks_bytes texts = read_all(stdin);
+  for (size_t start = 0, size; start < texts.size; start += size + 1) {
+    const char *text = (const char *)texts.data + start;
+    size = strlen(text);
+    char *exact = malloc(size ? size : 1);
+    if (!exact) abort();
+    memcpy(exact, text, size);
+    print_json(exact, size);
+    free(exact);
+  }
+  free(texts.data);
   return 0;
 }
 
@@ -90,6 +105,7 @@ int main(int count, char **arguments) {
   const char *kind = count > 1 ? arguments[1] : "", *path = count > 2 ? arguments[2] : "";
   if (!strcmp(kind, "random")) return print_random();
   if (!strcmp(kind, "tokens")) return print_tokens(path);
-  if (!strcmp(kind, "bundle")) return print_bundle(path);
-  return print_json();
+  if (!strcmp(kind, "json")) return print_all_json();
+  for (int i = 2; i < count; i++) print_bundle(arguments[i]);
+  return 0;
 }

@@ -1,6 +1,5 @@
 """The C program of export/native, and the parts of the library that need no LiteRT."""
 
-import hashlib
 import json
 import os
 import re
@@ -11,16 +10,18 @@ import numpy as np
 import paths
 import pytest
 from brought_models import VOCABULARY
-from bundles import rebundled, without_output
+from bundles import damaged_bundles, rebundled, without_output
 from devices import need_program
 from hamlet import prompts
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from native_library import BAD_FILE
 from sequence_models import translation
 from unicode_texts import own_vocabulary
 
 import keras_seq as ks
 from keras_seq.data.tokens import RESERVED
+from keras_seq.errors import VocabularyError
 from keras_seq.generation.threefry import uniform
 from keras_seq_export import LiteRTSampler, export_tflite
 from keras_seq_export.tflite.bundle import read_bundle
@@ -60,10 +61,11 @@ def write(program, model, prompt, **options):
         pytest.param({"level": "whitespace"}, id="whitespace", marks=pytest.mark.slow),
     ],
 )
-def test_twenty_texts_are_those_of_python(program, of_model, small_tflite):
+def test_texts_are_those_of_python(program, of_model, small_tflite):
+    """The library's test compares all twenty."""
     model = small_tflite(**of_model)
     sampler = LiteRTSampler(model)
-    for prompt, options in prompts():
+    for prompt, options in list(prompts())[3::4]:
         answer = write(program, model, prompt, **options)
         assert answer.stdout.decode() == prompt + sampler.sample(prompt, **options) + "\n"
         unknown = int((sampler.vocabulary.encode(prompt) == sampler.vocabulary.unk_id).sum())
@@ -258,9 +260,8 @@ def test_a_damaged_bundle_is_read_or_refused_in_one_sentence(parts, model, tmp_p
         damaged[position] = data.draw(st.integers(0, 255))
     path = tmp_path_factory.mktemp("damaged") / "damaged.tflite"
     path.write_bytes(damaged[: data.draw(st.integers(start, len(whole)) | st.just(len(whole)))])
-    answer = subprocess.run([parts, "bundle", path], capture_output=True)
-    assert answer.returncode in (0, 1), answer.stderr.decode()
-    assert answer.returncode == 0 or answer.stderr.startswith(b"keras_seq: ")
+    [answer] = read_bundles(parts, path)
+    assert answer[0] in f"0{BAD_FILE}"
 
 
 # A program that ends with an error does not free its memory first.
@@ -349,123 +350,33 @@ def test_a_model_with_an_encoder_is_refused(program, tmp_path):
     assert answer.stderr.decode().endswith("begins with the states of an encoder, which this library cannot run\n")
 
 
-# ---- the bundle, byte by byte ----
+# ---- the bundle, the vocabulary and JSON ----
 
 
-def end_record(whole):
-    """Returns the offset of the directory and the number of its entries."""
-    return int.from_bytes(whole[-6:-2], "little"), int.from_bytes(whole[-12:-10], "little")
+def read_bundles(parts, *files):
+    """Returns what the reader says of each file."""
+    answer = subprocess.run([parts, "bundle", *files], capture_output=True, check=True)
+    return answer.stdout.decode().splitlines()
 
 
-def changed(whole, position, value):
-    return whole[:position] + value + whole[position + len(value) :]
+def test_the_bundle_is_read(parts, model):
+    bundle = read_bundle(model)
+    assert read_bundles(parts, model) == [f"0 {len(bundle.model)} {len(bundle.vocabulary.to_bytes())}"]
 
 
-def header_of(whole, name):
-    """Returns the offsets of a part's local header and of its entry in the directory."""
-    directory, count = end_record(whole)
-    for _ in range(count):
-        size = int.from_bytes(whole[directory + 28 : directory + 30], "little")
-        if whole[directory + 46 : directory + 46 + size] == name:
-            return int.from_bytes(whole[directory + 42 : directory + 46], "little"), directory
-        directory += 46 + size
-    raise KeyError(name)
-
-
-def with_twice(whole, name):
-    """Returns the file with an entry of the directory twice."""
-    directory, count = end_record(whole)
-    _, entry = header_of(whole, name)
-    again = whole[entry : entry + 46 + len(name)]
-    end = whole[-22:-14] + 2 * (count + 1).to_bytes(2, "little")
-    end += (len(whole) - 22 - directory + len(again)).to_bytes(4, "little") + whole[-6:]
-    return whole[:-22] + again + end
-
-
-NO_BUNDLE = "has no complete bundle at its end"
-FORGED = {
-    "comment": (lambda whole: changed(whole, len(whole) - 2, b"\1\0") + b"!", NO_BUNDLE),
-    "bytes after the zip": (lambda whole: whole + b"\0", NO_BUNDLE),
-    "disk number": (lambda whole: changed(whole, len(whole) - 18, b"\1"), NO_BUNDLE),
-    "number of entries": (lambda whole: changed(whole, len(whole) - 12, b"\1"), NO_BUNDLE),
-    "one entry fewer": (lambda whole: changed(whole, len(whole) - 14, b"\2\0\2\0"), "directory is damaged"),
-    "offset of the directory": (
-        lambda whole: changed(whole, len(whole) - 6, (end_record(whole)[0] - 1).to_bytes(4, "little")),
-        NO_BUNDLE,
-    ),
-    "two vocabularies": (lambda whole: with_twice(whole, b"vocab.txt"), "two entries of its zip have the same name"),
-    "two cards": (lambda whole: with_twice(whole, b"card.json"), "two entries of its zip have the same name"),
-    "encrypted": (lambda whole: changed(whole, header_of(whole, b"vocab.txt")[1] + 8, b"\1"), "differs from its local"),
-    "other method": (lambda whole: changed(whole, header_of(whole, b"vocab.txt")[1] + 10, b"\14"), "differs from its"),
-    "local size": (lambda whole: changed(whole, header_of(whole, b"card.json")[0] + 22, b"\1\1"), "differs from its"),
-    "local name": (
-        lambda whole: changed(whole, header_of(whole, b"vocab.txt")[0] + 30, b"V"),
-        "differs from its local",
-    ),
-    "local extra": (lambda whole: changed(whole, header_of(whole, b"vocab.txt")[0] + 28, b"\1"), "differs from its"),
-    "local offset": (
-        lambda whole: changed(whole, header_of(whole, b"vocab.txt")[1] + 42, b"\xff\xff\xff\x7f"),
-        "differs from its local header",
-    ),
-    "size": (
-        lambda whole: changed(
-            changed(whole, header_of(whole, b"card.json")[1] + 24, b"\7\0\0\0"),
-            header_of(whole, b"card.json")[0] + 22,
-            b"\7\0\0\0",
-        ),
-        "card.json is damaged",
-    ),
-    "checksum": (
-        lambda whole: changed(
-            changed(whole, header_of(whole, b"vocab.txt")[1] + 16, b"1234"),
-            header_of(whole, b"vocab.txt")[0] + 14,
-            b"1234",
-        ),
-        "vocab.txt is damaged",
-    ),
-}
-
-
-@pytest.mark.parametrize("name", FORGED)
-def test_a_zip_that_readers_could_read_differently_is_refused(parts, model, tmp_path, name):
-    forge, words = FORGED[name]
-    path = tmp_path / "forged.tflite"
-    path.write_bytes(forge(model.read_bytes()))
-    answer = subprocess.run([parts, "bundle", path], capture_output=True)
-    assert answer.returncode == 1
-    assert words in answer.stderr.decode()
-
-
-def with_config(model, path, content=b"", **values):
-    """Writes a file again with a changed configuration, the SHA-256 of the model as it says, and other parts."""
-    config = read_bundle(model).config
-    return rebundled(model, path, config=content or config | values)
-
-
-def hash_of(content):
-    return hashlib.sha256(content).hexdigest()
-
-
-@pytest.mark.parametrize("bytes_of_model", [0, 8, 11, -1])
-def test_a_wrong_size_of_the_model_is_refused_with_a_matching_hash(parts, model, tmp_path, bytes_of_model):
-    content = read_bundle(model).model
-    size = bytes_of_model if bytes_of_model >= 0 else len(content) - 1
-    path = with_config(model, tmp_path / "a.tflite", model_bytes=size, model_sha256=hash_of(content[:size]))
-    answer = subprocess.run([parts, "bundle", path], capture_output=True)
-    assert answer.returncode == 1
-    assert "model_bytes must be the offset at which the zip begins, at least 12" in answer.stderr.decode()
+def test_damaged_bundles_are_refused(parts, model, tmp_path):
+    names = []
+    for number, (name, content) in enumerate(damaged_bundles(model)):
+        (tmp_path / f"{number}.tflite").write_bytes(content)
+        names.append(name)
+    answers = read_bundles(parts, *(tmp_path / f"{number}.tflite" for number in range(len(names))))
+    accepted = [name for name, answer in zip(names, answers, strict=True) if not answer.startswith(f"{BAD_FILE} ")]
+    assert not accepted
 
 
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"content": b"null"}, "has a damaged config.json: it must be a JSON object"),
-        ({"content": b"[]"}, "has a damaged config.json"),
-        ({"content": b'{"format": 2'}, "has a damaged config.json"),
-        ({"model_bytes": "12"}, "model_bytes must be"),
-        ({"model_sha256": None}, "the SHA-256 differs"),
-        ({"vocabulary_sha256": None}, "has another vocabulary than it was exported with"),
-        ({"vocabulary_sha256": "0" * 64}, "has another vocabulary than it was exported with"),
         ({"state": None}, "state must be"),
         ({"batch": 1.5}, "batch must be a positive integer"),
         ({"sampling": None}, "sampling must be an object"),
@@ -477,36 +388,21 @@ def test_a_wrong_size_of_the_model_is_refused_with_a_matching_hash(parts, model,
     ids=str,
 )
 def test_a_wrong_configuration_is_refused(parts, model, tmp_path, changes, words):
-    answer = subprocess.run(
-        [parts, "bundle", with_config(model, tmp_path / "a.tflite", **changes)], capture_output=True
-    )
-    assert answer.returncode == 1
-    assert words in answer.stderr.decode()
+    [answer] = read_bundles(parts, rebundled(model, tmp_path / "a.tflite", config=changes))
+    assert words in answer
 
 
-@pytest.mark.parametrize("card", [b"null", b"[]", b"", b"{} {}", b'{"a": "\xff"}', b'{"a":' * 21 + b"1" + b"}" * 21])
-def test_a_card_must_be_an_object(parts, model, tmp_path, card):
-    answer = subprocess.run([parts, "bundle", rebundled(model, tmp_path / "a", card=card)], capture_output=True)
-    assert answer.returncode == 1
-    assert "has a damaged card.json: it must be a JSON object" in answer.stderr.decode()
-
-
-def test_a_root_outside_of_the_model_is_refused(parts, model, tmp_path):
-    content = read_bundle(model).model
-    for root in (0, 7, len(content) - 3, 2**32 - 1):
-        forged = root.to_bytes(4, "little") + content[4:]
-        answer = subprocess.run(
-            [parts, "bundle", rebundled(model, tmp_path / f"{root}", model=forged)], capture_output=True
-        )
-        assert answer.returncode == 1
-        assert "has a damaged model: its root is at byte" in answer.stderr.decode()
+def test_a_card_may_not_be_nested_deeply(parts, model, tmp_path):
+    for depth, is_read in ((20, True), (25, False)):
+        card = b'{"a":' * depth + b"1" + b"}" * depth
+        [answer] = read_bundles(parts, rebundled(model, tmp_path / f"{depth}", card=card))
+        assert answer.startswith("0 ") == is_read
 
 
 def test_a_vocabulary_of_another_size_is_refused(program, model, tmp_path):
     tokens = read_bundle(model).vocabulary.tokens
-    path = rebundled(model, tmp_path / "a", vocabulary=ks.Vocabulary(tokens[:-1]))
-    whole = with_config(path, tmp_path / "b", vocabulary_sha256=ks.Vocabulary(tokens[:-1]).sha256)
-    answer = write(program, whole, "To be")
+    path = rebundled(model, tmp_path / "a", vocabulary=ks.Vocabulary(tokens[:-1]).to_bytes())
+    answer = write(program, path, "To be")
     assert answer.returncode == 1
     assert answer.stderr.decode().endswith(f"returns {len(tokens)} logits for {len(tokens) - 1} tokens\n")
 
@@ -529,7 +425,7 @@ def test_a_vocabulary_of_another_size_is_refused(program, model, tmp_path):
     ids=repr,
 )
 def test_a_vocabulary_that_python_refuses_is_refused(parts, tmp_path, tokens):
-    with pytest.raises(ValueError, match=r""):
+    with pytest.raises(VocabularyError):
         ks.Vocabulary.from_bytes(tokens)
     (tmp_path / "vocab.txt").write_bytes(tokens)
     answer = subprocess.run([parts, "tokens", tmp_path / "vocab.txt"], input=b"", capture_output=True)
@@ -540,6 +436,7 @@ def test_a_vocabulary_that_python_refuses_is_refused(parts, tmp_path, tokens):
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
     lambda inner: st.lists(inner) | st.dictionaries(st.text() | st.just("a"), inner),
+    max_leaves=6,
 )
 # What hypothesis draws from the characters of JSON is sometimes JSON, and mostly nearly so.
 NEARLY_JSON = st.text(st.sampled_from('{}[]":,.-+0123456789eEtrufalsn\\/ a\n\u00e9')).map(
@@ -547,17 +444,30 @@ NEARLY_JSON = st.text(st.sampled_from('{}[]":,.-+0123456789eEtrufalsn\\/ a\n\u00
 )
 
 
-@settings(deadline=None, max_examples=150)
-@given(text=st.dictionaries(st.text() | st.just("a"), JSON).map(json.dumps) | JSON.map(json.dumps) | NEARLY_JSON)
-def test_json_is_read_as_in_python(parts, text):
+@settings(deadline=None, max_examples=20)
+@given(
+    texts=st.lists(
+        st.dictionaries(st.text() | st.just("a"), JSON).map(json.dumps) | JSON.map(json.dumps) | NEARLY_JSON,
+        min_size=10,
+    )
+)
+def test_json_is_read_as_in_python(parts, texts):
+    given = b"".join(text.encode() + b"\0" for text in texts)
+    answers = subprocess.run([parts, "json"], input=given, capture_output=True, check=True).stdout.splitlines()
+    for text, answer in zip(texts, answers, strict=True):
+        found = answer.split()
+        value = value_of(text)
+        assert found[0] == (b"1" if isinstance(value, dict) else b"0")
+        number = value.get("a") if isinstance(value, dict) else None
+        if isinstance(number, int | float) and not isinstance(number, bool):
+            assert float(found[1]) == pytest.approx(number, rel=1e-14, abs=1e-300)
+        if type(number) is int and abs(number) < 10**16:
+            assert int(found[2]) == number
+
+
+def value_of(text):
+    """Returns what Python reads; None if it is not JSON, of which NaN is not a part."""
     try:
-        value = json.loads(text, parse_constant=lambda name: (_ for _ in ()).throw(ValueError(name)))
+        return json.loads(text, parse_constant=float) if "NaN" not in text and "Infinity" not in text else None
     except ValueError:
-        value = None
-    found = subprocess.run([parts, "json"], input=text.encode(), capture_output=True, check=True).stdout.split()
-    assert found[0] == (b"1" if isinstance(value, dict) else b"0")
-    number = value.get("a") if isinstance(value, dict) else None
-    if isinstance(number, int | float) and not isinstance(number, bool):
-        assert float(found[1]) == pytest.approx(number, rel=1e-14, abs=1e-300)
-    if type(number) is int and abs(number) < 10**16:
-        assert int(found[2]) == number
+        return None
