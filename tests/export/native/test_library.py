@@ -19,7 +19,10 @@ from hypothesis import strategies as st
 from native_library import BAD_ARGUMENT, BAD_FILE, BAD_TEXT, FAILED, IN_USE, OK, NativeError, NativeModel, _Error
 
 import keras_seq as ks
+from keras_seq.errors import ModelError
 from keras_seq_export import LiteRTSampler
+from keras_seq_export.tflite import flatbuffer
+from keras_seq_export.tflite.bundle import read_bundle
 
 # The states of the second model do not begin at zero.
 MODELS = {"char": {}, "word": {"level": "word", "starting": True}, "whitespace": {"level": "whitespace"}}
@@ -304,18 +307,69 @@ def test_logits_that_are_not_finite_are_named(library, tmp_path, small_tflite):
 
 def broken_after_the_prompt(exported, path):
     """Writes a .tflite again with NaN instead of all its biases of logits."""
-    from keras_seq_export.tflite import flatbuffer
-    from keras_seq_export.tflite.bundle import read_bundle
-
     bundle = read_bundle(exported)
     model = flatbuffer.parse(bundle.model)
     size = 4 * len(bundle.vocabulary)
     for buffer in model.buffers:
         if buffer.data is not None and len(buffer.data) == size:
             numbers = np.frombuffer(bytes(buffer.data), np.float32)
-            if numbers.std() > 0:
+            if np.ptp(numbers) > 0:
                 buffer.data = np.frombuffer(np.full_like(numbers, np.nan).tobytes(), np.uint8)
     return rebundled(exported, path, model=flatbuffer.pack(model))
+
+
+def test_the_tokens_before_logits_that_are_not_finite_are_given(library, tmp_path, small_tflite):
+    """They become NaN when the model reads a certain letter."""
+    exported = small_tflite()
+    for letter in "esn":
+        path = broken_after(exported, tmp_path / f"{letter}.tflite", letter)
+        generation = LiteRTSampler(path).generate("To ", seed=3, max_tokens=100)
+        expected = []
+        with pytest.raises(ModelError, match="cannot be drawn") as refused:
+            expected.extend(generation)
+        with (
+            NativeModel(library, path) as native,
+            pytest.raises(NativeError, match=f"token {len(expected)} cannot be sampled") as raised,
+        ):
+            native.write("To ", seed=3, max_tokens=100)
+        assert str(refused.value).startswith(f"token {len(expected)} ")
+        assert [piece.text for piece in raised.value.pieces] == expected
+        assert raised.value.status == FAILED
+
+
+def broken_after(exported, path, letter):
+    """Writes a .tflite again with NaN in the row of a letter in the table that is looked up first."""
+    bundle = read_bundle(exported)
+    model = flatbuffer.parse(bundle.model)
+    size, row = len(bundle.vocabulary), bundle.vocabulary.ids[letter]
+    changed = set()
+    for graph in model.subgraphs:
+        for operator in graph.operators:
+            table = graph.tensors[operator.inputs[0]] if len(operator.inputs) else None
+            data = None if table is None else model.buffers[table.buffer].data
+            is_table = flatbuffer.operator_name(model, operator) == "GATHER" and data is not None
+            if is_table and len(table.shape) == 2 and table.shape[0] == size and table.buffer not in changed:
+                changed.add(table.buffer)
+                numbers = np.frombuffer(bytes(data), np.float32).reshape(table.shape).copy()
+                numbers[row] = np.nan
+                model.buffers[table.buffer].data = np.frombuffer(numbers.tobytes(), np.uint8)
+    assert changed
+    return rebundled(exported, path, model=flatbuffer.pack(model))
+
+
+def test_a_file_without_write_is_sampled_token_by_token(library, small_tflite, tmp_path):
+    """Files with large vocabularies have no `write`."""
+    exported = small_tflite()
+    model = flatbuffer.parse(read_bundle(exported).model)
+    assert b"write" in {one.signatureKey for one in model.signatureDefs}
+    model.signatureDefs = [one for one in model.signatureDefs if one.signatureKey != b"write"]
+    path = rebundled(exported, tmp_path / "a.tflite", model=flatbuffer.pack(model))
+    sampler = LiteRTSampler(path)
+    with NativeModel(library, path) as native:
+        for prompt, options in prompts():
+            written = native.write(prompt, **options)
+            assert written.text == sampler.sample(prompt, **options)
+        assert native.write("To be", seed=1, stop=["e"]).text == sampler.sample("To be", seed=1, stop=["e"])
 
 
 # ---- threads ----
