@@ -1,6 +1,6 @@
 /* The zip at the end of a .tflite: config.json, vocab.txt and card.json.
  *
- * The rules are stricter than those of a zip reader, so that every runtime accepts the same files (BUILD.md, "Formats"). */
+ * The rules are stricter than those of a zip reader, so that every runtime accepts the same files (docs/porting.md). */
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
