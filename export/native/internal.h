@@ -105,7 +105,7 @@ ks_status ks_encode_text(const ks_vocabulary *vocabulary, const char *argument, 
 
 /* ---- model.c: the model in LiteRT ---- */
 
-enum { KS_MOST_TENSORS = 64, KS_WRITE_STEPS = 32 };
+enum { KS_MOST_TENSORS = 64 };
 typedef struct LiteRtObject *ks_object;
 
 typedef struct {
@@ -116,19 +116,13 @@ typedef struct {
   void *input_states[KS_MOST_TENSORS], *output_states[KS_MOST_TENSORS]; /* where the values of the states are */
 } ks_signature;
 
-/* The settings of a draw, as inputs of `sample` and `write`. */
-typedef struct {
-  float *temperature, *top_p, *min_p;
-  int32_t *top_k;
-} ks_settings;
-
 typedef struct {
   const char *name; /* what messages call the file */
   ks_object environment, model, options, compiled;
   size_t state_count, state_bytes[KS_MOST_TENSORS], states_size; /* states_size: bytes of all states */
   size_t prefill_steps, logit_count;
   uint8_t *first_states;
-  ks_signature decode, prefill, sample, write, start;
+  ks_signature decode, prefill, sample, start;
   struct {
     int32_t *token;
     float *logits;
@@ -139,19 +133,10 @@ typedef struct {
   } prefilled;
   struct {
     int32_t *token;
-    float *uniform;
-    ks_settings settings;
-    int32_t *next_token;
+    float *uniform, *temperature, *top_p, *min_p;
+    int32_t *top_k, *next_token;
     float *log_probability;
   } sampled;
-  struct {
-    int32_t *token;
-    float *uniforms;
-    int32_t *length;
-    ks_settings settings;
-    int32_t *tokens, *count;
-    float *log_probabilities;
-  } written;
 } ks_runtime;
 
 /* Loads a model, whose bytes must stay until ks_unload. Call ks_unload in any case. */

@@ -128,7 +128,7 @@ typedef struct {
 } ks_result;
 
 /* Continues a prompt, which may be "". Each token is given to `on_piece` as soon as it is certain that it does not belong to
- * a stop string; the piece in which a stop string begins is cut. Pieces may arrive in groups of up to 32.
+ * a stop string; the piece in which a stop string begins is cut.
  * `options` may be NULL for the defaults, and `user` and `result` may be NULL. */
 KS_API ks_status ks_write(ks_model *model, const char *prompt, const ks_options *options, ks_on_piece on_piece, void *user,
                           ks_result *result, ks_error *error);

@@ -172,9 +172,6 @@ static ks_status load_signature(ks_runtime *runtime, ks_signature *signature, co
 }
 
 #define PART(name, element, count, pointer) {name, element, count, &(pointer), NULL}
-#define SETTINGS(settings)                               \
-  PART("temperature", FLOAT32, 1, (settings).temperature), PART("top_k", INT32, 1, (settings).top_k), \
-      PART("top_p", FLOAT32, 1, (settings).top_p), PART("min_p", FLOAT32, 1, (settings).min_p)
 
 static ks_status load_signatures(ks_runtime *r, ks_error *error) {
   const Part end = {NULL, 0, 0, NULL, NULL}, none[] = {end};
@@ -189,19 +186,14 @@ static ks_status load_signatures(ks_runtime *r, ks_error *error) {
   const Part prefill_out[] = {PART("logits", FLOAT32, r->logit_count, r->prefilled.logits), end};
   TRY(load_signature(r, &r->prefill, "prefill", true, prefill_in, prefill_out, error));
   const Part sample_in[] = {PART("token", INT32, 1, r->sampled.token), PART("uniform", FLOAT32, 1, r->sampled.uniform),
-                            SETTINGS(r->sampled.settings), end};
+                            PART("temperature", FLOAT32, 1, r->sampled.temperature), PART("top_k", INT32, 1, r->sampled.top_k),
+                            PART("top_p", FLOAT32, 1, r->sampled.top_p), PART("min_p", FLOAT32, 1, r->sampled.min_p), end};
   const Part sample_out[] = {PART("next_token", INT32, 1, r->sampled.next_token),
                              PART("log_probability", FLOAT32, 1, r->sampled.log_probability), end};
   TRY(load_signature(r, &r->sample, "sample", true, sample_in, sample_out, error));
   if (!r->prefill.exists || !r->sample.exists)
     return ks_fail(error, KS_BAD_FILE, "%s must have the signatures decode, prefill and sample: export it with keras-seq export",
                    r->name);
-  const Part write_in[] = {PART("token", INT32, 1, r->written.token),
-                           PART("uniforms", FLOAT32, KS_WRITE_STEPS, r->written.uniforms),
-                           PART("length", INT32, 1, r->written.length), SETTINGS(r->written.settings), end};
-  const Part write_out[] = {PART("tokens", INT32, KS_WRITE_STEPS, r->written.tokens), PART("count", INT32, 1, r->written.count),
-                            PART("log_probabilities", FLOAT32, KS_WRITE_STEPS, r->written.log_probabilities), end};
-  TRY(load_signature(r, &r->write, "write", true, write_in, write_out, error));
   return load_signature(r, &r->start, "start", false, none, none, error);
 }
 
@@ -237,7 +229,7 @@ static void unload_signature(ks_signature *signature) {
 }
 
 void ks_unload(ks_runtime *runtime) {
-  ks_signature *signatures[] = {&runtime->decode, &runtime->prefill, &runtime->sample, &runtime->write, &runtime->start};
+  ks_signature *signatures[] = {&runtime->decode, &runtime->prefill, &runtime->sample, &runtime->start};
   for (size_t i = 0; i < sizeof signatures / sizeof *signatures; i++) unload_signature(signatures[i]);
   if (runtime->compiled) LiteRtDestroyCompiledModel(runtime->compiled);
   if (runtime->options) LiteRtDestroyOptions(runtime->options);

@@ -357,21 +357,6 @@ def broken_after(exported, path, letter):
     return rebundled(exported, path, model=flatbuffer.pack(model))
 
 
-def test_a_file_without_write_is_sampled_token_by_token(library, small_tflite, tmp_path):
-    """Files with large vocabularies have no `write`."""
-    exported = small_tflite()
-    model = flatbuffer.parse(read_bundle(exported).model)
-    assert b"write" in {one.signatureKey for one in model.signatureDefs}
-    model.signatureDefs = [one for one in model.signatureDefs if one.signatureKey != b"write"]
-    path = rebundled(exported, tmp_path / "a.tflite", model=flatbuffer.pack(model))
-    sampler = LiteRTSampler(path)
-    with NativeModel(library, path) as native:
-        for prompt, options in prompts():
-            written = native.write(prompt, **options)
-            assert written.text == sampler.sample(prompt, **options)
-        assert native.write("To be", seed=1, stop=["e"]).text == sampler.sample("To be", seed=1, stop=["e"])
-
-
 # ---- threads ----
 
 
