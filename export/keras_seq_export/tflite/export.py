@@ -57,7 +57,7 @@ def export_tflite(
     card: Mapping[str, Any] | None = None,
     source_steps: int = SOURCE_STEPS,
 ) -> dict[str, Any]:
-    """Writes a .tflite with the signatures `decode`, `prefill` and `sample`, with builtin operators only.
+    """Writes a .tflite with the signatures `decode`, `prefill`, `sample` and `write`, with builtin operators only.
 
     A model whose states do not begin at zero also has the signature `start`, and one with an encoder `encode` instead.
 
@@ -68,6 +68,8 @@ def export_tflite(
     prefill    tokens int32 [B, 64], length int32 [B], state_0..   logits after the row's last token, state_0..
     sample     token, uniform float32 [B], temperature [B], top_k  next_token int32 [B], log_probability [B], state_0..
                int32 [B], top_p [B], min_p [B], state_0..
+    write      token int32 [B], uniforms float32 [B, 32], length   tokens int32 [B, 32], log_probabilities [B, 32],
+               int32 [B], the settings of sample, state_0..        count int32 [B], state_0..
     start      none                                                state_0.. at the start of a text
     encode     source [B, N, ...], length int32 [B], or context    state_0.. at the start of a text
                [B, ...]
@@ -79,6 +81,10 @@ def export_tflite(
     number in [0, 1); for the i-th token of a text this is `keras_seq.generation.threefry.uniform(seed, i)`. Temperature
     0 takes the most likely token; top_k 0, top_p 1 and min_p 0 turn a filter off. The signatures do not check their
     inputs: the runtime rejects a token or setting out of range, or the results are undefined.
+
+    `write` runs `sample` up to `length` times in one call, 1 to 32, token i with uniform number i, and ends at `<eos>`,
+    the last of the `count` tokens. It returns the states that the last `sample` returns; the last token is the next
+    input. What follows the last token is 0. It is in files with at most 1,024 tokens whose states are explicit.
 
     A model that is not of text (`vocabulary=None`) has no `sample`. Its output is called `output`, and if it reads
     real-valued frames, its inputs are `frame` [B, ...] and `frames` [B, 64, ...]. Several inputs of one kind, and several

@@ -90,7 +90,7 @@ def test_the_report(exported):
     report = report_of(exported)
     compared = ["steps_compared", "largest_difference", "draws_compared", "near_ties"]
     assert list(report) == [*FIELDS, *compared, "quality", "vocabulary_sha256", "bytes"]
-    assert list(report["operators"]) == ["decode", "prefill", "sample"]
+    assert list(report["operators"]) == ["decode", "prefill", "sample", "write"]
     assert report["steps_compared"] >= 200
     assert report["draws_compared"] >= 200
     assert report["bytes"] == exported.stat().st_size
