@@ -14,7 +14,7 @@ mkdir -p "$root"/{proc,wheels} "$work"/{debs,wheels,apt/lists/partial,apt/archiv
 apt=(apt-get -qq -o APT::Architecture=arm64 -o APT::Architectures::=arm64 -o APT::Sandbox::User=
     -o Dir::State="$work/apt" -o Dir::State::status=/dev/null -o Dir::Cache="$work/apt")
 "${apt[@]}" update
-(cd "$work/debs" && "${apt[@]}" download libc6 libgcc-s1 libstdc++6 zlib1g zlib1g-dev libcjson1 libcjson-dev \
+(cd "$work/debs" && "${apt[@]}" download libc6 libgcc-s1 libstdc++6 zlib1g zlib1g-dev \
     python3.11-minimal libpython3.11-minimal libpython3.11-stdlib libexpat1 libffi8 libssl3 libbz2-1.0 liblzma5)
 for deb in "$work"/debs/*.deb; do dpkg-deb -x "$deb" "$root"; done
 # The link in the package is absolute: the linker would follow it out of ROOT.

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 
@@ -58,16 +57,14 @@ def test_python_writes_the_same_texts(root, model, texts):
     assert json.loads(on_arm64(root, *python, "-c", code, model, input=asked)) == texts
 
 
-def test_c_writes_the_same_texts(root, model, texts, tmp_path):
+def test_c_writes_the_same_texts(root, model, texts, native_sources, tmp_path):
     need_program("aarch64-linux-gnu-gcc", "gcc-aarch64-linux-gnu libc6-dev-arm64-cross")
-    need_program("make", "make")
-    for name in ("keras_seq.c", "Makefile"):
-        shutil.copy(paths.REPOSITORY / "export" / "native" / name, tmp_path)
+    native_sources(tmp_path)
     libraries = root / "usr/lib/aarch64-linux-gnu"
     # Debian's multiarch headers are beside those of the cross compiler.
     flags = f"-O2 -isystem {root}/usr/include -isystem {root}/usr/include/aarch64-linux-gnu -L{libraries}"
     litert = root / "wheels" / "ai_edge_litert"
-    command = ["make", "-s", "CC=aarch64-linux-gnu-gcc", f"CFLAGS={flags}", f"LITERT={litert}"]
+    command = ["make", "-s", "keras_seq", "CC=aarch64-linux-gnu-gcc", f"CFLAGS={flags}", f"LITERT={litert}"]
     subprocess.run(command, cwd=tmp_path, check=True)
     for (prompt, options), text in zip(prompts(), texts, strict=True):
         settings = [f"--{name}={value}" for name, value in options.items()]

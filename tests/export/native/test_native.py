@@ -1,57 +1,44 @@
-"""The C program of export/native, built with its Makefile."""
+"""The C program of export/native, and the parts of the library that need no LiteRT."""
 
-import importlib.util
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import paths
 import pytest
 from brought_models import VOCABULARY
-from bundles import rebundled, without_output
-from devices import need, need_program
+from bundles import damaged_bundles, rebundled, without_output
+from devices import need_program
 from hamlet import prompts
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from native_library import BAD_FILE
 from sequence_models import translation
 from unicode_texts import own_vocabulary
 
 import keras_seq as ks
 from keras_seq.data.tokens import RESERVED
+from keras_seq.errors import VocabularyError
 from keras_seq.generation.threefry import uniform
 from keras_seq_export import LiteRTSampler, export_tflite
-from keras_seq_export.tflite.bundle import write_bundle
+from keras_seq_export.tflite.bundle import read_bundle
 
 NATIVE = paths.REPOSITORY / "export" / "native"
+WITHOUT_LITERT = ("bundle", "errors", "json", "random", "sha256", "tokens", "vocabulary")
 VECTORS = json.loads(paths.VECTORS.read_text())
 
 
 @pytest.fixture(scope="module")
-def program(tmp_path_factory):
+def parts(tmp_path_factory):
+    """The readers of the bundle, the vocabulary and JSON, the tokenizer and the random stream, with the sanitizers."""
     need_program("cc", "gcc")
-    need_program("make", "make")
-    need(Path("/usr/include/cjson/cJSON.h").is_file(), "needs cJSON: apt-get install libcjson-dev")
-    need(Path("/usr/include/zlib.h").is_file(), "needs zlib: apt-get install zlib1g-dev")
-    folder = tmp_path_factory.mktemp("native")
-    for name in ("keras_seq.c", "Makefile"):
-        shutil.copy(NATIVE / name, folder)
-    subprocess.run(["make", "-s", f"PYTHON={sys.executable}"], cwd=folder, check=True)
-    return folder / "keras_seq"
-
-
-@pytest.fixture(scope="module")
-def tokens_program(program):
-    """The tokenizer and the random stream, compiled with the sanitizers."""
-    library = Path(importlib.util.find_spec("ai_edge_litert").submodule_search_locations[0])
+    made = tmp_path_factory.mktemp("parts") / "native_parts"
     flags = ["-g", "-D_GNU_SOURCE", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", f"-I{NATIVE}"]
-    libraries = [f"-L{library}", "-lLiteRt", f"-Wl,-rpath,{library}", "-lz", "-lcjson", "-lm"]
-    made = program.with_name("tokens")
-    subprocess.run(["cc", *flags, paths.SUPPORT / "native_tokens.c", "-o", made, *libraries], check=True)
+    sources = [paths.SUPPORT / "native_parts.c", *(NATIVE / f"{name}.c" for name in WITHOUT_LITERT)]
+    subprocess.run(["cc", *flags, *sources, "-o", made, "-lz"], check=True)
     return made
 
 
@@ -74,10 +61,11 @@ def write(program, model, prompt, **options):
         pytest.param({"level": "whitespace"}, id="whitespace", marks=pytest.mark.slow),
     ],
 )
-def test_twenty_texts_are_those_of_python(program, of_model, small_tflite):
+def test_texts_are_those_of_python(program, of_model, small_tflite):
+    """The library's test compares all twenty."""
     model = small_tflite(**of_model)
     sampler = LiteRTSampler(model)
-    for prompt, options in prompts():
+    for prompt, options in list(prompts())[3::4]:
         answer = write(program, model, prompt, **options)
         assert answer.stdout.decode() == prompt + sampler.sample(prompt, **options) + "\n"
         unknown = int((sampler.vocabulary.encode(prompt) == sampler.vocabulary.unk_id).sum())
@@ -122,6 +110,11 @@ def test_a_text_without_a_seed_can_be_repeated_with_the_printed_one(program, mod
         (["--heat=1"], "there is no flag --heat=1; --help lists them"),
         (["--prompt", "To"], "--prompt needs a value after =, such as --prompt=TEXT"),
         (["more.tflite"], "only flags may follow the file. Received: more.tflite"),
+        (["--stop"], "--stop needs a value after =, such as --prompt=TEXT"),
+        (["--stop="], "--stop must be a text of at least one character"),
+        (["--"], "there is no flag --; --help lists them"),
+        (["-x"], "there is no flag -x; --help lists them"),
+        (["-", "--prompt=To"], "give the prompt with --prompt or with -, not both"),
     ],
 )
 def test_a_wrong_flag_is_refused_in_one_sentence(program, model, flags, sentence):
@@ -129,6 +122,34 @@ def test_a_wrong_flag_is_refused_in_one_sentence(program, model, flags, sentence
     assert answer.returncode == 1
     assert answer.stdout == b""
     assert answer.stderr.decode().startswith(f"keras_seq: {sentence}")
+
+
+def test_the_prompt_can_come_from_standard_input(program, model):
+    flags = ["--seed=1", "--max_tokens=30"]
+    for prompt in (b"", b"To be", b"To be, or not to be" * 3000):
+        answer = subprocess.run([program, model, "-", *flags], input=prompt, capture_output=True, check=True)
+        text = LiteRTSampler(model).sample(prompt.decode(), seed=1, max_tokens=30)
+        assert answer.stdout.decode() == prompt.decode() + text + "\n"
+    for prompt, sentence in (
+        (b"To\0be", b"--prompt must not contain the character U+0000"),
+        (b"To\xff", b"--prompt must be UTF-8; byte 2 is not"),
+    ):
+        answer = subprocess.run([program, model, "-", *flags], input=prompt, capture_output=True, check=False)
+        assert (answer.returncode, answer.stdout, answer.stderr) == (1, b"", b"keras_seq: " + sentence + b"\n")
+
+
+def test_the_text_ends_before_a_stop_string(program, model):
+    expected = LiteRTSampler(model).sample("To be", seed=1, stop=["he", "to"])
+    answer = subprocess.run(
+        [program, model, "--prompt=To be", "--seed=1", "--stop=he", "--stop=to"], capture_output=True, check=True
+    )
+    assert answer.stdout.decode() == "To be" + expected + "\n"
+
+
+def test_the_version_is_printed(program):
+    for arguments in (["--version"], ["a.tflite", "--version"]):
+        answer = subprocess.run([program, *arguments], capture_output=True, check=True)
+        assert answer.stdout.decode() == f"keras_seq {ks.__version__}\n"
 
 
 def with_directory_at(whole, beyond):
@@ -144,11 +165,10 @@ def with_directory_at(whole, beyond):
 
 
 @pytest.mark.slow
-def test_it_is_clean_under_the_sanitizers(program, model, tmp_path):
-    for name in ("keras_seq.c", "Makefile"):
-        shutil.copy(NATIVE / name, tmp_path)
+def test_it_is_clean_under_the_sanitizers(native_sources, program, model, tmp_path):
+    native_sources(tmp_path)
     flags = "CFLAGS=-g -fsanitize=address,undefined -fno-sanitize-recover=all"
-    subprocess.run(["make", "-s", f"PYTHON={sys.executable}", flags], cwd=tmp_path, check=True)
+    subprocess.run(["make", "-s", "keras_seq", f"PYTHON={sys.executable}", flags], cwd=tmp_path, check=True)
     (tmp_path / "offset.tflite").write_bytes(with_directory_at(model.read_bytes(), 20))
     for path, status in ((model, 0), (tmp_path / "offset.tflite", 1)):
         answer = subprocess.run(
@@ -170,10 +190,9 @@ def test_a_full_disk_is_reported_in_one_sentence(program, model):
     )
 
 
-def test_without_litert_the_makefile_says_what_to_install(program, tmp_path):
-    shutil.copy(NATIVE / "Makefile", tmp_path)
-    (tmp_path / "keras_seq.c").touch()
-    done = subprocess.run(["make", "PYTHON=false"], cwd=tmp_path, capture_output=True, text=True)
+def test_without_litert_the_makefile_says_what_to_install(native_sources, tmp_path):
+    native_sources(tmp_path)
+    done = subprocess.run(["make", "-n", "PYTHON=false"], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode != 0
     assert "false has no ai_edge_litert: pip install ai-edge-litert" in done.stderr
 
@@ -230,10 +249,10 @@ def test_an_unusable_file_is_refused_in_one_sentence(program, model, small_tflit
 
 
 @pytest.mark.slow
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=200)
 @given(data=st.data())
-def test_a_damaged_bundle_is_read_or_refused_in_one_sentence(tokens_program, model, tmp_path_factory, data):
-    """The program with the tokenizer alone reads the zip and the vocabulary, under the address sanitizer."""
+def test_a_damaged_bundle_is_read_or_refused_in_one_sentence(parts, model, tmp_path_factory, data):
+    """The reader of the bundle, under the address sanitizer."""
     whole = model.read_bytes()
     start = whole.index(b"PK\3\4")
     damaged = bytearray(whole)
@@ -241,55 +260,53 @@ def test_a_damaged_bundle_is_read_or_refused_in_one_sentence(tokens_program, mod
         damaged[position] = data.draw(st.integers(0, 255))
     path = tmp_path_factory.mktemp("damaged") / "damaged.tflite"
     path.write_bytes(damaged[: data.draw(st.integers(start, len(whole)) | st.just(len(whole)))])
-    answer = subprocess.run([tokens_program, path], input=b"To be\0", capture_output=True, env=WITHOUT_LEAKS)
-    assert answer.returncode in (0, 1), answer.stderr.decode()
-    assert answer.returncode == 0 or answer.stderr.startswith(b"keras_seq: ")
+    [answer] = read_bundles(parts, path)
+    assert answer[0] in f"0{BAD_FILE}"
 
 
 # A program that ends with an error does not free its memory first.
 WITHOUT_LEAKS = {**os.environ, "ASAN_OPTIONS": "detect_leaks=0"}
 
 
-def encode(program, model, texts):
+def encode(parts, vocabulary, texts):
     text = b"".join(text.encode() + b"\0" for text in texts)
-    answer = subprocess.run([program, model], input=text, capture_output=True, check=True, env=WITHOUT_LEAKS)
+    answer = subprocess.run([parts, "tokens", vocabulary], input=text, capture_output=True, check=True)
     return [[int(token) for token in line.split()] for line in answer.stdout.decode().split("\n")[:-1]]
 
 
-def test_the_random_stream_gives_the_vectors(tokens_program):
+def test_the_random_stream_gives_the_vectors(parts):
     pairs = "".join(f"{seed} {position}\n" for seed, position, _ in VECTORS["random"])
-    answer = subprocess.run([tokens_program], input=pairs, text=True, capture_output=True, check=True)
+    answer = subprocess.run([parts, "random"], input=pairs, text=True, capture_output=True, check=True)
     for line, (seed, position, word) in zip(answer.stdout.splitlines(), VECTORS["random"], strict=True):
         found, number = line.split()
         assert found == word
         assert np.float32(number) == uniform(int(seed), position)
 
 
-def test_words_are_split_as_in_the_vectors(tokens_program, tmp_path):
+def test_words_are_split_as_in_the_vectors(parts, tmp_path):
     words = sorted({token for _, tokens in VECTORS["words"] for token in tokens})
     model = file_with(ks.Vocabulary([*RESERVED["word"], *words]), tmp_path)
     cases = [(text, tokens) for text, tokens in VECTORS["words"] if "\0" not in text]
-    found = encode(tokens_program, model, [text for text, _ in cases])
+    found = encode(parts, model, [text for text, _ in cases])
     assert [[words[token - 4] for token in ids] for ids in found] == [tokens for _, tokens in cases]
 
 
 @pytest.mark.parametrize("case", VECTORS["vocabularies"], ids=lambda case: case["level"])
-def test_given_tokens_encode_as_in_the_vectors(case, tokens_program, tmp_path):
+def test_given_tokens_encode_as_in_the_vectors(case, parts, tmp_path):
     model = file_with(ks.Vocabulary(case["tokens"]), tmp_path)
     if not {"<s>", "<eos>"} <= set(case["tokens"]):
         return
-    assert encode(tokens_program, model, [text for text, _ in case["texts"]]) == [ids for _, ids in case["texts"]]
+    assert encode(parts, model, [text for text, _ in case["texts"]]) == [ids for _, ids in case["texts"]]
     for text in case["refused"]:
-        answer = subprocess.run([tokens_program, model], input=text.encode() + b"\0", capture_output=True, check=False)
+        asked = text.encode() + b"\0"
+        answer = subprocess.run([parts, "tokens", model], input=asked, capture_output=True, check=False)
         assert answer.stderr.decode().startswith("keras_seq: --prompt must hold only")
 
 
 def file_with(vocabulary, folder):
-    """Returns a .tflite that contains only a vocabulary."""
-    path = folder / "vocabulary.tflite"
-    path.write_bytes(b"    TFL3")
-    write_bundle(path, vocabulary, {})
-    return path
+    """Returns the vocabulary's file."""
+    vocabulary.save(folder / "vocab.txt")
+    return folder / "vocab.txt"
 
 
 ANY_TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1)
@@ -301,11 +318,11 @@ TRICKY = st.text(
 @pytest.mark.parametrize("level", ["char", "word"])
 @settings(deadline=None, max_examples=40)
 @given(texts=st.lists(ANY_TEXT | TRICKY, min_size=1, max_size=8), others=st.lists(TRICKY, max_size=4))
-def test_every_text_is_encoded_as_in_python(level, tokens_program, tmp_path_factory, texts, others):
+def test_every_text_is_encoded_as_in_python(level, parts, tmp_path_factory, texts, others):
     vocabulary = ks.Vocabulary.from_text("".join(texts), level=level)
     model = file_with(vocabulary, tmp_path_factory.mktemp("vocabulary"))
     asked = texts + (others if level == "word" else [])
-    assert encode(tokens_program, model, asked) == [vocabulary.encode(text).tolist() for text in asked]
+    assert encode(parts, model, asked) == [vocabulary.encode(text).tolist() for text in asked]
 
 
 def test_the_time_per_token_is_reported(program, model):
@@ -318,11 +335,11 @@ def test_the_time_per_token_is_reported(program, model):
 @pytest.mark.parametrize("level", ["char", "whitespace"])
 @settings(deadline=None, max_examples=40)
 @given(texts=st.lists(ANY_TEXT | TRICKY, min_size=1, max_size=8), others=st.lists(TRICKY, max_size=4))
-def test_a_vocabulary_made_elsewhere_is_that_of_python(level, tokens_program, tmp_path_factory, texts, others):
+def test_a_vocabulary_made_elsewhere_is_that_of_python(level, parts, tmp_path_factory, texts, others):
     vocabulary = own_vocabulary(texts, level)
     model = file_with(vocabulary, tmp_path_factory.mktemp("vocabulary"))
     asked = texts + others
-    assert encode(tokens_program, model, asked) == [vocabulary.encode(text).tolist() for text in asked]
+    assert encode(parts, model, asked) == [vocabulary.encode(text).tolist() for text in asked]
 
 
 @pytest.mark.slow
@@ -330,4 +347,127 @@ def test_a_model_with_an_encoder_is_refused(program, tmp_path):
     export_tflite(translation(), VOCABULARY, tmp_path / "a.tflite")
     answer = write(program, tmp_path / "a.tflite", "to")
     assert (answer.returncode, answer.stdout) == (1, b"")
-    assert answer.stderr.decode().endswith("begins with the states of an encoder, which this program cannot run\n")
+    assert answer.stderr.decode().endswith("begins with the states of an encoder, which this library cannot run\n")
+
+
+# ---- the bundle, the vocabulary and JSON ----
+
+
+def read_bundles(parts, *files):
+    """Returns what the reader says of each file."""
+    answer = subprocess.run([parts, "bundle", *files], capture_output=True, check=True)
+    return answer.stdout.decode().splitlines()
+
+
+def test_the_bundle_is_read(parts, model):
+    bundle = read_bundle(model)
+    assert read_bundles(parts, model) == [f"0 {len(bundle.model)} {len(bundle.vocabulary.to_bytes())}"]
+
+
+def test_damaged_bundles_are_refused(parts, model, tmp_path):
+    names = []
+    for number, (name, content) in enumerate(damaged_bundles(model)):
+        (tmp_path / f"{number}.tflite").write_bytes(content)
+        names.append(name)
+    answers = read_bundles(parts, *(tmp_path / f"{number}.tflite" for number in range(len(names))))
+    accepted = [name for name, answer in zip(names, answers, strict=True) if not answer.startswith(f"{BAD_FILE} ")]
+    assert not accepted
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"state": None}, "state must be"),
+        ({"batch": 1.5}, "batch must be a positive integer"),
+        ({"sampling": None}, "sampling must be an object"),
+        ({"sampling": {"temperature": -1}}, "temperature must be a number in its range"),
+        ({"sampling": {"top_p": 0}}, "top_p must be above 0"),
+        ({"sampling": {"top_k": 1.5}}, "top_k must be an integer from 0"),
+        ({"sampling": {"repetition_penalty": 1.1}}, "was exported with a repetition_penalty"),
+    ],
+    ids=str,
+)
+def test_a_wrong_configuration_is_refused(parts, model, tmp_path, changes, words):
+    [answer] = read_bundles(parts, rebundled(model, tmp_path / "a.tflite", config=changes))
+    assert words in answer
+
+
+def test_a_card_may_not_be_nested_deeply(parts, model, tmp_path):
+    for depth, is_read in ((20, True), (25, False)):
+        card = b'{"a":' * depth + b"1" + b"}" * depth
+        [answer] = read_bundles(parts, rebundled(model, tmp_path / f"{depth}", card=card))
+        assert answer.startswith("0 ") == is_read
+
+
+def test_a_vocabulary_of_another_size_is_refused(program, model, tmp_path):
+    tokens = read_bundle(model).vocabulary.tokens
+    path = rebundled(model, tmp_path / "a", vocabulary=ks.Vocabulary(tokens[:-1]).to_bytes())
+    answer = write(program, path, "To be")
+    assert answer.returncode == 1
+    assert answer.stderr.decode().endswith(f"returns {len(tokens)} logits for {len(tokens) - 1} tokens\n")
+
+
+@pytest.mark.parametrize(
+    "tokens",
+    [
+        b"<pad>\n<s>\n<eos>\na\na\n",
+        b"<pad>\n<s>\n<eos>\nab\n",
+        b"<pad>\n<s>\n<eos>\n\n",
+        b"<pad>\n<unk>\n<s>\n<eos>\na b\n",
+        b"<s>\n<eos>\na b\nc\n",
+        b"<pad>\n<s>\n<eos>\n\xff\n",
+        b"<pad>\n<s>\n<eos>\na\r\n",
+        b"<pad>\n<s>\n<eos>\n\\q\n",
+        b"<pad>\n<s>\n<eos>\na",
+        b"\xef\xbb\xbf<pad>\n<s>\n<eos>\na\n",
+        b"",
+    ],
+    ids=repr,
+)
+def test_a_vocabulary_that_python_refuses_is_refused(parts, tmp_path, tokens):
+    with pytest.raises(VocabularyError):
+        ks.Vocabulary.from_bytes(tokens)
+    (tmp_path / "vocab.txt").write_bytes(tokens)
+    answer = subprocess.run([parts, "tokens", tmp_path / "vocab.txt"], input=b"", capture_output=True)
+    assert answer.returncode == 1
+    assert "has a damaged vocabulary: " in answer.stderr.decode()
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text() | st.just("a"), inner),
+    max_leaves=6,
+)
+# What hypothesis draws from the characters of JSON is sometimes JSON, and mostly nearly so.
+NEARLY_JSON = st.text(st.sampled_from('{}[]":,.-+0123456789eEtrufalsn\\/ a\n\u00e9')).map(
+    lambda text: '{"a": ' + text + "}"
+)
+
+
+@settings(deadline=None, max_examples=20)
+@given(
+    texts=st.lists(
+        st.dictionaries(st.text() | st.just("a"), JSON).map(json.dumps) | JSON.map(json.dumps) | NEARLY_JSON,
+        min_size=10,
+    )
+)
+def test_json_is_read_as_in_python(parts, texts):
+    given = b"".join(text.encode() + b"\0" for text in texts)
+    answers = subprocess.run([parts, "json"], input=given, capture_output=True, check=True).stdout.splitlines()
+    for text, answer in zip(texts, answers, strict=True):
+        found = answer.split()
+        value = value_of(text)
+        assert found[0] == (b"1" if isinstance(value, dict) else b"0")
+        number = value.get("a") if isinstance(value, dict) else None
+        if isinstance(number, int | float) and not isinstance(number, bool):
+            assert float(found[1]) == pytest.approx(number, rel=1e-14, abs=1e-300)
+        if type(number) is int and abs(number) < 10**16:
+            assert int(found[2]) == number
+
+
+def value_of(text):
+    """Returns what Python reads; None if it is not JSON, of which NaN is not a part."""
+    try:
+        return json.loads(text, parse_constant=float) if "NaN" not in text and "Infinity" not in text else None
+    except ValueError:
+        return None

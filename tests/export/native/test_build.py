@@ -1,0 +1,153 @@
+"""The C library in an app: the ten lines of its README with pkg-config and with CMake, C++, and the checks of tools."""
+
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import paths
+import pytest
+from bundles import rebundled
+from devices import need, need_program
+from hamlet import TEXT
+
+from keras_seq_export.tflite.bundle import read_bundle
+
+NATIVE = paths.REPOSITORY / "export" / "native"
+LITERT = Path(importlib.util.find_spec("ai_edge_litert").submodule_search_locations[0])
+WITHOUT_LITERT = [
+    NATIVE / f"{name}.c" for name in ("bundle", "errors", "json", "random", "sha256", "tokens", "vocabulary")
+]
+LIBRARY = sorted(set(NATIVE.glob("*.c")) - {NATIVE / "program.c"})
+
+
+@pytest.fixture(scope="module")
+def app():
+    """The program that the README prints."""
+    return re.search(r"```c\n(.*?)```", (NATIVE / "README.md").read_text(), re.DOTALL)[1]
+
+
+@pytest.fixture(scope="module")
+def model(small_tflite):
+    return small_tflite()
+
+
+def require_text(program, model):
+    """Requires an app to continue a prompt, and to refuse one in a sentence."""
+    answer = subprocess.run([program, model, "To be"], capture_output=True, check=True)
+    assert set(answer.stdout.decode()) <= set(TEXT)
+    assert answer.stdout
+    answer = subprocess.run([program, model, "Ω"], capture_output=True, check=False)
+    assert (answer.returncode, answer.stdout) == (1, b"")
+    assert "prompt must hold only characters of the vocabulary. Received: 'Ω' (U+03A9)\n" in answer.stderr.decode()
+
+
+@pytest.mark.parametrize("kind", ["shared", "static"])
+def test_the_app_of_the_readme_runs_with_pkg_config(build, app, model, tmp_path, kind):
+    need_program("pkg-config", "pkg-config")
+    subprocess.run(["make", "-s", "install", f"PYTHON={sys.executable}", f"PREFIX={tmp_path}"], cwd=build, check=True)
+    (tmp_path / "app.c").write_text(app)
+    environment = {**os.environ, "PKG_CONFIG_PATH": str(tmp_path / "lib" / "pkgconfig")}
+    ask = ["pkg-config", "--cflags", "--libs", *(["--static"] if kind == "static" else []), "keras_seq"]
+    flags = subprocess.run(ask, env=environment, capture_output=True, check=True, text=True).stdout.split()
+    if kind == "static":
+        (tmp_path / "lib" / "libkeras_seq.so").unlink()
+    else:
+        flags.append(f"-Wl,-rpath,{tmp_path / 'lib'}")
+    subprocess.run(["cc", "-Wall", "-Werror", "app.c", "-o", "app", *flags], cwd=tmp_path, check=True)
+    require_text(tmp_path / "app", model)
+
+
+@pytest.mark.slow
+def test_the_app_of_the_readme_runs_with_cmake(native_sources, app, model, tmp_path):
+    need_program("cmake", "cmake")
+    native_sources(tmp_path / "native")
+    (tmp_path / "app.c").write_text(app)
+    added = re.search(r"```cmake\n(.*?)```", (NATIVE / "README.md").read_text(), re.DOTALL)[1]
+    first, second = added.splitlines()
+    lines = ["cmake_minimum_required(VERSION 3.18)", "project(app C)", first, "add_executable(app app.c)", second]
+    (tmp_path / "CMakeLists.txt").write_text("\n".join(lines))
+    subprocess.run(["cmake", "-B", "build", f"-DLITERT={LITERT}"], cwd=tmp_path, check=True, capture_output=True)
+    subprocess.run(["cmake", "--build", "build"], cwd=tmp_path, check=True, capture_output=True)
+    require_text(tmp_path / "build" / "app", model)
+
+
+@pytest.mark.slow
+def test_cmake_installs_what_make_installs(native_sources, model, tmp_path):
+    need_program("cmake", "cmake")
+    native_sources(tmp_path / "native")
+    made, installed = tmp_path / "build", tmp_path / "installed"
+    configure = ["cmake", "-B", made, "-S", tmp_path / "native", f"-DLITERT={LITERT}", "-DBUILD_SHARED_LIBS=ON"]
+    subprocess.run([*configure, "-DCMAKE_INSTALL_LIBDIR=lib"], check=True, capture_output=True)
+    subprocess.run(["cmake", "--build", made], check=True, capture_output=True)
+    subprocess.run(["cmake", "--install", made, "--prefix", installed], check=True, capture_output=True)
+    found = {str(path.relative_to(installed)) for path in installed.rglob("*") if path.is_file()}
+    assert found == {"bin/keras_seq", "include/keras_seq.h", "lib/libkeras_seq.so", "lib/pkgconfig/keras_seq.pc"}
+    path = {**os.environ, "LD_LIBRARY_PATH": str(installed / "lib")}
+    answer = subprocess.run(
+        [installed / "bin" / "keras_seq", model, "--prompt=To be"], env=path, capture_output=True, check=True
+    )
+    assert answer.stdout.startswith(b"To be")
+
+
+def test_the_header_is_cpp_too(tmp_path):
+    need_program("c++", "g++")
+    (tmp_path / "a.cpp").write_text('#include "keras_seq.h"\nint main() { return ks_close(nullptr); }\n')
+    flags = ["-std=c++11", "-Wall", "-Wextra", "-pedantic", "-Werror", "-fsyntax-only", f"-I{NATIVE}"]
+    subprocess.run(["c++", *flags, tmp_path / "a.cpp"], check=True)
+
+
+def test_cmake_builds_the_files_that_make_builds():
+    listed = re.search(r"add_library\(keras_seq (.*?)\)", (NATIVE / "CMakeLists.txt").read_text(), re.DOTALL)[1].split()
+    objects = re.search(r"OBJECTS = (.*)", (NATIVE / "Makefile").read_text())[1].split()
+    assert sorted(listed) == [path.name for path in LIBRARY] == [name.replace(".o", ".c") for name in sorted(objects)]
+
+
+@pytest.mark.slow
+def test_every_allocation_may_fail(tmp_path, small_tflite):
+    """Under the address sanitizer, which also reports what was not freed."""
+    need_program("cc", "gcc")
+    wrapped = ["-Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc", f"-L{LITERT}", "-lLiteRt", f"-Wl,-rpath,{LITERT}"]
+    flags = ["-g", "-D_GNU_SOURCE", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", f"-I{NATIVE}"]
+    source = paths.SUPPORT / "native_allocations.c"
+    subprocess.run(["cc", *flags, source, *LIBRARY, "-o", tmp_path / "a", *wrapped, "-lz", "-lm"], check=True)
+    for level in ("char", "word"):
+        answer = subprocess.run([tmp_path / "a", small_tflite(level=level)], capture_output=True, check=False)
+        assert answer.returncode == 0, answer.stderr.decode()
+        counts = dict(line.split() for line in answer.stdout.decode().splitlines())
+        assert counts.keys() == {"open", "open_memory", "encode", "decode", "suggest", "score", "write"}
+        assert all(int(count) > 0 for count in counts.values())
+
+
+@pytest.mark.slow
+def test_the_readers_survive_libfuzzer(model, tmp_path):
+    """The seeds are a real bundle behind a model of 16 bytes, vocabularies with texts, and JSON."""
+    need_program("clang", "clang")
+    flags = ["-O1", "-g", "-D_GNU_SOURCE", "-fsanitize=fuzzer,address,undefined", "-fno-sanitize-recover=all"]
+    source = paths.SUPPORT / "native_fuzz.c"
+    made = subprocess.run(
+        ["clang", *flags, f"-I{NATIVE}", source, *WITHOUT_LITERT, "-o", tmp_path / "fuzz", "-lz"],
+        capture_output=True,
+        check=False,
+    )
+    need(
+        made.returncode == 0,
+        f"needs libFuzzer: apt-get install clang libclang-rt-14-dev: {made.stderr.decode()[-300:]}",
+    )
+    seeds = tmp_path / "seeds"
+    seeds.mkdir()
+    header = (8).to_bytes(4, "little") + b"TFL3" + bytes(8)
+    (seeds / "bundle").write_bytes(b"\0" + rebundled(model, tmp_path / "a.tflite", model=header).read_bytes())
+    (seeds / "vocabulary").write_bytes(b"\1" + read_bundle(model).vocabulary.to_bytes() + b"\xffTo be, or not")
+    (seeds / "words").write_bytes(b"\1<pad>\n<unk>\n<s>\n<eos>\nTo\n be\n\xffTo be don't \xc3\xa9")
+    (seeds / "json").write_bytes(b'\2{"format": 2, "a": [1.5e3, -0, true, null, "\\u00e9"]}')
+    answer = subprocess.run(
+        [tmp_path / "fuzz", "-max_total_time=20", "-max_len=8192", seeds],
+        capture_output=True,
+        check=False,
+        cwd=tmp_path,
+    )
+    assert answer.returncode == 0, answer.stderr.decode()[-3000:]
+    assert int(re.search(r"Done (\d+) runs", answer.stderr.decode())[1]) > 10_000
