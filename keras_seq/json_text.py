@@ -19,7 +19,8 @@ def parse_json(content: str | bytes) -> Any:
         ValueError: it is nested too deeply
     """
     try:
-        return json.loads(content)
+        # `json.loads` would also take UTF-16, which the readers in other languages refuse.
+        return json.loads(content.decode("utf-8-sig") if isinstance(content, bytes) else content)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
     except json.JSONDecodeError as error:

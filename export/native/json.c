@@ -97,7 +97,8 @@ static const char *skip_value(const char *at, const char *end, int depth) {
 }
 
 ks_json ks_json_object(const char *text, size_t size) {
-  const char *end = text + size, *start = skip_space(text, end);
+  size_t mark = size >= 3 && !memcmp(text, "\xEF\xBB\xBF", 3) ? 3 : 0; /* a byte order mark */
+  const char *end = text + size, *start = skip_space(text + mark, end);
   if (start == end || *start != '{' || ks_valid_size(text, size) != size) return (ks_json){NULL, NULL};
   const char *after = skip_value(start, end, 0);
   return after && skip_space(after, end) == end ? (ks_json){start, after} : (ks_json){NULL, NULL};
