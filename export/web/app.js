@@ -1,20 +1,21 @@
-// The page: opens a model, suggests the next token while the user types, and writes token by token.
+// The page: opens a model, suggests the next word while the user types, and writes token by token.
 
-import { Generation } from "./generation.js";
-import { loadRuntime, Model, release } from "./model.js";
-import { codePoint } from "./vocabulary.js";
+import { KerasSeq, loadRuntime } from "./keras_seq.js";
 
+const WASM = "./node_modules/@litertjs/core/wasm/";
 const SUGGESTIONS = 8;
-const FRAME = 12; // milliseconds of writing between two updates of the screen
+const FRAME = 16; // milliseconds of writing between two updates of the text; the model pauses for the browser to paint
+const LONGEST_SHOWN = 24; // characters of a suggestion
 const MOST_SUGGESTED = 20000; // characters; longer texts get no suggestions
 
 const at = (id) => document.getElementById(id);
 const text = at("text");
 let model = null;
-let generation = null; // the text being written, which Continue may resume
+let writer = null; // the text being written, which Continue may resume
 let writing = false;
 let running = Promise.resolve(); // settles when Write has finished
-let written = ""; // the text when the generation stopped
+let begun = null; // the last writer that has begun to write
+let written = ""; // the text when the writer stopped
 
 function showError(error) {
   at("error").textContent = error?.message ?? "";
@@ -32,20 +33,18 @@ async function open(bytes, name) {
   at("name").textContent = `Opening ${name} …`;
   let opened;
   try {
-    opened = await Model.load(bytes);
+    opened = await KerasSeq.load(bytes, { wasm: WASM });
   } catch (error) {
     if (number !== requests) return;
     at("name").textContent = model ? before : `${name} was not opened`;
     return showError(error);
   }
   await stop();
-  await reader.idle;
-  if (number !== requests) return opened.delete();
+  if (number !== requests) return opened.close();
   discard();
-  const old = model;
+  suggesting.abort();
+  model?.close();
   model = opened;
-  reader.restart();
-  old?.delete();
   const { license, parameters } = model.card;
   const about = [name];
   if (parameters) about.push(`${parameters.toLocaleString("en")} parameters`);
@@ -94,70 +93,18 @@ async function openFromAddress() {
 
 // ---- suggesting ----
 
-/** Reads the text as it grows. It keeps the states, so that each call reads only the new tokens. */
-const reader = {
-  tokens: [],
-  states: null,
-  logits: null,
-  idle: Promise.resolve(), // settles when the last call has finished; never rejects
+let suggesting = new AbortController(); // aborts the search for suggestions that are no longer wanted
 
-  /** Discards what was read, for another text or model. */
-  restart() {
-    if (this.states) release(this.states);
-    Object.assign(this, { tokens: [], states: null, logits: null });
-  },
-
-  /** Returns the logits after `<s>` and these tokens; null if `isWanted` returned false before the end. */
-  read(tokens, isWanted) {
-    const answer = this.idle.then(() => (isWanted() ? this.readNow([model.vocabulary.startId, ...tokens], isWanted) : null));
-    this.idle = answer.catch(() => {});
-    return answer;
-  },
-
-  async readNow(all, isWanted) {
-    const isPrefix = this.tokens.length <= all.length && this.tokens.every((token, index) => token === all[index]);
-    if (isPrefix && this.tokens.length === all.length) return this.logits;
-    if (!isPrefix) this.restart();
-    const states = this.states ?? model.initialStates();
-    const rest = all.slice(this.tokens.length);
-    Object.assign(this, { tokens: [], states: null, logits: null }); // `read` consumes the states, even if it fails
-    const read = await model.read(rest, states, isWanted);
-    if (read) Object.assign(this, { tokens: all, ...read });
-    return this.logits;
-  },
-};
-
-function mostLikely(logits) {
-  const { reserved, eosId } = model.vocabulary;
-  const highest = logits.reduce((highest, value) => Math.max(highest, value), -Infinity);
-  const total = logits.reduce((sum, value) => sum + Math.exp(value - highest), 0);
-  return [...logits.keys()]
-    .filter((id) => !reserved.has(id) || id === eosId)
-    .sort((one, other) => logits[other] - logits[one])
-    .slice(0, SUGGESTIONS)
-    .map((id) => ({ id, probability: Math.exp(logits[id] - highest) / total }));
-}
-
-const NAMES = { " ": "space", "\n": "line break", "\t": "tab", "\r": "carriage return" };
-
-/** The label of a token: white space by name, a word without its leading space. */
-function labelOf(piece) {
-  return NAMES[piece] ?? (piece.trim() || codePoint(piece));
-}
-
-function suggestionButton({ id, probability }) {
-  const isEnd = id === model.vocabulary.eosId;
-  const piece = model.vocabulary.piece(id, text.value);
+function suggestionButton({ text: word, insert, probability }) {
   const button = document.createElement("button");
   button.type = "button";
   button.style.setProperty("--share", probability);
-  const token = document.createElement("span");
-  token.textContent = isEnd ? "end of text" : labelOf(piece);
+  const name = document.createElement("span");
+  name.textContent = word.length > LONGEST_SHOWN ? `…${[...word].slice(1 - LONGEST_SHOWN).join("")}` : word;
   const percent = document.createElement("small");
   percent.textContent = probability < 0.005 ? "<1%" : `${Math.round(probability * 100)}%`;
-  button.append(token, percent);
-  button.ariaDisabled = isEnd; // not `disabled`, which would remove the focus
-  if (!isEnd) button.addEventListener("click", () => append(piece));
+  button.append(name, percent);
+  button.addEventListener("click", () => append(insert));
   return button;
 }
 
@@ -172,16 +119,19 @@ async function suggest() {
   if (!model || writing) return;
   const read = text.value;
   const box = at("suggestions");
-  const isWanted = () => text.value === read && !writing; // otherwise a later call follows
+  suggesting.abort();
+  suggesting = new AbortController();
+  const { signal } = suggesting;
   box.ariaBusy = true;
   try {
     if (read.length > MOST_SUGGESTED) throw new Error(`There are no suggestions after ${MOST_SUGGESTED} characters, but Write still works.`);
-    const logits = await reader.read(model.vocabulary.encode(read), isWanted);
-    if (!logits || !isWanted()) return;
+    const words = await model.suggest(read, SUGGESTIONS, { signal });
+    signal.throwIfAborted();
     const focused = [...box.children].indexOf(document.activeElement);
-    box.replaceChildren(...mostLikely(logits).map(suggestionButton));
+    box.replaceChildren(...words.map(suggestionButton));
     box.children[focused]?.focus();
   } catch (error) {
+    if (signal.aborted) return; // A later call follows, or the model was closed.
     box.replaceChildren();
     showError(error);
   }
@@ -203,8 +153,8 @@ text.addEventListener("input", () => {
 // ---- writing ----
 
 function discard() {
-  generation?.end();
-  generation = null;
+  writer?.return();
+  writer = null;
   at("write").textContent = "Write";
 }
 
@@ -220,31 +170,31 @@ function seed() {
   return number;
 }
 
-function newGeneration() {
+function newWriter() {
   const fields = ["temperature", "top_k", "top_p", "min_p", "max_tokens", "seed"].map(at);
   if (at("new_seed").checked) newSeed();
   at("seed").setCustomValidity("");
   if (at("seed").validity.valid) seed();
   if (!fields.every((field) => field.reportValidity())) return null;
-  const [temperature, top_k, top_p, min_p, maxTokens] = fields.map((field) => Number(field.value));
-  return new Generation(model, text.value, { seed: seed(), maxTokens, settings: { temperature, top_k, top_p, min_p } });
+  const [temperature, top_k, top_p, min_p, max_tokens] = fields.map((field) => Number(field.value));
+  return model.write(text.value, { seed: seed(), max_tokens, temperature, top_k, top_p, min_p });
 }
 
 async function write() {
   showError(null);
   at("status").textContent = "";
   try {
-    if (!generation || text.value !== written) {
+    if (!writer || text.value !== written) {
       discard();
-      generation = newGeneration();
+      writer = newWriter();
     }
-    if (!generation) return;
+    if (!writer) return;
     writing = true;
+    suggesting.abort();
     at("write").textContent = "Stop";
     at("suggestions").replaceChildren();
     text.readOnly = true;
-    await reader.idle;
-    await run(generation);
+    await run(writer);
   } catch (error) {
     discard();
     showError(error);
@@ -252,30 +202,31 @@ async function write() {
   writing = false;
   text.readOnly = false;
   written = text.value;
-  if (generation?.finishReason) discard();
-  at("write").textContent = generation ? "Continue" : "Write";
+  if (writer?.finishReason) discard();
+  at("write").textContent = writer ? "Continue" : "Write";
   if (at("error").hidden) suggest();
 }
 
 async function run(current) {
   let began = performance.now();
-  const first = current.position;
   let shown = began;
-  let piece = "";
+  let count = 0;
   let unshown = "";
-  if (first === 0 && text.value.length > 10_000) at("status").textContent = "reading the text …";
-  while (writing && (piece = await current.next()) !== null) {
-    if (unshown === "" && current.position === first + 1) began = performance.now(); // time of the prompt does not count
-    unshown += piece;
+  if (current !== begun && text.value.length > 10_000) at("status").textContent = "reading the text …";
+  begun = current;
+  while (writing) {
+    const { value: piece, done } = await current.next();
+    if (done) break;
+    count += 1;
+    if (count === 1) began = performance.now(); // time of the prompt does not count
+    unshown += piece.text;
     if (performance.now() - shown > FRAME) {
       show(unshown);
       unshown = "";
-      await new Promise((resolve) => setTimeout(resolve)); // lets the browser paint and handle Stop
       shown = performance.now();
     }
   }
   show(unshown);
-  const count = current.position - first;
   const seconds = (performance.now() - began) / 1000;
   const reason = { eos: "the model ended the text", length: "all tokens written" }[current.finishReason] ?? "stopped";
   at("status").textContent = `${count} tokens, ${Math.round(count / seconds).toLocaleString("en")} per second; ${reason}`;
@@ -283,7 +234,7 @@ async function run(current) {
 
 function show(addition) {
   const atEnd = text.scrollHeight - text.scrollTop - text.clientHeight < 8; // otherwise the user has scrolled up
-  text.value += addition;
+  text.setRangeText(addition, text.textLength, text.textLength);
   if (atEnd) text.scrollTop = text.scrollHeight;
 }
 
@@ -314,6 +265,6 @@ async function cachePage() {
   active.postMessage([new URL("./", location.href).href, ...fetched.filter((name) => name.startsWith(location.origin))]);
 }
 
-const ready = Promise.allSettled([loadRuntime(), openFromAddress()]);
+const ready = Promise.allSettled([loadRuntime(WASM), openFromAddress()]);
 // Without a service worker the page works on-line only.
 navigator.serviceWorker?.register("service-worker.js").then(() => ready.then(cachePage), () => {});

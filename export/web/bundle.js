@@ -1,98 +1,137 @@
 // The bundle at the end of a .tflite of keras_seq: a zip with vocab.txt, config.json and card.json.
+//
+// BUILD.md describes it byte by byte. Every reader accepts the same files, so nothing here is lenient.
 
+import { requireSettings } from "./options.js";
 import { Vocabulary } from "./vocabulary.js";
 
 const FORMAT = 2;
-const LARGEST = 16 * 2 ** 20; // bytes of an unpacked part
+const LARGEST = { "vocab.txt": 2 ** 24, "config.json": 2 ** 20, "card.json": 2 ** 20 }; // bytes, unpacked
+const LARGEST_FILE = 2 ** 31;
+const LARGEST_DIRECTORY = 2 ** 16;
 const MOST_TOKENS = 2 ** 19;
-const LONGEST = 2 ** 16; // bytes of a token
-const DAMAGED = "This file has no complete bundle at its end: it is truncated, or was not made by keras-seq export.";
+const DEEPEST = 20; // objects and lists inside each other
+const DAMAGED = "This file has no complete bundle at its end: it is truncated, damaged, or was not made by keras-seq export";
+
+function damaged(reason) {
+  return new Error(`${DAMAGED} (${reason}).`);
+}
 
 /** Returns the vocabulary, configuration, card and model of a file; verifies their hashes. */
 export async function readBundle(bytes) {
-  if (bytes.length < 8 || String.fromCharCode(...bytes.subarray(4, 8)) !== "TFL3") {
-    throw new Error("This is not a .tflite file.");
-  }
-  const parts = zipParts(bytes);
-  if (!parts.has("config.json")) throw new Error(DAMAGED);
-  const config = await json(parts.get("config.json"));
-  if (config?.format !== FORMAT) throw new Error(`This file has the bundle format ${String(config?.format).slice(0, 40)}, not ${FORMAT}: export it again.`);
-  if (!(config.model_bytes > 0) || typeof (config.sampling ?? "") !== "object") throw new Error(DAMAGED);
+  if (bytes.length < 8 || ascii(bytes, 4, 8) !== "TFL3") throw new Error("This is not a .tflite file.");
+  if (bytes.length > LARGEST_FILE) throw new Error("This file is larger than a .tflite can be.");
+  const { parts, begin } = entries(bytes);
+  if (!parts.has("config.json")) throw damaged("it has no config.json");
+  const config = await jsonPart(parts, "config.json");
+  requireConfig(config, bytes, begin);
+  const card = parts.has("card.json") ? await jsonPart(parts, "card.json") : {};
+  if (!isObject(card)) throw damaged("card.json is not an object");
   if (!parts.has("vocab.txt")) throw new Error("This file has no vocabulary, so it cannot write text.");
-  if (config.state !== "explicit" || config.batch !== 1) {
-    throw new Error("This page needs a file with explicit states and one row: export it without --state and --batch.");
-  }
-  if (!crypto.subtle) throw new Error("This page needs https or localhost to open a file: this address is plain http.");
+  requireForText(config);
+  if (!globalThis.crypto?.subtle) throw new Error("A page needs https or localhost to open a file: this address is plain http.");
   const model = bytes.subarray(0, config.model_bytes);
   if ((await sha256(model)) !== config.model_sha256) throw new Error("The model in this file is damaged: its SHA-256 differs.");
-  const words = await unpack(parts.get("vocab.txt"));
+  const words = await unpack(parts, "vocab.txt");
   if ((await sha256(words)) !== config.vocabulary_sha256) throw new Error("The vocabulary in this file is damaged: its SHA-256 differs.");
-  requireTokens(words);
-  const vocabulary = new Vocabulary(new TextDecoder("utf-8", { ignoreBOM: true }).decode(words));
-  return { vocabulary, config, card: (parts.has("card.json") && (await json(parts.get("card.json")))) || {}, model };
-}
-
-/** Refuses millions of tokens, and tokens of megabytes, before they become objects. */
-function requireTokens(words) {
-  let tokens = 0;
-  let start = 0;
-  for (let position = 0; position < words.length; position++) {
-    if (words[position] !== 10) continue;
-    tokens += 1;
-    if (tokens > MOST_TOKENS || position - start > LONGEST) throw new Error("The vocabulary in this file is larger than allowed.");
-    start = position + 1;
+  if (words.reduce((tokens, byte) => tokens + (byte === 10), 0) > MOST_TOKENS) {
+    throw new Error(`The vocabulary in this file has more than the ${MOST_TOKENS} tokens that are allowed.`);
   }
+  return { vocabulary: new Vocabulary(utf8(words, "vocab.txt", true)), config, card, model };
 }
 
-function zipParts(bytes) {
-  try {
-    return entries(bytes);
-  } catch {
-    throw new Error(DAMAGED); // an offset in the zip is outside of the file
-  }
+// ---- the zip ----
+
+function ascii(bytes, start, end) {
+  return String.fromCharCode(...bytes.subarray(start, end));
 }
 
-function entries(bytes) {
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+function viewOf(bytes) {
+  return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+}
+
+/** Returns where the directory lies, and the number of its entries. */
+function directoryOf(bytes, view) {
   const end = bytes.length - 22;
-  if (end < 0 || view.getUint32(end, true) !== 0x06054b50) throw new Error(DAMAGED);
-  let entry = end - view.getUint32(end + 12, true);
-  const offset = entry - view.getUint32(end + 16, true);
-  const parts = new Map();
-  while (entry >= 0 && entry + 46 <= end && view.getUint32(entry, true) === 0x02014b50) {
-    const nameSize = view.getUint16(entry + 28, true);
-    const name = new TextDecoder().decode(bytes.subarray(entry + 46, entry + 46 + nameSize));
-    const local = offset + view.getUint32(entry + 42, true);
-    if (local + 30 > end) throw new Error(DAMAGED);
-    const start = local + 30 + view.getUint16(local + 26, true) + view.getUint16(local + 28, true);
-    const packed = bytes.subarray(start, start + view.getUint32(entry + 20, true));
-    const [method, sum, size] = [view.getUint16(entry + 10, true), view.getUint32(entry + 16, true), view.getUint32(entry + 24, true)];
-    parts.set(name, { name, packed, method, sum, size });
-    entry += 46 + nameSize + view.getUint16(entry + 30, true) + view.getUint16(entry + 32, true);
-  }
-  return parts;
+  if (end < 0 || ascii(bytes, end, end + 4) !== "PK\x05\x06") throw damaged("it does not end with a zip");
+  const [disk, first, count, total] = [4, 6, 8, 10].map((offset) => view.getUint16(end + offset, true));
+  const [size, start] = [view.getUint32(end + 12, true), view.getUint32(end + 16, true)];
+  const isPlain = disk === 0 && first === 0 && count === total && view.getUint16(end + 20, true) === 0;
+  if (!isPlain || start + size !== end) throw damaged("the end of its zip is wrong");
+  if (size > LARGEST_DIRECTORY) throw damaged("its directory is too large");
+  return { count, start, end };
 }
 
-async function unpack({ name, packed, method, sum, size }) {
-  if (size > LARGEST) throw new Error(`${name} in this file is larger than allowed.`);
+/** Returns the parts of the zip by their names, and where the zip begins. */
+function entries(bytes) {
+  const view = viewOf(bytes);
+  const { count, start, end } = directoryOf(bytes, view);
+  const parts = new Map();
+  let begin = start;
+  let at = start;
+  for (let number = 0; number < count; number++) {
+    if (at + 46 > end || ascii(bytes, at, at + 4) !== "PK\x01\x02") throw damaged("its directory is wrong");
+    const [nameSize, extraSize, commentSize] = [28, 30, 32].map((offset) => view.getUint16(at + offset, true));
+    const next = at + 46 + nameSize + extraSize + commentSize;
+    if (next > end) throw damaged("its directory is wrong");
+    const name = ascii(bytes, at + 46, at + 46 + nameSize);
+    if (parts.has(name)) throw damaged(`two of its parts are called ${name.slice(0, 40)}`);
+    const part = partAt(bytes, view, at, start);
+    parts.set(name, part);
+    begin = Math.min(begin, part.begin);
+    at = next;
+  }
+  if (at !== end) throw damaged("its directory is wrong");
+  return { parts, begin };
+}
+
+/** Returns the part that an entry of the directory describes; its local header must say the same. */
+function partAt(bytes, view, entry, directory) {
+  const [flags, method] = [view.getUint16(entry + 8, true), view.getUint16(entry + 10, true)];
+  const [sum, packedSize, size] = [16, 20, 24].map((offset) => view.getUint32(entry + offset, true));
+  if (flags !== 0 || (method !== 0 && method !== 8)) throw damaged("a part is neither stored nor deflated");
+  const begin = view.getUint32(entry + 42, true);
+  const nameSize = view.getUint16(entry + 28, true);
+  const start = begin + 30 + nameSize;
+  if (start + packedSize > directory) throw damaged("a part lies outside of it");
+  const agrees =
+    ascii(bytes, begin, begin + 4) === "PK\x03\x04" &&
+    ascii(bytes, begin + 4, begin + 28) === ascii(bytes, entry + 6, entry + 30) &&
+    view.getUint16(begin + 28, true) === 0 &&
+    ascii(bytes, begin + 30, start) === ascii(bytes, entry + 46, entry + 46 + nameSize);
+  if (!agrees) throw damaged("a part differs from the directory");
+  return { packed: bytes.subarray(start, start + packedSize), begin, method, sum, size };
+}
+
+async function unpack(parts, name) {
+  const { packed, method, sum, size } = parts.get(name);
+  if (size > LARGEST[name]) throw new Error(`${name} in this file has ${size} bytes, more than the ${LARGEST[name]} that are allowed.`);
   const content = method === 0 ? packed : await inflate(packed, size);
-  if (content.length !== size || crc32(content) !== sum) throw new Error(DAMAGED);
+  if (content.length !== size || crc32(content) !== sum) throw damaged(`${name} is damaged`);
   return content;
 }
 
 async function inflate(packed, size) {
+  const content = await inflated(packed, size);
+  // Node ignores bytes after the end of the packed content. Where there are none, it is incomplete without its last byte.
+  if (!content || (await inflated(packed.subarray(0, -1), size))) throw damaged("a part cannot be unpacked");
+  return content;
+}
+
+/** Returns the unpacked content; null if it is incomplete, damaged or of another size. */
+async function inflated(packed, size) {
   const content = new Uint8Array(size);
   let filled = 0;
   try {
-    for await (const chunk of new Blob([packed]).stream().pipeThrough(new DecompressionStream("deflate-raw"))) {
-      content.set(chunk, filled); // throws if there is more than the stated size
-      filled += chunk.length;
+    const reader = new Blob([packed]).stream().pipeThrough(new DecompressionStream("deflate-raw")).getReader();
+    for (let read = await reader.read(); !read.done; read = await reader.read()) {
+      content.set(read.value, filled); // throws if there is more than the stated size
+      filled += read.value.length;
     }
   } catch {
-    throw new Error(DAMAGED);
+    return null;
   }
-  if (filled !== size) throw new Error(DAMAGED);
-  return content;
+  return filled === size ? content : null;
 }
 
 function crc32(bytes) {
@@ -104,15 +143,69 @@ function crc32(bytes) {
   return ~rest >>> 0;
 }
 
-async function json(part) {
-  try {
-    return JSON.parse(new TextDecoder().decode(await unpack(part)));
-  } catch {
-    throw new Error(DAMAGED);
-  }
-}
-
 async function sha256(bytes) {
   const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
   return [...digest].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+// ---- the configuration ----
+
+function utf8(bytes, name, ignoreBOM = false) {
+  try {
+    return new TextDecoder("utf-8", { fatal: true, ignoreBOM }).decode(bytes);
+  } catch {
+    throw damaged(`${name} is not UTF-8`);
+  }
+}
+
+async function jsonPart(parts, name) {
+  const text = utf8(await unpack(parts, name), name);
+  let value;
+  try {
+    value = JSON.parse(text);
+  } catch {
+    throw damaged(`${name} is not JSON`);
+  }
+  const inside = (one) => (typeof one === "object" && one !== null ? Object.values(one) : []);
+  let level = [value];
+  for (let depth = 0; (level = level.flatMap(inside)).length; depth++) {
+    if (depth === DEEPEST) throw damaged(`${name} is nested too deeply`);
+  }
+  return value;
+}
+
+function isObject(value) {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+function isCount(value) {
+  return Number.isInteger(value) && value > 0 && value < 2 ** 31;
+}
+
+function requireConfig(config, bytes, begin) {
+  if (!isObject(config) || config.format !== FORMAT) {
+    const found = String(config?.format).slice(0, 40);
+    throw new Error(`This file has the bundle format ${found}, not ${FORMAT}: export it again, or update this program.`);
+  }
+  const { model_bytes: size, batch, state, sampling } = config;
+  const isValid = {
+    model_bytes: isCount(size) && size >= 12 && size === begin,
+    batch: isCount(batch),
+    state: state === "explicit" || state === "internal",
+    sampling: isObject(sampling),
+  };
+  for (const [name, valid] of Object.entries(isValid)) if (!valid) throw damaged(`${name} in config.json is wrong`);
+  const root = viewOf(bytes).getUint32(0, true);
+  if (root < 8 || root > size - 4) throw damaged("its model does not begin as a .tflite does");
+}
+
+/** Refuses files with which a text cannot be written here. */
+function requireForText({ state, batch, sampling }) {
+  if (state !== "explicit" || batch !== 1) {
+    throw new Error("A file with explicit states and one row is needed: export it without --state and --batch.");
+  }
+  if ((sampling.repetition_penalty ?? 1) !== 1) {
+    throw new Error("This file was exported with a repetition_penalty, which its signature `sample` does not support.");
+  }
+  requireSettings(sampling);
 }

@@ -1,148 +1,263 @@
-// A language model in LiteRT.js: states in, states out, one token at a time.
+// A language model in LiteRT.js: states in, states out.
 
-import { loadAndCompile, loadLiteRt, Tensor } from "@litertjs/core";
+import { loadAndCompile, Tensor } from "@litertjs/core";
 import { readBundle } from "./bundle.js";
+import { SETTINGS } from "./options.js";
 
 const STEPS = 64; // tokens of one call of `prefill`
-const REST = 30; // milliseconds of reading between two pauses for other work of the page
-const SETTINGS = { temperature: 1, top_k: 0, top_p: 1, min_p: 0 };
+const MOST_DRAWN = 32; // tokens of one call of `write`
+const REST = 12; // milliseconds of work between two pauses, in which a page paints and handles clicks
 
-let runtime;
-
-/** Loads LiteRT.js with its wasm, once. */
-export function loadRuntime() {
-  runtime ??= loadLiteRt("./node_modules/@litertjs/core/wasm/").catch(() => {
-    runtime = undefined; // lets the next call try again
-    throw new Error("LiteRT.js cannot be loaded: check the network, and node_modules/@litertjs/core beside this page.");
+/** Lets other work run. Unlike `setTimeout`, a message is not delayed by four milliseconds. */
+function pause() {
+  return new Promise((resolve) => {
+    const { port1, port2 } = new MessageChannel();
+    port1.onmessage = () => {
+      port1.close();
+      resolve();
+    };
+    port2.postMessage(null);
   });
-  return runtime;
 }
 
-/** The model of a file. The caller owns the states that it returns and must `release` them. */
+const number = (value) => Int32Array.of(value);
+const real = (value) => Float32Array.of(value);
+
+/**
+ * The model of a file. Its calls run one after the other. The caller owns the states that it returns, and must `release` them;
+ * `close` releases the rest.
+ */
 export class Model {
+  /** Opens a file; LiteRT.js must have been loaded. */
   static async load(bytes) {
     const { vocabulary, config, card, model } = await readBundle(bytes);
-    if ((config.sampling.repetition_penalty ?? 1) !== 1) {
-      throw new Error("This file was exported with a repetition_penalty, which its signature `sample` does not support.");
-    }
-    await loadRuntime();
     const compiled = await loadAndCompile(model, { accelerator: "wasm" });
-    const { prefill, sample, start, encode } = compiled.signatures;
-    if (!prefill || !sample) {
+    try {
+      requireSignatures(compiled.signatures, vocabulary);
+      return new Model(compiled, vocabulary, config, card, await firstStates(compiled.signatures));
+    } catch (error) {
       compiled.delete();
-      throw new Error("This file lacks the signatures prefill and sample: export it again.");
+      throw error;
     }
-    if (encode) {
-      compiled.delete();
-      throw new Error("This model begins with the states of an encoder, which this page cannot run.");
-    }
-    return new Model(compiled, vocabulary, config, card, start ? await statesOf(start) : zeroStates(prefill));
   }
 
-  constructor(compiled, vocabulary, config, card, initial) {
-    Object.assign(this, { compiled, vocabulary, card, initial });
-    this.defaults = { ...SETTINGS };
-    for (const name in SETTINGS) if (name in config.sampling) this.defaults[name] = config.sampling[name];
-    const { prefill, sample } = compiled.signatures;
-    Object.assign(this, { prefill, sample });
+  #compiled;
+  #signatures;
+  #first; // the states at the start of a text, as pairs of a name and its values
+  #live = new Set(); // states that are not released
+  #settings = { of: null, tensors: {} }; // those of the last draw
+  #idle = Promise.resolve(); // settles when no call runs; never rejects
+  #rested = performance.now();
+
+  constructor(compiled, vocabulary, config, card, first) {
+    this.#compiled = compiled;
+    this.#signatures = { ...compiled.signatures };
+    this.#first = first;
+    Object.assign(this, { vocabulary, config, card, isClosed: false, hasWrite: "write" in compiled.signatures });
   }
 
   /** Returns the states at the start of a text. */
   initialStates() {
-    return Object.fromEntries(this.initial.map(([name, values]) => [name, new Tensor(values.slice(), [1, values.length])]));
+    return this.#alone(() => this.#keep(tensors(this.#first)));
+  }
+
+  /** Frees the memory of states: the runtime has no garbage collector. null and released states are ignored. */
+  release(...groups) {
+    for (const states of groups) if (states && this.#live.delete(states)) deleteAll(states);
   }
 
   /**
-   * Reads tokens, at least one, and consumes the states; returns the logits after the last token and the new states.
-   * Returns null as soon as `isWanted`, which is called now and then, returns false.
+   * Reads tokens, at least one, and consumes the states; returns the logits after the last token and the new states. Returns
+   * null as soon as the signal is aborted.
    */
-  async read(tokens, states, isWanted = () => true) {
+  async read(tokens, states, signal) {
     let logits;
-    let rested = performance.now();
-    for (let start = 0; start < tokens.length; start += STEPS) {
-      if (performance.now() - rested > REST) {
-        await new Promise((resolve) => setTimeout(resolve)); // a long text must not block the page
-        rested = performance.now();
+    try {
+      for (let start = 0; start < tokens.length; start += STEPS) {
+        await this.#rest();
+        if (signal?.aborted) return this.release(states), null;
+        const chunk = tokens.slice(start, start + STEPS);
+        const padded = new Int32Array(STEPS);
+        padded.set(chunk);
+        const inputs = { tokens: [padded, [1, STEPS]], length: [number(chunk.length), [1]] };
+        const read = await this.#run("prefill", inputs, states, ["logits"]);
+        this.release(states);
+        ({ logits, states } = read);
       }
-      if (!isWanted()) {
-        release(states);
-        return null;
-      }
-      const chunk = tokens.slice(start, start + STEPS);
-      const padded = new Int32Array(STEPS);
-      padded.set(chunk);
-      const inputs = { tokens: new Tensor(padded, [1, STEPS]), length: new Tensor(Int32Array.of(chunk.length), [1]) };
-      const outputs = await this.run(this.prefill, inputs, states);
-      requireOutputs(outputs, "logits");
-      logits = outputs.logits.toTypedArray().slice();
-      outputs.logits.delete();
-      delete outputs.logits;
-      states = outputs;
+    } catch (error) {
+      this.release(states);
+      throw error;
     }
     return { logits, states };
   }
 
-  /** Returns the sampling settings as inputs; `release` them after the text. */
-  settings({ temperature, top_k, top_p, min_p }) {
-    return {
-      temperature: new Tensor(Float32Array.of(temperature), [1]),
-      top_k: new Tensor(Int32Array.of(Math.min(top_k, this.vocabulary.tokens.length)), [1]),
-      top_p: new Tensor(Float32Array.of(top_p), [1]),
-      min_p: new Tensor(Float32Array.of(min_p), [1]),
-    };
+  /** Reads one token; returns the logits after it and the new states. The states that are given are kept. */
+  decode(token, states) {
+    return this.#run("decode", { token: [number(token), [1]] }, states, ["logits"]);
   }
 
-  /** Samples the token after `token` and consumes the states; returns the token and the new states. */
-  async sampleToken(token, number, settings, states) {
-    const inputs = { token: new Tensor(Int32Array.of(token), [1]), uniform: new Tensor(Float32Array.of(number), [1]) };
-    const outputs = await this.run(this.sample, inputs, states, settings);
-    requireOutputs(outputs, "next_token", "log_probability");
-    const { next_token, log_probability, ...after } = outputs;
-    const sampled = next_token.toTypedArray()[0];
-    const logProbability = log_probability.toTypedArray()[0];
-    release({ next_token, log_probability });
-    if (!Number.isFinite(logProbability) || this.vocabulary.tokens[sampled] === undefined) {
-      release(after);
-      throw new Error("The model's logits are not finite.");
-    }
-    return { token: sampled, states: after };
+  /** Draws the token after `token`; returns it and the new states. The states that are given are kept. */
+  async sample(token, uniform, settings, states) {
+    await this.#rest();
+    const inputs = { token: [number(token), [1]], uniform: [uniform, [1]] };
+    const drawn = await this.#run("sample", inputs, states, ["next_token", "log_probability"], settings);
+    return { tokens: drawn.next_token, logProbabilities: drawn.log_probability, states: drawn.states };
   }
 
-  /** Runs a signature. Its inputs and states are released, even if it fails; the settings are kept. */
-  async run(signature, inputs, states, settings = {}) {
+  /** Draws up to `length` tokens after `token`, one with each uniform number. The states that are given are kept. */
+  async write(token, uniforms, length, settings, states) {
+    await this.#rest();
+    const numbers = new Float32Array(MOST_DRAWN);
+    numbers.set(uniforms);
+    const inputs = { token: [number(token), [1]], uniforms: [numbers, [1, MOST_DRAWN]], length: [number(length), [1]] };
+    const drawn = await this.#run("write", inputs, states, ["tokens", "log_probabilities", "count"], settings);
+    const [count] = drawn.count;
+    const isCount = count >= 1 && count <= length; // Otherwise there are no tokens, which no caller accepts.
+    const [tokens, logProbabilities] = [drawn.tokens, drawn.log_probabilities].map((all) => all.slice(0, isCount ? count : 0));
+    return { tokens, logProbabilities, states: drawn.states };
+  }
+
+  /** Returns the log-probability of each of some tokens, after `<s>` and those before it. */
+  async score(ids) {
+    const logProbabilities = [];
+    let token = this.vocabulary.startId;
+    let states = await this.initialStates();
     try {
-      return await signature.run({ ...inputs, ...settings, ...states });
+      for (const id of ids) {
+        await this.#rest();
+        const read = await this.decode(token, states);
+        this.release(states);
+        states = read.states;
+        logProbabilities.push(logSoftmax(read.logits, id));
+        token = id;
+      }
     } finally {
-      release(inputs, states);
+      this.release(states);
     }
+    return logProbabilities;
   }
 
-  delete() {
-    this.compiled.delete();
+  /** Frees the memory of the model and of all its states, after the call that runs now. */
+  close() {
+    this.isClosed = true;
+    this.#idle = this.#idle.then(() => {
+      this.release(...this.#live);
+      deleteAll(this.#settings.tensors);
+      this.#settings = { of: null, tensors: {} };
+      this.#compiled.delete();
+    });
+    return this.#idle;
+  }
+
+  /** Pauses now and then: LiteRT.js computes in this thread. */
+  async #rest() {
+    if (performance.now() - this.#rested < REST) return;
+    await pause();
+    this.#rested = performance.now();
+  }
+
+  #keep(states) {
+    this.#live.add(states);
+    return states;
+  }
+
+  /** Calls `work` after the calls before it. */
+  #alone(work) {
+    const result = this.#idle.then(() => {
+      if (this.isClosed) throw new Error("The model was closed.");
+      return work();
+    });
+    this.#idle = result.then(
+      () => {},
+      () => {},
+    );
+    return result;
+  }
+
+  /** Runs a signature; returns the values of some outputs, and the new states. */
+  #run(signature, inputs, states, names, settings) {
+    return this.#alone(async () => {
+      const given = tensors(Object.entries(inputs).map(([name, [values, shape]]) => [name, values, shape]));
+      try {
+        const fixed = settings ? this.#settingsAsTensors(settings) : {};
+        return this.#split(await this.#signatures[signature].run({ ...given, ...fixed, ...states }), names);
+      } finally {
+        deleteAll(given);
+      }
+    });
+  }
+
+  /** Separates the new states from the outputs that are read. */
+  #split(outputs, names) {
+    const states = { ...outputs };
+    const values = {};
+    try {
+      for (const name of names) {
+        if (!outputs[name]) throw new Error(`The model in this file is damaged: it does not return ${name}.`);
+        values[name] = outputs[name].toTypedArray();
+        outputs[name].delete();
+        delete states[name];
+      }
+    } catch (error) {
+      deleteAll(outputs);
+      throw error;
+    }
+    return { ...values, states: this.#keep(states) };
+  }
+
+  #settingsAsTensors(settings) {
+    if (!isSame(this.#settings.of, settings)) {
+      deleteAll(this.#settings.tensors);
+      const { temperature, top_k, top_p, min_p } = settings;
+      const values = {
+        temperature: real(temperature),
+        top_k: number(Math.min(top_k, this.vocabulary.tokens.length)),
+        top_p: real(top_p),
+        min_p: real(min_p),
+      };
+      this.#settings = { of: settings, tensors: tensors(Object.entries(values).map(([name, one]) => [name, one, [1]])) };
+    }
+    return this.#settings.tensors;
   }
 }
 
-function requireOutputs(outputs, ...names) {
-  if (names.every((name) => name in outputs)) return;
-  release(outputs);
-  throw new Error(`The model in this file is damaged: it does not return ${names.join(" and ")}.`);
+function tensors(arrays) {
+  return Object.fromEntries(arrays.map(([name, values, shape]) => [name, new Tensor(values, shape)]));
 }
 
-/** Returns the states that `start` returns, as pairs of a name and its values. */
-async function statesOf(start) {
+function deleteAll(tensors) {
+  for (const tensor of Object.values(tensors)) tensor.delete();
+}
+
+function isSame(one, other) {
+  return one !== null && Object.keys(SETTINGS).every((name) => one[name] === other[name]);
+}
+
+function requireSignatures(signatures, vocabulary) {
+  const missing = ["decode", "prefill", "sample"].filter((name) => !signatures[name]);
+  if (missing.length) throw new Error(`This file lacks the signature ${missing[0]}: export it again.`);
+  if (signatures.encode) throw new Error("This model begins with the states of an encoder, which cannot be run here.");
+  const size = signatures.decode.getOutputDetails().find(({ name }) => name === "logits")?.shape.at(-1);
+  const count = vocabulary.tokens.length;
+  if (size !== count) throw new Error(`The vocabulary in this file has ${count} tokens, but its model has ${size ?? "no"} logits.`);
+}
+
+/** Returns the states at the start of a text: those that `start` returns, or zeros. */
+async function firstStates({ start, prefill }) {
+  if (!start) {
+    const states = prefill.getInputDetails().filter(({ name }) => name.startsWith("state_"));
+    return states.map(({ name, shape }) => [name, new Float32Array(shape[1]), [1, shape[1]]]);
+  }
   const states = await start.run({});
-  const values = Object.entries(states).map(([name, tensor]) => [name, tensor.toTypedArray().slice()]);
-  release(states);
-  return values;
+  const values = Object.entries(states).map(([name, tensor]) => [name, tensor.toTypedArray()]);
+  deleteAll(states);
+  return values.map(([name, array]) => [name, array, [1, array.length]]);
 }
 
-/** Returns the states of a file without `start`, in the same form. */
-function zeroStates(prefill) {
-  const states = prefill.getInputDetails().filter(({ name }) => name.startsWith("state_"));
-  return states.map(({ name, shape }) => [name, new Float32Array(shape[1])]);
-}
-
-/** Frees the memory of tensors: the runtime has no garbage collector. */
-export function release(...groups) {
-  for (const group of groups) for (const tensor of Object.values(group)) tensor.delete();
+/** Returns the log-probability of a token, in nats. */
+function logSoftmax(logits, id) {
+  const highest = logits.reduce((most, logit) => Math.max(most, logit), -Infinity);
+  const total = logits.reduce((sum, logit) => sum + Math.exp(logit - highest), 0);
+  if (!Number.isFinite(highest) || Number.isNaN(total)) throw new Error("The model's logits are not finite.");
+  return logits[id] - highest - Math.log(total);
 }

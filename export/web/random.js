@@ -2,11 +2,13 @@
 
 const ROTATIONS = [13, 15, 26, 6, 17, 29, 16, 24];
 
-/** Returns the first word of Threefry for a seed (BigInt of 64 bits) and a position (an integer below 2^32). */
-export function threefry(seed, position) {
+function keyOf(seed) {
   const low = Number(BigInt.asUintN(32, seed));
   const high = Number(BigInt.asUintN(32, seed >> 32n));
-  const key = [low, high, (low ^ high ^ 0x1bd11bda) >>> 0];
+  return [low, high, (low ^ high ^ 0x1bd11bda) >>> 0];
+}
+
+function firstWord(key, position) {
   let x0 = (position + key[0]) >>> 0;
   let x1 = key[1];
   for (let number = 0; number < 20; number++) {
@@ -22,7 +24,18 @@ export function threefry(seed, position) {
   return x0;
 }
 
-/** Returns a uniform number in [0, 1) for the token at a position of a text. */
-export function uniform(seed, position) {
-  return (threefry(seed, position) >>> 8) * 2 ** -24;
+/** Returns the first word of Threefry for a seed (BigInt of 64 bits) and a position (an integer below 2^32). */
+export function threefry(seed, position) {
+  return firstWord(keyOf(seed), position);
+}
+
+/** Returns uniform numbers in [0, 1) for the tokens of a text from a position on. */
+export function uniforms(seed, position, count) {
+  const key = keyOf(seed);
+  return Float32Array.from({ length: count }, (_, index) => (firstWord(key, position + index) >>> 8) * 2 ** -24);
+}
+
+/** Returns a new seed of 63 bits. */
+export function newSeed() {
+  return crypto.getRandomValues(new BigUint64Array(1))[0] >> 1n;
 }

@@ -1,37 +1,116 @@
-// Runs modules of export/web without a browser, for tests/export/web/test_modules.py: JSON in, JSON out.
+// Runs modules of export/web without a browser and without LiteRT.js, for tests/export/web/test_modules.py: JSON in, JSON out.
 import { readFileSync } from "node:fs";
 import { readBundle } from "../../export/web/bundle.js";
-import { threefry, uniform } from "../../export/web/random.js";
-import { splitWords, Vocabulary } from "../../export/web/vocabulary.js";
+import { SETTINGS, writeOptions } from "../../export/web/options.js";
+import { threefry, uniforms } from "../../export/web/random.js";
+import { StopFilter } from "../../export/web/stop_strings.js";
+import { suggestions } from "../../export/web/suggest.js";
+import { splitWords } from "../../export/web/tokens.js";
+import { Vocabulary } from "../../export/web/vocabulary.js";
+import { Writer } from "../../export/web/writer.js";
+
+function valueOrError(compute) {
+  try {
+    return compute();
+  } catch (error) {
+    return error.message;
+  }
+}
+
+/** Gives the logits of the row of the last token. */
+function tableModel(vocabulary, rows) {
+  const after = (id) => ({ logits: Float32Array.from(rows[id]), states: id });
+  return { read: async (ids) => after(ids.at(-1) ?? vocabulary.startId), step: async (id) => after(id) };
+}
+
+/** A runtime whose draws are given; it counts the states that were not released, and its calls. */
+function drawingModel(vocabulary, { tokens, logProbabilities, failing = [], hasWrite = true }) {
+  const live = new Set();
+  const calls = { write: 0, sample: 0 };
+  const states = (position) => {
+    const one = { position };
+    live.add(one);
+    return one;
+  };
+  const draw = (position, count) => ({
+    tokens: tokens.slice(position, position + count),
+    logProbabilities: logProbabilities.slice(position, position + count).map((it) => it ?? NaN),
+    states: states(position + count),
+  });
+  return {
+    vocabulary,
+    hasWrite,
+    live,
+    calls,
+    initialStates: async () => states(0),
+    release: (...all) => all.forEach((one) => live.delete(one)),
+    async sample(token, numbers, settings, { position }) {
+      calls.sample += 1;
+      return draw(position, 1);
+    },
+    async write(token, numbers, length, settings, { position }) {
+      calls.write += 1;
+      if (failing.includes(calls.write)) throw new Error("The runtime failed.");
+      return draw(position, length);
+    },
+  };
+}
+
+async function writing([file, given, options]) {
+  const model = drawingModel(new Vocabulary(file), given);
+  const writer = new Writer(model, "", options, SETTINGS);
+  let text = "";
+  let message = null;
+  try {
+    for await (const piece of writer) text += piece.text;
+  } catch (error) {
+    message = error.message;
+  }
+  return { text, message, reason: writer.finishReason, live: model.live.size, ...model.calls };
+}
+
+function untilStop(texts, stops) {
+  const filter = new StopFilter(stops);
+  const given = [];
+  for (const text of texts) {
+    given.push(...filter.add({ text }));
+    if (filter.found) break;
+  }
+  if (!filter.found) given.push(...filter.rest());
+  return [given.map(({ text }) => text), filter.found];
+}
 
 const tasks = {
-  random: (pairs) => pairs.map(([seed, position]) => [threefry(BigInt(seed), position).toString(16).padStart(8, "0"), uniform(BigInt(seed), position)]),
+  random: (pairs) => pairs.map(([seed, position]) => [threefry(BigInt(seed), position).toString(16).padStart(8, "0"), uniforms(BigInt(seed), position, 1)[0]]),
   words: (texts) => texts.map(splitWords),
   encode: ([file, texts]) => {
     const vocabulary = new Vocabulary(file);
     return texts.map((text) => {
       const ids = vocabulary.encode(text);
-      return [ids, ids.reduce((written, id) => written + vocabulary.piece(id, written), "")];
+      return [ids, vocabulary.decode(ids)];
     });
   },
   vocabularies: (cases) =>
     cases.map(([file, texts, refused, continuations]) => {
       const vocabulary = new Vocabulary(file);
-      const errorOf = (text) => {
-        try {
-          return vocabulary.encode(text);
-        } catch (error) {
-          return error.message;
-        }
-      };
-      const write = (before, ids) => ids.reduce((written, id) => written + vocabulary.piece(id, before + written), "");
       return [
         vocabulary.level,
         texts.map((text) => vocabulary.encode(text)),
-        refused.map(errorOf),
-        continuations.map(([before, ids]) => write(before, ids)),
+        refused.map((text) => valueOrError(() => vocabulary.encode(text))),
+        continuations.map(([before, ids]) => vocabulary.decode(ids, before)),
       ];
     }),
+  files: (files) => files.map((file) => valueOrError(() => new Vocabulary(file).tokens.length)),
+  stops: (cases) => cases.map(([texts, stops]) => untilStop(texts, stops)),
+  options: (cases) => cases.map((options) => valueOrError(() => writeOptions(options, {}).stops.length)),
+  suggest: (cases) =>
+    Promise.all(
+      cases.map(async ([file, rows, text, count]) => {
+        const vocabulary = new Vocabulary(file);
+        return suggestions(vocabulary, text, count, tableModel(vocabulary, rows));
+      }),
+    ),
+  writing: (cases) => Promise.all(cases.map(writing)),
   bundles: (paths) =>
     Promise.all(
       paths.map(async (path) => {

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter
 from bundles import rebundled
+from changed_models import with_nan_after, without_write
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -22,12 +23,6 @@ def two_samplers(exported, tmp_path_factory):
     """The sampler of a file, and that of the same file without `write`."""
     path = without_write(exported, tmp_path_factory.mktemp("files") / "without.tflite")
     return LiteRTSampler(exported), LiteRTSampler(path)
-
-
-def without_write(exported, path):
-    model = flatbuffer.parse(read_bundle(exported).model)
-    model.signatureDefs = [one for one in model.signatureDefs if one.signatureKey != b"write"]
-    return rebundled(exported, path, model=flatbuffer.pack(model))
 
 
 def signatures_used(sampler, monkeypatch):
@@ -128,24 +123,6 @@ def test_the_step_at_which_the_logits_are_not_finite_is_named(two_samplers, expo
     with pytest.raises(ModelError, match=f"token {position} of the continuation cannot be drawn: .* must be numbers"):
         found.extend(sampler.generate("To ", seed=seed))
     assert "".join(found) == expected[:position]
-
-
-def with_nan_after(exported, path, character):
-    """Writes a file again in which the row of a character in the table of embeddings is NaN."""
-    model, token = (
-        flatbuffer.parse(read_bundle(exported).model),
-        LiteRTSampler(exported).vocabulary.encode(character)[0],
-    )
-    for graph in model.subgraphs:
-        for operator in graph.operators:
-            if flatbuffer.operator_name(model, operator) == "GATHER":
-                table = graph.tensors[operator.inputs[0]]
-                values = flatbuffer.float32_constant(model, table)
-                if values is not None and values.ndim == 2:
-                    values = values.copy()
-                    values[token] = np.nan
-                    model.buffers[table.buffer].data = np.frombuffer(values.tobytes(), np.uint8)
-    return rebundled(exported, path, model=flatbuffer.pack(model))
 
 
 def test_a_count_that_is_too_large_is_refused(exported, tmp_path):

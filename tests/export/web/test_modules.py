@@ -3,20 +3,25 @@
 import json
 import re
 import subprocess
-from pathlib import Path
 
 import numpy as np
 import paths
 import pytest
-from bundles import rebundled
+from bundles import damaged_bundles, rebundled
 from devices import need_program
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from unicode_texts import own_vocabulary
 
 import keras_seq as ks
+from keras_seq.generation.decoder_step import Step
+from keras_seq.generation.stop_strings import until_stop
+from keras_seq.generation.suggest import suggest
+from keras_seq.generation.text import Piece
 from keras_seq.generation.threefry import uniform
 from keras_seq_export import LiteRTSampler
+from keras_seq_export.errors import BundleError
+from keras_seq_export.tflite.bundle import read_bundle
 from keras_seq_export.tflite.page_server import page_folder
 
 VECTORS = json.loads(paths.VECTORS.read_text())
@@ -83,45 +88,198 @@ def test_a_vocabulary_made_elsewhere_is_that_of_python(level, texts, others):
     assert found == [[ids.tolist(), vocabulary.decode(ids)] for ids in expected]
 
 
-def test_a_damaged_bundle_is_read_or_refused_in_one_sentence(small_tflite, tmp_path):
+# Files of vocabularies: lines in any order, some of them not tokens, some damaged.
+LINES = st.lists(
+    st.sampled_from(
+        ["<pad>", "<unk>", "[UNK]", "<s>", "<eos>", "", "a", "b", " a", "\\n", "\\q", "ab", " ", "a b", "é", "🙂"]
+    ),
+    max_size=7,
+)
+HEADS = st.sampled_from(
+    [["<pad>", "<s>", "<eos>"], ["<pad>", "<unk>", "<s>", "<eos>"], ["<s>", "<eos>", "[UNK]"], ["\ufeff<pad>"]]
+)
+FILES = st.tuples(HEADS, LINES, st.sampled_from(["\n", "\n", "\r\n", ""])).map(
+    lambda parts: "\n".join([*parts[0], *parts[1]]) + parts[2]
+)
+
+
+@settings(deadline=None, max_examples=4)
+@given(files=st.lists(FILES, min_size=100, max_size=100))
+def test_a_vocabulary_is_accepted_or_refused_as_in_python(files):
+    for file, found in zip(files, in_node("files", files), strict=True):
+        try:
+            vocabulary = ks.Vocabulary.from_bytes(file.encode())
+            expected = len(vocabulary) if None not in (vocabulary.start_id, vocabulary.eos_id) else None
+        except ks.errors.VocabularyError:
+            expected = None
+        assert (found if isinstance(found, int) else None) == expected, (file, found)
+
+
+PIECES = st.lists(st.text("ab🙂", max_size=3), max_size=8)
+STOPS = st.lists(st.text("ab🙂", min_size=1, max_size=4), min_size=1, max_size=3)
+
+
+@settings(deadline=None, max_examples=5)
+@given(cases=st.lists(st.tuples(PIECES, STOPS), min_size=100, max_size=100))
+def test_stop_strings_end_a_text_where_python_ends_it(cases):
+    for (texts, stops), (found, is_stopped) in zip(cases, in_node("stops", cases), strict=True):
+        reasons = []
+        pieces = until_stop(_pieces(texts), stops, reasons.append)
+        assert (found, "stop" if is_stopped else "length") == ([str(piece) for piece, _ in pieces], *reasons)
+
+
+def _pieces(texts):
+    for text in texts:
+        yield Piece(text, 0, None, 0), None
+    return "length"
+
+
+class Table(Step):
+    """Gives the logits of the row of the last token."""
+
+    def __init__(self, rows):
+        self.rows, self.vocabulary_size = np.float32(rows), len(rows)
+
+    def initial_states(self):
+        return []
+
+    def __call__(self, token, states):
+        return self.rows[token], states
+
+
+CHARACTERS = ks.Vocabulary.from_text("abc' ,你\n’")
+WORDS = ks.Vocabulary.from_text("the then they don't don' 你 the,' a then\nthe", level="word")
+SPLIT = ks.Vocabulary.from_tokens(["", "[UNK]", "the", "then,", "they", "<s>", "<eos>", "'"])
+BEGINNINGS = {
+    CHARACTERS: st.text("abc' ,你\n’", max_size=8),
+    WORDS: st.lists(st.sampled_from([*WORDS.tokens[4:], " th", "'", " "]), max_size=5).map("".join),
+    SPLIT: st.lists(st.sampled_from(["the", "th", "'", " ", "\n", "x"]), max_size=5).map("".join),
+}
+
+
+@st.composite
+def suggest_cases(draw):
+    vocabulary = draw(st.sampled_from(list(BEGINNINGS)))
+    rows = np.random.default_rng(draw(st.integers(0, 2**32 - 1))).normal(size=(len(vocabulary),) * 2)
+    rows = np.round(rows * draw(st.sampled_from([0, 1, 4])), draw(st.sampled_from([0, 6])))  # Some are ties.
+    return vocabulary, np.float32(rows), draw(BEGINNINGS[vocabulary]), draw(st.integers(1, 5))
+
+
+@settings(deadline=None, max_examples=5)
+@given(cases=st.lists(suggest_cases(), min_size=40, max_size=40))
+def test_suggestions_are_those_of_python(cases):
+    asked = [[vocabulary.to_bytes().decode(), rows.tolist(), *rest] for vocabulary, rows, *rest in cases]
+    for (vocabulary, rows, text, count), found in zip(cases, in_node("suggest", asked), strict=True):
+        expected = suggest(Table(rows), vocabulary, text, count)
+        assert [(it["text"], it["insert"]) for it in found] == [it[:2] for it in expected], text
+        assert [it["probability"] for it in found] == pytest.approx([it.probability for it in expected], rel=1e-9)
+
+
+OPTIONS = [
+    ({}, 0),
+    ({"temperature": 0, "top_k": 3, "top_p": 0.5, "min_p": 1, "max_tokens": 1, "stop": "a", "seed": -5}, 1),
+    ({"stop": ["a", "b"]}, 2),
+    ({"temperature": -1}, "temperature must be a number from 0 (greedy) to 1e6. Received: -1"),
+    ({"temperature": 1e7}, "temperature must be"),
+    ({"temperature": "1"}, 'temperature must be a number from 0 (greedy) to 1e6. Received: "1"'),
+    ({"top_k": 1.5}, "top_k must be 0 (off) or a positive integer"),
+    ({"top_p": 0}, "top_p must be a number above 0"),
+    ({"min_p": 2}, "min_p must be"),
+    ({"max_tokens": 0}, "max_tokens must be a positive integer"),
+    ({"stop": ""}, "stop must be a string or a list of strings"),
+    ({"stop": [""]}, "stop must be"),
+    ({"seed": 1.5}, "seed must be a 64-bit integer"),
+    ({"maxTokens": 5}, "maxTokens is not an option. The options are temperature, top_k"),
+]
+
+
+def test_options_have_the_ranges_of_python():
+    for (options, words), found in zip(OPTIONS, in_node("options", [options for options, _ in OPTIONS]), strict=True):
+        assert found == words if isinstance(words, int) else str(found).startswith(words), (options, found)
+
+
+def test_what_a_runtime_can_do_wrong_ends_a_text_with_a_reason():
+    """The draws of a runtime are given: `write` fails or returns what it must not."""
+    letters = ks.Vocabulary.from_text("ab")
+    first, last = letters.encode("ab").tolist()
+    tokens, finite = [first, last] * 50, [-1.0] * 100
+
+    def written(tokens=tokens, logs=finite, **given):
+        case = [letters.to_bytes().decode(), {"tokens": tokens, "logProbabilities": logs, **given}, {"max_tokens": 100}]
+        (found,) = in_node("writing", [case])
+        assert found["live"] == 0
+        return found["text"], found["message"] or found["reason"], found["write"], found["sample"]
+
+    whole, damaged = "ab" * 50, "The model in this file is damaged: it draws tokens that it does not have."
+    assert written() == (whole, "length", 4, 0)
+    assert written(hasWrite=False) == (whole, "length", 0, 100)
+    # What `write` cannot draw is drawn one by one, and the next call is tried again.
+    assert written(failing=[2]) == (whole, "length", 4, 32)
+    not_finite = "token 40 cannot be sampled: the model's logits are not finite"
+    assert written(logs=[*finite[:40], None, *finite[41:]]) == (whole[:40], not_finite, 2, 9)
+    assert written(tokens=[*tokens[:40], letters.eos_id]) == (whole[:40], "eos", 2, 0)
+    assert written(tokens=[*tokens[:40], 99, *tokens[41:]]) == (whole[:32], damaged, 2, 0)
+    assert written(tokens=[*tokens[:40], -1, *tokens[41:]]) == (whole[:32], damaged, 2, 0)
+    assert written(tokens=tokens[:32]) == (whole[:32], damaged, 2, 0)
+
+
+def is_accepted_by_python(path):
+    try:
+        return read_bundle(path).vocabulary is not None
+    except BundleError:
+        return False
+
+
+def test_a_damaged_bundle_is_refused_in_one_sentence(small_tflite, tmp_path):
+    damaged = dict(damaged_bundles(small_tflite()))
+    files = [tmp_path / f"{number}.tflite" for number in range(len(damaged))]
+    for file, content in zip(files, damaged.values(), strict=True):
+        file.write_bytes(content)
+    for name, answer in zip(damaged, in_node("bundles", list(map(str, files))), strict=True):
+        assert re.match(r"This (is not|file) .*\.$|The (model|vocabulary) in this file", str(answer)), (name, answer)
+        assert len(answer) < 250
+
+
+def test_python_and_javascript_accept_the_same_files(small_tflite, tmp_path):
     model = small_tflite()
     whole = model.read_bytes()
-    start = whole.index(b"PK\3\4")
-    random = np.random.default_rng(0)
-    files = []
+    start, random = whole.index(b"PK\3\4"), np.random.default_rng(0)
+    files = [model]
     for number in range(150):
-        damaged = bytearray(whole[: random.integers(start, len(whole) + 1)] if number % 3 == 0 else whole)
-        for position in random.integers(start, len(whole), 3):
-            damaged[min(position, len(damaged) - 1)] = random.integers(256)
-        files.append(str(tmp_path / f"{number}.tflite"))
-        Path(files[-1]).write_bytes(damaged)
+        damaged = bytearray(whole[: random.integers(start, len(whole) + 1)] if number % 10 == 0 else whole)
+        for _ in range(random.integers(1, 4)):
+            # Most bytes of an archive are packed content, so every second change is in the directory.
+            first = start if random.integers(2) else whole.index(b"PK\1\2", start)
+            position = min(random.integers(first, len(whole)), len(damaged) - 1)
+            damaged[position] = random.choice([random.integers(256), damaged[position] ^ 1, 0])
+        files.append(tmp_path / f"{number}.tflite")
+        files[-1].write_bytes(damaged)
     tokens = len(LiteRTSampler(model).vocabulary)
-    for answer in in_node("bundles", [str(model), *files]):
-        assert answer == tokens or re.match(
-            r"This file (has no complete bundle|has no voc)|\S+ in this file is larger", str(answer)
-        ), answer
+    answers = in_node("bundles", list(map(str, files)))
+    assert [answer == tokens for answer in answers] == [is_accepted_by_python(file) for file in files]
+    assert answers.count(tokens) > 5
 
 
 def test_a_hostile_bundle_is_refused_in_one_sentence(small_tflite, tmp_path):
     model, first = small_tflite(), b"<pad>\n<s>\n<eos>\n"
     whole = model.read_bytes()
     inflated = bytearray(rebundled(model, tmp_path / "a", vocabulary=bytes(64 << 20)).read_bytes())
-    size = inflated.index(b"PK\1\2") + 24
-    inflated[size : size + 4] = (9).to_bytes(4, "little")
+    for size in (inflated.index(b"PK\3\4") + 22, inflated.index(b"PK\1\2") + 24):
+        inflated[size : size + 4] = (9).to_bytes(4, "little")
     (tmp_path / "b").write_bytes(inflated)
     hostile = {
-        rebundled(model, tmp_path / "c", vocabulary=first + b"a\n" * 600_000): "The vocabulary in this file is larger",
+        rebundled(model, tmp_path / "c", vocabulary=first + b"a\n" * 600_000): "The vocabulary in this file has more",
         rebundled(
             model, tmp_path / "d", vocabulary=first + b"a" * 100_000 + b"\n"
-        ): "The vocabulary in this file is larger",
+        ): "the vocabulary inside the file is",
         rebundled(
             model, tmp_path / "e", vocabulary=first + b"\\q" * 10_000 + b"\n"
-        ): "the vocabulary inside the file is damaged",
+        ): "the vocabulary inside the file is",
         rebundled(model, tmp_path / "f", config=b"null"): "This file has the bundle format undefined",
         rebundled(model, tmp_path / "g", config={"format": "x" * 100_000}): "This file has the bundle format xxx",
         rebundled(model, tmp_path / "h", config={"sampling": None}): "This file has no complete bundle",
         rebundled(model, tmp_path / "i", config={"model_bytes": -len(whole)}): "This file has no complete bundle",
-        tmp_path / "a": "vocab.txt in this file is larger than allowed",
+        tmp_path / "a": "vocab.txt in this file has 67108864 bytes, more than",
         tmp_path / "b": "This file has no complete bundle",
     }
     for answer, sentence in zip(in_node("bundles", list(map(str, hostile))), hostile.values(), strict=True):
@@ -130,4 +288,28 @@ def test_a_hostile_bundle_is_refused_in_one_sentence(small_tflite, tmp_path):
 
 
 def test_the_page_is_small():
-    assert sum(file.stat().st_size for file in page_folder().iterdir() if file.is_file()) < 50_000
+    """The page's own files; LiteRT.js is larger."""
+    folder, files = page_folder(), {"index.html", "style.css", "app.js"}
+    while missing := {name for file in files for name in imports_of(folder / file)} - files:
+        files |= missing
+    assert "suggest.js" in files
+    assert "worker.js" not in files
+    assert sum((folder / file).stat().st_size for file in files) < 80_000
+
+
+def imports_of(module):
+    return re.findall(r'^(?:import|export) .*from "\./([\w.-]+)";$', module.read_text(), re.MULTILINE)
+
+
+def test_the_package_has_the_version_of_the_python_package_and_all_its_modules():
+    package = json.loads((page_folder() / "package.json").read_text())
+    assert package["version"] == ks.__version__
+    entries = [
+        target
+        for export in package["exports"].values()
+        for target in (export.values() if isinstance(export, dict) else [export])
+    ]
+    files = {entry.removeprefix("./") for entry in entries}
+    while missing := {name for file in files for name in imports_of(page_folder() / file)} - files:
+        files |= missing
+    assert sorted(files) == package["files"]

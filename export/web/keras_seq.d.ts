@@ -1,0 +1,105 @@
+/** A piece of a text: what one token adds. */
+export interface Piece {
+  readonly text: string;
+  readonly tokenId: number;
+  /** Of the token after those before it, in nats; before the temperature and the filters. */
+  readonly logProbability: number;
+}
+
+/** The sampling settings, with the names that they have in every runtime. The default of each is that of the file. */
+export interface Settings {
+  /** Divisor of the logits, 0 to 1e6; 0 takes the most likely token. */
+  temperature?: number;
+  /** Keep the most likely tokens, this many; 0 is off. */
+  top_k?: number;
+  /** Keep the most likely tokens that have this probability together, above 0; 1 is off. */
+  top_p?: number;
+  /** Keep the tokens that have at least this share of the highest probability, 0 to 1; 0 is off. */
+  min_p?: number;
+}
+
+export interface WriteOptions extends Settings {
+  /** Largest number of tokens. Default: 200. */
+  max_tokens?: number;
+  /** The text ends before the first of these strings. */
+  stop?: string | readonly string[];
+  /** A 64-bit integer. The same seed gives the same text in every runtime. Default: a new one. */
+  seed?: number | bigint;
+  /** Stops the text between two pieces, with the finish reason "stopped". */
+  signal?: AbortSignal;
+}
+
+/** Why a text ended: `<eos>`, a stop string, `max_tokens`, or the host (by `signal`, `return` or leaving the loop). */
+export type FinishReason = "eos" | "stop" | "length" | "stopped";
+
+/**
+ * A text that is being written. `for await` reads it to its end; `next` reads one piece, so that a text can pause. A text that is
+ * given up must be ended by `return`, or by `close` of the model.
+ */
+export interface Writer extends AsyncIterableIterator<Piece> {
+  readonly seed: bigint;
+  /** null until the text has ended, and after an error. */
+  readonly finishReason: FinishReason | null;
+  /** Changes settings from the next token on. */
+  change(settings: Settings): void;
+  next(): Promise<IteratorResult<Piece, undefined>>;
+  return(): Promise<IteratorResult<Piece, undefined>>;
+  [Symbol.asyncIterator](): Writer;
+}
+
+export interface Suggestion {
+  /** The whole word, for a button. */
+  readonly text: string;
+  /** What a tap appends. */
+  readonly insert: string;
+  readonly probability: number;
+}
+
+export interface Score {
+  readonly tokens: number[];
+  /** Of each token after those before it, in nats. */
+  readonly logProbabilities: number[];
+  readonly logProbability: number;
+}
+
+/** A .tflite of `keras-seq export`: its address, or its bytes. */
+export type Source = string | URL | Uint8Array | ArrayBuffer | Blob;
+
+export interface LoadOptions {
+  /**
+   * The folder with the wasm of LiteRT.js, a copy of node_modules/@litertjs/core/wasm. Default: that of the package, where the
+   * runtime knows it (Node, an import map), else the folder `wasm` beside the page.
+   */
+  wasm?: string | URL;
+}
+
+/** What a model can do with text. Methods that are called at the same time run one after the other. */
+export declare class TextModel {
+  protected constructor();
+  /** The settings that are used where a text has no others. */
+  readonly defaults: Required<Settings>;
+  /** The model card of the file. */
+  readonly card: Readonly<Record<string, unknown>>;
+  /** config.json of the file. */
+  readonly config: Readonly<Record<string, unknown>>;
+  /** Continues a prompt. Wrong options and a prompt that the model cannot read throw here. */
+  write(prompt?: string, options?: WriteOptions): Writer;
+  /** Returns up to `count` (1 to 100, default 3) likely next words, or completions of the last word. */
+  suggest(text: string, count?: number, options?: { signal?: AbortSignal }): Promise<Suggestion[]>;
+  /** Returns the log-probability of each token of a text. */
+  score(text: string): Promise<Score>;
+  /** Returns the ids of the tokens of a text. */
+  encode(text: string): number[];
+  /** Returns the text of token ids. */
+  decode(ids: Iterable<number>): string;
+  /** Frees the memory. Texts that are being written end with an error. */
+  close(): Promise<void>;
+}
+
+/** A model in this thread. */
+export declare class KerasSeq extends TextModel {
+  static load(source: Source, options?: LoadOptions): Promise<KerasSeq>;
+}
+
+/** Loads LiteRT.js before a model is opened, which takes less time then. */
+export declare function loadRuntime(wasm?: string | URL): Promise<void>;

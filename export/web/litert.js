@@ -1,0 +1,70 @@
+// Loads LiteRT.js with its wasm, once for all models: in a page, in a module worker, or in Node.
+
+import { getGlobalLiteRtPromise, loadLiteRt, supportsFeature } from "@litertjs/core";
+
+let loading;
+
+/** Loads LiteRT.js. `folder` is the address of its wasm, with a slash at its end. */
+export function loadFrom(folder) {
+  loading ??= load(folder).catch((error) => {
+    loading = undefined; // lets the next call try again
+    const advice = "check the network, and that this is a copy of node_modules/@litertjs/core/wasm, or give `wasm`";
+    throw new Error(`LiteRT.js cannot be loaded from ${folder}: ${advice}.`, { cause: error });
+  });
+  return loading;
+}
+
+function load(folder) {
+  const already = getGlobalLiteRtPromise(); // by the app itself
+  if (already) return already;
+  return globalThis.document ? loadLiteRt(folder) : loadWithoutDocument(folder);
+}
+
+/**
+ * LiteRT.js starts its wasm with a script element, or with importScripts, which module workers and Node lack. Here the script is
+ * loaded beforehand, and importScripts does nothing.
+ */
+async function loadWithoutDocument(folder) {
+  const isRelaxed = await supportsFeature("relaxedSimd"); // not in Node 20
+  const script = `${folder}litert_wasm_${isRelaxed ? "" : "compat_"}internal.js`;
+  const replaced = { self: globalThis, importScripts() {}, Module: { locateFile: (file) => folder + file } };
+  replaced.ModuleFactory = await (globalThis.process?.versions?.node ? requiredIn(folder, script) : importedAsAmd(script));
+  const before = Object.entries(replaced).map(([name]) => [name, Object.getOwnPropertyDescriptor(globalThis, name)]);
+  for (const [name, value] of Object.entries(replaced)) {
+    Object.defineProperty(globalThis, name, { value, writable: true, configurable: true });
+  }
+  try {
+    return await loadLiteRt(script);
+  } finally {
+    for (const [name, own] of before) {
+      if (own) Object.defineProperty(globalThis, name, own);
+      else delete globalThis[name];
+    }
+  }
+}
+
+/** Returns what the script gives to a loader of AMD modules, such as this one. */
+async function importedAsAmd(script) {
+  const before = globalThis.define;
+  let factory;
+  globalThis.define = Object.assign((names, make) => (factory = make()), { amd: true });
+  try {
+    await import(/* @vite-ignore */ /* webpackIgnore: true */ script);
+  } finally {
+    globalThis.define = before;
+  }
+  return factory;
+}
+
+/** Returns the exports of the script as a CommonJS module; by its place it would be an ES module. */
+function requiredIn(folder, script) {
+  const { createRequire } = process.getBuiltinModule("node:module");
+  const require = createRequire(script);
+  const [fs, vm, { fileURLToPath }] = ["node:fs", "node:vm", "node:url"].map((name) => require(name));
+  const file = fileURLToPath(script);
+  const names = ["exports", "module", "require", "__filename", "__dirname"];
+  const module = { exports: {} };
+  const run = vm.compileFunction(fs.readFileSync(file, "utf8"), names, { filename: file });
+  run(module.exports, module, require, file, fileURLToPath(folder));
+  return module.exports;
+}

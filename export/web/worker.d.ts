@@ -1,0 +1,11 @@
+import { LoadOptions, Source, TextModel } from "./keras_seq.js";
+
+export interface WorkerOptions extends LoadOptions {
+  /** A new module worker with the script keras_seq/worker_thread, for bundlers that do not find it by themselves. */
+  worker?: Worker;
+}
+
+/** A model in a module worker, so that the page never waits for it. It has the methods of `KerasSeq`. */
+export declare class KerasSeqWorker extends TextModel {
+  static load(source: Source, options?: WorkerOptions): Promise<KerasSeqWorker>;
+}

@@ -1,0 +1,367 @@
+"""The npm package of export/web, installed as its users install it: types, Node, bundlers and a worker in Chromium."""
+
+import contextlib
+import functools
+import http.server
+import importlib.util
+import json
+import re
+import shutil
+import subprocess
+import threading
+
+import numpy as np
+import paths
+import pytest
+from changed_models import without_write
+from devices import need, need_program
+from hamlet import TEXT, prompts
+
+from keras_seq_export import LiteRTSampler
+from keras_seq_export.tflite.page_server import _TYPES, page_folder
+
+pytestmark = pytest.mark.slow
+
+QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
+QUIET += ["--disable-component-update", "--disable-sync"]  # Without these Chromium contacts servers of its vendor.
+CHROMIUM = "/usr/bin/chromium"
+
+
+def run(*command, cwd, **options):
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, **options)
+    assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def app(tmp_path_factory):
+    """The folder of an app that has installed the package, with two bundlers and TypeScript."""
+    need_program("npm", "npm")
+    folder = tmp_path_factory.mktemp("app")
+    run("npm", "pack", "--silent", "--pack-destination", folder, cwd=page_folder())
+    (package,) = folder.glob("*.tgz")
+    assert package.stat().st_size < 60_000
+    (folder / "package.json").write_text('{"private": true, "type": "module"}')
+    command = [
+        "npm",
+        "install",
+        "--silent",
+        "--no-audit",
+        "--no-fund",
+        package,
+        "esbuild@0.28",
+        "vite@8",
+        "typescript@7",
+    ]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    need(done.returncode == 0, f"needs the npm registry: {done.stderr[-300:]}")
+    for name in ("web_model.mjs", "web_node.mjs"):
+        shutil.copy(paths.SUPPORT / name, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model(small_tflite):
+    return small_tflite()
+
+
+# ---- types ----
+
+PROGRAM = """
+import { KerasSeq, type Piece, type Suggestion } from "keras_seq";
+import { KerasSeqWorker } from "keras_seq/worker";
+import { readBundle } from "keras_seq/bundle";
+
+async function use(model: KerasSeq | KerasSeqWorker, signal: AbortSignal): Promise<number> {
+  const writer = model.write("a", { temperature: 0.5, top_k: 3, max_tokens: 5, stop: ["x"], seed: 7n, signal });
+  const pieces: Piece[] = [];
+  for await (const piece of writer) {
+    pieces.push(piece);
+    writer.change({ top_p: 0.9 });
+  }
+  const words: Suggestion[] = await model.suggest("a", 5, { signal });
+  const score: number = (await model.score("a")).logProbability;
+  const reason: "eos" | "stop" | "length" | "stopped" | null = writer.finishReason;
+  const seed: bigint = writer.seed;
+  // @ts-expect-error
+  model.write("a", { maxTokens: 5 });
+  // @ts-expect-error
+  pieces[0].logprob;
+  // @ts-expect-error
+  new KerasSeq();
+  await model.close();
+  return model.encode(model.decode([1])).length + words.length + score + (reason === "eos" ? Number(seed) : 0);
+}
+const bytes = new Uint8Array();
+const tokens: string[] = (await readBundle(bytes)).vocabulary.tokens;
+use(await KerasSeq.load(bytes), new AbortController().signal);
+use(await KerasSeqWorker.load(new URL("x:y"), { wasm: "wasm/", worker: new Worker("w.js") }), AbortSignal.timeout(tokens.length));
+"""
+
+
+@pytest.mark.parametrize("resolution", ["bundler", "nodenext"])
+def test_the_types_fit_a_program(app, resolution):
+    (app / "program.ts").write_text(PROGRAM)
+    module = "nodenext" if resolution == "nodenext" else "esnext"
+    options = ["--strict", "--noEmit", "--target", "es2023", "--lib", "es2023,dom,dom.asynciterable", "--types", ""]
+    run("npx", "tsc", "program.ts", *options, "--module", module, "--moduleResolution", resolution, cwd=app)
+
+
+# ---- Node ----
+
+
+def in_node(app, path, *asked, relaxed=False):
+    """Runs tasks of web_model.mjs in Node; no tensor may be left."""
+    command = ["node", *(["--experimental-wasm-relaxed-simd"] if relaxed else []), "web_node.mjs"]
+    found = json.loads(run(*command, cwd=app, input=json.dumps([str(path), asked])))
+    assert found["left"] == 0
+    assert found["held"] < 20  # the text that `suggest` has read, and settings
+    assert found["most"] > 5
+    return found["answers"]
+
+
+def as_json(options):
+    return {**options, "seed": str(options["seed"])} if "seed" in options else options
+
+
+def cases_of(asked):
+    return [[prompt, as_json(options)] for prompt, options in asked]
+
+
+STOPPED = [
+    ("To be", {"seed": seed, "max_tokens": 100, "stop": stop, "top_k": top_k})
+    for seed in range(5)
+    for stop, top_k in ((["nn", "e"], 0), (["W", "aa", "aab"], 5), (["zzzz", "o i"], 0))
+]
+
+
+def expected_texts(path, asked):
+    sampler = LiteRTSampler(path)
+    texts = [sampler.sample(prompt, **options) for prompt, options in asked]
+    seeds = [str(options["seed"]) for _, options in asked]
+    return [[str(text), text.finish_reason, seed] for text, seed in zip(texts, seeds, strict=True)]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"level": "word", "starting": True, "sampling": {"temperature": 0.5, "top_k": 9}},
+        {"level": "whitespace"},
+        {"quantization": "int8"},
+    ],
+)
+def test_texts_in_node_are_those_of_python(app, small_tflite, options):
+    path = small_tflite(**options)
+    asked = list(prompts()) if options == {} else list(prompts())[:7]
+    asked += STOPPED if options == {} else []
+    (found,) = in_node(app, path, ["texts", cases_of(asked)], relaxed="quantization" in options)
+    assert found == expected_texts(path, asked)
+
+
+def test_a_file_without_write_gives_the_same_texts(app, model, tmp_path):
+    path = without_write(model, tmp_path / "without.tflite")
+    (found,) = in_node(app, path, ["texts", cases_of(STOPPED[:6])])
+    assert found == expected_texts(model, STOPPED[:6])
+
+
+def test_pieces_scores_and_codes_are_those_of_python(app, model):
+    sampler, options = LiteRTSampler(model), {"seed": 3, "max_tokens": 90}
+    pieces, score, (ids, text) = in_node(
+        app, model, ["pieces", ["To be", as_json(options)]], ["score", TEXT[:80]], ["codes", TEXT[:80]]
+    )
+    expected = list(sampler.generate("To be", **options, logprobs=True))
+    assert [piece[:2] for piece in pieces] == [[str(piece), piece.token_id] for piece in expected]
+    np.testing.assert_allclose([piece[2] for piece in pieces], [one.log_probability for one in expected], atol=1e-4)
+    assert score["tokens"] == ids == sampler.vocabulary.encode(text).tolist()
+    np.testing.assert_allclose(score["logProbabilities"], sampler.score(TEXT[:80]).log_probabilities, atol=1e-4)
+    assert score["logProbability"] == pytest.approx(sum(score["logProbabilities"]))
+
+
+@pytest.mark.parametrize("options", [{}, {"level": "word"}, {"level": "whitespace"}])
+def test_suggestions_of_a_growing_text_are_those_of_python(app, small_tflite, options):
+    path = small_tflite(**options)
+    sampler = LiteRTSampler(path)
+    asked = [[TEXT[:length], 3] for length in range(30)] + [["Whether", 5], ["", 1], ["To b", 100]]
+    (found,) = in_node(app, path, ["suggest", asked])
+    for (text, count), words in zip(asked, found, strict=True):
+        expected = sampler.suggest(text, count)
+        probabilities = [word["probability"] for word in words]
+        assert probabilities == pytest.approx([one.probability for one in expected], rel=1e-4), text
+        assert {word["text"]: word["insert"] for word in words} == {one.text: one.insert for one in expected}
+
+
+CHANGES = {1: {"temperature": 0.2}, 5: {"top_k": 3}, 33: {"temperature": 2}, 64: {"min_p": 0.1}, 70: {"top_p": 0.5}}
+
+
+def changed_in_python(path, options):
+    generation, pieces = LiteRTSampler(path).generate("To be", **options), []
+    for piece in generation:
+        pieces.append(str(piece))
+        if len(pieces) in CHANGES:
+            generation.change(**CHANGES[len(pieces)])
+    return pieces
+
+
+@pytest.mark.parametrize(
+    "options", [{"seed": 4, "max_tokens": 100}, {"seed": 4, "max_tokens": 100, "stop": ["zz", "aW!", "n!"]}]
+)
+def test_a_change_takes_effect_from_the_next_token(app, model, options):
+    (found,) = in_node(app, model, ["changes", ["To be", as_json(options), CHANGES]])
+    assert found == changed_in_python(model, options)
+    assert len(found) > 70
+
+
+def test_texts_can_be_written_at_the_same_time(app, model):
+    asked = [(prompt, options) for prompt, options in prompts()][:6]
+    (found,) = in_node(app, model, ["atOnce", cases_of(asked)])
+    assert found == [text for text, *_ in expected_texts(model, asked)]
+
+
+ENDED = [[0, 40, 40, 0, 0], ["stopped"] * 5]
+
+
+def test_a_host_can_end_a_text(app, model):
+    assert in_node(app, model, ["stopped", "To be"]) == [ENDED]
+
+
+def test_a_model_can_be_closed_while_it_writes(app, model):
+    (found,) = in_node(app, model, ["closed", "To be"])
+    assert found == 4 * ["The model was closed."] + [5]
+
+
+# ---- bundlers, in Chromium ----
+
+
+class Handler(http.server.SimpleHTTPRequestHandler):
+    """Serves files with the types that browsers need."""
+
+    extensions_map = http.server.SimpleHTTPRequestHandler.extensions_map | _TYPES
+
+    def log_message(self, *_):
+        """Logs nothing."""
+
+
+@contextlib.contextmanager
+def served(folder):
+    """Serves a folder; yields its address."""
+
+    handler = functools.partial(Handler, directory=folder)
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}/"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    need(importlib.util.find_spec("playwright"), "needs Playwright: pip install playwright")
+    from playwright import sync_api
+
+    with sync_api.sync_playwright() as running:
+        browser = running.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+        yield browser
+        browser.close()
+
+
+PAGE = """<!doctype html><meta charset="utf-8"><title>-</title><p id="text"></p>
+<script type="module" src="./app.js"></script>"""
+PROMPTS = {"ROMEO: but soft": "To be", "ROMEO: but so": "To b", "ROMEO:": "To be", "\\n\\n": "zzzz"}
+
+
+def example():
+    """The app in the README of the package, with a prompt that the model of these tests knows."""
+    (code,) = re.findall(r"```js\n(.*?)```", (page_folder() / "README.md").read_text(), re.DOTALL)
+    assert len(code.splitlines()) <= 10
+    for ours, tested in PROMPTS.items():
+        code = code.replace(ours, tested)
+    return code + "document.title = writer.finishReason;\n"
+
+
+def bundled(app, tool, code, model, folder):
+    """Bundles an app; returns the folder with it, the wasm and the model, to be served."""
+    (folder / "app.js").write_text(code)
+    (folder / "index.html").write_text(PAGE)
+    (folder / "node_modules").symlink_to(app / "node_modules")
+    (folder / "public").mkdir()
+    shutil.copytree(app / "node_modules/@litertjs/core/wasm", folder / "public/wasm")
+    shutil.copy(model, folder / "public/shakespeare.tflite")
+    if tool == "vite":
+        (folder / "vite.config.js").write_text('export default { build: { target: "esnext" }, base: "./" };')
+        run(app / "node_modules/.bin/vite", "build", "--logLevel=warn", cwd=folder)
+        return folder / "dist"
+    shutil.copy(folder / "index.html", folder / "public")
+    command = ["app.js", "thread=keras_seq/worker_thread", "--bundle", "--format=esm", "--outdir=public"]
+    assert run(app / "node_modules/.bin/esbuild", *command, "--log-level=warning", cwd=folder) == ""
+    return folder / "public"
+
+
+def in_worker(code, tool):
+    """The same app with the model in a worker; esbuild does not find its script by itself."""
+    code = code.replace('import { KerasSeq } from "keras_seq"', 'import { KerasSeqWorker } from "keras_seq/worker"')
+    code = code.replace("KerasSeq.load", "KerasSeqWorker.load")
+    worker = '{ worker: new Worker("thread.js", { type: "module" }), '
+    return code if tool == "vite" else code.replace("{ wasm", f"{worker} wasm")
+
+
+@pytest.mark.parametrize("tool", ["esbuild", "vite"])
+@pytest.mark.parametrize("place", ["page", "worker"])
+def test_the_app_of_the_readme_runs_in_chromium(app, chromium, model, tmp_path, tool, place):
+    code = example() if place == "page" else in_worker(example(), tool)
+    expected = LiteRTSampler(model).sample("To be", max_tokens=500, temperature=0.8, stop="zzzz", seed=7)
+    with served(bundled(app, tool, code, model, tmp_path)) as address:
+        page = chromium.new_page()
+        page.goto(address)
+        page.wait_for_function("document.title !== '-'", timeout=30_000)
+        assert page.text_content("#text") == expected
+        assert page.title() == expected.finish_reason
+
+
+def test_a_model_in_a_worker_is_one_in_the_page(app, chromium, model, tmp_path):
+    """All that is asked of a model in Node, and that the page goes on while a long prompt is read."""
+    code = """
+        import { KerasSeqWorker } from "keras_seq/worker";
+        import { tasks } from "./web_model.mjs";
+        const open = () => KerasSeqWorker.load("shakespeare.tflite", { wasm: "wasm/" });
+        const model = await open();
+        window.run = (task, given) => tasks[task](model, given);
+        window.ticks = async (prompt) => {
+          let longest = 0, last = performance.now();
+          const timer = setInterval(() => {
+            longest = Math.max(longest, performance.now() - last);
+            last = performance.now();
+          }, 5);
+          await model.score(prompt);
+          clearInterval(timer);
+          return longest;
+        };
+        window.refused = (bytes, wasm) => KerasSeqWorker.load(bytes, { wasm }).catch(({ message }) => message);
+        document.title = "open";
+    """
+    shutil.copy(app / "web_model.mjs", tmp_path)
+    asked = list(prompts())[:4] + STOPPED[:3]
+    options = {"seed": 4, "max_tokens": 100}
+    with served(bundled(app, "vite", code, model, tmp_path)) as address:
+        page = chromium.new_page()
+        page.goto(address)
+        page.wait_for_function("document.title === 'open'", timeout=30_000)
+
+        def run_task(task, given):
+            return page.evaluate("([task, given]) => run(task, given)", [task, given])
+
+        assert run_task("texts", cases_of(asked)) == expected_texts(model, asked)
+        assert run_task("changes", ["To be", as_json(options), CHANGES]) == changed_in_python(model, options)
+        assert run_task("stopped", "To be") == ENDED
+        assert [word["text"] for word in run_task("suggest", [["To b", 3]])[0]] == [
+            word.text for word in LiteRTSampler(model).suggest("To b", 3)
+        ]
+        assert page.evaluate("prompt => ticks(prompt)", TEXT * 20) < 250
+        assert page.evaluate("() => refused(new Uint8Array(9), 'wasm/')") == "This is not a .tflite file."
+        assert page.evaluate("() => refused('none.tflite', 'wasm/')").endswith(
+            "none.tflite cannot be loaded: 404 File not found"
+        )
+        assert "LiteRT.js cannot be loaded from " in page.evaluate("() => refused('shakespeare.tflite', 'none/')")
+        assert run_task("closed", "To be") == 4 * ["The model was closed."] + [5]

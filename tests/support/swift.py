@@ -1,0 +1,76 @@
+"""Compiles Swift, with the compiler of Debian 13 in a folder of its own."""
+
+import os
+import shutil
+import subprocess
+
+import paths
+from devices import need, need_program
+from kit_process import code_block
+
+IOS = paths.REPOSITORY / "export" / "ios"
+STAND_INS = ("Compression", "CryptoKit", "LiteRT", "TensorFlowLite", "SwiftUI")
+_IN_ROOT = 'mount -t proc proc "$0/proc" && exec chroot "$0" /usr/bin/swiftc "$@"'
+
+
+def root_of(made_once):
+    """Returns the folder with the compiler."""
+    need(
+        os.geteuid() == 0,
+        "needs a compiler for Swift in a folder that only root can change into: run the tests as root",
+    )
+    need_program("unshare", "util-linux")
+    need_program("apt-get", "apt")
+
+    def make(folder):
+        command = ["bash", paths.SUPPORT / "swift_root.sh", folder / "root"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        need(done.returncode == 0, f"needs the package swiftlang of Debian 13: {done.stderr[-300:]}")
+        return folder / "root"
+
+    return made_once("swift", make)
+
+
+def swiftc(root, *arguments):
+    """Runs the compiler in the folder `/work` of its root; warnings are errors."""
+    command = ["unshare", "-m", "sh", "-c", _IN_ROOT, root, "-swift-version", "5", "-warnings-as-errors", *arguments]
+    environment = {"PATH": os.environ["PATH"], "HOME": "/tmp"}
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def server_command(made_once):
+    """Compiles export/ios with the program that answers its tests; returns the command that starts it."""
+    root = root_of(made_once)
+
+    def make(folder):
+        work = root / "work"
+        shutil.rmtree(work, ignore_errors=True)
+        shutil.copytree(paths.SUPPORT / "ios", work / "tests")
+        shutil.copytree(IOS / "Sources" / "KerasSeq", work / "kit")
+        for name in STAND_INS:
+            module = ["-emit-module", "-emit-module-path", f"/work/{name}.swiftmodule", "-module-name", name]
+            swiftc(root, "-parse-as-library", *module, "-c", f"/work/tests/{name}.swift", "-o", f"/work/{name}.o")
+        sources = sources_of(root, "kit")
+        # LiteRT comes first in apps that have both. A second pass compiles the calls of TensorFlow Lite.
+        hidden = ["-D", "WITHOUT_LITERT"]
+        swiftc(root, "-typecheck", "-module-name", "KerasSeq", "-I", "/work", *hidden, *sources)
+        # The app of the README.
+        kit = ["-emit-module", "-emit-module-path", "/work/KerasSeq.swiftmodule", "-module-name", "KerasSeq"]
+        swiftc(root, "-parse-as-library", *kit, "-I", "/work", *sources)
+        (work / "App.swift").write_text(code_block(IOS / "README.md", "import KerasSeq"))
+        swiftc(root, "-typecheck", "-module-name", "App", "-I", "/work", "/work/App.swift")
+        objects = [f"/work/{name}.o" for name in STAND_INS[:3]]
+        optimized = ["-Onone", "-wmo", "-module-name", "KerasSeq", "-I", "/work"]
+        swiftc(root, *optimized, *sources, "/work/tests/Server.swift", *objects, "-o", "/work/server")
+        shutil.copy(work / "server", folder / "server")
+        return folder / "server"
+
+    program = made_once("swift_server", make)
+    libraries = f"{root}/usr/lib/x86_64-linux-gnu:{root}/usr/libexec/swift/lib/swift/linux"
+    return [root / "lib64" / "ld-linux-x86-64.so.2", "--library-path", libraries, program]
+
+
+def sources_of(root, folder):
+    """Returns the paths of source files as the compiler sees them."""
+    return [f"/work/{folder}/{file.name}" for file in sorted((root / "work" / folder).glob("*.swift"))]

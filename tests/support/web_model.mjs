@@ -1,0 +1,90 @@
+// What tests/export/web/test_package.py asks of a model, in Node and in a page: JSON in, JSON out.
+
+async function read(writer, pieces = []) {
+  for await (const piece of writer) pieces.push(piece);
+  return pieces;
+}
+
+const textOf = (pieces) => pieces.map(({ text }) => text).join("");
+
+/** JSON has no 64-bit integers. */
+const withSeed = ({ seed, ...options }) => (seed === undefined ? options : { ...options, seed: BigInt(seed) });
+
+async function errorOf(promise) {
+  try {
+    return await promise;
+  } catch (error) {
+    return error.message;
+  }
+}
+
+export const tasks = {
+  async texts(model, cases) {
+    const texts = [];
+    for (const [prompt, options] of cases) {
+      const writer = model.write(prompt, withSeed(options));
+      texts.push([textOf(await read(writer)), writer.finishReason, String(writer.seed)]);
+    }
+    return texts;
+  },
+
+  async pieces(model, [prompt, options]) {
+    return (await read(model.write(prompt, withSeed(options)))).map((it) => [it.text, it.tokenId, it.logProbability]);
+  },
+
+  /** `changes` are settings by the number of pieces after which they hold. */
+  async changes(model, [prompt, options, changes]) {
+    const writer = model.write(prompt, withSeed(options));
+    const pieces = [];
+    for await (const piece of writer) {
+      pieces.push(piece.text);
+      if (changes[pieces.length]) writer.change(changes[pieces.length]);
+    }
+    return pieces;
+  },
+
+  async atOnce(model, cases) {
+    return Promise.all(cases.map(async ([prompt, options]) => textOf(await read(model.write(prompt, withSeed(options))))));
+  },
+
+  suggest: (model, cases) => Promise.all(cases.map(([text, count]) => model.suggest(text, count))),
+
+  score: (model, text) => model.score(text),
+
+  codes: (model, text) => [model.encode(text), model.decode(model.encode(text))],
+
+  /** Ends texts in the ways in which a host can. */
+  async stopped(model, prompt) {
+    const before = new AbortController();
+    before.abort();
+    const none = model.write(prompt, { signal: before.signal });
+    const during = new AbortController();
+    const aborted = model.write(prompt, { signal: during.signal, max_tokens: 500, top_k: 3 });
+    const left = model.write(prompt, { max_tokens: 500, top_k: 3 });
+    const unread = model.write(prompt);
+    const reading = new AbortController();
+    const long = model.write(prompt.repeat(5000), { signal: reading.signal });
+    setTimeout(() => reading.abort(), 20);
+    const counts = [(await read(none)).length];
+    counts.push(0);
+    for await (const _ of aborted) if (++counts[1] === 40) during.abort();
+    counts.push(0);
+    for await (const _ of left) if (++counts[2] === 40) break;
+    await unread.return();
+    counts.push((await read(unread)).length, (await read(long)).length);
+    return [counts, [none, aborted, left, unread, long].map(({ finishReason }) => finishReason)];
+  },
+
+  /** Closes the model while it writes one text and has paused another. */
+  async closed(model, prompt) {
+    const paused = model.write(prompt);
+    await paused.next();
+    const writer = model.write(prompt, { max_tokens: 100_000, top_k: 3 });
+    const pieces = [];
+    const reading = errorOf(read(writer, pieces));
+    while (pieces.length < 100) await new Promise((resolve) => setTimeout(resolve));
+    await model.close();
+    const tokens = model.encode(prompt); // needs no model
+    return [await reading, await errorOf(model.suggest(prompt)), await errorOf(model.score(prompt)), await errorOf(read(model.write(prompt))), tokens.length];
+  },
+};
