@@ -95,7 +95,13 @@ def damaged_bundles(exported):
     yield "two entries of one name", _with_parts(exported, [("card.json", b"{}"), ("card.json", b"{}")])
     yield "no configuration", _with_parts(exported, [], without="config.json")
     for part in ("config.json", "card.json"):
-        for name, value in (("null", b"null"), ("a list", b"[]"), ("cut", b"{"), ("not UTF-8", b'{"\xff": 1}'), ("UTF-16", "{}".encode("utf-16"))):
+        for name, value in (
+            ("null", b"null"),
+            ("a list", b"[]"),
+            ("cut", b"{"),
+            ("not UTF-8", b'{"\xff": 1}'),
+            ("UTF-16", "{}".encode("utf-16")),
+        ):
             yield f"{part} that is {name}", _with_parts(exported, [(part, value)], without=part)
     for bytes_of_model in (0, 8, 11, start - 1, start + 1, 2**31, -1, 1.5, None, True):
         yield f"model_bytes of {bytes_of_model}", _with_model_bytes(exported, bytes_of_model)
