@@ -175,6 +175,25 @@ def pytest_collection_finish():
     gc.set_threshold(50_000, 50, 100)
 
 
+# The files of the whole suite that take the most time, the longest first: 40 s to 4 minutes each.
+LONG_FILES = (
+    *("test_faults", "test_brought_models", "test_sequence_models", "layers/test_fast_path", "layers/test_fast_layers"),
+    *("training/test_checkpoint", "export/native/test_native", "export/native/test_arm64", "export/web/test_page"),
+    *("test_readme", "export/saved_model/test_endpoints", "layers/test_fast_path_tapes", "cli/test_demo"),
+    *("distribution/test_distributed_fit", "export/tflite/test_export", "training/test_train", "cli/test_train"),
+    *("export/tflite/test_old_runtime", "cli/test_workers", "cli/test_sample", "test_signals"),
+    *("export/saved_model/test_export", "export/tflite/test_runtime"),
+)
+
+
+def pytest_collection_modifyitems(config, items):
+    """Begins with the long files. If one of them began last, one process would run it while the other has nothing left."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        return
+    order = {f"tests/{name}.py": number for number, name in enumerate(LONG_FILES)}
+    items.sort(key=lambda item: order.get(item.path.relative_to(config.rootpath).as_posix(), len(order)))
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item, call):
     report = yield
