@@ -108,14 +108,15 @@ class KerasDecoder:
         return keras.ops.cast(output, "float32"), states
 
 
-def every_other(names, first):
-    """The names, of which every other one, from the first or the second on, is in the fast suite."""
+def some_fast(names, each, first):
+    """The names, of which each second or third one, from the number `first` on, is in the fast suite."""
     return [
-        name if index % 2 == first else pytest.param(name, marks=pytest.mark.slow) for index, name in enumerate(names)
+        name if index % each == first else pytest.param(name, marks=pytest.mark.slow)
+        for index, name in enumerate(names)
     ]
 
 
-@pytest.mark.parametrize("name", every_other(OVER_FRAMES, 1))
+@pytest.mark.parametrize("name", some_fast(OVER_FRAMES, 2, 1))
 def test_frames_are_stepped_as_by_the_whole_model(name):
     model = randomized(OVER_FRAMES[name]())
     frames = frames_for(model)
@@ -125,7 +126,7 @@ def test_frames_are_stepped_as_by_the_whole_model(name):
 
 
 @pytest.mark.usefixtures("all_steps_are_compared")
-@pytest.mark.parametrize("name", every_other(REFUSED, 0))
+@pytest.mark.parametrize("name", some_fast(REFUSED, 3, 0))
 def test_other_models_are_refused_with_the_reason(name, tmp_path):
     build, sentence = REFUSED[name]
     model = build()

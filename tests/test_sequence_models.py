@@ -241,7 +241,9 @@ def test_the_log_probabilities_of_a_text_are_those_of_the_whole_model(name):
 
 
 @pytest.mark.usefixtures("all_steps_are_compared")
-@pytest.mark.parametrize("name", REFUSED)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (index % 2)) for index, name in enumerate(REFUSED)]
+)
 def test_what_cannot_be_stepped_is_refused_with_the_reason(name, tmp_path):
     build, sentence = REFUSED[name]
     model = build()

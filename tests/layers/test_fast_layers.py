@@ -276,7 +276,7 @@ def short_is_long(monkeypatch):
     monkeypatch.setattr(fast_layer, "SMALLEST_EAGER_LENGTH", EAGER)
 
 
-@pytest.mark.parametrize("kind", [ks.GRU, ks.LSTM, pytest.param(ks.SimpleRNN, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kind", [ks.GRU, *(pytest.param(kind, marks=pytest.mark.slow) for kind in KINDS)])
 def test_long_sequences_take_the_fast_path_outside_of_a_graph(kind, short_is_long):
     clear_traces()
     layer, stock = (layer_of(one, return_state=True) for one in (kind, getattr(keras.layers, kind.__name__)))

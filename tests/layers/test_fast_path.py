@@ -79,12 +79,15 @@ def test_every_activation_has_its_own_slope(name):
 
 
 FORMS = [{}, {"reset_after": False}, {"reset_gate": False}]
+# They differ in the arithmetic of a step, which the tests above have for each of them in the fast suite.
+ONE_FORM_IS_FAST = [FORMS[0], *(pytest.param(form, marks=pytest.mark.slow) for form in FORMS[1:])]
 
 
 @pytest.mark.parametrize(
     ("arguments", "batch", "longest"),
     [
-        *((form, 1, 2) for form in FORMS),  # parts and a rest
+        ({}, 1, 2),  # parts and a rest
+        *(pytest.param(form, 1, 2, marks=pytest.mark.slow) for form in FORMS[1:]),
         pytest.param({}, BATCH_IN_HALVES, 7, marks=pytest.mark.slow),  # a whole part
         ({}, BATCH_IN_HALVES, 32),  # less than a part
     ],
@@ -160,9 +163,12 @@ BOTH = {"dropout": 0.3, "recurrent_dropout": 0.4}
     ("dropped", "implementation", "form"),
     [
         *(({kind: 0.4}, 2, {}) for kind in ("dropout", "recurrent_dropout", "weight_dropout")),
-        *((BOTH, 2, form) for form in FORMS),
-        (BOTH, 1, {}),
-        *(pytest.param(BOTH, 1, form, marks=pytest.mark.slow) for form in FORMS[1:]),
+        *((BOTH, implementation, {}) for implementation in (2, 1)),
+        *(
+            pytest.param(BOTH, implementation, form, marks=pytest.mark.slow)
+            for implementation in (2, 1)
+            for form in FORMS[1:]
+        ),
     ],
     ids=str,
 )
@@ -212,7 +218,7 @@ def test_graphs_without_a_tape_have_nothing_compiled():
     np.testing.assert_allclose(layer(sequences, training=True), layer(sequences), **FLOAT64)
 
 
-@pytest.mark.parametrize("form", FORMS, ids=str)
+@pytest.mark.parametrize("form", ONE_FORM_IS_FAST, ids=str)
 def test_evaluate_and_predict_take_the_fast_path_and_an_export_does_not(form, tmp_path, monkeypatch):
     layer = ks.GRU(UNITS, return_sequences=True, **form)
     model = keras.Sequential([keras.Input((None, FEATURES)), keras.layers.Masking(), layer])
@@ -268,8 +274,10 @@ def encoder_and_decoder(gru):
     return keras.Model(sequences, gru(UNITS)(sequences, initial_state=memory))
 
 
+# In the fast suite, test_fast_layers.py has the other models, for layers that share all but the arithmetic of a step.
 @pytest.mark.parametrize(
-    "build", [pytest.param(plain, marks=pytest.mark.slow), masked_both_ways, stateful, encoder_and_decoder]
+    "build",
+    [masked_both_ways, *(pytest.param(one, marks=pytest.mark.slow) for one in (plain, stateful, encoder_and_decoder))],
 )
 def test_fit_takes_the_same_steps_as_with_the_stock_layer(build, monkeypatch):
     losses, fast = [], Mock(wraps=fast_path.run)

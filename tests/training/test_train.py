@@ -51,18 +51,25 @@ def history(directory):
         return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
 
 
-def test_the_directory_holds_the_run(tmp_path):
-    made = run(tmp_path / "run")
+@pytest.fixture(scope="module")
+def two_epochs(tmp_path_factory):
+    """A run of two epochs."""
+    return run(tmp_path_factory.mktemp("two") / "run", epochs=2)
+
+
+def test_the_directory_holds_the_run(two_epochs):
+    made = two_epochs
     names = {"config.json", "history.csv", "history.png", "model.keras", "steps.csv", "vocab.txt"}
-    assert {path.name for path in (tmp_path / "run").iterdir()} == names
-    again = load_run(str(tmp_path / "run"))
-    assert again.config == made.config == CONFIG
+    assert {path.name for path in made.directory.iterdir()} == names
+    again = load_run(str(made.directory))
+    assert again.config == made.config == dataclasses.replace(CONFIG, epochs=2)
     for one, other in zip(made.model.get_weights(), again.model.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
 
 
-def test_one_seed_one_model(tmp_path):
-    weights = [run(tmp_path / name, seed=seed).model.get_weights() for name, seed in (("a", 3), ("b", 3), ("c", 4))]
+def test_one_seed_one_model(tmp_path, two_epochs):
+    again, other = (run(tmp_path / str(seed), seed=seed, epochs=2) for seed in (CONFIG.seed, 4))
+    weights = [made.model.get_weights() for made in (two_epochs, again, other)]
     for a, b, _ in zip(*weights, strict=True):
         np.testing.assert_array_equal(a, b)
     assert any((a != c).any() for a, c in zip(weights[0], weights[2], strict=True))
@@ -192,12 +199,11 @@ def test_without_tensorboard_the_error_says_what_to_install(tmp_path, monkeypatc
     assert list(tmp_path.iterdir()) == []
 
 
-def test_each_step_is_logged(tmp_path):
-    run(tmp_path / "run", epochs=2)
-    with (tmp_path / "run" / "steps.csv").open() as file:
+def test_each_step_is_logged(two_epochs):
+    with (two_epochs.directory / "steps.csv").open() as file:
         steps = list(csv.DictReader(file))
     assert [(int(row["epoch"]), int(row["step"])) for row in steps] == [(e, s) for e in range(2) for s in range(62)]
-    epochs = history(tmp_path / "run")
+    epochs = history(two_epochs.directory)
     for epoch, row in enumerate(epochs):
         norms = [float(step["gradient_norm"]) for step in steps if int(step["epoch"]) == epoch]
         assert row["gradient_norm"] == pytest.approx(np.mean(norms), rel=1e-4)
