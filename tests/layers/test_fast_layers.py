@@ -313,7 +313,7 @@ def test_one_or_several_dropout_masks_outside_of_a_graph(kind, short_is_long):
 def test_jacobians_where_the_length_is_unknown(is_eager, short_is_long):
     layer, stock = layer_of(), layer_of(keras.layers.GRU)
     length = EAGER if is_eager else 2
-    sequences = tf.constant(numbers(2, length + 2, FEATURES))
+    found, expected = [], []
 
     def jacobian(layer, sequences, is_vectorized=True):
         with tf.GradientTape(persistent=not is_vectorized) as tape:
@@ -321,14 +321,15 @@ def test_jacobians_where_the_length_is_unknown(is_eager, short_is_long):
             outputs = layer(sequences, training=True)
         return tape.jacobian(outputs, sequences, experimental_use_pfor=is_vectorized)
 
-    if is_eager:
-        with tf.GradientTape():  # Outside of a graph, the size is unknown from the second one on.
-            layer(tf.constant(numbers(1, length + 1, FEATURES)), training=True)
-        found = jacobian(layer, sequences)
-    else:
-        signature = [tf.TensorSpec((None, None, FEATURES), tf.float64)]
-        found = tf.function(lambda sequences: jacobian(layer, sequences), signature)(sequences)
-    np.testing.assert_allclose(found, jacobian(stock, sequences, is_vectorized=False), **FLOAT64)
+    traced = tf.function(
+        lambda sequences: jacobian(layer, sequences), [tf.TensorSpec((None, None, FEATURES), tf.float64)]
+    )
+    for rows in (1, 2):  # Outside of a graph, the size is unknown from the second one on.
+        sequences = tf.constant(numbers(rows, length + rows, FEATURES))
+        found.append(jacobian(layer, sequences) if is_eager else traced(sequences))
+        expected.append(jacobian(stock, sequences, is_vectorized=False))
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one, other, **FLOAT64)
 
 
 def test_forward_mode_outside_of_a_graph_differentiates_the_loop_of_keras(short_is_long):
