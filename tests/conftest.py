@@ -177,7 +177,14 @@ def pytest_collection_finish():
 
 # The files of the whole suite that take the most time, the longest first: 40 s to 4 minutes each.
 LONG_FILES = (
-    *("test_faults", "test_brought_models", "test_sequence_models", "layers/test_fast_path", "layers/test_fast_layers"),
+    *(
+        "export/ios/test_kit",
+        "test_faults",
+        "export/web/test_package",
+        "export/android/test_kit",
+        "export/native/test_library",
+    ),
+    *("test_brought_models", "test_sequence_models", "layers/test_fast_path", "layers/test_fast_layers"),
     *("training/test_checkpoint", "export/native/test_native", "export/native/test_arm64", "export/web/test_page"),
     *("test_readme", "export/saved_model/test_endpoints", "layers/test_fast_path_tapes", "cli/test_demo"),
     *("distribution/test_distributed_fit", "export/tflite/test_export", "training/test_train", "cli/test_train"),

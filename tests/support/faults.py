@@ -104,9 +104,7 @@ def _run(
 
     from keras_seq.models import probe
 
-    probe.STEPS = (
-        16  # as in the process of the tests: how many steps are compared makes no difference to what is written
-    )
+    probe.STEPS = 16  # as in the process of the tests; what is written does not depend on it
     sys.addaudithook(watch)
     sys.argv = ["keras-seq", *arguments]
     from keras_seq.cli.__main__ import run as run_program

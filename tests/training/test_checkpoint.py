@@ -30,7 +30,7 @@ TEXT = "".join(RANDOM.choice(list("abcdefgh \n"), 4000))
 LINES = "\n".join("ab" * length for length in RANDOM.integers(1, 12, 300)) + "\n"
 CONFIG = TrainConfig(
     corpus="memory",
-    cell="simple_rnn",  # A GRU takes longer to trace. tests/cli/test_workers.py resumes a run with one.
+    cell="simple_rnn",  # A GRU takes longer to trace; a slow test resumes a run with one.
     units=(8,),
     embedding_dim=6,
     dropout=0.2,
@@ -72,7 +72,7 @@ def what_is_left(directory):
         (TEXT, {}),
         pytest.param(
             LINES,
-            {"by_line": True, "optimizer": "rmsprop", "ema_momentum": 0.9, "cell": "lstm"},
+            {"by_line": True, "optimizer": "rmsprop", "ema_momentum": 0.9, "cell": "gru"},
             marks=pytest.mark.slow,
         ),
     ],
