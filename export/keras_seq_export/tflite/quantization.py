@@ -9,6 +9,8 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from keras_seq_export.signatures import is_quantized
+from keras_seq_export.tflite.embedding_folding import spread_columns
+from keras_seq_export.tflite.exact_arithmetic import use_exact_arithmetic
 from keras_seq_export.tflite.flatbuffer import (
     add_buffer,
     add_tensor,
@@ -40,6 +42,8 @@ def quantize_weights(model: schema.ModelT, quantization: str) -> None:
     """
     if not is_quantized(quantization):
         return
+    if quantization in _DENSE_VERSIONS:
+        spread_columns(model)
     for buffer, readers in count_readers(model).items():
         uses = [(graph, tensor) for graph in model.subgraphs for tensor in graph.tensors if tensor.buffer == buffer]
         weights = float32_constant(model, uses[0][1])
@@ -58,6 +62,7 @@ def quantize_weights(model: schema.ModelT, quantization: str) -> None:
         model.buffers[buffer].data = None
     if quantization in _DENSE_VERSIONS:
         _use_integer_weights(model, _DENSE_VERSIONS[quantization])
+        use_exact_arithmetic(model)
     # The converter's entry describes the model before quantization.
     model.metadata = [entry for entry in model.metadata or [] if entry.name != b"min_runtime_version"]
 
