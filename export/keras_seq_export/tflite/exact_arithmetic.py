@@ -21,7 +21,6 @@ LIMIT = 5.0
 A, B, C, D, E = 0.25909273713831515, 1.2533686037558829, 0.8963650996405081, -0.30253233436627747, 0.4787366102787877
 
 _ACTIVATIONS = ("TANH", "LOGISTIC")
-_INTEGERS = (schema.TensorType.INT8, schema.TensorType.INT4)
 _ORDERED = ("VARIABLE", "WHILE", "CALL")  # parts of the names of operators that must stay where they are
 _OPTIONS = {
     "ADD": (schema.BuiltinOptions.AddOptions, schema.AddOptionsT),
@@ -100,14 +99,21 @@ def use_exact_arithmetic(model: schema.ModelT) -> None:
         for operator in _activations_side_by_side(model, graph, operators):
             if isinstance(operator, list):
                 _write_activations(writer, operator)
-            elif operator_name(model, operator) == "FULLY_CONNECTED" and _weights(graph, operator).type == _INTEGERS[0]:
+            elif operator_name(model, operator) == "FULLY_CONNECTED" and _is_int8(graph, operator):
                 _write_product(writer, operator)
             else:
                 graph.operators.append(operator)
 
 
-def _weights(graph: schema.SubGraphT, dense: schema.OperatorT) -> schema.TensorT:
-    return graph.tensors[dense.inputs[1]]
+def _is_int8(graph: schema.SubGraphT, dense: schema.OperatorT) -> bool:
+    """Returns whether a dense layer has 8-bit weights; those of 4 bits are multiplied alike as they are."""
+    return bool(graph.tensors[dense.inputs[1]].type == schema.TensorType.INT8)
+
+
+def _is_activation(graph: schema.SubGraphT, name: str, operator: schema.OperatorT) -> bool:
+    if name not in _ACTIVATIONS or not _shape(graph, operator):
+        return False
+    return bool(graph.tensors[operator.outputs[0]].type == schema.TensorType.FLOAT32)
 
 
 def _activations_side_by_side(
@@ -115,14 +121,15 @@ def _activations_side_by_side(
 ) -> list[schema.OperatorT | list[schema.OperatorT]]:
     """Returns the operators, with a list for activations of one shape that can be computed together.
 
-    Twelve operators then compute all gates of a cell; for each gate alone, there would be ten.
+    Twelve operators then compute all gates of a cell; for each gate alone, there would be ten. Variables and loops are not
+    passed, because an order of theirs that no tensor shows must stay.
     """
     found: list[schema.OperatorT | list[schema.OperatorT]] = []
     group: list[schema.OperatorT] = []  # the activations of the current group
     later: list[schema.OperatorT] = []  # operators that need one of them
     for operator in operators:
         name = operator_name(model, operator)
-        is_activation = name in _ACTIVATIONS and graph.tensors[operator.outputs[0]].type == schema.TensorType.FLOAT32
+        is_activation = _is_activation(graph, name, operator)
         needs_group = {int(index) for one in group + later for index in one.outputs}.intersection(operator.inputs)
         begins = is_activation and bool(group) and (needs_group or _shape(graph, operator) != _shape(graph, group[0]))
         if begins or any(part in name for part in _ORDERED):
@@ -172,7 +179,7 @@ def _write_product(writer: _Writer, dense: schema.OperatorT) -> None:
     Kernels multiply the sum by the scales of inputs and weights in different orders, and add the bias before or after they
     round. With a power of two as the scale of the weights, and without a bias, all results are the same.
     """
-    graph, weights = writer.graph, _weights(writer.graph, dense)
+    graph, weights = writer.graph, writer.graph.tensors[dense.inputs[1]]
     scale = float(weights.quantization.scale[0])
     power = float(2.0 ** np.round(np.log2(scale)))
     integers = writer.new_tensor(weights.shape, weights.type)

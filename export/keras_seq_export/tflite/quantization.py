@@ -35,7 +35,8 @@ _Uses = list[tuple[schema.SubGraphT, schema.TensorT]]  # all tensors with the sa
 def quantize_weights(model: schema.ModelT, quantization: str) -> None:
     """Stores the weights of a float32 model as `"float16"`, `"int8"` or `"int4"`; `"none"` changes nothing.
 
-    int8 has one scale per tensor; runtimes before 2.17 refuse one per row. int4 has a float16 scale for each 32 weights
+    int8 has one scale per tensor; runtimes before 2.17 refuse one per row. In dense layers it is a power of two times a
+    number that is multiplied with the product (`exact_arithmetic`). int4 has a float16 scale for each 32 weights
     of a row, the layout that XNNPACK multiplies (`BlockwiseQuantization` in the TFLite schema). Embeddings, and kernels
     whose rows are not a multiple of 32, are int8 then. Convolutions multiply float32 numbers, which a runtime unpacks from
     float16 or int8 when it loads the file.
