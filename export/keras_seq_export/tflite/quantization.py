@@ -9,6 +9,8 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from keras_seq_export.signatures import is_quantized
+from keras_seq_export.tflite.embedding_folding import spread_columns
+from keras_seq_export.tflite.exact_arithmetic import use_exact_arithmetic
 from keras_seq_export.tflite.flatbuffer import (
     add_buffer,
     add_tensor,
@@ -33,13 +35,16 @@ _Uses = list[tuple[schema.SubGraphT, schema.TensorT]]  # all tensors with the sa
 def quantize_weights(model: schema.ModelT, quantization: str) -> None:
     """Stores the weights of a float32 model as `"float16"`, `"int8"` or `"int4"`; `"none"` changes nothing.
 
-    int8 has one scale per tensor; runtimes before 2.17 refuse one per row. int4 has a float16 scale for each 32 weights
+    int8 has one scale per tensor; runtimes before 2.17 refuse one per row. In dense layers it is a power of two times a
+    number that is multiplied with the product (`exact_arithmetic`). int4 has a float16 scale for each 32 weights
     of a row, the layout that XNNPACK multiplies (`BlockwiseQuantization` in the TFLite schema). Embeddings, and kernels
     whose rows are not a multiple of 32, are int8 then. Convolutions multiply float32 numbers, which a runtime unpacks from
     float16 or int8 when it loads the file.
     """
     if not is_quantized(quantization):
         return
+    if quantization in _DENSE_VERSIONS:
+        spread_columns(model)
     for buffer, readers in count_readers(model).items():
         uses = [(graph, tensor) for graph in model.subgraphs for tensor in graph.tensors if tensor.buffer == buffer]
         weights = float32_constant(model, uses[0][1])
@@ -58,6 +63,7 @@ def quantize_weights(model: schema.ModelT, quantization: str) -> None:
         model.buffers[buffer].data = None
     if quantization in _DENSE_VERSIONS:
         _use_integer_weights(model, _DENSE_VERSIONS[quantization])
+        use_exact_arithmetic(model)
     # The converter's entry describes the model before quantization.
     model.metadata = [entry for entry in model.metadata or [] if entry.name != b"min_runtime_version"]
 

@@ -39,13 +39,18 @@ def stored_matrices(path):
     model = flatbuffer.parse(read_bundle(path).model)
     graph = model.subgraphs[0]
     found = {}
-    for tensor in graph.tensors:
+    readers = {int(index): operator for operator in graph.operators for index in operator.inputs}
+    for number, tensor in enumerate(graph.tensors):
         data = model.buffers[tensor.buffer].data
-        if data is None or len(tensor.shape) != 2 or tensor.name.endswith(b"/scales"):
+        if data is None or len(tensor.shape) != 2 or number not in readers:
             continue
         stored, shape = np.asarray(data, np.uint8), tuple(map(int, tensor.shape))
         if tensor.type == schema.TensorType.INT8:
             values = stored.view(np.int8).reshape(shape) * np.float32(tensor.quantization.scale[0])
+            if flatbuffer.operator_name(model, readers[number]) == "FULLY_CONNECTED":
+                # The scale is a power of two; the rest of it is multiplied with the product.
+                rest = graph.tensors[readers[int(readers[number].outputs[0])].inputs[1]]
+                values = values * np.asarray(model.buffers[rest.buffer].data, np.uint8).view(np.float32)
         elif tensor.type == schema.TensorType.INT4:
             scales = graph.tensors[tensor.quantization.details.scales]
             scale_values = np.asarray(model.buffers[scales.buffer].data, np.uint8).view(np.float16).astype(np.float32)

@@ -1,0 +1,170 @@
+"""Files with 8-bit weights compute the same bits everywhere: LiteRT's results are those of NumPy, operator by operator."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from ai_edge_litert import schema_py_generated as schema
+from ai_edge_litert.interpreter import Interpreter
+from hamlet import small_model
+
+from keras_seq_export import LiteRTSampler, export_tflite
+from keras_seq_export.tflite import flatbuffer
+from keras_seq_export.tflite.bundle import read_bundle
+from keras_seq_export.tflite.exact_arithmetic import use_exact_arithmetic
+
+MODELS = {
+    "gru": {"units": (64,), "embedding_dim": 32},
+    "lstm": {"cell": "lstm", "units": (48, 40), "embedding_dim": 32},
+    "simple_rnn": {"cell": "simple_rnn", "units": (64,), "embedding_dim": 32, "weight_scale": 6},
+    "tied words": {"level": "word", "units": (64,), "embedding_dim": 64, "tie_embeddings": True},
+}
+F = np.float32
+
+
+def product(x, weights, scale):
+    """A row times 8-bit weights, as XNNPACK multiplies them: the row has 8 bits too, with a scale and a zero point."""
+    low, high = min(x.min(), F(0)), max(x.max(), F(0))
+    steps = F(255) / (high - low) if high > low else F(1)
+    from_low, from_high = low * steps, high * steps
+    zero = F(-128) - from_low if (F(-128) + from_low) + (F(127) + from_high) > 0 else F(127) - from_high
+    zero = int(np.rint(np.clip(zero, F(-128), F(127))))
+    rounded = np.clip(np.rint(x * steps), -128 - zero, 127 - zero).astype(np.int64)
+    return (rounded @ weights.astype(np.int64).T).astype(F) * (F(1) / steps) * scale
+
+
+def run_in_numpy(model, inputs):
+    """Returns the outputs of `decode`, with every operator rounded to float32 on its own."""
+    graph = model.subgraphs[0]
+    signature = model.signatureDefs[0]
+    names = {schema.TensorType.FLOAT32: F, schema.TensorType.INT32: np.int32, schema.TensorType.INT8: np.int8}
+    values = {}
+    for index, tensor in enumerate(graph.tensors):
+        data = model.buffers[tensor.buffer].data
+        if data is not None:
+            values[index] = np.asarray(data, np.uint8).view(names[tensor.type]).reshape(tensor.shape)
+    values |= {entry.tensorIndex: inputs[entry.name.decode()] for entry in signature.inputs}
+    scale_of = {
+        index: F(t.quantization.scale[0]) for index, t in enumerate(graph.tensors) if t.type == schema.TensorType.INT8
+    }
+    for operator in graph.operators:
+        name = flatbuffer.operator_name(model, operator)
+        given = [values[index] for index in operator.inputs if index >= 0]
+        cut = operator.builtinOptions is not None and getattr(operator.builtinOptions, "fusedActivationFunction", 0)
+        if name == "FULLY_CONNECTED":
+            found = [np.stack([product(row, given[1], scale_of[operator.inputs[1]]) for row in given[0]])]
+        elif name == "SPLIT":
+            found = np.split(given[1], len(operator.outputs), axis=int(given[0]))
+        elif name == "CONCATENATION":
+            found = [np.concatenate(given, axis=operator.builtinOptions.axis)]
+        elif name == "GATHER":
+            found = [given[0][given[1]]]
+        elif name == "DEQUANTIZE":
+            found = [given[0].astype(F) * scale_of[operator.inputs[0]]]
+        elif name == "RESHAPE":
+            found = [given[0].reshape(graph.tensors[operator.outputs[0]].shape)]
+        else:
+            apply = {"ADD": np.add, "SUB": np.subtract, "MUL": np.multiply, "DIV": np.divide}[name]
+            found = [apply(*given)]
+        if cut:
+            assert cut == schema.ActivationFunctionType.RELU_N1_TO_1
+            found = [np.clip(value, F(-1), F(1)) for value in found]
+        values |= dict(zip(operator.outputs, found, strict=True))
+    return {entry.name.decode(): values[entry.tensorIndex] for entry in signature.outputs}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_numpy_computes_the_same_bits(name, small_tflite):
+    path = small_tflite(quantization="int8", **MODELS[name])
+    sampler, model = LiteRTSampler(path), flatbuffer.parse(read_bundle(path).model)
+    states = sampler.initial_states()
+    for token in sampler.vocabulary.encode("to be, or not to be: that is the question"):
+        given = {f"state_{number}": state for number, state in enumerate(states)}
+        expected = run_in_numpy(model, {"token": np.array([token], np.int32), **given})
+        logits, states = sampler(int(token), states)
+        np.testing.assert_array_equal(logits[None], expected["logits"])
+        for number, state in enumerate(states):
+            np.testing.assert_array_equal(state, expected[f"state_{number}"])
+
+
+def test_the_activations():
+    """Of several shapes, alone and together, one of them after another."""
+
+    @tf.function
+    def several(x, y):
+        first = tf.math.tanh(x[:, 1:])
+        return {
+            "tanh": tf.math.tanh(x),
+            "logistic": tf.math.sigmoid(x * 2),
+            "first": first,
+            "second": tf.math.sigmoid(first),
+            "alone": tf.math.sigmoid(y),
+        }
+
+    x = np.concatenate([np.linspace(-30, 30, 5001), np.linspace(-1e-3, 1e-3, 99), [-1e30, 1e30]]).astype(F)[None]
+    y = np.linspace(-20, 20, 24, dtype=F).reshape(2, 3, 4)
+    concrete = several.get_concrete_function(tf.TensorSpec(x.shape), tf.TensorSpec(y.shape))
+    model = flatbuffer.parse(tf.lite.TFLiteConverter.from_concrete_functions([concrete], several).convert())
+    use_exact_arithmetic(model)
+    left = {flatbuffer.operator_name(model, operator) for operator in model.subgraphs[0].operators}
+    assert not left & {"TANH", "LOGISTIC"}
+    interpreter = Interpreter(model_content=flatbuffer.pack(model))
+    interpreter.allocate_tensors()
+    for details in interpreter.get_input_details():
+        interpreter.set_tensor(details["index"], x if len(details["shape"]) == 2 else y)
+    interpreter.invoke()
+    outputs = [interpreter.get_tensor(details["index"]) for details in interpreter.get_output_details()]
+
+    def logistic(values):
+        return 0.5 + 0.5 * np.tanh(values / 2)
+
+    exact = x.astype(np.float64)
+    expected = {
+        "tanh": np.tanh(exact),
+        "logistic": logistic(2 * exact),
+        "first": np.tanh(exact[:, 1:]),
+        "second": logistic(np.tanh(exact[:, 1:])),
+        "alone": logistic(y.astype(np.float64)),
+    }
+    for (_, values), output in zip(sorted(expected.items()), outputs, strict=True):
+        np.testing.assert_allclose(output, values, rtol=0, atol=6e-5)
+        assert np.abs(output).max() <= 1
+
+
+@pytest.mark.parametrize("quantization", ["none", "float16"])
+def test_float_weights_keep_the_operators_of_litert(quantization, small_tflite):
+    model = flatbuffer.parse(read_bundle(small_tflite(quantization=quantization, **MODELS["gru"])).model)
+    names = [flatbuffer.operator_name(model, operator) for operator in model.subgraphs[0].operators]
+    assert (names.count("TANH"), names.count("LOGISTIC"), names.count("DIV")) == (1, 2, 0)
+
+
+@pytest.mark.parametrize("quantization", ["int8", "int4"])
+def test_looked_up_rows_are_not_multiples_of_one_number(quantization, small_tflite):
+    """Rounded to 8 bits again, multiples of one number often lie in the middle between two values."""
+    model = flatbuffer.parse(read_bundle(small_tflite(quantization=quantization, **MODELS["tied words"])).model)
+    for graph in model.subgraphs:
+        producer = {index: operator for operator in graph.operators for index in operator.outputs}
+        for operator in graph.operators:
+            if flatbuffer.operator_name(model, operator) == "FULLY_CONNECTED" and operator.inputs[0] in producer:
+                assert flatbuffer.operator_name(model, producer[operator.inputs[0]]) != "DEQUANTIZE"
+
+
+def test_a_state_of_the_model_itself_is_read_before_it_is_written(tmp_path):
+    """Activations are computed together, but nothing passes a read or a write of a variable."""
+    model, vocabulary = small_model(**MODELS["lstm"])
+    texts = []
+    for state in ("explicit", "internal"):
+        path = tmp_path / f"{state}.tflite"
+        export_tflite(model, vocabulary, path, quantization="int8", state=state, max_loss=1)
+        texts.append(LiteRTSampler(path).sample("to be", max_tokens=40, seed=3))
+    assert texts[0] == texts[1]
+
+
+def test_a_dense_layer_keeps_its_activation_and_bias(tmp_path):
+    keras.utils.set_random_seed(1)
+    frames = keras.Input((None, 64))
+    values = keras.layers.Dense(64, "relu", bias_initializer="normal")(frames)
+    values = keras.layers.GRU(32, return_sequences=True)(values)
+    model = keras.Model(frames, keras.layers.Dense(64, "relu", bias_initializer="normal")(values))
+    report = export_tflite(model, None, tmp_path / "a.tflite", quantization="int8")
+    assert report["relative_error"] < 0.05
