@@ -20,6 +20,7 @@ from keras_seq_export.graph.endpoints import (
     start_endpoint,
     write_endpoint,
 )
+from keras_seq_export.graph.sampling import SMALL_VOCABULARY
 from keras_seq_export.graph.step import GraphStep
 from keras_seq_export.publishing import system_error
 from keras_seq_export.signatures import (
@@ -38,8 +39,6 @@ from keras_seq_export.tflite.contents import Contents, contents_of
 from keras_seq_export.tflite.embedding_folding import fold_embeddings, remove_negative_index_handling
 from keras_seq_export.tflite.quantization import SMALLEST, quantize_weights
 
-# With 10,000 tokens, `write` gains nothing: the call costs little beside the draw.
-LARGEST_WRITTEN = 1024  # tokens of a vocabulary for which a file has `write`
 _LOOPS = (PREFILL, WRITE, ENCODE)
 _BITS = {"float32": 32, "float16": 16, "int8": 8, "int4": 4}
 
@@ -65,8 +64,9 @@ def signature_endpoints(
     endpoints = {DECODE: decode_endpoint(step, batch), PREFILL: prefill_endpoint(step, batch)}
     if vocabulary is not None and logit_bias is not None:
         endpoints[SAMPLE] = sample_endpoint(step, logit_bias, batch)
-        # A text that goes on differently after some of its tokens needs the states before them: internal ones are lost.
-        if len(vocabulary) <= LARGEST_WRITTEN and state == "explicit":
+        # The draw from a large vocabulary has 800 operators: a second copy would be 143 kB, and gains nothing. A text that
+        # goes on differently after some of its tokens needs the states before them: internal ones are lost.
+        if len(vocabulary) <= SMALL_VOCABULARY and state == "explicit":
             endpoints[WRITE] = write_endpoint(step, logit_bias, batch, vocabulary.eos_id)
     if step.has_encoder:
         return {**endpoints, ENCODE: encode_endpoint(step, batch, source_steps)}

@@ -84,7 +84,7 @@ def export_tflite(
 
     `write` runs `sample` up to `length` times in one call, 1 to 32, token i with uniform number i, and ends at `<eos>`,
     the last of the `count` tokens. It returns the states that the last `sample` returns; the last token is the next
-    input. What follows the last token is 0. It is in files with at most 1,024 tokens whose states are explicit.
+    input. What follows the last token is 0. It is in files with at most 256 tokens whose states are explicit.
 
     A model that is not of text (`vocabulary=None`) has no `sample`. Its output is called `output`, and if it reads
     real-valued frames, its inputs are `frame` [B, ...] and `frames` [B, 64, ...]. Several inputs of one kind, and several

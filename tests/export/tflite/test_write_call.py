@@ -140,13 +140,13 @@ def test_a_count_that_is_too_large_is_refused(exported, tmp_path):
 @pytest.mark.parametrize(
     ("characters", "state", "has_write"),
     [
-        (1021, "explicit", True),
-        (1022, "explicit", False),
+        (253, "explicit", True),
+        (254, "explicit", False),
         (9, "internal", False),
     ],
 )
 def test_which_files_have_write(characters, state, has_write):
-    """1,024 tokens at most, three of them reserved; and states that the host keeps."""
+    """256 tokens at most, three of them reserved; and states that the host keeps."""
     vocabulary = ks.Vocabulary.from_text("".join(map(chr, range(0x4E00, 0x4E00 + characters))))
     step = GraphStep(ks.language_model(len(vocabulary), units=[4], embedding_dim=4), vocabulary)
     endpoints = signature_endpoints(step, vocabulary, logit_bias(vocabulary, SamplingSettings()), state, 1, 64)
