@@ -4,7 +4,7 @@ import { KerasSeq, loadRuntime } from "./keras_seq.js";
 
 const WASM = "./node_modules/@litertjs/core/wasm/";
 const SUGGESTIONS = 8;
-const FRAME = 16; // milliseconds of writing between two updates of the text; the model pauses for the browser to paint
+const FRAME = 33; // milliseconds between two updates of the text: laying out a long one takes longer than drawing its tokens
 const LONGEST_SHOWN = 24; // characters of a suggestion
 const MOST_SUGGESTED = 20000; // characters; longer texts get no suggestions
 
