@@ -1,10 +1,14 @@
 """Stop strings against definitions by all positions of a text."""
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from paths import VECTORS
 
-from keras_seq.generation.stop_strings import checked_stops, find_stop, unfinished_stop
+from keras_seq.generation.stop_strings import checked_stops, find_stop, unfinished_stop, until_stop
+from keras_seq.generation.text import Piece
 
 WORDS = st.text("ab", min_size=1, max_size=4)
 
@@ -21,6 +25,18 @@ def test_only_what_may_begin_a_stop_string_is_held_back(text, stops):
     held = unfinished_stop(text, stops)
     begins = [i for i in range(len(text)) if any(stop.startswith(text[i:]) and stop != text[i:] for stop in stops)]
     assert held == (len(text) - begins[0] if begins else 0)
+
+
+@pytest.mark.parametrize(("pieces", "stops", "text"), json.loads(VECTORS.read_text())["stop_strings"])
+def test_the_vectors(pieces, stops, text):
+    given, reasons = ((Piece(piece, 0, None, 0), None) for piece in pieces), []
+    assert "".join(piece for piece, _ in until_stop(generator(given), stops, reasons.append)) == text
+    assert reasons == ["stop" if text != "".join(pieces) else "length"]
+
+
+def generator(pieces):
+    yield from pieces
+    return "length"
 
 
 def test_one_string_or_several():

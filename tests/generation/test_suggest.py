@@ -1,12 +1,14 @@
 """`suggest` against an enumeration of all words, with a model that is a table of logits by the last token."""
 
 import itertools
+import json
 import math
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from paths import VECTORS
 
 import keras_seq as ks
 from keras_seq.data.begun_word import begun_word
@@ -107,6 +109,15 @@ def test_characters_the_best_words_of_all(rows, text, count):
             break
         assert (one.text, one.insert) == (name, insert)
         assert one.probability == pytest.approx(probability, rel=1e-5)
+
+
+@pytest.mark.parametrize("case", json.loads(VECTORS.read_text())["suggestions"])
+def test_the_vectors(case):
+    vocabulary = ks.Vocabulary.from_tokens(case["tokens"])
+    for text, answer in case["answers"]:
+        found = suggest(Table(case["rows"]), vocabulary, text, 3)
+        assert [list(one[:2]) for one in found] == [one[:2] for one in answer]
+        assert [one.probability for one in found] == pytest.approx([one[2] for one in answer], abs=1e-6)
 
 
 def test_the_search_ends_after_its_steps():

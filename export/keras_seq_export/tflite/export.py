@@ -113,7 +113,8 @@ def export_tflite(
             the size; each tensor has one scale, so that runtimes from tflite-runtime 2.14 on load the file. `"int4"` is
             a sixth of the size; dense layers have 4 bits, which needs LiteRT 2.
         sampling: default settings of `LiteRTSampler`, stored in the file. `bias` and `allow_unk` are also built into
-            `sample`. `sample` takes the others as inputs, except `repetition_penalty`, which it does not support.
+            `sample`. `sample` takes the others as inputs, except `repetition_penalty`, which only Python applies; the kits
+            in other languages refuse a file that stores one.
         by_line: whether the model was trained line by line.
         state: `"explicit"` makes the states inputs and outputs, `"internal"` variables of the model.
         batch: rows B of each signature, 1 to 1,024.
