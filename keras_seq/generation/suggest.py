@@ -1,6 +1,6 @@
 """The likeliest next words, or endings of the word that has been begun, in any runtime.
 
-The rule is the same in every runtime and language (BUILD.md, "Suggestions"). At the word level one look at the logits
+The rule is the same in every runtime and language (docs/porting.md). At the word level one look at the logits
 answers; at the character level `word_search` does.
 """
 

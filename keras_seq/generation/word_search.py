@@ -1,6 +1,6 @@
 """The likeliest words of a model of characters: a best-first search from character to character.
 
-The rule is the same in every runtime and language (BUILD.md, "Suggestions").
+The rule is the same in every runtime and language (docs/porting.md).
 """
 
 import functools
