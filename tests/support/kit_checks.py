@@ -12,6 +12,7 @@ from unicode_texts import own_vocabulary
 
 import keras_seq as ks
 from keras_seq.data import tokens
+from keras_seq.generation.sampling import SamplingSettings, logit_bias
 from keras_seq.generation.threefry import uniform
 from keras_seq_export import LiteRTSampler
 from keras_seq_export.errors import BundleError
@@ -125,23 +126,21 @@ def changed_bundles(model, folder):
         {"state": value} for value in ("internal", "x", 1)
     ]
     configs += [{"sampling": value} for value in ({}, [], None, {"top_p": 7})]
-    configs += [
-        {name: value} for name in ("inputs", "outputs", "delays") for value in ([], [1], ["a"], "a", [2**70], None)
-    ]
-    configs += [{"at_once": value} for value in ({}, {"a": None}, {"a": "b"}, {"a": 1}, [])]
-    configs += [{"ranges": value} for value in ({}, {"a": [1, 2]}, {"a": [1]}, {"a": [1, 2.5]}, None)]
     configs += [{"model_sha256": "0"}, {"vocabulary_sha256": None}, {"vocabulary_sha256": "x"}, {"more": float("nan")}]
+    configs += [{"more": [value]} for value in (float("inf"), -float("inf"), 2**70, "\ud800", "NaN")]
     cards = [
         b"[]",
         b"null",
         b"{",
         b"{} {}",
-        b'{"a": 1e999, "b": -0.0, "\\u00e9": "\\ud800"}',
+        b'{"a": 1e99, "b": -0.0, "\\u00e9": "\\ud800"}',
+        b'{"a": 1e999}',
+        b'{"a": [{"b": -1e999}]}',
         b'{"a": 01}',
         b"\xff",
         b"",
     ]
-    cards += [b'{"a": ' + b"9" * 5000 + b"}", b'{"a": ' + b"[" * 20 + b"]" * 20 + b"}", b" \t\r\n{}\n"]
+    cards += [b'{"a": ' + b"9" * 4000 + b"}", b'{"a": ' + b"[" * 20 + b"]" * 20 + b"}", b" \t\r\n{}\n"]
     changes = (
         [{"vocabulary": one} for one in words] + [{"config": one} for one in configs] + [{"card": one} for one in cards]
     )
@@ -183,6 +182,41 @@ def require_changes(kit, model):
         "write", prompt="To be", max_tokens=60, seed=3, changes={str(at): value for at, value in changes.items()}
     )
     assert found["pieces"] == pieces
+    kit.calls.clear()
+    kit.ask("write", prompt="To be", max_tokens=60, seed=3, stop=["e"])  # and then changes the temperature
+    assert kit.calls == ["prefill", "write"]
+
+
+SAMPLING = [
+    *({"temperature": value} for value in (0, 0.5, 1e6, -0.0, 1e-300, 1e6 + 1e-9, -1e-300, 2**80, True, None, "1", [1])),
+    *({"top_k": value} for value in (0, 3, 2**31, 2**63, 10**400, -1, -(2**70), 3.0, 0.5, True, None, "3")),
+    *({"top_p": value} for value in (1, 0.5, 1e-300, 1 + 1e-9, 0, -0.5, False, None, "1")),
+    *({"min_p": value} for value in (0, 1, 0.5, 1 + 1e-9, -1e-300, True, None, "0")),
+    *({"repetition_penalty": value} for value in (1, 1.0, True, None, "1", 0, -1)),
+    *({"allow_unk": value} for value in (True, False, 0, 1, None, "true")),
+    *({"bias": value} for value in ({}, {"e": 2}, {"e": -1e30}, {"e": 1e31}, {"e": None}, {"e": True}, {"e": 10**400})),
+    *({"bias": value} for value in ({"?!": 1}, {"<pad>": 1}, {"<s>": 0}, {"<eos>": -3}, [], None, 1)),
+    *({"top_k": 5, name: value} for name, value in (("seed", 1), ("stop", []), ("", None), ("Top_k", 1))),
+]
+
+
+def require_same_sampling(kit, model, folder):
+    """The kit accepts the stored settings that Python accepts."""
+    vocabulary = read_bundle(model).vocabulary
+    for number, sampling in enumerate(SAMPLING):
+        try:
+            logit_bias(vocabulary, SamplingSettings(**sampling))
+        except (TypeError, ValueError):
+            is_right = False
+        else:
+            is_right = True
+        path = rebundled(model, folder / f"sampling-{number}.tflite", {"sampling": sampling})
+        try:
+            kit.open(path)
+        except ValueError as error:
+            assert not is_right, (sampling, error)
+        else:
+            assert is_right, sampling
 
 
 def require_scores(kit, model):
@@ -239,6 +273,10 @@ def require_failures(kit, model, folder):
     kit.fail = lambda signature, calls: signature == "write" and calls.count("write") == 2
     assert kit.ask("write", prompt="To be", max_tokens=70, seed=5)["text"] == expected
     assert (kit.calls.count("write"), kit.calls.count("sample")) == (3, 32)
+    # After an error the text goes on with the token that failed.
+    kit.open(model)
+    kit.fail = lambda signature, calls: (signature, calls.count(signature)) in (("write", 2), ("sample", 1), ("sample", 3))
+    assert kit.ask("write", prompt="To be", max_tokens=70, seed=5, again=2)["text"] == expected
 
     def refused(change=None, fail=None):
         kit.open(model)

@@ -6,6 +6,7 @@ runs it in LiteRT: the program has the text, the tokens and the random numbers, 
 
 import hashlib
 import json
+import math
 import re
 import subprocess
 import zlib
@@ -100,7 +101,14 @@ class KitProcess:
             return None
         if self.change:
             self.change(signature, outputs)
-        return {name: [array.dtype.name, *array.ravel().tolist()] for name, array in outputs.items()}
+        return {name: [array.dtype.name, *map(_json, array.ravel().tolist())] for name, array in outputs.items()}
+
+
+def _json(number):
+    """Returns a number; the name of one that JSON does not have."""
+    if math.isfinite(number):
+        return number
+    return "NaN" if math.isnan(number) else "Infinity" if number > 0 else "-Infinity"
 
 
 def code_block(page, beginning):

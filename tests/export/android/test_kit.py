@@ -11,6 +11,7 @@ from kotlin import server_command
 from unicode_texts import ANY_TEXT, TRICKY_TEXT
 
 from keras_seq_export import LiteRTSampler
+from keras_seq_export.tflite.bundle import read_bundle
 
 pytestmark = pytest.mark.slow  # the compiler is a download of 90 MB and takes 15 seconds
 
@@ -50,6 +51,10 @@ def test_the_same_bundles_are_refused_as_in_python(kit, small_tflite, tmp_path):
     kit_checks.require_same_bundles(kit, small_tflite(card={"license": "CC0-1.0"}), tmp_path)
 
 
+def test_the_same_stored_settings_are_refused_as_in_python(kit, small_tflite, tmp_path):
+    kit_checks.require_same_sampling(kit, small_tflite(), tmp_path)
+
+
 @pytest.mark.parametrize("of_model", kit_checks.MODELS)
 def test_twenty_texts_are_those_of_python(kit, small_tflite, of_model):
     assert "write" in kit_checks.require_texts(kit, small_tflite(**of_model))
@@ -70,15 +75,22 @@ def test_scores_and_suggestions_are_those_of_python(kit, small_tflite, of_model)
 
 
 def test_a_file_on_android(kit, small_tflite):
-    model = small_tflite()
+    model = small_tflite(card={"license": "CC0-1.0"})
     kit.load(model)
     sampler = LiteRTSampler(model)
     found = kit.ask("android", path=str(model), prompt="To be", max_tokens=50, seed=7)
     assert found["pieces"] == list(sampler.generate("To be", max_tokens=50, seed=7))
     assert found["suggestions"] == [one.insert for one in sampler.suggest("To be")]
     assert found["score"] == pytest.approx(sampler.score("To be").log_probabilities.tolist(), rel=1e-12)
+    assert found["card"] == read_bundle(model).card
     assert found["afterwards"] == "the model was closed"
     assert found["open"] == 0  # Every buffer was closed, once.
+
+
+def test_nothing_of_litert_stays_open_after_an_error(kit, small_tflite):
+    model = small_tflite(level="word", starting=True)
+    kit.load(model)
+    assert kit.ask("failures", path=str(model)) == [0, 0]
 
 
 def test_the_app_of_the_readme(kit, small_tflite, tmp_path):
@@ -87,9 +99,3 @@ def test_the_app_of_the_readme(kit, small_tflite, tmp_path):
     shown = kit.ask("app", folder=str(tmp_path))
     assert shown
     assert set(shown) <= set(LiteRTSampler(kit.path).vocabulary.tokens)
-
-
-def test_java_reads_the_zip_but_not_as_a_stream(kit, small_tflite):
-    """Android's ZipFile, other than this one, requires that a zip begins at the first byte of its file."""
-    found = kit.ask("zip", path=str(small_tflite()))
-    assert found == {"ZipFile": "[vocab.txt, config.json, card.json]", "ZipInputStream": "[]"}

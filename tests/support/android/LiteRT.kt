@@ -74,12 +74,18 @@ class CompiledModel private constructor(val path: File, val options: Options) : 
     fun createInputBuffer(inputName: String, signature: String = ""): TensorBuffer {
         assertNotDestroyed()
         check(inputName.isNotEmpty() && signature.isNotEmpty())
-        return TensorBuffer()
+        return newBuffer()
     }
 
     fun createOutputBuffer(outputName: String, signature: String = ""): TensorBuffer {
         assertNotDestroyed()
         check(outputName.isNotEmpty() && signature.isNotEmpty())
+        return newBuffer()
+    }
+
+    private fun newBuffer(): TensorBuffer {
+        buffersToMake = buffersToMake?.minus(1)
+        if (buffersToMake == -1) throw LiteRtException("the test says that there is no memory")
         return TensorBuffer()
     }
 
@@ -93,6 +99,9 @@ class CompiledModel private constructor(val path: File, val options: Options) : 
     companion object {
         /** Runs a signature; set by the test. */
         lateinit var run: (String, Map<String, Any>) -> Map<String, Any>
+
+        /** How many buffers can be made until one fails; null: any number. */
+        var buffersToMake: Int? = null
 
         @JvmStatic
         @JvmOverloads

@@ -46,7 +46,7 @@ private val asking = Runner { signature, inputs ->
     say(mapOf("run" to signature, "inputs" to inputs))
     val answer = hear() as? Map<String, List<Any?>> ?: throw RuntimeFailure("the test says that $signature failed")
     answer.mapValues { (_, one) ->
-        val numbers = one.drop(1) as List<Number>
+        val numbers = one.drop(1).map { if (it is String) it.toDouble() else it as Number } // "NaN" is not JSON
         if (one[0] == "int32") numbers.map { it.toInt() }.toIntArray() else numbers.map { it.toFloat() }.toFloatArray()
     }
 }
@@ -68,11 +68,17 @@ private fun written(request: Request): Map<String, Any?> {
     val writer = model.write(request.get("prompt"), optionsOf(request))
     val pieces = ArrayList<Piece>()
     val changes = if (request.has("changes")) request.get<Map<String, Double>>("changes") else emptyMap()
+    var failures = 0
     while (true) {
         changes[pieces.size.toString()]?.let { writer.settings = writer.settings.copy(temperature = it.toFloat()) }
-        if (!writer.hasNext()) break
-        pieces.add(writer.next())
+        try {
+            if (!writer.hasNext()) break
+            pieces.add(writer.next())
+        } catch (error: KerasSeqException) {
+            if (failures++ == (if (request.has("again")) request.get<Long>("again").toInt() else 0)) throw error
+        }
     }
+    writer.settings = Settings(temperature = 0.125f) // after the end, which runs nothing
     return mapOf(
         "text" to pieces.joinToString("") { it.text }, "pieces" to pieces.map { it.text }, "tokens" to pieces.map { it.token },
         "log_probabilities" to pieces.map { it.logProbability }, "finish_reason" to writer.finishReason,
@@ -98,6 +104,7 @@ private fun onAndroid(request: Request): Map<String, Any?> = runBlocking {
             "pieces" to model.write(request.get("prompt"), optionsOf(request)).toList(),
             "suggestions" to model.suggest(request.get("prompt")).map { it.insert },
             "score" to model.score(request.get("prompt")).logProbabilities,
+            "card" to model.card,
         )
     }
     val afterwards = try {
@@ -109,6 +116,26 @@ private fun onAndroid(request: Request): Map<String, Any?> = runBlocking {
     answer + mapOf("afterwards" to afterwards, "open" to JniHandle.open.size)
 }
 
+/** Returns how many of LiteRT's objects are open after a buffer could not be made, and after an error that is not LiteRT's. */
+private fun leftAfterFailures(file: File): List<Int> = runBlocking {
+    suspend fun leftAfter(use: suspend (KerasSeq) -> Unit): Int {
+        try {
+            KerasSeq.open(file).use { use(it) }
+        } catch (error: Exception) {
+            return JniHandle.open.size
+        }
+        throw IllegalStateException("nothing failed")
+    }
+    CompiledModel.run = { signature, inputs -> asking.run(signature, inputs) }
+    val first = leftAfter {
+        CompiledModel.buffersToMake = 2
+        it.suggest("")
+    }
+    CompiledModel.buffersToMake = null
+    CompiledModel.run = { _, _ -> throw IllegalStateException("not an error of LiteRT") }
+    listOf(first, leftAfter {})
+}
+
 /** Runs the app of the README; returns the text that it shows. */
 private fun onAndroidApp(request: Request): String = runBlocking {
     CompiledModel.run = { signature, inputs -> asking.run(signature, inputs) }
@@ -117,22 +144,6 @@ private fun onAndroidApp(request: Request): String = runBlocking {
     activity.onCreate(null)
     activity.scope.coroutineContext[Job]!!.children.forEach { it.join() }
     activity.view!!.text.toString()
-}
-
-private fun zipReaders(path: String): Map<String, String> {
-    fun attempt(read: () -> List<String>) = try {
-        read().toString()
-    } catch (error: Exception) {
-        "${error.javaClass.simpleName}: ${error.message}"
-    }
-    return mapOf(
-        "ZipFile" to attempt { java.util.zip.ZipFile(path).use { zip -> zip.entries().toList().map { it.name } } },
-        "ZipInputStream" to attempt {
-            java.util.zip.ZipInputStream(File(path).inputStream()).use { zip ->
-                generateSequence { zip.nextEntry }.map { it.name }.toList()
-            }
-        },
-    )
 }
 
 private fun answer(request: Request): Any? = when (val task = request.get<String>("task")) {
@@ -159,21 +170,16 @@ private fun answer(request: Request): Any? = when (val task = request.get<String
             vocabulary.decode((ids as List<*>).map { (it as Long).toInt() }.toIntArray(), before as String)
         }
     }
-    "json" -> try {
-        Json.parse(Vocabulary.utf8(bytes(request.get("text")), "text")).toString()
-    } catch (error: KerasSeqException) {
-        null
-    }
     "bundle" -> request.get<List<String>>("paths").map { path ->
         try {
-            Bundle.read(File(path).readBytes()).vocabulary?.size ?: 0
+            ModelBundle.read(File(path).readBytes()).vocabulary?.size ?: 0
         } catch (error: KerasSeqException) {
             error.message
         }
     }
     "open" -> {
         val file = File(request.get<String>("path")).readBytes()
-        val bundle = Bundle.read(file)
+        val bundle = ModelBundle.read(file)
         model = TextModel(bundle, Signatures.read(file, bundle.modelBytes), asking)
         mapOf("size" to model.vocabulary.size, "writes" to model.writes)
     }
@@ -183,7 +189,7 @@ private fun answer(request: Request): Any? = when (val task = request.get<String
     "score" -> model.score(request.get("text")).let { listOf(it.tokens, it.logProbabilities) }
     "app" -> onAndroidApp(request)
     "android" -> onAndroid(request)
-    "zip" -> zipReaders(request.get("path"))
+    "failures" -> leftAfterFailures(File(request.get<String>("path")))
     else -> throw IllegalArgumentException(task)
 }
 

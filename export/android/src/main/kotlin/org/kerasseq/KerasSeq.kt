@@ -21,8 +21,11 @@ import kotlinx.coroutines.withContext
  * Threads and coroutines may share a model: each call of LiteRT has it alone. Close it when it is no longer needed.
  */
 class KerasSeq private constructor(private val model: TextModel, private val runner: LiteRTRunner) : AutoCloseable {
-    /** The model card of the file, and its configuration. */
-    val bundle: Bundle get() = model.bundle
+    /** The model card of the file, as maps, lists, strings, numbers, booleans and null. */
+    val card: Map<String, Any?> get() = model.bundle.card
+
+    /** How a token is drawn if the options do not say it: as the file stores. */
+    val defaults: Settings get() = model.defaults
 
     /** The tokens of the model, with `encode` and `decode`. */
     val vocabulary: Vocabulary get() = model.vocabulary
@@ -46,7 +49,7 @@ class KerasSeq private constructor(private val model: TextModel, private val run
 
         /** Compiles a model after its hashes were verified, because a damaged one can crash LiteRT. */
         private fun opened(file: ByteArray, compile: () -> CompiledModel): KerasSeq {
-            val bundle = Bundle.read(file)
+            val bundle = ModelBundle.read(file)
             val signatures = Signatures.read(file, bundle.modelBytes)
             val compiled = try {
                 compile()
@@ -56,7 +59,7 @@ class KerasSeq private constructor(private val model: TextModel, private val run
             val runner = LiteRTRunner(compiled, signatures)
             try {
                 return KerasSeq(TextModel(bundle, signatures, runner), runner)
-            } catch (error: KerasSeqException) {
+            } catch (error: Throwable) { // of any kind, because nobody else can free the model
                 runner.close()
                 throw error
             }
@@ -126,10 +129,16 @@ internal class LiteRTRunner(
 
     private fun buffersOf(name: String): Buffers {
         val signature = signatures.getValue(name)
-        return Buffers(
-            signature.inputs.keys.associateWith { compiled.createInputBuffer(it, name) },
-            signature.outputs.keys.associateWith { compiled.createOutputBuffer(it, name) },
-        )
+        val made = ArrayList<TensorBuffer>()
+        try {
+            return Buffers(
+                signature.inputs.keys.associateWith { compiled.createInputBuffer(it, name).also { one -> made.add(one) } },
+                signature.outputs.keys.associateWith { compiled.createOutputBuffer(it, name).also { one -> made.add(one) } },
+            )
+        } catch (error: Throwable) {
+            made.forEach(TensorBuffer::close)
+            throw error
+        }
     }
 
     override fun close() = synchronized(this) {

@@ -12,7 +12,7 @@ internal typealias States = List<FloatArray>
 internal class Step(val logits: FloatArray, val states: States)
 
 /** A language model: a bundle, and what runs the signatures of its model. It does not depend on Android. */
-internal class TextModel(val bundle: Bundle, private val signatures: Map<String, Signature>, private val runner: Runner) {
+internal class TextModel(val bundle: ModelBundle, private val signatures: Map<String, Signature>, private val runner: Runner) {
     val vocabulary: Vocabulary
     val defaults: Settings // those stored in the file
     private val stateNames: List<String>

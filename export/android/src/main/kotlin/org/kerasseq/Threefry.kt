@@ -1,7 +1,7 @@
 package org.kerasseq
 
 /** The random stream of every runtime: Threefry-2x32-20, Salmon et al. 2011. A number depends on seed and position alone. */
-object Threefry {
+internal object Threefry {
     private val ROTATIONS = intArrayOf(13, 15, 26, 6, 17, 29, 16, 24)
     private const val ROUNDS = 20
     private const val PARITY = 0x1BD11BDA

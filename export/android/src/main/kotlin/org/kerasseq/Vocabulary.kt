@@ -93,10 +93,10 @@ class Vocabulary internal constructor(val tokens: List<String>) {
     /** Returns the text of ids that continue a text: reserved tokens except the unknown one add nothing. */
     fun decode(ids: IntArray, after: String = ""): String {
         val result = StringBuilder()
-        ids.forEachIndexed { index, id ->
+        val followsWhiteSpace = after.isEmpty() || Tokens.endsWithWhiteSpace(after)
+        for (id in ids) {
             demand(id in tokens.indices) { "a token must be from 0 to ${size - 1}. Received: $id" }
-            val isFirst = index == 0 && (after.isEmpty() || Tokens.endsWithWhiteSpace(after))
-            result.append(piece(id, isFirst))
+            result.append(piece(id, isFirst = result.isEmpty() && followsWhiteSpace))
         }
         return result.toString()
     }

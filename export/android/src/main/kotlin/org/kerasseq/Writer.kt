@@ -5,40 +5,47 @@ import java.security.SecureRandom
 /** How a token is drawn. */
 data class Settings(val temperature: Float = 1f, val topK: Int = 0, val topP: Float = 1f, val minP: Float = 0f) {
     init {
-        demand(temperature in 0f..1e6f) { "`temperature` must be from 0 (the likeliest token) to 1e6. Received: $temperature" }
-        demand(topK >= 0) { "`topK` must be 0 (off) or a positive number. Received: $topK" }
-        demand(topP > 0f && topP <= 1f) { "`topP` must be above 0 and at most 1 (off). Received: $topP" }
-        demand(minP in 0f..1f) { "`minP` must be from 0 (off) to 1. Received: $minP" }
+        requireRanges(temperature, topK, topP, minP)
     }
 
     internal companion object {
-        private val NAMES = setOf("temperature", "top_k", "top_p", "min_p", "repetition_penalty", "allow_unk", "bias")
+        private val WITHOUT = mapOf(
+            "temperature" to 1L, "top_k" to 0L, "top_p" to 1L, "min_p" to 0L, "repetition_penalty" to 1L,
+            "allow_unk" to false, "bias" to emptyMap<String, Any?>(),
+        )
+
+        private fun requireRanges(temperature: Number, topK: Number, topP: Number, minP: Number) {
+            demand(temperature.toDouble() in 0.0..1e6) {
+                "`temperature` must be from 0 (the likeliest token) to 1e6. Received: $temperature"
+            }
+            demand(topK.toDouble() >= 0) { "`topK` must be 0 (off) or a positive number. Received: $topK" }
+            demand(topP.toDouble() > 0 && topP.toDouble() <= 1) { "`topP` must be above 0 and at most 1 (off). Received: $topP" }
+            demand(minP.toDouble() in 0.0..1.0) { "`minP` must be from 0 (off) to 1. Received: $minP" }
+        }
 
         /** Returns the settings that a file stores; refuses those that its signatures do not apply. */
         fun stored(sampling: Map<*, *>, vocabulary: Vocabulary): Settings {
-            val allowUnknown = sampling["allow_unk"] ?: false
-            val bias = sampling["bias"] ?: emptyMap<String, Any?>()
-            demand(NAMES.containsAll(sampling.keys) && allowUnknown is Boolean && bias is Map<*, *>) { DAMAGED }
+            val all = WITHOUT + sampling // what is null stays null, and is refused
+            val allowUnknown = all["allow_unk"]
+            val bias = all["bias"]
+            demand(WITHOUT.keys.containsAll(sampling.keys) && allowUnknown is Boolean && bias is Map<*, *>) { DAMAGED }
             for ((token, value) in bias as Map<*, *>) {
                 val id = vocabulary.tokens.indexOf(token)
-                val isDrawn = id >= 0 && (!vocabulary.isForbidden(id) || id == vocabulary.unknown && allowUnknown as Boolean)
-                val number = number(value)
-                demand(isDrawn && (number == Double.NEGATIVE_INFINITY || Math.abs(number) <= 1e30)) { DAMAGED }
+                val isDrawn = id >= 0 && (!vocabulary.isForbidden(id) || id == vocabulary.unknown && allowUnknown == true)
+                demand(isDrawn && Math.abs(number(value).toDouble()) <= 1e30) { DAMAGED }
             }
-            val penalty = number(sampling["repetition_penalty"] ?: 1L)
+            val penalty = number(all["repetition_penalty"]).toDouble()
             demand(penalty == 1.0) { "the file must have no repetition_penalty, which its signatures do not apply" }
-            val topK = sampling["top_k"] ?: 0L
-            demand(Bundle.isInteger(topK)) { DAMAGED }
+            val (temperature, topK, topP, minP) = listOf("temperature", "top_k", "top_p", "min_p").map { number(all[it]) }
+            demand(topK !is Double) { DAMAGED }
+            requireRanges(temperature, topK, topP, minP) // before they are rounded to float32
             return Settings(
-                number(sampling["temperature"] ?: 1L).toFloat(), minOf((topK as Number).toDouble(), Int.MAX_VALUE.toDouble()).toInt(),
-                number(sampling["top_p"] ?: 1L).toFloat(), number(sampling["min_p"] ?: 0L).toFloat(),
+                temperature.toFloat(), minOf(topK.toDouble(), Int.MAX_VALUE.toDouble()).toInt(),
+                maxOf(topP.toFloat(), Float.MIN_VALUE), minP.toFloat(),
             )
         }
 
-        private fun number(value: Any?): Double {
-            demand(value is Number && !value.toDouble().isNaN()) { DAMAGED }
-            return (value as Number).toDouble()
-        }
+        private fun number(value: Any?): Number = value as? Number ?: throw KerasSeqException(DAMAGED)
 
         private const val DAMAGED = "the file has damaged sampling defaults"
     }
@@ -59,7 +66,7 @@ class Options(
 class Piece(val text: String, val token: Int, val logProbability: Float)
 
 /**
- * Writes a continuation of a prompt, piece by piece. Token `i` is drawn with `Threefry.uniform(seed, i)`.
+ * Writes a continuation of a prompt, piece by piece. The seed and a token's position alone decide its draw.
  *
  * One thread at a time may use a writer. `settings` may be changed between two pieces; the change takes effect from the next
  * token that is drawn.
@@ -78,8 +85,7 @@ class Writer internal constructor(private val model: TextModel, prompt: String, 
         options.topP ?: model.defaults.topP, options.minP ?: model.defaults.minP,
     )
         set(value) {
-            if (value == field) return
-            rewind() // with the settings with which the tokens were drawn
+            if (value != field && finishReason == null) rewind() // with the settings with which the tokens were drawn
             field = value
         }
 
@@ -95,7 +101,7 @@ class Writer internal constructor(private val model: TextModel, prompt: String, 
     /** Tokens that were drawn together, and the states that the last draw returned. */
     private class Block(val tokens: IntArray, val logProbabilities: FloatArray, val after: States)
 
-    private var block = Block(IntArray(0), FloatArray(0), emptyList())
+    private var block = EMPTY
     private var used = 0 // tokens of the block that were taken
     private var token: Int // the last one before the block
     private var states: States // the states before the model reads `token`
@@ -178,8 +184,9 @@ class Writer internal constructor(private val model: TextModel, prompt: String, 
         if (used > 0) {
             token = block.tokens.last()
             states = block.after
+            block = EMPTY // before the draw, which may fail
+            used = 0
         }
-        used = 0
         if (singly == 0 && model.writes) {
             val length = minOf(TextModel.BLOCK, maxTokens - position)
             write(length)?.let {
@@ -200,7 +207,7 @@ class Writer internal constructor(private val model: TextModel, prompt: String, 
             states = again.after
             token = block.tokens[used - 1]
         }
-        block = Block(IntArray(0), FloatArray(0), emptyList())
+        block = EMPTY
         used = 0
         singly = 0
     }
@@ -253,5 +260,9 @@ class Writer internal constructor(private val model: TextModel, prompt: String, 
 
     private fun requireToken(drawn: Int) = demand(drawn in 0 until vocabulary.size) {
         "the model is damaged: it returned token $drawn of ${vocabulary.size}"
+    }
+
+    private companion object {
+        val EMPTY = Block(IntArray(0), FloatArray(0), emptyList())
     }
 }

@@ -11,9 +11,9 @@ import java.util.zip.Inflater
  * What is in the zip at the end of a .tflite: vocab.txt, config.json and card.json.
  *
  * Android's zip readers refuse this zip, because the file begins with the model. Each reader of such files, in any language,
- * follows the same strict rules, so all accept the same files.
+ * follows the same strict rules (docs/porting.md), so all accept the same files.
  */
-class Bundle internal constructor(
+internal class ModelBundle private constructor(
     val vocabulary: Vocabulary?, // null in a model that is not of text
     val config: Map<String, Any?>,
     val card: Map<String, Any?>,
@@ -26,7 +26,7 @@ class Bundle internal constructor(
         private val LARGEST = mapOf("vocab.txt" to (16 shl 20), "config.json" to (1 shl 20), "card.json" to (1 shl 20))
 
         /** Returns the bundle of a file; verifies all hashes. Nothing in the file is run. */
-        fun read(file: ByteArray): Bundle {
+        fun read(file: ByteArray): ModelBundle {
             demand(file.size >= 8 && String(file, 4, 4, Charsets.ISO_8859_1) == "TFL3") {
                 "a model's file must be a .tflite: it must have TFL3 at byte 4"
             }
@@ -40,7 +40,7 @@ class Bundle internal constructor(
             val config = record("config.json", parts.getValue("config.json"))
             val card = record("card.json", parts.getValue("card.json") ?: "{}".toByteArray())
             requireConfig(config)
-            val bundle = Bundle(vocabulary, config, card, modelBytes(file, zip, config))
+            val bundle = ModelBundle(vocabulary, config, card, modelBytes(file, zip, config))
             demand(config["model_sha256"] == sha256(file, bundle.modelBytes)) {
                 "the model is damaged: its SHA-256 differs; export it again"
             }
@@ -68,7 +68,7 @@ class Bundle internal constructor(
                 "the file must have the bundle format $FORMAT: export it again, or update this library"
             }
             for ((name, isValid) in VALUES) {
-                demand(if (name in config) isValid(config[name]) else name !in REQUIRED) {
+                demand(isValid(config[name])) {
                     "the file has a damaged config.json: `$name` is missing or wrong"
                 }
             }
@@ -87,25 +87,13 @@ class Bundle internal constructor(
             return digest.joinToString("") { ((it.toInt() and 0xFF) or 0x100).toString(16).drop(1) }
         }
 
-        internal fun isInteger(value: Any?): Boolean = value is Long || value is java.math.BigInteger
-
         private fun isCount(value: Any?): Boolean = value is Long && value in 1..Int.MAX_VALUE
 
-        private fun areStrings(value: Any?): Boolean = value is List<*> && value.isNotEmpty() && value.all { it is String }
-
-        private fun areIntegers(value: Any?): Boolean = value is List<*> && value.isNotEmpty() && value.all(::isInteger)
-
-        private val REQUIRED = setOf("model_bytes", "batch", "state", "sampling")
         private val VALUES = mapOf<String, (Any?) -> Boolean>(
             "model_bytes" to ::isCount,
             "batch" to ::isCount,
             "state" to { it == "explicit" || it == "internal" },
             "sampling" to { it is Map<*, *> },
-            "inputs" to ::areStrings,
-            "outputs" to ::areStrings,
-            "delays" to ::areIntegers,
-            "at_once" to { it is Map<*, *> && it.values.all { one -> one == null || one is String } },
-            "ranges" to { it is Map<*, *> && it.values.all { one -> areIntegers(one) && (one as List<*>).size == 2 } },
         )
     }
 }
