@@ -1,6 +1,6 @@
+// With AGP 9, which has Kotlin built in. README.md says what to add with AGP 8. Versions are those of the root project.
 plugins {
-    id("com.android.library") version "8.13.2"
-    id("org.jetbrains.kotlin.android") version "2.3.21" // LiteRT's classes have the metadata of Kotlin 2.3
+    id("com.android.library")
 }
 
 group = "org.kerasseq"
@@ -13,14 +13,10 @@ android {
         minSdk = 23 // as LiteRT
         consumerProguardFiles("consumer-rules.pro")
     }
-    compileOptions {
+    compileOptions { // AGP 9 compiles Kotlin for the same version
         sourceCompatibility = JavaVersion.VERSION_17
         targetCompatibility = JavaVersion.VERSION_17
     }
-}
-
-kotlin {
-    jvmToolchain(17)
 }
 
 dependencies {

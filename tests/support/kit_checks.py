@@ -59,6 +59,17 @@ def require_vectors(kit):
             assert message.startswith("the text must hold only "), message
         continued = [[before, ids] for before, ids, _ in case["continuations"]]
         assert kit.ask("decode", file=file, continuations=continued) == [text for *_, text in case["continuations"]]
+    vocabulary = ks.Vocabulary(["[UNK]", "<s>", "the", "<eos>", "cat"])
+    several = [
+        [1, 2, 4],
+        [1, 3, 1, 0],
+        [2, 1, 4],
+        [3],
+        [1],
+    ]  # a space goes before no first word, whatever is silent before it
+    found = kit.ask("decode", file=vocabulary.to_bytes().hex(), continuations=[["", ids] for ids in several])
+    assert found == [vocabulary.decode(ids) for ids in several]
+    assert found[0] == "the cat"
 
 
 def require_tokens(kit, level, texts, others):
@@ -188,7 +199,10 @@ def require_changes(kit, model):
 
 
 SAMPLING = [
-    *({"temperature": value} for value in (0, 0.5, 1e6, -0.0, 1e-300, 1e6 + 1e-9, -1e-300, 2**80, True, None, "1", [1])),
+    *(
+        {"temperature": value}
+        for value in (0, 0.5, 1e6, -0.0, 1e-300, 1e6 + 1e-9, -1e-300, 2**80, True, None, "1", [1])
+    ),
     *({"top_k": value} for value in (0, 3, 2**31, 2**63, 10**400, -1, -(2**70), 3.0, 0.5, True, None, "3")),
     *({"top_p": value} for value in (1, 0.5, 1e-300, 1 + 1e-9, 0, -0.5, False, None, "1")),
     *({"min_p": value} for value in (0, 1, 0.5, 1 + 1e-9, -1e-300, True, None, "0")),
@@ -275,7 +289,9 @@ def require_failures(kit, model, folder):
     assert (kit.calls.count("write"), kit.calls.count("sample")) == (3, 32)
     # After an error the text goes on with the token that failed.
     kit.open(model)
-    kit.fail = lambda signature, calls: (signature, calls.count(signature)) in (("write", 2), ("sample", 1), ("sample", 3))
+    kit.fail = lambda signature, calls: (
+        (signature, calls.count(signature)) in (("write", 2), ("sample", 1), ("sample", 3))
+    )
     assert kit.ask("write", prompt="To be", max_tokens=70, seed=5, again=2)["text"] == expected
 
     def refused(change=None, fail=None):

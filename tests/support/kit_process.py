@@ -111,7 +111,11 @@ def _json(number):
     return "NaN" if math.isnan(number) else "Infinity" if number > 0 else "-Infinity"
 
 
-def code_block(page, beginning):
-    """Returns the code block of a page that begins with some words."""
-    (found,) = re.findall(f"```[a-z]+\n({re.escape(beginning)}.*?)```", page.read_text(), re.S)
-    return found
+def write_code_blocks(page, beginning, folder, ending):
+    """Writes the code blocks of a page that begin with some words as files; returns their paths."""
+    blocks = re.findall(f"```[a-z]+\n({re.escape(beginning)}.*?)```", page.read_text(), re.S)
+    assert blocks
+    files = [folder / f"App{number}{ending}" for number in range(len(blocks))]
+    for file, block in zip(files, blocks, strict=True):
+        file.write_text(block)
+    return files

@@ -6,7 +6,7 @@ import subprocess
 
 import paths
 from devices import need, need_program
-from kit_process import code_block
+from kit_process import write_code_blocks
 
 ANDROID = paths.REPOSITORY / "export" / "android"
 VERSION = "2.4.20"
@@ -46,8 +46,8 @@ def server_command(made_once):
     sources += sorted((paths.SUPPORT / "android").glob("*.kt"))
 
     def make(folder):
-        (folder / "App.kt").write_text(code_block(ANDROID / "README.md", "import android.os"))
-        return compiled([*sources, folder / "App.kt"], folder / "server.jar", compiler)
+        apps = write_code_blocks(ANDROID / "README.md", "import android", folder, ".kt")
+        return compiled([*sources, *apps], folder / "server.jar", compiler)
 
     jar = made_once("kotlin_server", make)
     libraries = [compiler / "kotlin-stdlib.jar", compiler / "kotlinx-coroutines-core-jvm.jar"]

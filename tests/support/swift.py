@@ -6,7 +6,7 @@ import subprocess
 
 import paths
 from devices import need, need_program
-from kit_process import code_block
+from kit_process import write_code_blocks
 
 IOS = paths.REPOSITORY / "export" / "ios"
 STAND_INS = ("Compression", "CryptoKit", "LiteRT", "TensorFlowLite", "SwiftUI")
@@ -58,8 +58,9 @@ def server_command(made_once):
         objects = [f"/work/{name}.o" for name in STAND_INS[:3]]
         module = ["-emit-module", "-emit-module-path", "/work/KerasSeq.swiftmodule"]
         swiftc(root, "-emit-executable", *module, *of_kit, "/work/tests/Server.swift", *objects, "-o", "/work/server")
-        (work / "App.swift").write_text(code_block(IOS / "README.md", "import KerasSeq"))
-        swiftc(root, "-typecheck", "-module-name", "App", "-I", "/work", "/work/App.swift")
+        apps = write_code_blocks(IOS / "README.md", "import KerasSeq", work, ".swift")
+        app = ["-parse-as-library", "-module-name", "App", "-I", "/work"]
+        swiftc(root, "-typecheck", *app, *(f"/work/{file.name}" for file in apps))
         shutil.copy(work / "server", folder / "server")
         return folder / "server"
 

@@ -90,12 +90,13 @@ def test_a_file_on_android(kit, small_tflite):
 def test_nothing_of_litert_stays_open_after_an_error(kit, small_tflite):
     model = small_tflite(level="word", starting=True)
     kit.load(model)
-    assert kit.ask("failures", path=str(model)) == [0, 0]
+    assert kit.ask("failures", path=str(model)) == [0, 0, 0]
 
 
 def test_the_app_of_the_readme(kit, small_tflite, tmp_path):
     shutil.copy(small_tflite(), tmp_path / "hamlet.tflite")
     kit.load(tmp_path / "hamlet.tflite")
-    shown = kit.ask("app", folder=str(tmp_path))
+    shown, left = kit.ask("app", folder=str(tmp_path))
     assert shown
+    assert left == 0
     assert set(shown) <= set(LiteRTSampler(kit.path).vocabulary.tokens)

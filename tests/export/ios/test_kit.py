@@ -9,6 +9,7 @@ from swift import server_command
 from unicode_texts import ANY_TEXT, TRICKY_TEXT
 
 from keras_seq_export import LiteRTSampler
+from keras_seq_export.tflite.bundle import read_bundle
 
 pytestmark = pytest.mark.slow  # the compiler is a download of 540 MB
 
@@ -42,6 +43,10 @@ def test_the_same_bundles_are_refused_as_in_python(kit, small_tflite, tmp_path):
     kit_checks.require_same_bundles(kit, small_tflite(card={"license": "CC0-1.0"}), tmp_path)
 
 
+def test_the_same_stored_settings_are_refused_as_in_python(kit, small_tflite, tmp_path):
+    kit_checks.require_same_sampling(kit, small_tflite(), tmp_path)
+
+
 @pytest.mark.parametrize("of_model", kit_checks.MODELS)
 def test_eight_texts_are_those_of_python(kit, small_tflite, of_model):
     assert "write" in kit_checks.require_texts(kit, small_tflite(**of_model), count=8)
@@ -62,7 +67,7 @@ def test_scores_and_suggestions_are_those_of_python(kit, small_tflite, of_model)
 
 
 def test_a_file_on_a_device(kit, small_tflite):
-    model = small_tflite()
+    model = small_tflite(card={"license": "CC0-1.0"})
     kit.load(model)
     sampler = LiteRTSampler(model)
     found = kit.ask("device", path=str(model), prompt="To be", max_tokens=50, seed=7)
@@ -70,4 +75,5 @@ def test_a_file_on_a_device(kit, small_tflite):
     assert found["suggestions"] == [one.insert for one in sampler.suggest("To be")]
     assert found["score"] == pytest.approx(sampler.score("To be").log_probabilities.tolist(), rel=1e-12)
     assert found["afterwards"] == "the model was closed"
-    assert found["open"] == 0  # Every buffer was freed.
+    assert found["card"] == read_bundle(model).card
+    assert found["open"] == [0, 0]  # Every buffer was freed, by `close` or without it.

@@ -2,15 +2,18 @@
 // To run a signature it asks the test: it writes {"run": ..., "inputs": ...} and reads the outputs.
 package org.kerasseq
 
+import android.app.Application
 import android.content.Context
 import android.content.res.AssetManager
 import androidx.activity.ComponentActivity
+import androidx.lifecycle.ViewModel
 import com.google.ai.edge.litert.CompiledModel
 import com.google.ai.edge.litert.JniHandle
 import com.google.ai.edge.litert.LiteRtException
 import java.io.File
 import kotlinx.coroutines.Job
 import kotlinx.coroutines.flow.toList
+import kotlinx.coroutines.launch
 import kotlinx.coroutines.runBlocking
 
 private fun json(value: Any?): String = when (value) {
@@ -116,7 +119,10 @@ private fun onAndroid(request: Request): Map<String, Any?> = runBlocking {
     answer + mapOf("afterwards" to afterwards, "open" to JniHandle.open.size)
 }
 
-/** Returns how many of LiteRT's objects are open after a buffer could not be made, and after an error that is not LiteRT's. */
+/**
+ * Returns how many of LiteRT's objects are open after a buffer could not be made, after an error that is not LiteRT's, and
+ * after the caller was cancelled while the file was opened.
+ */
 private fun leftAfterFailures(file: File): List<Int> = runBlocking {
     suspend fun leftAfter(use: suspend (KerasSeq) -> Unit): Int {
         try {
@@ -133,17 +139,26 @@ private fun leftAfterFailures(file: File): List<Int> = runBlocking {
     }
     CompiledModel.buffersToMake = null
     CompiledModel.run = { _, _ -> throw IllegalStateException("not an error of LiteRT") }
-    listOf(first, leftAfter {})
+    val second = leftAfter {}
+    lateinit var opening: Job
+    CompiledModel.run = { signature, inputs ->
+        opening.cancel()
+        asking.run(signature, inputs)
+    }
+    opening = launch { KerasSeq.open(file) }
+    opening.join()
+    listOf(first, second, JniHandle.open.size)
 }
 
-/** Runs the app of the README; returns the text that it shows. */
-private fun onAndroidApp(request: Request): String = runBlocking {
+/** Runs the app of the README; returns the text that it shows, and how many of LiteRT's objects are open at its end. */
+private fun onAndroidApp(request: Request): List<Any> = runBlocking {
     CompiledModel.run = { signature, inputs -> asking.run(signature, inputs) }
-    ComponentActivity.folder = AssetManager(File(request.get<String>("folder")))
+    ComponentActivity.application = Application(AssetManager(File(request.get<String>("folder"))))
     val activity = Class.forName("MainActivity").getDeclaredConstructor().newInstance() as ComponentActivity
     activity.onCreate(null)
     activity.scope.coroutineContext[Job]!!.children.forEach { it.join() }
-    activity.view!!.text.toString()
+    ComponentActivity.models.forEach(ViewModel::clear)
+    listOf(activity.view!!.text.toString(), JniHandle.open.size)
 }
 
 private fun answer(request: Request): Any? = when (val task = request.get<String>("task")) {

@@ -29,6 +29,7 @@ public final class Options {
 public final class Environment {
     public enum Option {}
     public init(options: [Option] = []) throws {}
+    deinit { precondition(aliveInTest == 0, "the environment ends before what was made in it") }
 }
 
 public final class TensorBuffer {

@@ -34,18 +34,6 @@ private func say(_ value: [String: Any?]) {
 
 private func hear() throws -> Json { try Json.parse(Array((readLine() ?? "null").utf8)) }
 
-private func plain(_ value: Json) -> Any? {
-    switch value {
-    case .null, .other: return nil
-    case .boolean(let value): return value
-    case .integer(let value): return Int(value)
-    case .number(let value): return value
-    case .string(let value): return value
-    case .list(let values): return values.map(plain)
-    case .object(let values): return values.mapValues(plain)
-    }
-}
-
 private func bytes(_ hexadecimal: String) -> [UInt8] {
     let digits = Array(hexadecimal.utf8)
     return stride(from: 0, to: digits.count, by: 2).map { UInt8(String(decoding: digits[$0..<$0 + 2], as: UTF8.self), radix: 16)! }
@@ -59,7 +47,7 @@ private func asked(_ signature: String, _ inputs: [String: Any?]) -> [String: Te
     guard let outputs = try! hear().object else { return nil }
     return outputs.mapValues { one in
         let values = one.list!
-        let numbers = values.dropFirst().map { value in value.double ?? .nan }
+        let numbers = values.dropFirst().map { $0.double ?? Double($0.string!)! } // "NaN" is not JSON
         return values[0].string == "int32" ? .integers(numbers.map { Int32($0) }) : .floats(numbers.map { Float($0) })
     }
 }
@@ -83,10 +71,10 @@ private struct Request {
     func strings(_ name: String) -> [String] { (values[name]?.list ?? []).map { $0.string! } }
     func number(_ name: String) -> Double? { values[name]?.double }
 
-    var options: Options {
+    var options: KerasSeq.Options {
         var seed: UInt64?
         if case .integer(let value) = values["seed"] { seed = UInt64(bitPattern: value) }
-        return Options(
+        return KerasSeq.Options(
             maxTokens: number("max_tokens").map { Int($0) } ?? 200, temperature: number("temperature").map { Float($0) },
             topK: number("top_k").map { Int($0) }, topP: number("top_p").map { Float($0) },
             minP: number("min_p").map { Float($0) }, seed: seed, stop: strings("stop"))
@@ -98,15 +86,21 @@ private var model: TextModel!
 private func written(_ request: Request) throws -> [String: Any?] {
     let writer = try model.write(request.string("prompt"), request.options)
     let changes = request.values["changes"]?.object ?? [:]
-    var pieces: [Piece] = []
+    var pieces: [KerasSeq.Piece] = []
+    var failures = request.number("again") ?? 0
     while true {
         if let temperature = changes[String(pieces.count)]?.double {
-            let old = writer.settings
-            try writer.change(Settings(temperature: Float(temperature), topK: old.topK, topP: old.topP, minP: old.minP))
+            try writer.change(temperature: Float(temperature))
         }
-        guard let piece = try writer.next() else { break }
-        pieces.append(piece)
+        do {
+            guard let piece = try writer.next() else { break }
+            pieces.append(piece)
+        } catch {
+            if failures == 0 { throw error }
+            failures -= 1
+        }
     }
+    try writer.change(temperature: 0.125) // after the end, which runs nothing
     return [
         "text": pieces.map(\.text).joined(), "pieces": pieces.map(\.text), "tokens": pieces.map(\.token),
         "log_probabilities": pieces.map(\.logProbability), "finish_reason": writer.finishReason,
@@ -123,6 +117,8 @@ private func onDevice(_ request: Request) async throws -> [String: Any?] {
     runInTest = { signature, inputs in
         asked(signature, inputs)?.mapValues(valuesOf)
     }
+    _ = try await KerasSeq.open(URL(fileURLWithPath: path)).suggest("") // is freed without `close`
+    let left = aliveInTest
     let opened = try await KerasSeq.open(URL(fileURLWithPath: path))
     var pieces: [String] = []
     for try await piece in opened.write(request.string("prompt"), request.options) { pieces.append(piece) }
@@ -131,7 +127,10 @@ private func onDevice(_ request: Request) async throws -> [String: Any?] {
     opened.close()
     var afterwards = ""
     do { _ = try await opened.score("T") } catch { afterwards = "\(error)" }
-    return ["pieces": pieces, "suggestions": suggestions, "score": score, "afterwards": afterwards, "open": aliveInTest]
+    return [
+        "pieces": pieces, "suggestions": suggestions, "score": score, "afterwards": afterwards, "card": opened.card,
+        "open": [left, aliveInTest],
+    ]
 }
 
 private func orMessage(_ make: () throws -> Any?) -> Any? {
@@ -151,7 +150,7 @@ private func answer(_ request: Request) async throws -> Any? {
     case "words": return request.strings("texts").map { Tokens.split($0.points, .word).map { String(points: $0) } }
     case "classes": return (0..<UInt32(request.number("count")!)).map { Tokens.classOf($0).rawValue }
     case "encode":
-        let vocabulary = try Vocabulary.parse(bytes(request.string("file")))
+        let vocabulary = try KerasSeq.Vocabulary.parse(bytes(request.string("file")))
         return request.strings("texts").map { text in
             orMessage {
                 let ids = try vocabulary.encode(text)
@@ -159,7 +158,7 @@ private func answer(_ request: Request) async throws -> Any? {
             }
         }
     case "decode":
-        let vocabulary = try Vocabulary.parse(bytes(request.string("file")))
+        let vocabulary = try KerasSeq.Vocabulary.parse(bytes(request.string("file")))
         return try request.values["continuations"]!.list!.map { one in
             try vocabulary.decode(one.list![1].list!.map { Int($0.double!) }, after: one.list![0].string!)
         }
@@ -190,7 +189,7 @@ struct Server {
         inflateInTest = { packed, most in
             say(["inflate": hexadecimal(packed), "most": most])
             guard let found = try! hear().list else { return nil }
-            return (bytes(found[0].string!), plain(found[1]) as! Bool, Int(found[2].double!))
+            return (bytes(found[0].string!), found[1].value as! Bool, Int(found[2].double!))
         }
         sha256InTest = { content in
             say(["sha256": hexadecimal(content)])

@@ -7,6 +7,14 @@ public final class State<Value> {
     public init(wrappedValue: Value) { self.wrappedValue = wrappedValue }
 }
 
+public protocol ObservableObject: AnyObject {}
+
+@propertyWrapper
+public struct Published<Value> {
+    public var wrappedValue: Value
+    public init(wrappedValue: Value) { self.wrappedValue = wrappedValue }
+}
+
 @MainActor
 public protocol View {
     associatedtype Body: View

@@ -1,10 +1,11 @@
 import Foundation
 
-/// A value of JSON. `other` is an integer of more than 64 bits.
+/// A value of JSON. `large` is an integer of more than 64 bits, maybe infinite.
 indirect enum Json {
-    case null, other
+    case null
     case boolean(Bool)
     case integer(Int64)
+    case large(Double)
     case number(Double)
     case string(String)
     case list([Json])
@@ -12,7 +13,7 @@ indirect enum Json {
 
     var isInteger: Bool {
         switch self {
-        case .integer, .other: return true
+        case .integer, .large: return true
         default: return false
         }
     }
@@ -22,12 +23,24 @@ indirect enum Json {
     var object: [String: Json]? { if case .object(let value) = self { return value } else { return nil } }
     var isNull: Bool { if case .null = self { return true } else { return false } }
 
-    /// The value of a number that is not NaN.
     var double: Double? {
         switch self {
         case .integer(let value): return Double(value)
-        case .number(let value): return value.isNaN ? nil : value
+        case .large(let value), .number(let value): return value
         default: return nil
+        }
+    }
+
+    /// The value in Swift's types; nil is null.
+    var value: Any? {
+        switch self {
+        case .null: return nil
+        case .boolean(let value): return value
+        case .integer(let value): return Int(value)
+        case .large(let value), .number(let value): return value
+        case .string(let value): return value
+        case .list(let values): return values.map(\.value)
+        case .object(let values): return values.mapValues(\.value)
         }
     }
 
@@ -44,11 +57,7 @@ indirect enum Json {
 /// Reads JSON, more strictly than Foundation does.
 struct JsonReader {
     static let deepest = 20 // objects and lists inside each other
-    static let mostDigits = 4300 // of an integer, as in Python
-    static let names: [(String, Json)] = [
-        ("true", .boolean(true)), ("false", .boolean(false)), ("null", .null),
-        ("NaN", .number(.nan)), ("Infinity", .number(.infinity)), ("-Infinity", .number(-.infinity)),
-    ]
+    static let names: [(String, Json)] = [("true", .boolean(true)), ("false", .boolean(false)), ("null", .null)]
 
     let bytes: [UInt8]
     var position = 0
@@ -187,38 +196,37 @@ struct JsonReader {
         }
         let start = position
         if try peek() == UInt8(ascii: "-") { position += 1 }
-        let digits = try digits(startsWithZero: false)
+        try digits(startsWithZero: false)
         var isInteger = true
         if position < bytes.count, bytes[position] == UInt8(ascii: "."), isDigit(position + 1) {
             isInteger = false
             position += 1
-            _ = try self.digits(startsWithZero: true)
+            try digits(startsWithZero: true)
         }
         if position < bytes.count, bytes[position] | 0x20 == UInt8(ascii: "e") {
             let isSigned = position + 1 < bytes.count && [UInt8(ascii: "+"), UInt8(ascii: "-")].contains(bytes[position + 1])
             if isDigit(position + (isSigned ? 2 : 1)) {
                 isInteger = false
                 position += isSigned ? 2 : 1
-                _ = try self.digits(startsWithZero: true)
+                try digits(startsWithZero: true)
             }
         }
-        try demand(!isInteger || digits <= JsonReader.mostDigits, "a number has too many digits")
         let text = String(decoding: bytes[start..<position], as: UTF8.self)
-        if isInteger { return Int64(text).map(Json.integer) ?? .other }
-        return .number(Double(text) ?? .infinity)
+        let number = Double(text) ?? (text.hasPrefix("-") ? -.infinity : .infinity)
+        if isInteger { return Int64(text).map(Json.integer) ?? .large(number) }
+        try demand(number.isFinite, "a number is not finite")
+        return .number(number)
     }
 
     private func isDigit(_ at: Int) -> Bool { at < bytes.count && UInt8(ascii: "0")...UInt8(ascii: "9") ~= bytes[at] }
 
-    /// Reads digits; returns how many there are. A number has no zero before other digits.
-    private mutating func digits(startsWithZero: Bool) throws -> Int {
+    /// Reads digits. A number has no zero before other digits.
+    private mutating func digits(startsWithZero: Bool) throws {
         guard isDigit(position) else { throw failure() }
-        let start = position
         if !startsWithZero, bytes[position] == UInt8(ascii: "0") {
             position += 1
-            return 1
+        } else {
+            while isDigit(position) { position += 1 }
         }
-        while isDigit(position) { position += 1 }
-        return position - start
     }
 }

@@ -5,13 +5,17 @@ import Foundation
 /// It was not run on a device. All of this package but Apple's frameworks, LiteRT and TensorFlow Lite was compiled and run on
 /// Linux; the calls of these were compiled against their published signatures.
 ///
-/// Threads and tasks may share a model: each call of LiteRT has it alone. Close it when it is no longer needed.
+/// Threads and tasks may share a model: each call of LiteRT has it alone. Its memory is freed with the last reference to it, or
+/// by `close`.
 public final class KerasSeq: @unchecked Sendable {
     private let model: TextModel
     private let runner: ModelRunner
 
     /// The tokens of the model, with `encode` and `decode`.
     public var vocabulary: Vocabulary { model.vocabulary }
+
+    /// The model card of the file, in Swift's types; nil is JSON's null.
+    public var card: [String: Any?] { model.bundle.card.mapValues(\.value) }
 
     /// How a token is drawn if the options do not say it: as the file stores.
     public var defaults: Settings { model.defaults }
@@ -63,10 +67,10 @@ public final class KerasSeq: @unchecked Sendable {
 private actor PieceSource {
     private let model: TextModel
     private let prompt: String
-    private let options: Options
-    private var writer: Writer?
+    private let options: KerasSeq.Options
+    private var writer: KerasSeq.Writer?
 
-    init(_ model: TextModel, _ prompt: String, _ options: Options) {
+    init(_ model: TextModel, _ prompt: String, _ options: KerasSeq.Options) {
         self.model = model
         self.prompt = prompt
         self.options = options

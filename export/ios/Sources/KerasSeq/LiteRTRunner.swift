@@ -77,6 +77,8 @@ final class ModelRunner: Runner {
             outputs: try compiled.createOutputBuffers(signatureIndex: index))
     }
 
+    deinit { close() } // in the right order
+
     /// Frees the memory of the model.
     func close() {
         lock.lock()

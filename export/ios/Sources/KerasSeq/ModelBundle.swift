@@ -2,10 +2,10 @@ import Foundation
 
 /// What is in the zip at the end of a .tflite: vocab.txt, config.json and card.json.
 ///
-/// Foundation has no zip reader. Each reader of such files, in any language, follows the same strict rules, so all accept the
-/// same files.
-public final class ModelBundle {
-    public let vocabulary: Vocabulary? // nil in a model that is not of text
+/// Foundation has no zip reader. Each reader of such files, in any language, follows the same strict rules
+/// (docs/porting.md), so all accept the same files.
+final class ModelBundle {
+    let vocabulary: KerasSeq.Vocabulary? // nil in a model that is not of text
     let config: [String: Json]
     let card: [String: Json]
     let modelBytes: Int // the first bytes of the file, the model without the zip
@@ -25,7 +25,7 @@ public final class ModelBundle {
         let cardBytes = try zip.read("card.json", most: ModelBundle.largest["card.json"]!)
         let isSmall = (words ?? []).reduce(0) { $0 + ($1 == 0x0A ? 1 : 0) } <= ModelBundle.mostTokens
         try demand(isSmall, "vocab.txt must have at most \(ModelBundle.mostTokens) tokens")
-        vocabulary = try words.map(Vocabulary.parse)
+        vocabulary = try words.map(KerasSeq.Vocabulary.parse)
         config = try ModelBundle.object("config.json", configuration)
         card = try ModelBundle.object("card.json", cardBytes ?? Array("{}".utf8))
         try ModelBundle.requireConfig(config)
@@ -41,7 +41,7 @@ public final class ModelBundle {
         guard let content else { throw KerasSeqError("the file has no \(name) inside: export it again with keras-seq export") }
         let value: Json
         do {
-            _ = try Vocabulary.utf8(content, name)
+            _ = try KerasSeq.Vocabulary.utf8(content, name)
             value = try Json.parse(content)
         } catch let error as KerasSeqError {
             throw KerasSeqError("\(name): \(error)")
@@ -54,8 +54,7 @@ public final class ModelBundle {
         let isKnown = config["format"]?.double == Double(format)
         try demand(isKnown, "the file must have the bundle format \(format): export it again, or update this library")
         for (name, isValid) in values {
-            let isRight = config[name].map(isValid) ?? !required.contains(name)
-            try demand(isRight, "the file has a damaged config.json: `\(name)` is missing or wrong")
+            try demand(config[name].map(isValid) ?? false, "the file has a damaged config.json: `\(name)` is missing or wrong")
         }
     }
 
@@ -73,30 +72,11 @@ public final class ModelBundle {
         if case .integer(let number) = value { return 1...Int64(Int32.max) ~= number } else { return false }
     }
 
-    private static func areStrings(_ value: Json) -> Bool {
-        value.list.map { !$0.isEmpty && $0.allSatisfy { $0.string != nil } } ?? false
-    }
-
-    private static func areIntegers(_ value: Json) -> Bool {
-        value.list.map { !$0.isEmpty && $0.allSatisfy(\.isInteger) } ?? false
-    }
-
-    private static func areNames(_ value: Json) -> Bool {
-        value.object.map { $0.values.allSatisfy { $0.isNull || $0.string != nil } } ?? false
-    }
-
-    private static func areRanges(_ value: Json) -> Bool {
-        value.object.map { $0.values.allSatisfy { areIntegers($0) && $0.list!.count == 2 } } ?? false
-    }
-
-    private static let required: Set<String> = ["model_bytes", "batch", "state", "sampling"]
     private static var values: [(String, (Json) -> Bool)] {
         [
             ("model_bytes", isCount), ("batch", isCount),
             ("state", { $0.string == "explicit" || $0.string == "internal" }),
             ("sampling", { $0.object != nil }),
-            ("inputs", areStrings), ("outputs", areStrings), ("delays", areIntegers),
-            ("at_once", areNames), ("ranges", areRanges),
         ]
     }
 }

@@ -1,17 +1,19 @@
 import Foundation
 
-/// A word that may come next, or that completes the one which has been begun.
-public struct Suggestion: Sendable {
-    /// The whole word, for a button.
-    public let text: String
-    /// What is to be appended to the text.
-    public let insert: String
-    /// The probability given all that is typed.
-    public let probability: Double
+extension KerasSeq {
+    /// A word that may come next, or that completes the one which has been begun.
+    public struct Suggestion: Sendable {
+        /// The whole word, for a button.
+        public let text: String
+        /// What is to be appended to the text.
+        public let insert: String
+        /// The probability given all that is typed.
+        public let probability: Double
+    }
 }
 
 /// Suggests tokens: at the levels `word` and `whitespace` one look at the logits is enough.
-func suggestTokens(_ model: TextModel, _ text: Points, _ count: Int) throws -> [Suggestion] {
+func suggestTokens(_ model: TextModel, _ text: Points, _ count: Int) throws -> [KerasSeq.Suggestion] {
     let vocabulary = model.vocabulary
     let (context, begun) = beginning(text, vocabulary.level)
     let logits = try model.read(vocabulary.encode(context)).logits
@@ -22,13 +24,13 @@ func suggestTokens(_ model: TextModel, _ text: Points, _ count: Int) throws -> [
     try requireNumbers(logits)
     let most = Double(matching.map { logits[$0] }.max()!)
     let sum = matching.reduce(0.0) { $0 + exp(Double(logits[$1]) - most) }
-    var found: [Suggestion] = []
+    var found: [KerasSeq.Suggestion] = []
     for id in likeliest(matching.filter { isCandidate(vocabulary, $0, begun) }, logits) where found.count < count {
         let token = vocabulary.tokens[id]
         let word = String(points: withoutSpace(token))
         if found.contains(where: { $0.text.points == word.points }) { continue } // with a space before it and without
         let insert = String(points: token.dropFirst(begun.count))
-        found.append(Suggestion(text: word, insert: insert, probability: exp(Double(logits[id]) - most) / sum))
+        found.append(.init(text: word, insert: insert, probability: exp(Double(logits[id]) - most) / sum))
     }
     return found
 }
@@ -41,7 +43,7 @@ private func likeliest(_ ids: [Int], _ logits: [Float]) -> [Int] {
 private func withoutSpace(_ word: Points) -> Points { word.first == 0x20 ? Points(word.dropFirst()) : word }
 
 /// Returns the tokens before the word that has been begun at the end of a text, and that word.
-private func beginning(_ text: Points, _ level: Level) -> ([Points], Points) {
+private func beginning(_ text: Points, _ level: KerasSeq.Level) -> ([Points], Points) {
     let tokens = Tokens.split(text, level)
     guard let last = tokens.last else { return (tokens, []) }
     if level == .whitespace { return Tokens.endsWithWhiteSpace(text) ? (tokens, []) : (Array(tokens.dropLast()), last) }
@@ -57,7 +59,7 @@ private func wordClass(_ token: Points) -> CharacterClass {
     Tokens.classOf(token[token[0] == 0x20 && token.count > 1 ? 1 : 0])
 }
 
-private func isCandidate(_ vocabulary: Vocabulary, _ id: Int, _ begun: Points) -> Bool {
+private func isCandidate(_ vocabulary: KerasSeq.Vocabulary, _ id: Int, _ begun: Points) -> Bool {
     let token = vocabulary.tokens[id]
     if vocabulary.isReserved(id) || token.count <= begun.count { return false }
     return vocabulary.level == .whitespace || [.word, .single].contains(wordClass(token))
@@ -87,7 +89,7 @@ struct WordSearch {
     private static let longest = 32 // characters of an insert
 
     private let model: TextModel
-    private let vocabulary: Vocabulary
+    private let vocabulary: KerasSeq.Vocabulary
     private let points: [UInt32?] // the character of each token; nil if it is reserved
     private var queue: [Node] = [] // sorted; the best is last
     private var created = 0
@@ -99,11 +101,11 @@ struct WordSearch {
         points = words.tokens.indices.map { words.isReserved($0) ? nil : words.tokens[$0][0] }
     }
 
-    mutating func suggest(_ text: Points, _ count: Int) throws -> [Suggestion] {
+    mutating func suggest(_ text: Points, _ count: Int) throws -> [KerasSeq.Suggestion] {
         let step = try model.read(vocabulary.encode(String(points: text)))
         let begun = beginningOf(text)
         add(0, [], startOf(text, begun), nil)
-        var found: [Suggestion] = []
+        var found: [KerasSeq.Suggestion] = []
         var words: Set<Points> = []
         var calls = 0
         while found.count < count, let node = queue.popLast() {
@@ -111,7 +113,7 @@ struct WordSearch {
                 let word = withoutSpace(begun + node.insert)
                 if words.insert(word).inserted {
                     let insert = String(points: node.insert)
-                    found.append(Suggestion(text: String(points: word), insert: insert, probability: exp(node.logProbability)))
+                    found.append(.init(text: String(points: word), insert: insert, probability: exp(node.logProbability)))
                 }
             } else if let before = node.before {
                 if calls == WordSearch.mostCalls { continue }

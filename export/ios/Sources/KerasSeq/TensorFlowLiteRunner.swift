@@ -38,6 +38,8 @@ final class ModelRunner: Runner {
         }
     }
 
+    deinit { close() } // in the right order
+
     /// Frees the memory of the model.
     func close() {
         lock.lock()

@@ -28,8 +28,8 @@ final class TextModel: @unchecked Sendable {
     static let block = 32 // tokens of a call of `write`
 
     let bundle: ModelBundle
-    let vocabulary: Vocabulary
-    let defaults: Settings // those stored in the file
+    let vocabulary: KerasSeq.Vocabulary
+    let defaults: KerasSeq.Settings // those stored in the file
     private let signatures: [String: Signature]
     private let runner: Runner
     private let stateNames: [String]
@@ -54,7 +54,7 @@ final class TextModel: @unchecked Sendable {
         self.signatures = signatures
         self.runner = runner
         vocabulary = words
-        defaults = try Settings.stored(bundle.config["sampling"]?.object ?? [:], words)
+        defaults = try KerasSeq.Settings.stored(bundle.config["sampling"]?.object ?? [:], words)
         stateNames = signatures["decode"]?.states ?? []
         prefillSteps = signatures["prefill"]?.inputs["tokens"]?.shape.last ?? 0
         try requireSignatures()
@@ -157,10 +157,12 @@ final class TextModel: @unchecked Sendable {
     }
 
     /// Returns a writer of a continuation of a prompt.
-    func write(_ prompt: String, _ options: Options = Options()) throws -> Writer { try Writer(self, prompt, options) }
+    func write(_ prompt: String, _ options: KerasSeq.Options) throws -> KerasSeq.Writer {
+        try KerasSeq.Writer(self, prompt, options)
+    }
 
     /// Returns up to `count` words that may come next, or that complete the word which ends the text, the likeliest first.
-    func suggest(_ text: String, count: Int = 3) throws -> [Suggestion] {
+    func suggest(_ text: String, count: Int = 3) throws -> [KerasSeq.Suggestion] {
         try demand(1...100 ~= count, "`count` must be from 1 to 100. Received: \(count)")
         if vocabulary.level != .char { return try suggestTokens(self, text.points, count) }
         var search = WordSearch(self)
@@ -168,7 +170,7 @@ final class TextModel: @unchecked Sendable {
     }
 
     /// Returns the log-probability in nats of each token of a text, given `<s>` and the tokens before it.
-    func score(_ text: String) throws -> Score {
+    func score(_ text: String) throws -> KerasSeq.Score {
         let tokens = try vocabulary.encode(text)
         var states = firstStates
         var last = vocabulary.start
@@ -180,15 +182,17 @@ final class TextModel: @unchecked Sendable {
             try demand(!found.isNaN, "token \(position) cannot be scored: the model's logits are not finite")
             return found
         }
-        return Score(tokens: tokens, logProbabilities: logProbabilities)
+        return KerasSeq.Score(tokens: tokens, logProbabilities: logProbabilities)
     }
 }
 
-/// The tokens of a text, and the log-probability of each in nats.
-public struct Score: Sendable {
-    public let tokens: [Int]
-    public let logProbabilities: [Double]
-    public var logProbability: Double { logProbabilities.reduce(0, +) }
+extension KerasSeq {
+    /// The tokens of a text, and the log-probability of each in nats.
+    public struct Score: Sendable {
+        public let tokens: [Int]
+        public let logProbabilities: [Double]
+        public var logProbability: Double { logProbabilities.reduce(0, +) }
+    }
 }
 
 /// Returns the logarithms of the softmax of some logits; of all, or of those for which `isAllowed` is true.

@@ -1,11 +1,11 @@
 /// The random stream of every runtime: Threefry-2x32-20, Salmon et al. 2011. A number depends on seed and position alone.
-public enum Threefry {
+enum Threefry {
     private static let rotations: [UInt32] = [13, 15, 26, 6, 17, 29, 16, 24]
     private static let rounds = 20
     private static let parity: UInt32 = 0x1BD11BDA
 
     /// Returns the first word for a seed and the position of a token in its text.
-    public static func word(seed: UInt64, position: UInt32) -> UInt32 {
+    static func word(seed: UInt64, position: UInt32) -> UInt32 {
         let low = UInt32(truncatingIfNeeded: seed)
         let high = UInt32(truncatingIfNeeded: seed >> 32)
         let key = [low, high, low ^ high ^ parity]
@@ -25,7 +25,7 @@ public enum Threefry {
     }
 
     /// Returns a number in [0, 1): the upper 24 bits of the word.
-    public static func uniform(seed: UInt64, position: UInt32) -> Float {
+    static func uniform(seed: UInt64, position: UInt32) -> Float {
         Float(word(seed: seed, position: position) >> 8) * (1 / 16_777_216)
     }
 }

@@ -12,8 +12,10 @@ extension String {
     }
 }
 
-/// What a token is; the list of tokens alone decides it.
-public enum Level: String, Sendable { case char, word, whitespace }
+extension KerasSeq {
+    /// What a token is; the list of tokens alone decides it.
+    public enum Level: String, Sendable { case char, word, whitespace }
+}
 
 /// The classes of characters from which word tokens are made, as in keras_seq/data/tokens.py.
 enum CharacterClass: Int { case word, space, punctuation, single }
@@ -91,7 +93,7 @@ enum Tokens {
     }
 
     /// Splits a text into tokens; at the levels `char` and `word` their concatenation is the text.
-    static func split(_ points: Points, _ level: Level) -> [Points] {
+    static func split(_ points: Points, _ level: KerasSeq.Level) -> [Points] {
         var tokens: [Points] = []
         var start = 0
         while start < points.count {

@@ -37,14 +37,25 @@ class KerasSeq private constructor(private val model: TextModel, private val run
          * @param asset its path there, such as "shakespeare.tflite"; the app must not compress assets of this kind.
          * @throws KerasSeqException the file is damaged, or not a model of text.
          */
-        suspend fun open(context: Context, asset: String): KerasSeq = withContext(Dispatchers.IO) {
+        suspend fun open(context: Context, asset: String): KerasSeq = opening {
             val file = context.assets.open(asset).use { it.readBytes() }
             opened(file) { CompiledModel.create(context.assets, asset, options()) }
         }
 
         /** Opens a model that the app has downloaded; see the other function. */
-        suspend fun open(path: File): KerasSeq = withContext(Dispatchers.IO) {
+        suspend fun open(path: File): KerasSeq = opening {
             opened(path.readBytes()) { CompiledModel.create(path.path, options()) }
+        }
+
+        /** Opens a model outside of the main thread; closes it if the caller was cancelled meanwhile. */
+        private suspend fun opening(make: () -> KerasSeq): KerasSeq {
+            var made: KerasSeq? = null
+            try {
+                return withContext(Dispatchers.IO) { make().also { made = it } }
+            } catch (error: Throwable) {
+                made?.close()
+                throw error
+            }
         }
 
         /** Compiles a model after its hashes were verified, because a damaged one can crash LiteRT. */
