@@ -218,19 +218,18 @@ def require_same_sampling(kit, model, folder):
     """The kit accepts the stored settings that Python accepts."""
     vocabulary = read_bundle(model).vocabulary
     for number, sampling in enumerate(SAMPLING):
-        try:
-            logit_bias(vocabulary, SamplingSettings(**sampling))
-        except (TypeError, ValueError):
-            is_right = False
-        else:
-            is_right = True
         path = rebundled(model, folder / f"sampling-{number}.tflite", {"sampling": sampling})
-        try:
-            kit.open(path)
-        except ValueError as error:
-            assert not is_right, (sampling, error)
-        else:
-            assert is_right, sampling
+        by_python = succeeds(lambda values=sampling: logit_bias(vocabulary, SamplingSettings(**values)))
+        assert by_python == succeeds(lambda file=path: kit.open(file)), sampling
+
+
+def succeeds(call):
+    """Whether a call raises neither a ValueError nor, for the name of an argument, a TypeError."""
+    try:
+        call()
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def require_scores(kit, model):
