@@ -22,10 +22,11 @@ from keras_seq_export.signatures import (
     SAMPLING_INPUTS,
     TOKEN,
     UNIFORM,
+    WRITE,
     WRITE_STEPS,
 )
 from keras_seq_export.tflite.decoder import LiteRTDecoder
-from keras_seq_export.tflite.write_call import WriteCall
+from keras_seq_export.tflite.write_call import FEWEST, NotFiniteError, WriteCall
 
 
 class LiteRTSampler(Step):
@@ -116,7 +117,7 @@ class LiteRTSampler(Step):
             try:
                 outputs, after = self.decoder.run(SAMPLE, inputs | self._settings_inputs(settings), states)
                 if np.isfinite(outputs[LOG_PROBABILITY][0]):
-                    return self._require_token(int(outputs[NEXT_TOKEN][0])), after
+                    return self._require_token(SAMPLE, int(outputs[NEXT_TOKEN][0])), after
             except BundleError as error:
                 if not isinstance(error.__cause__, RuntimeError):
                     raise
@@ -135,24 +136,33 @@ class LiteRTSampler(Step):
     ) -> Iterator[tuple[int, Any, float | None]]:
         """Yields what `Step.draws` does; with the file's `write`, 32 tokens are drawn in one call."""
         in_file = settings.repetition_penalty == 1 and self._is_stored_bias(logit_bias) and not logprobs
-        if not (in_file and self.decoder.has_write):
-            yield from super().draws(token, states, uniforms, settings, logit_bias, history, logprobs)
-            return
         for start in range(0, len(uniforms), WRITE_STEPS):
             part = uniforms[start : start + WRITE_STEPS]
-            call = WriteCall(self.decoder, token, states, part, self._settings_inputs(settings))
-            tokens = call.tokens()
-            if tokens is None:  # `draw` names the token at which the logits are not finite.
-                yield from super().draws(token, states, part, settings, logit_bias, history)
-                return
-            for index, drawn in enumerate(tokens):
-                token, states = self._require_token(drawn), call.states_before(index)
+            call = self._write_call(token, states, part, settings) if in_file and len(part) >= FEWEST else None
+            if call is None:
+                for one in super().draws(token, states, part, settings, logit_bias, history, logprobs):
+                    token, states, _ = one
+                    yield one
+                continue
+            for index, drawn in enumerate(call.tokens):
+                token, states = self._require_token(WRITE, drawn), call.states_before(index)
                 yield token, states, None
 
-    def _require_token(self, drawn: int) -> int:
+    def _write_call(
+        self, token: int, states: Any, uniforms: np.ndarray, settings: SamplingSettings
+    ) -> WriteCall | None:
+        """Returns the tokens drawn by `write`; None if the file has none, or the logits of a step are not finite."""
+        if not self.decoder.has_write:
+            return None
+        try:
+            return WriteCall(self.decoder, token, states, uniforms, self._settings_inputs(settings))
+        except NotFiniteError:
+            return None
+
+    def _require_token(self, signature: str, drawn: int) -> int:
         if not 0 <= drawn < self.vocabulary_size:
             raise BundleError(
-                f"the file has a damaged model: `{SAMPLE}` returned token {drawn} of {self.vocabulary_size}"
+                f"the file has a damaged model: `{signature}` returned token {drawn} of {self.vocabulary_size}"
             )
         return drawn
 
@@ -211,6 +221,6 @@ class LiteRTSampler(Step):
         """
         return score(self, self.vocabulary, text, by_line=by_line, states=states)
 
-    def suggest(self, text: str = "", count: int = 3) -> list[Suggestion]:
+    def suggest(self, text: str = "", count: int = 3, states: Sequence[Any] | None = None) -> list[Suggestion]:
         """Returns the likeliest next words, or completions of the last word of a text, as `keras_seq.suggest` does."""
-        return suggest(self, self.vocabulary, text, count)
+        return suggest(self, self.vocabulary, text, count, states)
