@@ -268,6 +268,12 @@ def require_suggestions(kit, model):
     with pytest.raises(ValueError, match=r"`count` must be from 1 to 100\. Received: 0"):
         kit.ask("suggest", text="", count=0)
 
+    def only_padding(signature, outputs):
+        outputs["logits"][0, np.arange(sampler.vocabulary_size) != sampler.vocabulary.pad_id] = -np.inf
+
+    kit.change = only_padding
+    assert kit.ask("suggest", text="Wh", count=3) == []
+
 
 def without_signature(model, path, name):
     """Writes a .tflite again without one of its signatures."""

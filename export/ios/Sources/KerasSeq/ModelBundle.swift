@@ -51,7 +51,8 @@ final class ModelBundle {
     }
 
     private static func requireConfig(_ config: [String: Json]) throws {
-        let isKnown = config["format"]?.double == Double(format)
+        let stated = config["format"]
+        let isKnown = stated?.isInteger == true && stated?.double == Double(format)
         try demand(isKnown, "the file must have the bundle format \(format): export it again, or update this library")
         for (name, isValid) in values {
             try demand(config[name].map(isValid) ?? false, "the file has a damaged config.json: `\(name)` is missing or wrong")

@@ -20,8 +20,8 @@ func suggestTokens(_ model: TextModel, _ text: Points, _ count: Int) throws -> [
     let matching = vocabulary.tokens.indices.filter { id in
         id == vocabulary.eos ? begun.isEmpty : !vocabulary.isForbidden(id) && vocabulary.tokens[id].starts(with: begun)
     }
-    if matching.isEmpty { return [] }
     try requireNumbers(logits)
+    if matching.isEmpty { return [] }
     let most = Double(matching.map { logits[$0] }.max()!)
     let sum = matching.reduce(0.0) { $0 + exp(Double(logits[$1]) - most) }
     var found: [KerasSeq.Suggestion] = []
@@ -29,8 +29,10 @@ func suggestTokens(_ model: TextModel, _ text: Points, _ count: Int) throws -> [
         let token = vocabulary.tokens[id]
         let word = String(points: withoutSpace(token))
         if found.contains(where: { $0.text.points == word.points }) { continue } // with a space before it and without
+        let probability = exp(Double(logits[id]) - most) / sum
+        if !(probability > 0) { continue } // impossible; NaN if all are
         let insert = String(points: token.dropFirst(begun.count))
-        found.append(.init(text: word, insert: insert, probability: exp(Double(logits[id]) - most) / sum))
+        found.append(.init(text: word, insert: insert, probability: probability))
     }
     return found
 }
@@ -127,7 +129,7 @@ struct WordSearch {
     }
 
     private mutating func add(_ logProbability: Double, _ insert: Points, _ place: Place, _ before: States?) {
-        if logProbability == -.infinity { return }
+        if !(logProbability > -.infinity) { return } // NaN too
         let node = Node(logProbability: logProbability, order: created, insert: insert, place: place, before: before)
         created += 1
         // The earlier created is the better on a tie: it lies after this one.

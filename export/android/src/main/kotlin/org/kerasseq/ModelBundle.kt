@@ -20,7 +20,7 @@ internal class ModelBundle private constructor(
     val modelBytes: Int, // the first bytes of the file, the model without the zip
 ) {
     companion object {
-        private const val FORMAT = 2
+        private const val FORMAT = 2L
         private const val MOST_TOKENS = 1 shl 19
         private const val SMALLEST_MODEL = 12 // bytes
         private val LARGEST = mapOf("vocab.txt" to (16 shl 20), "config.json" to (1 shl 20), "card.json" to (1 shl 20))
@@ -63,8 +63,7 @@ internal class ModelBundle private constructor(
         }
 
         private fun requireConfig(config: Map<String, Any?>) {
-            val format = config["format"]
-            demand(format == FORMAT.toLong() || format == FORMAT.toDouble()) {
+            demand(config["format"] == FORMAT) {
                 "the file must have the bundle format $FORMAT: export it again, or update this library"
             }
             for ((name, isValid) in VALUES) {

@@ -17,15 +17,16 @@ internal fun suggestTokens(model: TextModel, text: String, count: Int): List<Sug
     val matching = vocabulary.tokens.indices.filter { id ->
         if (id == vocabulary.eos) begun.isEmpty() else !vocabulary.isForbidden(id) && vocabulary.tokens[id].startsWith(begun)
     }
-    if (matching.isEmpty()) return emptyList()
     requireNumbers(logits)
+    if (matching.isEmpty()) return emptyList()
     val most = matching.maxOf { logits[it] }.toDouble()
     val sum = matching.sumOf { Math.exp(logits[it] - most) }
     val likeliest = matching.filter { isCandidate(vocabulary, it, begun) }.sortedByDescending { logits[it] }.map { id ->
         val token = vocabulary.tokens[id]
         Suggestion(token.removePrefix(" "), token.substring(begun.length), Math.exp(logits[id] - most) / sum)
     }
-    return likeliest.distinctBy { it.text }.take(count) // the same word with a space before it and without
+    // A word is there once, with a space before it or without. What is impossible (or NaN, if all are) is not suggested.
+    return likeliest.filter { it.probability > 0 }.distinctBy { it.text }.take(count)
 }
 
 /** Returns the tokens before the word that has been begun at the end of a text, and that word. */
@@ -109,7 +110,7 @@ internal class WordSearch(private val model: TextModel) {
     private fun textOf(points: List<Int>): String = String(points.toIntArray(), 0, points.size)
 
     private fun add(logProbability: Double, insert: List<Int>, place: Place, before: States?) {
-        if (logProbability != Double.NEGATIVE_INFINITY) queue.add(Node(logProbability, created++, insert, place, before))
+        if (logProbability > Double.NEGATIVE_INFINITY) queue.add(Node(logProbability, created++, insert, place, before))
     }
 
     /** Returns the longest end of a text that is words joined by apostrophes, and perhaps one more apostrophe. */
