@@ -195,11 +195,14 @@ class Generation(Iterator[Piece]):
         """Yields the pieces of one text after `token`, and returns its finish reason."""
         seed = (int(self.seed) + row) % 2**64
         pieces, eos_id = self.vocabulary.pieces, self.vocabulary.eos_id
-        history, position = list(self._prompt), 0
+        history, position, ahead = list(self._prompt), 0, _BLOCK
+        uniforms = np.zeros(0, np.float32)
         while position < self._max_tokens:
-            settings = self._settings
-            uniforms = uniform(seed, np.arange(position, min(position + _BLOCK, self._max_tokens)))
-            draws = self._step.draws(token, states, uniforms, settings, self._logit_bias, history, self._logprobs)
+            settings, first = self._settings, position
+            if not len(uniforms):
+                uniforms = uniform(seed, np.arange(position, position + _BLOCK))
+            given = uniforms[: min(ahead, self._max_tokens - position)]
+            draws = self._step.draws(token, states, given, settings, self._logit_bias, history, self._logprobs)
             # What was drawn ahead has the settings before `change`.
             while self._settings is settings:
                 try:
@@ -214,6 +217,9 @@ class Generation(Iterator[Piece]):
                 position += 1
                 yield Piece(piece, token, log_probability, row), states
                 history.append(token)
+            uniforms = uniforms[position - first :]
+            # Settings that were changed may soon change again: then few tokens are drawn ahead in vain.
+            ahead = min(2 * ahead, _BLOCK) if self._settings is settings else 1
         return "length"
 
     def _search(self, rows: int, num_beams: int, length_penalty: float) -> Iterator[PieceAndStates]:

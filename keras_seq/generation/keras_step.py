@@ -164,7 +164,13 @@ def score(
     return scoring.score(step, vocabulary, text, by_line=by_line, states=states)
 
 
-def suggest(model: keras.Model, vocabulary: Vocabulary, text: str = "", count: int = 3) -> list[suggesting.Suggestion]:
+def suggest(
+    model: keras.Model,
+    vocabulary: Vocabulary,
+    text: str = "",
+    count: int = 3,
+    states: Sequence[Any] | None = None,
+) -> list[suggesting.Suggestion]:
     """Returns the likeliest next words, or completions of the word that has been begun at the end of a text.
 
     Args:
@@ -174,13 +180,14 @@ def suggest(model: keras.Model, vocabulary: Vocabulary, text: str = "", count: i
         text: the text up to the caret. The model reads it from `<s>`.
         count: number of suggestions, 1 to 100. There are fewer if no other word fits, or if a model of characters finds
             no more within 64 steps.
+        states: states to start from in place of the model's own, such as those of an encoder.
 
     Returns:
         Suggestions, each with the whole word as its `text`, the missing part of it as `insert`, and its `probability`
         given all that was typed; the most likely first.
 
     Raises:
-        ArgumentError: `count` is out of range.
+        ArgumentError: `count` is out of range, or `states` do not fit the model or are those of an earlier text.
         TextError: the text has characters outside the vocabulary.
         ModelError: a logit is NaN, or the model does not fit the vocabulary.
         SteppingError: the model cannot be run one step at a time.
@@ -191,7 +198,7 @@ def suggest(model: keras.Model, vocabulary: Vocabulary, text: str = "", count: i
         >>> [(one.text, one.insert) for one in suggest(language_model(len(vocabulary), units=[8]), vocabulary, "to b")]
         [('be', 'e')]
     """
-    return suggesting.suggest(_step(model, vocabulary, text, "text"), vocabulary, text, count)
+    return suggesting.suggest(_step(model, vocabulary, text, "text"), vocabulary, text, count, states)
 
 
 def _step(model: keras.Model, vocabulary: Vocabulary, text: str, name: str, by_line: bool = False) -> KerasStep:

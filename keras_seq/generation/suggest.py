@@ -1,13 +1,14 @@
 """The likeliest next words, or endings of the word that has been begun, in any runtime.
 
-The rule is the same in every runtime and language (BUILD.md, "Suggestions"). At the word level one look at the logits
+The rule is the same in every runtime and language (docs/porting.md). At the word level one look at the logits
 answers; at the character level `word_search` does.
 """
 
 import functools
 import math
 from bisect import bisect_left, bisect_right
-from typing import Final, NamedTuple
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from keras_seq.data.begun_word import begun_word
 from keras_seq.data.tokens import class_of
 from keras_seq.data.vocabulary import Vocabulary
 from keras_seq.generation.decoder_step import Step, require_vocabulary
+from keras_seq.generation.states import TextStates, start_of
 from keras_seq.generation.word_search import require_numbers, search_words
 
 MOST_SUGGESTIONS: Final = 100
@@ -35,7 +37,9 @@ class Suggestion(NamedTuple):
     probability: float
 
 
-def suggest(step: Step, vocabulary: Vocabulary, text: str = "", count: int = 3) -> list[Suggestion]:
+def suggest(
+    step: Step, vocabulary: Vocabulary, text: str = "", count: int = 3, states: Sequence[Any] | None = None
+) -> list[Suggestion]:
     """Returns the likeliest next words, or completions of the word that has been begun at the end of a text.
 
     After a space, an empty text or a line break the next word is suggested, after a part of a word its completions, and
@@ -46,25 +50,29 @@ def suggest(step: Step, vocabulary: Vocabulary, text: str = "", count: int = 3) 
         vocabulary: the vocabulary of the model.
         text: the text up to the caret. The model reads it from `<s>`.
         count: number of suggestions, 1 to 100. There are fewer if no other word fits, or if the search ends before.
+        states: states to start from in place of the model's own, such as those of an encoder.
 
     Returns:
         The suggestions, the most likely first.
 
     Raises:
-        ArgumentError: `count` is out of range.
+        ArgumentError: `count` is out of range, or `states` do not fit the model or are those of an earlier text.
         TextError: `text` has characters outside the vocabulary.
         ModelError: the model has another number of logits than the vocabulary has tokens, or a logit is NaN.
     """
     require_vocabulary(vocabulary, step.vocabulary_size)
     require.integer("count", count, at_least=1, at_most=MOST_SUGGESTIONS)
+    is_text = isinstance(states, TextStates)
+    require.that(not is_text, "states", "a list of arrays; give the whole text instead of states within it", states)
     begun = begun_word(text, vocabulary.level)
     is_char = vocabulary.level == "char"
     context = vocabulary.encode(text if is_char else text[: len(text) - len(begun)], name="text")
-    logits, states = step.prefill([vocabulary.start_id, *context.tolist()], step.initial_states())
+    first, before = start_of(step, vocabulary, states)
+    logits, after = step.prefill([first, *context.tolist()], before)
     if not is_char:
         return _whole_words(logits, vocabulary, begun, count)
     found = dict[str, Suggestion]()
-    for insert, log_probability in search_words(step, vocabulary, text, begun, logits, states):
+    for insert, log_probability in search_words(step, vocabulary, text, begun, logits, after):
         _add(found, begun + insert, insert, math.exp(log_probability))
         if len(found) == count:
             break
@@ -105,16 +113,16 @@ def _whole_words(logits: np.ndarray, vocabulary: Vocabulary, begun: str, count: 
     matching = np.sort(words.ids[first:last])
     if not begun:
         matching = np.sort(np.append(matching, vocabulary.eos_id))
-    if not matching.size:
-        return []
     require_numbers(logits)
     wide = logits[matching].astype(np.float64)
+    if not np.isfinite(wide).any():
+        return []
     weights = np.exp(wide - wide.max())
     probabilities = weights / weights.sum()
     found = dict[str, Suggestion]()
     for i in np.argsort(-wide, kind="stable"):  # The lowest id is first on a tie.
         token = vocabulary.tokens[matching[i]]
-        if words.are_words[matching[i]] and token != begun:
+        if words.are_words[matching[i]] and token != begun and probabilities[i] > 0:
             _add(found, token, token[len(begun) :], probabilities[i])
         if len(found) == count:
             break

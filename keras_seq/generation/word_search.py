@@ -1,13 +1,13 @@
 """The likeliest words of a model of characters: a best-first search from character to character.
 
-The rule is the same in every runtime and language (BUILD.md, "Suggestions").
+The rule is the same in every runtime and language (docs/porting.md).
 """
 
 import functools
 import heapq
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
@@ -105,6 +105,7 @@ def search_words(
     Raises:
         ModelError: the logits are not finite.
     """
+    kinds = _kinds_of(vocabulary)
     order, steps = itertools.count(), 0
     queue = [(0.0, next(order), _Node(0.0, "", _beginning(text, begun), logits=logits, states=states))]
     while queue:
@@ -118,30 +119,41 @@ def search_words(
             steps += 1
             logits, states = step(node.token, node.states)
             node = node._replace(logits=logits, states=states)
-        for child in _children(node, vocabulary):
-            heapq.heappush(queue, (-child.log_probability, next(order), child))
+        log_probabilities = _log_probabilities(node, kinds["allowed"])
+        children = [_ended(node, log_probabilities[kinds["end"]])]
+        if len(node.insert) < _LONGEST:
+            children += _continued(node, log_probabilities, kinds, vocabulary.tokens)
+        for child in children:
+            if child.log_probability > -math.inf:
+                heapq.heappush(queue, (-child.log_probability, next(order), child))
 
 
-def _children(node: _Node, vocabulary: Vocabulary) -> Iterator[_Node]:
-    """Yields what the model gives after a node: its end as a word, and the likeliest characters."""
-    kinds, logits = _kinds_of(vocabulary), node.logits
+def _log_probabilities(node: _Node, allowed: np.ndarray) -> np.ndarray:
+    """Returns the log-probabilities after a node, among the allowed tokens; -inf for the others, `(vocabulary,)`."""
+    logits = node.logits
     assert logits is not None
     require_numbers(logits)
-    log_probabilities = np.full(len(vocabulary), -np.inf)
-    log_probabilities[kinds["allowed"]] = log_softmax(logits[kinds["allowed"]])
-    if node.place == "inside" and node.insert:
-        ending = float(np.exp(log_probabilities[kinds["end"]]).sum())
-        if ending > 0:
-            yield _Node(node.log_probability + math.log(ending), node.insert, "complete")
-    if len(node.insert) == _LONGEST:
-        return
+    found = np.full(len(logits), -np.inf)
+    if np.isfinite(logits[allowed]).any():
+        found[allowed] = log_softmax(logits[allowed])
+    return found
+
+
+def _ended(node: _Node, ends: np.ndarray) -> _Node:
+    """Returns the whole word that a node is, given the log-probabilities of what may follow a word; -inf: it is none."""
+    total = float(np.exp(ends).sum()) if node.place == "inside" and node.insert else 0.0
+    return _Node(node.log_probability + math.log(total) if total else -math.inf, node.insert, "complete")
+
+
+def _continued(
+    node: _Node, log_probabilities: np.ndarray, kinds: dict[str, np.ndarray], tokens: Sequence[str]
+) -> Iterator[_Node]:
+    """Yields a node with one more of the likeliest characters that may follow."""
     places = {index: place for kind, place in _NEXT[node.place].items() for index in kinds[kind].tolist()}
     following = np.array(sorted(places), np.int64)
-    likeliest = following[np.argsort(-logits[following], kind="stable")[:_MOST_CHILDREN]]
-    for index in likeliest.tolist():
+    for index in following[np.argsort(-log_probabilities[following], kind="stable")[:_MOST_CHILDREN]].tolist():
         total = node.log_probability + float(log_probabilities[index])
-        if total > -math.inf:
-            yield _Node(total, node.insert + vocabulary.tokens[index], places[index], index, states=node.states)
+        yield _Node(total, node.insert + tokens[index], places[index], index, states=node.states)
 
 
 def require_numbers(logits: np.ndarray) -> None:

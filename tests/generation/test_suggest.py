@@ -179,6 +179,24 @@ def test_logits_that_are_not_finite_are_refused(level):
         suggest(Table(np.full((len(vocabulary),) * 2, np.nan)), vocabulary, "a" if level == "char" else " th")
 
 
+def test_what_is_impossible_is_not_suggested():
+    rows = np.zeros((len(WORDS),) * 2)
+    rows[:, [WORDS.tokens.index(" the"), WORDS.tokens.index(" then")]] = -np.inf
+    assert [one.text for one in suggest(Table(rows), WORDS, "x th")] == ["they"]
+    rows[:, WORDS.tokens.index(" they")] = -np.inf
+    assert suggest(Table(rows), WORDS, "x th") == []
+    rows = np.zeros((len(CHARACTERS),) * 2)
+    rows[:, CHARACTERS.encode("ab")] = -np.inf
+    assert suggest(Table(rows), CHARACTERS, "a") == []
+    rows[:, 1:] = -np.inf  # only <pad>, which is never read, is possible
+    assert suggest(Table(rows), CHARACTERS, "a") == []
+
+
+def test_the_states_of_an_earlier_text_are_refused():
+    with pytest.raises(ValueError, match="`states` must be a list of arrays; give the whole text"):
+        suggest(Table(np.zeros((len(WORDS),) * 2)), WORDS, "", states=ks.TextStates([], 1))
+
+
 @pytest.mark.parametrize("count", [0, 101, 1.5, True])
 def test_the_count_must_be_in_range(count):
     with pytest.raises(ValueError, match="`count` must be"):

@@ -96,6 +96,8 @@ def damaged_bundles(exported):
     yield "no configuration", _with_parts(exported, [], without="config.json")
     for part in ("config.json", "card.json"):
         for name, value in (
+            ("not finite", b'{"a": [NaN]}'),
+            ("infinite", b'{"a": -Infinity}'),
             ("null", b"null"),
             ("a list", b"[]"),
             ("cut", b"{"),

@@ -6,6 +6,7 @@ zip readers extract `vocab.txt`, `config.json` and `card.json`. This package rea
 
 import hashlib
 import json
+import math
 import os
 import zipfile
 from pathlib import Path
@@ -159,7 +160,7 @@ def parse_part(name: str, content: bytes) -> Any:
     """Returns the value of a JSON part.
 
     Raises:
-        ValueError: it is not JSON, or nested so deeply that printing it could fail.
+        ValueError: it is not JSON, has a number that is not finite, or is nested so deeply that printing it could fail.
     """
     try:
         value = parse_json(content)
@@ -168,6 +169,8 @@ def parse_part(name: str, content: bytes) -> Any:
     level, depth = [value], 0
     while level := [inner for outer in level for inner in _inside(outer)]:
         depth += 1
+        if any(isinstance(one, float) and not math.isfinite(one) for one in level):
+            raise ValueError(f"{name}: a number is not finite")
         if depth > _DEEPEST:
             raise ValueError(f"{name}: it is nested too deeply")
     return value

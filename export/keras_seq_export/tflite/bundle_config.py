@@ -22,7 +22,7 @@ def require_config(path: str | os.PathLike[str], config: Any, size: int) -> None
     Raises:
         BundleError: the configuration is of another format, a value is missing, or one has another type.
     """
-    if not isinstance(config, dict) or config.get("format") != FORMAT:
+    if not isinstance(config, dict) or type(config.get("format")) is not int or config["format"] != FORMAT:
         received = config.get("format") if isinstance(config, dict) else config
         raise BundleError(
             f"{path} must have the bundle format {FORMAT}. Received: {shortened(repr(received))}; "

@@ -22,10 +22,11 @@ from keras_seq_export.signatures import (
     SAMPLING_INPUTS,
     TOKEN,
     UNIFORM,
+    WRITE,
     WRITE_STEPS,
 )
 from keras_seq_export.tflite.decoder import LiteRTDecoder
-from keras_seq_export.tflite.write_call import WriteCall
+from keras_seq_export.tflite.write_call import NotFiniteError, WriteCall
 
 
 class LiteRTSampler(Step):
@@ -116,7 +117,7 @@ class LiteRTSampler(Step):
             try:
                 outputs, after = self.decoder.run(SAMPLE, inputs | self._settings_inputs(settings), states)
                 if np.isfinite(outputs[LOG_PROBABILITY][0]):
-                    return self._require_token(int(outputs[NEXT_TOKEN][0])), after
+                    return self._require_token(SAMPLE, int(outputs[NEXT_TOKEN][0])), after
             except BundleError as error:
                 if not isinstance(error.__cause__, RuntimeError):
                     raise
@@ -140,19 +141,19 @@ class LiteRTSampler(Step):
             return
         for start in range(0, len(uniforms), WRITE_STEPS):
             part = uniforms[start : start + WRITE_STEPS]
-            call = WriteCall(self.decoder, token, states, part, self._settings_inputs(settings))
-            tokens = call.tokens()
-            if tokens is None:  # `draw` names the token at which the logits are not finite.
+            try:
+                call = WriteCall(self.decoder, token, states, part, self._settings_inputs(settings))
+            except NotFiniteError:  # `draw` names the token.
                 yield from super().draws(token, states, part, settings, logit_bias, history)
                 return
-            for index, drawn in enumerate(tokens):
-                token, states = self._require_token(drawn), call.states_before(index)
+            for index, drawn in enumerate(call.tokens):
+                token, states = self._require_token(WRITE, drawn), call.states_before(index)
                 yield token, states, None
 
-    def _require_token(self, drawn: int) -> int:
+    def _require_token(self, signature: str, drawn: int) -> int:
         if not 0 <= drawn < self.vocabulary_size:
             raise BundleError(
-                f"the file has a damaged model: `{SAMPLE}` returned token {drawn} of {self.vocabulary_size}"
+                f"the file has a damaged model: `{signature}` returned token {drawn} of {self.vocabulary_size}"
             )
         return drawn
 
@@ -211,6 +212,6 @@ class LiteRTSampler(Step):
         """
         return score(self, self.vocabulary, text, by_line=by_line, states=states)
 
-    def suggest(self, text: str = "", count: int = 3) -> list[Suggestion]:
+    def suggest(self, text: str = "", count: int = 3, states: Sequence[Any] | None = None) -> list[Suggestion]:
         """Returns the likeliest next words, or completions of the last word of a text, as `keras_seq.suggest` does."""
-        return suggest(self, self.vocabulary, text, count)
+        return suggest(self, self.vocabulary, text, count, states)

@@ -55,8 +55,8 @@ def require_signatures(signatures: Mapping[str, Signature], config: Mapping[str,
     # Only a file whose states do not begin at zero has `start`.
     if missing := sorted(expected_names - set(signatures)):
         raise ValueError(f"it has no signature {', '.join(missing)}")
-    with_vocabulary = {WRITE} if is_of_text and config["state"] == "explicit" else set()  # of at most 256 tokens
-    if more := sorted({RESET, ENCODE, SAMPLE, WRITE} & set(signatures) - expected_names - with_vocabulary):
+    optional = {WRITE} if is_of_text and config["state"] == "explicit" else set()
+    if more := sorted({RESET, ENCODE, SAMPLE, WRITE} & set(signatures) - expected_names - optional):
         raise ValueError(f"its {CONFIG} does not fit its signatures: it has {', '.join(more)}")
     decode, batch = signatures[DECODE], config["batch"]
     states = {name: tensor for name, tensor in decode.inputs.items() if is_state(name)}

@@ -1,6 +1,5 @@
 """Calls of the signature `write`, which draws many tokens at once. Imports neither TensorFlow nor Keras."""
 
-import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,11 +11,15 @@ from keras_seq_export.signatures import COUNT, LENGTH, LOG_PROBABILITIES, TOKEN,
 from keras_seq_export.tflite.decoder import LiteRTDecoder
 
 
-class WriteCall:
-    """The tokens of a text that are drawn by one call of `write`.
+class NotFiniteError(Exception):
+    """The logits of a step are not finite."""
 
-    A text may have to go on differently after some of them, for example with other settings. The states there are those
-    that a second call returns, which begins in the same way and draws only these tokens.
+
+class WriteCall:
+    """The tokens of a text that one call of `write` draws, and the states before the model reads each of them.
+
+    Only the states before the last token come with the call. The others, which are needed when the text goes on
+    differently after some of the tokens, are computed by a second call that draws fewer.
 
     Args:
         decoder: a file with the signature `write`.
@@ -24,6 +27,13 @@ class WriteCall:
         states: the states before the model reads it.
         uniforms: a uniform number for each token to draw, 1 to `WRITE_STEPS`.
         settings: the sampling settings as inputs of the signature, each `(batch,)`.
+
+    Attributes:
+        tokens: the tokens; `<eos>` is the last of them if it was drawn.
+
+    Raises:
+        NotFiniteError: the logits of a step are not finite.
+        BundleError: the model is damaged.
     """
 
     def __init__(
@@ -34,61 +44,53 @@ class WriteCall:
         uniforms: np.ndarray,
         settings: Mapping[str, np.ndarray],
     ):
-        padded = np.zeros((decoder.batch, WRITE_STEPS), np.float32)
-        padded[:, : len(uniforms)] = uniforms
-        self._inputs = {TOKEN: np.full(decoder.batch, token_ids(token)), UNIFORMS: padded, **settings}
-        self._decoder, self._states, self._length = decoder, states, len(uniforms)
-
-    def tokens(self) -> list[int] | None:
-        """Returns the tokens, `<eos>` the last of them if it was drawn; None if the logits of a step are not finite.
-
-        Raises:
-            BundleError: the model is damaged.
-        """
+        self._decoder, self._uniforms, self._settings, self._first = decoder, uniforms, settings, token
         try:
-            outputs, self._last_states = self._run(self._length)
+            outputs, after = self._run(token, states, uniforms)
         except BundleError as error:
             if isinstance(error.__cause__, RuntimeError):
-                return None
+                raise NotFiniteError from error
             raise
-        self._count = int(outputs[COUNT][0])
-        if not 0 < self._count <= self._length:
-            raise BundleError(f"the file has a damaged model: `{WRITE}` drew {self._count} of {self._length} tokens")
-        are_finite = np.isfinite(outputs[LOG_PROBABILITIES][0, : self._count]).all()
-        return outputs[TOKENS][0, : self._count].tolist() if are_finite else None
+        count = int(outputs[COUNT][0])
+        if not 0 < count <= len(uniforms):
+            raise BundleError(f"the file has a damaged model: `{WRITE}` drew {count} of {len(uniforms)} tokens")
+        if not np.isfinite(outputs[LOG_PROBABILITIES][0, :count]).all():
+            raise NotFiniteError
+        self.tokens: list[int] = outputs[TOKENS][0, :count].tolist()
+        self._states = {0: states, count: after}  # after so many draws
+
+    def states_after(self, count: int) -> Any:
+        """Returns the states after the first `count` draws: before the model reads the last of these tokens."""
+        if count not in self._states:
+            start = max(known for known in self._states if known < count)
+            token = self.tokens[start - 1] if start else self._first
+            _, self._states[count] = self._run(token, self._states[start], self._uniforms[start:count])
+        return self._states[count]
 
     def states_before(self, index: int) -> Any:
-        """Returns the states before the model reads the token at an index."""
-        return self._last_states if index == self._count - 1 else StatesWithin(self, index)
+        """Returns the states before the model reads a token; those that would take a call are computed when used."""
+        count = index + 1
+        return self._states[count] if count in self._states else StatesWithin(self, count)
 
-    def compute_states(self, index: int) -> Any:
-        """Returns what `states_before` stands for, which takes another call."""
-        return self._run(index + 1)[1]
-
-    def _run(self, length: int) -> tuple[dict[str, np.ndarray], Any]:
-        lengths = np.full(self._decoder.batch, length, np.int32)
-        return self._decoder.run(WRITE, {**self._inputs, LENGTH: lengths}, self._states)
+    def _run(self, token: int, states: Any, uniforms: np.ndarray) -> tuple[dict[str, np.ndarray], Any]:
+        batch = self._decoder.batch
+        padded = np.zeros((batch, WRITE_STEPS), np.float32)
+        padded[:, : len(uniforms)] = uniforms
+        length = np.full(batch, len(uniforms), np.int32)
+        inputs = {TOKEN: np.full(batch, token_ids(token)), UNIFORMS: padded, LENGTH: length, **self._settings}
+        return self._decoder.run(WRITE, inputs, states)
 
 
 class StatesWithin(Sequence[np.ndarray]):
-    """The states before the model reads one of the tokens that a call draws; computed when they are first used.
+    """The states after some of the draws of a call. They are computed when they are first used."""
 
-    Args:
-        call: the call.
-        index: the index of the token.
-    """
-
-    def __init__(self, call: WriteCall, index: int):
-        self._call, self._index = call, index
-
-    @functools.cached_property
-    def _arrays(self) -> Any:
-        return self._call.compute_states(self._index)
+    def __init__(self, call: WriteCall, count: int):
+        self._call, self._count = call, count
 
     def __getitem__(self, index: Any) -> Any:
         """Returns a state, `(batch, units)`."""
-        return self._arrays[index]
+        return self._call.states_after(self._count)[index]
 
     def __len__(self) -> int:
         """Returns the number of states."""
-        return len(self._arrays)
+        return len(self._call.states_after(self._count))

@@ -129,6 +129,12 @@ def test_each_damaged_copy_is_refused(exported, tmp_path):
     assert len(damaged) > 40
 
 
+def test_a_byte_order_mark_is_accepted(exported, tmp_path):
+    config = b"\xef\xbb\xbf" + json.dumps(read_bundle(exported).config).encode()
+    path = rebundled(exported, tmp_path / "marked.tflite", config=config)
+    assert read_bundle(path).config == read_bundle(exported).config
+
+
 def test_entries_of_other_names_and_stored_ones_are_accepted(exported, tmp_path):
     path = tmp_path / "more.tflite"
     shutil.copy(exported, path)

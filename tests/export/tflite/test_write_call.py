@@ -1,5 +1,7 @@
 """The signature `write`: 32 tokens in one call, and the same text as without it."""
 
+import contextlib
+
 import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter
@@ -11,11 +13,13 @@ from hypothesis import strategies as st
 import keras_seq as ks
 from keras_seq.errors import ModelError
 from keras_seq.generation.sampling import SamplingSettings, logit_bias
-from keras_seq_export import LiteRTSampler
+from keras_seq_export import LiteRTDecoder, LiteRTSampler
+from keras_seq_export.errors import ExportError
 from keras_seq_export.graph.step import GraphStep
 from keras_seq_export.tflite import flatbuffer
 from keras_seq_export.tflite.bundle import read_bundle
 from keras_seq_export.tflite.conversion import signature_endpoints
+from keras_seq_export.tflite.parity import _compare_write
 
 
 @pytest.fixture(scope="module")
@@ -104,14 +108,71 @@ def test_the_file_draws_unless_an_option_needs_the_host(exported, monkeypatch, o
     assert len(used[1:]) == (-(-len(text) // 32) if signature == "write" else len(text))
 
 
-def test_rows_that_end_apart_are_compared_on_export(small_tflite):
-    """The comparison runs `write` beside `sample` with rows of different lengths; this file was published after it."""
-    path = small_tflite(batch=5)
-    runners = Interpreter(str(path), num_threads=1)
-    assert list(runners.get_signature_list()["write"]["outputs"])[:2] == ["count", "log_probabilities"]
-    assert LiteRTSampler(path).sample("To ", max_tokens=60, seed=1) == LiteRTSampler(small_tflite()).sample(
-        "To ", max_tokens=60, seed=1
-    )
+@pytest.mark.parametrize("use", ["change", "states"])
+def test_what_is_drawn_in_vain_is_bounded(exported, monkeypatch, use):
+    """A text whose settings or states are used after each token takes one short call for each, not many long ones."""
+    sampler = LiteRTSampler(exported)
+    generation = sampler.generate("To ", max_tokens=100, seed=1)
+    lengths, run = [], sampler.decoder.run
+
+    def counting(signature, inputs, states):
+        lengths.extend(inputs["length"].tolist() if signature == "write" else [])
+        return run(signature, inputs, states)
+
+    monkeypatch.setattr(sampler.decoder, "run", counting)
+    for position, _ in enumerate(generation):
+        if use == "change":
+            generation.change(temperature=1 + position / 100)
+        else:
+            assert len(generation.states.arrays) == 2
+    assert sum(lengths) <= 100 + 32 + 100
+
+
+def raw_call(path):
+    """Returns the signatures of a file of three rows, and inputs that do not change."""
+    interpreter = Interpreter(str(path), num_threads=1)
+    fixed = {"temperature": np.ones(3, np.float32), "top_k": np.zeros(3, np.int32)}
+    fixed |= {"top_p": np.ones(3, np.float32), "min_p": np.zeros(3, np.float32)}
+    return interpreter.get_signature_runner("write"), interpreter.get_signature_runner("sample"), fixed
+
+
+def test_rows_that_end_apart(small_tflite):
+    """Each row has the tokens, numbers and states of as many calls of `sample`, and zeros after its last token."""
+    write, sample, fixed = raw_call(small_tflite(batch=3))
+    random, ended = np.random.default_rng(1), 0
+    zeros = {"state_0": np.zeros((3, 24), np.float32), "state_1": np.zeros((3, 16), np.float32)}
+    for _ in range(40):
+        uniforms = random.random((3, 32), np.float32)
+        token, lengths = random.integers(3, 20, 3, np.int32), random.integers(1, 33, 3, np.int32)
+        written = write(token=token, uniforms=uniforms, length=lengths, **fixed, **zeros)
+        counts, states = written["count"], zeros
+        for step in range(32):
+            drawn = sample(token=token, uniform=np.ascontiguousarray(uniforms[:, step]), **fixed, **states)
+            token, states = drawn["next_token"], {name: drawn[name] for name in zeros}
+            for row in range(3):
+                is_drawn = step < counts[row]
+                assert written["tokens"][row, step] == (token[row] if is_drawn else 0)
+                assert written["log_probabilities"][row, step] == (drawn["log_probability"][row] if is_drawn else 0)
+                if step == counts[row] - 1:
+                    assert counts[row] == lengths[row] or token[row] == 2  # <eos>
+                    assert all((states[name][row] == written[name][row]).all() for name in zeros)
+                    ended += token[row] == 2
+    assert ended > 3
+
+
+def test_a_write_that_differs_from_sample_is_refused(exported, tmp_path):
+    """The inputs `temperature` and `min_p` of `write` are exchanged."""
+    model = flatbuffer.parse(read_bundle(exported).model)
+    write = next(one for one in model.signatureDefs if one.signatureKey == b"write")
+    one, other = (next(tensor for tensor in write.inputs if tensor.name == name) for name in (b"temperature", b"min_p"))
+    one.tensorIndex, other.tensorIndex = other.tensorIndex, one.tensorIndex
+    rebundled(exported, tmp_path / "changed.tflite", model=flatbuffer.pack(model))
+    settings = SamplingSettings(temperature=0.8, min_p=0.02)
+    for path, differs in ((exported, False), (tmp_path / "changed.tflite", True)):
+        decoder = LiteRTDecoder(path)
+        given = (decoder, np.array([1], np.int32), decoder.initial_states(), settings, 2)
+        with pytest.raises(ExportError, match="write: `tokens`") if differs else contextlib.nullcontext():
+            _compare_write(*given)
 
 
 def test_the_step_at_which_the_logits_are_not_finite_is_named(two_samplers, exported, tmp_path):
