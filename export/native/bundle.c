@@ -167,9 +167,8 @@ static ks_status refuse_value(const char *file, const char *name, const char *ex
 
 /* Checks what the library can run. */
 static ks_status check_kind(const char *file, ks_json config, ks_error *error) {
-  double format;
-  int64_t batch;
-  if (!ks_json_number(ks_json_member(config, "format"), &format) || format != FORMAT)
+  int64_t format, batch;
+  if (!ks_json_integer(ks_json_member(config, "format"), &format) || format != FORMAT)
     return ks_fail(error, KS_BAD_FILE, "%s must have the bundle format %d: export it again, or update this program", file, FORMAT);
   ks_json state = ks_json_member(config, "state");
   if (ks_json_equals(state, "internal"))
