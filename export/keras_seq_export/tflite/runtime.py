@@ -26,7 +26,7 @@ from keras_seq_export.signatures import (
     WRITE_STEPS,
 )
 from keras_seq_export.tflite.decoder import LiteRTDecoder
-from keras_seq_export.tflite.write_call import NotFiniteError, WriteCall
+from keras_seq_export.tflite.write_call import FEWEST, NotFiniteError, WriteCall
 
 
 class LiteRTSampler(Step):
@@ -136,19 +136,28 @@ class LiteRTSampler(Step):
     ) -> Iterator[tuple[int, Any, float | None]]:
         """Yields what `Step.draws` does; with the file's `write`, 32 tokens are drawn in one call."""
         in_file = settings.repetition_penalty == 1 and self._is_stored_bias(logit_bias) and not logprobs
-        if not (in_file and self.decoder.has_write):
-            yield from super().draws(token, states, uniforms, settings, logit_bias, history, logprobs)
-            return
         for start in range(0, len(uniforms), WRITE_STEPS):
             part = uniforms[start : start + WRITE_STEPS]
-            try:
-                call = WriteCall(self.decoder, token, states, part, self._settings_inputs(settings))
-            except NotFiniteError:  # `draw` names the token.
-                yield from super().draws(token, states, part, settings, logit_bias, history)
-                return
+            call = self._write_call(token, states, part, settings) if in_file and len(part) >= FEWEST else None
+            if call is None:
+                for one in super().draws(token, states, part, settings, logit_bias, history, logprobs):
+                    token, states, _ = one
+                    yield one
+                continue
             for index, drawn in enumerate(call.tokens):
                 token, states = self._require_token(WRITE, drawn), call.states_before(index)
                 yield token, states, None
+
+    def _write_call(
+        self, token: int, states: Any, uniforms: np.ndarray, settings: SamplingSettings
+    ) -> WriteCall | None:
+        """Returns the tokens drawn by `write`; None if the file has none, or the logits of a step are not finite."""
+        if not self.decoder.has_write:
+            return None
+        try:
+            return WriteCall(self.decoder, token, states, uniforms, self._settings_inputs(settings))
+        except NotFiniteError:
+            return None
 
     def _require_token(self, signature: str, drawn: int) -> int:
         if not 0 <= drawn < self.vocabulary_size:

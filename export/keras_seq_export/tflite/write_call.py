@@ -7,8 +7,23 @@ import numpy as np
 
 from keras_seq.generation.decoder_step import token_ids
 from keras_seq_export.errors import BundleError
-from keras_seq_export.signatures import COUNT, LENGTH, LOG_PROBABILITIES, TOKEN, TOKENS, UNIFORMS, WRITE, WRITE_STEPS
+from keras_seq_export.signatures import (
+    COUNT,
+    LENGTH,
+    LOG_PROBABILITIES,
+    SAMPLE,
+    TOKEN,
+    TOKENS,
+    UNIFORM,
+    UNIFORMS,
+    WRITE,
+    WRITE_STEPS,
+)
 from keras_seq_export.tflite.decoder import LiteRTDecoder
+
+FEWEST = (
+    8  # tokens from which on a call of `write` takes less time than calls of `sample`: its loop takes 100 us to begin
+)
 
 
 class NotFiniteError(Exception):
@@ -63,14 +78,26 @@ class WriteCall:
         """Returns the states after the first `count` draws: before the model reads the last of these tokens."""
         if count not in self._states:
             start = max(known for known in self._states if known < count)
-            token = self.tokens[start - 1] if start else self._first
-            _, self._states[count] = self._run(token, self._states[start], self._uniforms[start:count])
+            token, states = self.tokens[start - 1] if start else self._first, self._states[start]
+            if count - start < FEWEST:
+                for index in range(start, count):
+                    states = self._sample(token, states, self._uniforms[index])
+                    token = self.tokens[index]
+            else:
+                _, states = self._run(token, states, self._uniforms[start:count])
+            self._states[count] = states
         return self._states[count]
 
     def states_before(self, index: int) -> Any:
         """Returns the states before the model reads a token; those that would take a call are computed when used."""
         count = index + 1
         return self._states[count] if count in self._states else StatesWithin(self, count)
+
+    def _sample(self, token: int, states: Any, number: float) -> Any:
+        """Returns the states after a token, from `sample`, which returns those of `write` bit for bit."""
+        batch = self._decoder.batch
+        inputs = {TOKEN: np.full(batch, token_ids(token)), UNIFORM: np.full(batch, number, np.float32)}
+        return self._decoder.run(SAMPLE, inputs | dict(self._settings), states)[1]
 
     def _run(self, token: int, states: Any, uniforms: np.ndarray) -> tuple[dict[str, np.ndarray], Any]:
         batch = self._decoder.batch
