@@ -1,6 +1,7 @@
 /* A reader of JSON (RFC 8259) that allocates nothing: values are found in the text itself.
  *
- * A byte order mark may come first, and the nesting is limited. Of two members with one name the last counts. */
+ * A byte order mark may come first; the nesting is limited, and a number with a fraction or an exponent must fit into a
+ * double. Of two members with one name the last counts. */
 #include <math.h>
 #include <string.h>
 
@@ -29,19 +30,22 @@ static const char *skip_digits(const char *at, const char *end) {
 }
 
 static const char *skip_number(const char *at, const char *end) {
+  const char *start = at;
   if (at < end && *at == '-') at++;
   if (at < end && *at == '0') {
     at++;
   } else if (!(at = skip_digits(at, end))) {
     return NULL;
   }
+  const char *after = at; /* an integer has any size */
   if (at < end && *at == '.' && !(at = skip_digits(at + 1, end))) return NULL;
   if (at < end && (*at == 'e' || *at == 'E')) {
     at++;
     if (at < end && (*at == '+' || *at == '-')) at++;
-    at = skip_digits(at, end);
+    if (!(at = skip_digits(at, end))) return NULL;
   }
-  return at;
+  double number;
+  return at == after || (ks_json_number((ks_json){start, at}, &number) && isfinite(number)) ? at : NULL;
 }
 
 static const char *skip_string(const char *at, const char *end) {
