@@ -1,6 +1,7 @@
 /* The zip at the end of a .tflite: config.json, vocab.txt and card.json.
  *
  * The rules are stricter than those of a zip reader, so that every runtime accepts the same files (docs/porting.md). */
+#include <float.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -166,9 +167,8 @@ static ks_status refuse_value(const char *file, const char *name, const char *ex
 
 /* Checks what the library can run. */
 static ks_status check_kind(const char *file, ks_json config, ks_error *error) {
-  double format;
-  int64_t batch;
-  if (!ks_json_number(ks_json_member(config, "format"), &format) || format != FORMAT)
+  int64_t format, batch;
+  if (!ks_json_integer(ks_json_member(config, "format"), &format) || format != FORMAT)
     return ks_fail(error, KS_BAD_FILE, "%s must have the bundle format %d: export it again, or update this program", file, FORMAT);
   ks_json state = ks_json_member(config, "state");
   if (ks_json_equals(state, "internal"))
@@ -198,33 +198,52 @@ static ks_status check_model(const Directory *directory, ks_json config, size_t 
   return KS_OK;
 }
 
+/* Gives a number of the sampling settings; leaves it if the file has none. Returns false if it is out of its range. */
+static bool read_number(ks_json sampling, const char *name, double least, double most, double *value) {
+  ks_json stored = ks_json_member(sampling, name);
+  return !stored.start || (ks_json_number(stored, value) && *value >= least && *value <= most);
+}
+
+/* Requires settings that the library knows. It does not use the last two, which are inside the model. */
+static ks_status check_names(const char *file, ks_json sampling, ks_error *error) {
+  static const char *const names[] = {"temperature", "top_k", "top_p", "min_p", "repetition_penalty", "allow_unk", "bias"};
+  enum { COUNT = sizeof names / sizeof *names };
+  for (ks_json name, value = {NULL, NULL}; ks_json_next(sampling, &name, &value);) {
+    size_t i = 0;
+    while (i < COUNT && !ks_json_equals(name, names[i])) i++;
+    if (i == COUNT) return refuse_value(file, "sampling", "of settings that this library knows", error);
+  }
+  ks_json allow_unk = ks_json_member(sampling, "allow_unk"), bias = ks_json_member(sampling, "bias");
+  if (allow_unk.start && !ks_json_is_boolean(allow_unk)) return refuse_value(file, "allow_unk", "true or false", error);
+  if (bias.start && !ks_json_is_object(bias)) return refuse_value(file, "bias", "an object of numbers", error);
+  double number;
+  for (ks_json name, value = {NULL, NULL}; bias.start && ks_json_next(bias, &name, &value);)
+    if (!ks_json_number(value, &number)) return refuse_value(file, "bias", "an object of numbers", error);
+  return KS_OK;
+}
+
 /* Takes the sampling settings stored in the file. */
 static ks_status read_settings(const char *file, ks_json config, ks_options *options, ks_error *error) {
   ks_json sampling = ks_json_member(config, "sampling");
   if (!ks_json_is_object(sampling)) return refuse_value(file, "sampling", "an object", error);
-  *options = (ks_options){.max_tokens = 200, .temperature = 1, .top_p = 1};
-  const struct {
-    const char *name;
-    float *value;
-    double most;
-  } settings[] = {{"temperature", &options->temperature, 1e6}, {"top_p", &options->top_p, 1}, {"min_p", &options->min_p, 1}};
-  for (size_t i = 0; i < sizeof settings / sizeof *settings; i++) {
-    ks_json stored = ks_json_member(sampling, settings[i].name);
-    double value;
-    if (!stored.start) continue;
-    if (!ks_json_number(stored, &value) || !(value >= 0 && value <= settings[i].most))
-      return refuse_value(file, settings[i].name, "a number in its range", error);
-    *settings[i].value = (float)value;
-  }
-  if (!(options->top_p > 0)) return refuse_value(file, "top_p", "above 0", error);
-  ks_json top_k = ks_json_member(sampling, "top_k"), penalty = ks_json_member(sampling, "repetition_penalty");
+  TRY(check_names(file, sampling, error));
+  double temperature = 1, top_p = 1, min_p = 0, penalty = 1;
+  if (!read_number(sampling, "temperature", 0, 1e6, &temperature)) return refuse_value(file, "temperature", "from 0 to 1e6", error);
+  if (!read_number(sampling, "top_p", 0, 1, &top_p) || top_p <= 0) return refuse_value(file, "top_p", "above 0, at most 1", error);
+  if (!read_number(sampling, "min_p", 0, 1, &min_p)) return refuse_value(file, "min_p", "from 0 to 1", error);
+  ks_json top_k = ks_json_member(sampling, "top_k");
   int64_t most = 0;
-  double divisor = 1;
   if (top_k.start && (!ks_json_integer(top_k, &most) || most < 0)) return refuse_value(file, "top_k", "an integer from 0", error);
-  options->top_k = (int32_t)(most < INT32_MAX ? most : INT32_MAX);
-  if (penalty.start && (!ks_json_number(penalty, &divisor) || divisor != 1))
+  if (!read_number(sampling, "repetition_penalty", 1e-6, 1e6, &penalty))
+    return refuse_value(file, "repetition_penalty", "from 1e-6 to 1e6", error);
+  if (penalty < 1 || penalty > 1)
     return ks_fail(error, KS_BAD_FILE, "%s was exported with a repetition_penalty, which its signature sample does not support",
                    file);
+  *options = (ks_options){.max_tokens = 200,
+                          .temperature = (float)temperature,
+                          .top_k = (int32_t)(most < INT32_MAX ? most : INT32_MAX),
+                          .top_p = top_p > FLT_MIN ? (float)top_p : FLT_MIN, /* not rounded to 0, which is refused */
+                          .min_p = (float)min_p};
   return KS_OK;
 }
 
@@ -238,11 +257,7 @@ static ks_status read_config(const Directory *directory, size_t first, ks_bundle
   if (!status) status = check_kind(directory->name, config, error);
   if (!status) status = check_model(directory, config, first, &bundle->model_bytes, error);
   if (!status) status = read_settings(directory->name, config, &bundle->options, error);
-  *sha256 = 0; /* of the vocabulary; empty if there is none */
-  if (sum.start && *sum.start == '"' && sum.end - sum.start == 66) {
-    memcpy(sha256, sum.start + 1, 64);
-    sha256[64] = 0;
-  }
+  if (!ks_json_string(sum, sha256, 65)) *sha256 = 0; /* there is none; nothing has an empty one */
   free(content.data);
   return status;
 }

@@ -42,9 +42,15 @@ typedef struct {
 ks_json ks_json_object(const char *text, size_t size);
 ks_json ks_json_member(ks_json object, const char *name);
 bool ks_json_is_object(ks_json value);
-bool ks_json_is_null(ks_json value);
+bool ks_json_is_boolean(ks_json value);
+/* Gives the next member of an object; `value` begins as no value. Returns false after the last. */
+bool ks_json_next(ks_json object, ks_json *name, ks_json *value);
+/* Gives a string with its escapes replaced; returns false if it is none, is longer, or has an escape for U+0000 or beyond ASCII,
+ * which no string that the library looks for has. */
+bool ks_json_string(ks_json value, char *text, size_t room);
 bool ks_json_equals(ks_json value, const char *string);
 bool ks_json_number(ks_json value, double *number);
+/* Gives an integer; one beyond the range of int64_t is its end. */
 bool ks_json_integer(ks_json value, int64_t *integer);
 
 /* ---- bundle.c: the zip at the end of the file ---- */
@@ -105,7 +111,7 @@ ks_status ks_encode_text(const ks_vocabulary *vocabulary, const char *argument, 
 
 /* ---- model.c: the model in LiteRT ---- */
 
-enum { KS_MOST_TENSORS = 64 };
+enum { KS_MOST_TENSORS = 256 }; /* inputs or outputs of a signature */
 typedef struct LiteRtObject *ks_object;
 
 typedef struct {

@@ -1,6 +1,8 @@
 /* A reader of JSON (RFC 8259) that allocates nothing: values are found in the text itself.
  *
- * It refuses what Python's reader refuses, and NaN and Infinity. Of two members with one name the last counts. */
+ * A byte order mark may come first; the nesting is limited, and a number with a fraction or an exponent must fit into a
+ * double. Of two members with one name the last counts. */
+#include <math.h>
 #include <string.h>
 
 #include "internal.h"
@@ -28,19 +30,22 @@ static const char *skip_digits(const char *at, const char *end) {
 }
 
 static const char *skip_number(const char *at, const char *end) {
+  const char *start = at;
   if (at < end && *at == '-') at++;
   if (at < end && *at == '0') {
     at++;
   } else if (!(at = skip_digits(at, end))) {
     return NULL;
   }
+  const char *after = at; /* an integer has any size */
   if (at < end && *at == '.' && !(at = skip_digits(at + 1, end))) return NULL;
   if (at < end && (*at == 'e' || *at == 'E')) {
     at++;
     if (at < end && (*at == '+' || *at == '-')) at++;
-    at = skip_digits(at, end);
+    if (!(at = skip_digits(at, end))) return NULL;
   }
-  return at;
+  double number;
+  return at == after || (ks_json_number((ks_json){start, at}, &number) && isfinite(number)) ? at : NULL;
 }
 
 static const char *skip_string(const char *at, const char *end) {
@@ -106,26 +111,55 @@ ks_json ks_json_object(const char *text, size_t size) {
 
 bool ks_json_is_object(ks_json value) { return value.start && *value.start == '{'; }
 
-bool ks_json_is_null(ks_json value) { return value.start && *value.start == 'n'; }
+bool ks_json_is_boolean(ks_json value) { return value.start && (*value.start == 't' || *value.start == 'f'); }
 
-/* Compares a string without escapes. */
+/* Returns the character of an escape after its backslash, and moves to its last byte; 0 if it is not ASCII. */
+static char unescaped(const char **at) {
+  static const char letters[] = "\"\\/bfnrt", characters[] = "\"\\/\b\f\n\r\t";
+  if (**at != 'u') return characters[strchr(letters, **at) - letters];
+  int code = 0;
+  for (int i = 0; i < 4; i++) {
+    char digit = *++*at;
+    code = 16 * code + (is_digit(digit) ? digit - '0' : (digit | 0x20) - 'a' + 10);
+  }
+  return code < 0x80 ? (char)code : 0;
+}
+
+bool ks_json_string(ks_json value, char *text, size_t room) {
+  if (!value.start || *value.start != '"') return false;
+  size_t size = 0;
+  for (const char *at = value.start + 1; at < value.end - 1; at++) {
+    char byte = *at;
+    if (byte == '\\') {
+      at++;
+      byte = unescaped(&at);
+    }
+    if (!byte || size + 1 >= room) return false;
+    text[size++] = byte;
+  }
+  text[size] = 0;
+  return true;
+}
+
 bool ks_json_equals(ks_json value, const char *string) {
-  size_t size = strlen(string);
-  return value.start && *value.start == '"' && (size_t)(value.end - value.start) == size + 2 &&
-         !memcmp(value.start + 1, string, size);
+  char text[128]; /* longer than all strings of the library */
+  return ks_json_string(value, text, sizeof text) && !strcmp(text, string);
+}
+
+bool ks_json_next(ks_json object, ks_json *name, ks_json *value) {
+  const char *end = object.end, *at = skip_space(value->start ? value->end : object.start + 1, end);
+  if (*at == ',') at = skip_space(at + 1, end);
+  if (*at != '"') return false;
+  *name = (ks_json){at, skip_string(at, end)};
+  const char *start = skip_name(at, end);
+  *value = (ks_json){start, skip_value(start, end, 0)};
+  return true;
 }
 
 ks_json ks_json_member(ks_json object, const char *name) {
-  ks_json found = {NULL, NULL};
-  if (!ks_json_is_object(object)) return found;
-  const char *end = object.end, *at = skip_space(object.start + 1, end);
-  while (*at == '"') {
-    ks_json key = {at, skip_string(at, end)};
-    const char *start = skip_name(at, end), *after = skip_value(start, end, 0);
-    if (ks_json_equals(key, name)) found = (ks_json){start, after};
-    at = skip_space(after, end);
-    if (*at == ',') at = skip_space(at + 1, end);
-  }
+  ks_json found = {NULL, NULL}, key, value = {NULL, NULL};
+  while (ks_json_is_object(object) && ks_json_next(object, &key, &value))
+    if (ks_json_equals(key, name)) found = value;
   return found;
 }
 
@@ -135,7 +169,7 @@ bool ks_json_number(ks_json value, double *number) {
   const char *at = value.start;
   if (!at || !(*at == '-' || is_digit(*at))) return false;
   bool is_negative = *at == '-', is_fraction = false;
-  double digits = 0, power = 1;
+  double digits = 0;
   int scale = 0, exponent = 0;
   for (at += is_negative; at < value.end && (is_digit(*at) || *at == '.'); at++) {
     if (*at == '.') {
@@ -153,18 +187,24 @@ bool ks_json_number(ks_json value, double *number) {
       if (exponent < 100000) exponent = exponent * 10 + (*at - '0');
     scale += is_small ? -exponent : exponent;
   }
-  for (int i = scale < 0 ? -scale : scale; i > 0 && power < 1e300; i--) power *= 10;
-  *number = (is_negative ? -1 : 1) * (scale < 0 ? digits / power : digits * power);
+  while (scale && digits > 0 && !isinf(digits)) { /* a double holds powers of ten up to 1e22 exactly */
+    int step = scale < -22 ? 22 : scale > 22 ? 22 : scale < 0 ? -scale : scale;
+    double power = 1;
+    for (int i = 0; i < step; i++) power *= 10;
+    digits = scale < 0 ? digits / power : digits * power;
+    scale += scale < 0 ? step : -step;
+  }
+  *number = is_negative ? -digits : digits;
   return true;
 }
 
 bool ks_json_integer(ks_json value, int64_t *integer) {
   const char *at = value.start;
-  if (!at || !(*at == '-' || is_digit(*at)) || value.end - at > 18) return false;
+  if (!at || !(*at == '-' || is_digit(*at))) return false;
   int64_t found = 0;
   for (at += *value.start == '-'; at < value.end; at++) {
     if (!is_digit(*at)) return false;
-    found = found * 10 + (*at - '0');
+    found = found < INT64_MAX / 10 ? found * 10 + (*at - '0') : INT64_MAX;
   }
   *integer = *value.start == '-' ? -found : found;
   return true;

@@ -10,7 +10,7 @@
  *
  * Errors. Every function that can fail returns a `ks_status`: KS_OK is 0. `error` receives one sentence that says what was
  * expected, what was received and what to do; it may be NULL. What a failed function would have returned through a pointer
- * is unchanged, except that `*model` of ks_open is NULL. The library prints nothing, never ends the process, and has no
+ * is unchanged, except that `*model` of ks_open and ks_open_memory is NULL. The library prints nothing, never ends the process, and has no
  * global variables. (LiteRT itself writes a line or more to stderr when a model is opened.)
  *
  * Threads. Different models may be used at the same time. One model can run one of ks_write, ks_suggest and ks_score at a

@@ -29,7 +29,7 @@ static ks_status check(const ks_runtime *runtime, int status, const char *action
 static int state_number(const char *name) {
   if (strncmp(name, "state_", 6)) return -1;
   const char *digits = name + 6;
-  if (!*digits || strlen(digits) > 2 || strspn(digits, "0123456789") != strlen(digits) || (*digits == '0' && digits[1])) return -1;
+  if (!*digits || strlen(digits) > 3 || strspn(digits, "0123456789") != strlen(digits) || (*digits == '0' && digits[1])) return -1;
   return atoi(digits);
 }
 
@@ -104,7 +104,9 @@ static ks_status create_buffers(ks_runtime *runtime, ks_object found, ks_signatu
   size_t count;
   TRY(check(runtime, is_input ? LiteRtGetNumSignatureInputs(found, &count) : LiteRtGetNumSignatureOutputs(found, &count),
             "loaded", error));
-  if (count > KS_MOST_TENSORS) return ks_fail(error, KS_BAD_FILE, "%s has too many states", runtime->name);
+  if (count > KS_MOST_TENSORS)
+    return ks_fail(error, KS_BAD_FILE, "%s must have at most %d inputs or outputs in a signature. Received: %zu", runtime->name,
+                   KS_MOST_TENSORS, count);
   ks_object *buffers = is_input ? signature->inputs : signature->outputs;
   void **states = is_input ? signature->input_states : signature->output_states;
   *(is_input ? &signature->input_count : &signature->output_count) = count;

@@ -32,6 +32,8 @@ static ks_status load(ks_model *model, ks_bytes file, ks_error *error) {
   TRY(ks_read_bundle(file, model->name, &bundle, error));
   model->options = bundle.options;
   TRY(ks_read_vocabulary(bundle.vocabulary, model->name, &model->vocabulary, error));
+  if (model->vocabulary.pad < 0)
+    return ks_fail(error, KS_BAD_FILE, "%s has a vocabulary without <pad>, so no text can be drawn with it", model->name);
   ks_runtime *runtime = &model->runtime;
   TRY(ks_load(runtime, (ks_bytes){file.data, bundle.model_bytes}, model->name, error));
   if (runtime->logit_count != (size_t)model->vocabulary.count)
@@ -93,8 +95,8 @@ static ks_status read_file(const char *path, const char *name, ks_bytes *content
 }
 
 ks_status ks_open(const char *path, ks_model **model, ks_error *error) {
+  if (model) *model = NULL;
   if (!path || !model) return ks_fail(error, KS_BAD_ARGUMENT, "path and model must not be NULL");
-  *model = NULL;
   char name[NAME_ROOM];
   ks_bytes file;
   set_name(name, path);
@@ -103,8 +105,8 @@ ks_status ks_open(const char *path, ks_model **model, ks_error *error) {
 }
 
 ks_status ks_open_memory(const void *bytes, size_t size, ks_model **model, ks_error *error) {
+  if (model) *model = NULL;
   if (!bytes || !model) return ks_fail(error, KS_BAD_ARGUMENT, "bytes and model must not be NULL");
-  *model = NULL;
   if (size > LARGEST_FILE) return ks_fail(error, KS_BAD_FILE, "the model has more bytes than a .tflite can have (2147483648)");
   ks_bytes copy = {malloc(size + 1), size};
   if (!copy.data) return ks_no_memory(error);

@@ -36,7 +36,7 @@ static const char HELP[] =
     "keras_seq MODEL.tflite [--prompt=TEXT | -] [--max_tokens=200] [--temperature=1] [--top_k=0] [--top_p=1] [--min_p=0] "
     "[--seed=N] [--stop=TEXT]... [--time]\n"
     "Prints the prompt and a continuation, the same as `keras-seq sample --model=MODEL.tflite` with these flags.\n"
-    "- reads the prompt from standard input.\n"
+    "- reads the prompt from standard input, all of it: a line feed at its end belongs to the prompt.\n"
     "--temperature=0 takes the most likely token; --top_k=0, --top_p=1 and --min_p=0 are off.\n"
     "--stop ends the text before this string; it may be repeated.\n"
     "--time reports the time per token, and the part of it spent in the model.\n"

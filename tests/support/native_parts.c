@@ -63,17 +63,21 @@ static int print_tokens(const char *path) {
 
 static void print_bundle(const char *path) {
   ks_bundle bundle;
+  ks_vocabulary vocabulary;
   FILE *file = fopen(path, "rb");
   ks_bytes content = read_all(file);
   fclose(file);
   ks_status status = ks_read_bundle(content, path, &bundle, &error);
   free(content.data);
+  if (!status) {
+    status = ks_read_vocabulary(bundle.vocabulary, path, &vocabulary, &error);
+    ks_free_vocabulary(&vocabulary);
+  }
   if (status) {
     printf("%d %s\n", (int)status, error.text);
-    return;
+  } else {
+    printf("0 %zu %zu\n", bundle.model_bytes, bundle.vocabulary.size);
   }
-  printf("0 %zu %zu\n", bundle.model_bytes, bundle.vocabulary.size);
-  free(bundle.vocabulary.data);
 }
 
 static void print_json(const char *text, size_t size) {

@@ -32,7 +32,7 @@ def build(native_sources, made_once):
 
     def make(folder):
         native_sources(folder)
-        subprocess.run(["make", "-s", f"PYTHON={sys.executable}"], cwd=folder, check=True)
+        subprocess.run(["make", "-s", "CFLAGS=-O2 -Werror", f"PYTHON={sys.executable}"], cwd=folder, check=True)
         return folder
 
     return made_once("native", make)
