@@ -14,7 +14,7 @@ import numpy as np
 import paths
 import pytest
 from bundles import rebundled
-from changed_models import with_nan_after, without_write
+from changed_models import without_write
 from devices import need, need_program
 from hamlet import TEXT, prompts
 
@@ -195,17 +195,9 @@ def with_nan_logits(exported, path):
 
 
 def test_logits_that_are_not_finite_end_a_text_with_an_error(app, small_tflite, tmp_path):
-    model, options = small_tflite(quantization="none"), {"seed": 3, "max_tokens": 90}
-    always = with_nan_logits(model, tmp_path / "always.tflite")
-    expected = LiteRTSampler(model).sample("To b", **options)
-    letter = next(
-        one for one in expected[40:] if one not in "To b" + expected[:40]
-    )  # the call of `write` after the first
-    later, first = with_nan_after(model, tmp_path / "later.tflite", letter), expected.index(letter) + 1
-    for path, position in ((always, 0), (later, first)):
-        (found,) = in_node(app, path, ["failing", ["To b", as_json(options)]])
-        message = f"token {position} cannot be sampled: the model's logits are not finite"
-        assert found == [expected[:position], message]
+    path = with_nan_logits(small_tflite(), tmp_path / "always.tflite")
+    (found,) = in_node(app, path, ["failing", ["To b", {"max_tokens": 90}]])
+    assert found == ["", "token 0 cannot be sampled: the model's logits are not finite"]
 
 
 def test_a_file_name_in_node_is_refused_with_advice(app):
