@@ -327,11 +327,11 @@ def bundled(app, tool, code, model, folder):
     (folder / "app.js").write_text(code)
     (folder / "index.html").write_text(PAGE)
     (folder / "node_modules").symlink_to(app / "node_modules")
-    (folder / "public").mkdir()
-    shutil.copytree(app / "node_modules/@litertjs/core/wasm", folder / "public/wasm")
+    (copy,) = re.findall(r"The wasm: `(.*?)`", (page_folder() / "README.md").read_text())
+    run("bash", "-c", copy, cwd=folder)
     shutil.copy(model, folder / "public/shakespeare.tflite")
     if tool == "vite":
-        (folder / "vite.config.js").write_text('export default { build: { target: "esnext" }, base: "./" };')
+        (folder / "vite.config.js").write_text('export default { build: { target: "es2022" }, base: "./" };')
         run(app / "node_modules/.bin/vite", "build", "--logLevel=warn", cwd=folder)
         return folder / "dist"
     shutil.copy(folder / "index.html", folder / "public")
