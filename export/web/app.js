@@ -1,6 +1,8 @@
 // The page: opens a model, suggests the next word while the user types, and writes token by token.
 
 import { KerasSeq, loadRuntime } from "./keras_seq.js";
+import { isSeed } from "./options.js";
+import { newSeed } from "./random.js";
 
 const WASM = "./node_modules/@litertjs/core/wasm/";
 const SUGGESTIONS = 8;
@@ -50,7 +52,7 @@ async function open(bytes, name) {
   if (parameters) about.push(`${parameters.toLocaleString("en")} parameters`);
   if (license && license !== "not stated") about.push(`license: ${license}`);
   at("name").textContent = about.join(" · ");
-  newSeed();
+  fillInSeed();
   for (const [setting, value] of Object.entries(model.defaults)) at(setting).value = value;
   at("writing").hidden = false;
   suggest();
@@ -158,21 +160,20 @@ function discard() {
   at("write").textContent = "Write";
 }
 
-function newSeed() {
-  at("seed").value = crypto.getRandomValues(new BigUint64Array(1))[0] >> 1n;
+function fillInSeed() {
+  at("seed").value = newSeed();
 }
 
-/** The seed in the field; as in every runtime a 64-bit integer, signed or unsigned. */
+/** The seed in the field. */
 function seed() {
   const number = BigInt(at("seed").value.trim());
-  const fits = number >= -(2n ** 63n) && number < 2n ** 64n;
-  at("seed").setCustomValidity(fits ? "" : "A seed is a 64-bit integer.");
+  at("seed").setCustomValidity(isSeed(number) ? "" : "A seed is a 64-bit integer.");
   return number;
 }
 
 function newWriter() {
   const fields = ["temperature", "top_k", "top_p", "min_p", "max_tokens", "seed"].map(at);
-  if (at("new_seed").checked) newSeed();
+  if (at("new_seed").checked) fillInSeed();
   at("seed").setCustomValidity("");
   if (at("seed").validity.valid) seed();
   if (!fields.every((field) => field.reportValidity())) return null;
@@ -214,19 +215,22 @@ async function run(current) {
   let unshown = "";
   if (current !== begun && text.value.length > 10_000) at("status").textContent = "reading the text …";
   begun = current;
-  while (writing) {
-    const { value: piece, done } = await current.next();
-    if (done) break;
-    count += 1;
-    if (count === 1) began = performance.now(); // time of the prompt does not count
-    unshown += piece.text;
-    if (performance.now() - shown > FRAME) {
-      show(unshown);
-      unshown = "";
-      shown = performance.now();
+  try {
+    while (writing) {
+      const { value: piece, done } = await current.next();
+      if (done) break;
+      count += 1;
+      if (count === 1) began = performance.now(); // time of the prompt does not count
+      unshown += piece.text;
+      if (performance.now() - shown > FRAME) {
+        show(unshown);
+        unshown = "";
+        shown = performance.now();
+      }
     }
+  } finally {
+    show(unshown);
   }
-  show(unshown);
   const seconds = (performance.now() - began) / 1000;
   const reason = { eos: "the model ended the text", length: "all tokens written" }[current.finishReason] ?? "stopped";
   at("status").textContent = `${count} tokens, ${Math.round(count / seconds).toLocaleString("en")} per second; ${reason}`;

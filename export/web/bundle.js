@@ -2,7 +2,7 @@
 //
 // BUILD.md describes it byte by byte. Every reader accepts the same files, so nothing here is lenient.
 
-import { requireSettings } from "./options.js";
+import { requireKnown, requireOption, requireSettings, SETTINGS } from "./options.js";
 import { Vocabulary } from "./vocabulary.js";
 
 const FORMAT = 2;
@@ -23,12 +23,12 @@ export async function readBundle(bytes) {
   if (bytes.length > LARGEST_FILE) throw new Error("This file is larger than a .tflite can be.");
   const { parts, begin } = entries(bytes);
   if (!parts.has("config.json")) throw damaged("it has no config.json");
-  const config = await jsonPart(parts, "config.json");
-  requireConfig(config, bytes, begin);
-  const card = parts.has("card.json") ? await jsonPart(parts, "card.json") : {};
+  const { value: config, integers } = await jsonPart(parts, "config.json");
+  requireConfig(config, integers, bytes, begin);
+  const card = parts.has("card.json") ? (await jsonPart(parts, "card.json")).value : {};
   if (!isObject(card)) throw damaged("card.json is not an object");
   if (!parts.has("vocab.txt")) throw new Error("This file has no vocabulary, so it cannot write text.");
-  requireForText(config);
+  requireForText(config, integers);
   if (!globalThis.crypto?.subtle) throw new Error("A page needs https or localhost to open a file: this address is plain http.");
   const model = bytes.subarray(0, config.model_bytes);
   if ((await sha256(model)) !== config.model_sha256) throw new Error("The model in this file is damaged: its SHA-256 differs.");
@@ -37,7 +37,9 @@ export async function readBundle(bytes) {
   if (words.reduce((tokens, byte) => tokens + (byte === 10), 0) > MOST_TOKENS) {
     throw new Error(`The vocabulary in this file has more than the ${MOST_TOKENS} tokens that are allowed.`);
   }
-  return { vocabulary: new Vocabulary(utf8(words, "vocab.txt", true)), config, card, model };
+  const vocabulary = new Vocabulary(utf8(words, "vocab.txt", true));
+  requireBias(config.sampling, vocabulary);
+  return { vocabulary, config, card, model };
 }
 
 // ---- the zip ----
@@ -158,6 +160,10 @@ function utf8(bytes, name, ignoreBOM = false) {
   }
 }
 
+const STRING_OR_NUMBER = /"(?:[^"\\]|\\.)*"|-?\d[\d.eE+-]*/g;
+const FRACTION = /^-?\d+[.eE]/; // 1.0 and 1e0 are not integers
+
+/** Returns the value of a JSON part, and the same value without its numbers that are not written as integers: these are null. */
 async function jsonPart(parts, name) {
   const text = utf8(await unpack(parts, name), name);
   let value;
@@ -166,12 +172,21 @@ async function jsonPart(parts, name) {
   } catch {
     throw damaged(`${name} is not JSON`);
   }
+  requireFlat(value, name);
+  const integers = text.replace(STRING_OR_NUMBER, (one) => {
+    if (!FRACTION.test(one)) return one;
+    if (!Number.isFinite(Number(one))) throw damaged(`a number in ${name} is not finite`);
+    return "null";
+  });
+  return { value, integers: JSON.parse(integers) };
+}
+
+function requireFlat(value, name) {
   const inside = (one) => (typeof one === "object" && one !== null ? Object.values(one) : []);
   let level = [value];
   for (let depth = 0; (level = level.flatMap(inside)).length; depth++) {
     if (depth === DEEPEST) throw damaged(`${name} is nested too deeply`);
   }
-  return value;
 }
 
 function isObject(value) {
@@ -182,12 +197,13 @@ function isCount(value) {
   return Number.isInteger(value) && value > 0 && value < 2 ** 31;
 }
 
-function requireConfig(config, bytes, begin) {
+function requireConfig(config, integers, bytes, begin) {
   if (!isObject(config) || config.format !== FORMAT) {
     const found = String(config?.format).slice(0, 40);
     throw new Error(`This file has the bundle format ${found}, not ${FORMAT}: export it again, or update this program.`);
   }
-  const { model_bytes: size, batch, state, sampling } = config;
+  const { model_bytes: size, batch } = integers;
+  const { state, sampling } = config;
   const isValid = {
     model_bytes: isCount(size) && size >= 12 && size === begin,
     batch: isCount(batch),
@@ -200,12 +216,24 @@ function requireConfig(config, bytes, begin) {
 }
 
 /** Refuses files with which a text cannot be written here. */
-function requireForText({ state, batch, sampling }) {
+function requireForText({ state, batch, sampling }, integers) {
   if (state !== "explicit" || batch !== 1) {
     throw new Error("A file with explicit states and one row is needed: export it without --state and --batch.");
   }
-  if ((sampling.repetition_penalty ?? 1) !== 1) {
+  const { repetition_penalty = 1, allow_unk = false, top_k } = sampling;
+  if (repetition_penalty !== 1) {
     throw new Error("This file was exported with a repetition_penalty, which its signature `sample` does not support.");
   }
+  requireKnown(sampling, [...Object.keys(SETTINGS), "repetition_penalty", "allow_unk", "bias"]);
   requireSettings(sampling);
+  requireOption("top_k", "an integer", integers.sampling.top_k === top_k, `${top_k} with a fraction or an exponent`);
+  requireOption("allow_unk", "true or false", typeof allow_unk === "boolean", allow_unk);
+}
+
+/** Requires that a stored bias is for tokens that are drawn; the model has it built in. */
+function requireBias({ bias = {}, allow_unk }, { tokens, padId, startId, unknownId }) {
+  const never = [padId, startId, allow_unk ? -1 : unknownId, -1];
+  const isBias = ([token, value]) => !never.includes(tokens.indexOf(token)) && typeof value === "number" && Math.abs(value) <= 1e30;
+  const isValid = isObject(bias) && Object.entries(bias).every(isBias);
+  requireOption("bias", "an object of numbers from -1e30 to 1e30 for tokens that may be drawn", isValid, JSON.stringify(bias));
 }

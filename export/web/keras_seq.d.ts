@@ -62,7 +62,7 @@ export interface Score {
   readonly logProbability: number;
 }
 
-/** A .tflite of `keras-seq export`: its address, or its bytes. */
+/** A .tflite of `keras-seq export`: its address, or its bytes. In Node: its bytes. */
 export type Source = string | URL | Uint8Array | ArrayBuffer | Blob;
 
 export interface LoadOptions {
@@ -83,9 +83,12 @@ export declare class TextModel {
   /** config.json of the file. */
   readonly config: Readonly<Record<string, unknown>>;
   /** Continues a prompt. Wrong options and a prompt that the model cannot read throw here. */
-  write(prompt?: string, options?: WriteOptions): Writer;
-  /** Returns up to `count` (1 to 100, default 3) likely next words, or completions of the last word. */
-  suggest(text: string, count?: number, options?: { signal?: AbortSignal }): Promise<Suggestion[]>;
+  write(prompt?: string, options?: WriteOptions | null): Writer;
+  /**
+   * Returns up to `count` (1 to 100, default 3) likely next words, or completions of the last word. If `signal` is aborted, before the
+   * call or during it, this rejects with its reason: an AbortError, unless `abort` was given another one.
+   */
+  suggest(text: string, count?: number, options?: { signal?: AbortSignal } | null): Promise<Suggestion[]>;
   /** Returns the log-probability of each token of a text. */
   score(text: string): Promise<Score>;
   /** Returns the ids of the tokens of a text. */

@@ -27,7 +27,7 @@ function load(folder) {
 async function loadWithoutDocument(folder) {
   const isRelaxed = await supportsFeature("relaxedSimd"); // not in Node 20
   const script = `${folder}litert_wasm_${isRelaxed ? "" : "compat_"}internal.js`;
-  const replaced = { self: globalThis, importScripts() {}, Module: { locateFile: (file) => folder + file } };
+  const replaced = { self: globalThis, importScripts() {}, Module: { locateFile: (file) => folder + file, printErr } };
   replaced.ModuleFactory = await (globalThis.process?.versions?.node ? requiredIn(folder, script) : importedAsAmd(script));
   const before = Object.entries(replaced).map(([name]) => [name, Object.getOwnPropertyDescriptor(globalThis, name)]);
   for (const [name, value] of Object.entries(replaced)) {
@@ -41,6 +41,11 @@ async function loadWithoutDocument(folder) {
       else delete globalThis[name];
     }
   }
+}
+
+/** Prints what the wasm prints, without what it does as always. */
+function printErr(line) {
+  if (!line.startsWith("INFO: ")) console.error(line);
 }
 
 /** Returns what the script gives to a loader of AMD modules, such as this one. */

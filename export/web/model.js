@@ -6,6 +6,7 @@ import { SETTINGS } from "./options.js";
 
 const STEPS = 64; // tokens of one call of `prefill`
 const MOST_DRAWN = 32; // tokens of one call of `write`
+const MOST_TENSORS = 256; // inputs or outputs of a signature
 const REST = 12; // milliseconds of work between two pauses, in which a page paints and handles clicks
 
 /** Lets other work run. Unlike `setTimeout`, a message is not delayed by four milliseconds. */
@@ -68,14 +69,14 @@ export class Model {
 
   /**
    * Reads tokens, at least one, and consumes the states; returns the logits after the last token and the new states. Returns
-   * null as soon as the signal is aborted.
+   * null if the signal is aborted before the last part of a long text.
    */
   async read(tokens, states, signal) {
     let logits;
     try {
       for (let start = 0; start < tokens.length; start += STEPS) {
         await this.#rest();
-        if (signal?.aborted) return this.release(states), null;
+        if (start > 0 && signal?.aborted) return this.release(states), null;
         const chunk = tokens.slice(start, start + STEPS);
         const padded = new Int32Array(STEPS);
         padded.set(chunk);
@@ -236,6 +237,10 @@ function isSame(one, other) {
 function requireSignatures(signatures, vocabulary) {
   const missing = ["decode", "prefill", "sample"].filter((name) => !signatures[name]);
   if (missing.length) throw new Error(`This file lacks the signature ${missing[0]}: export it again.`);
+  for (const one of Object.values(signatures)) {
+    const most = Math.max(one.getInputDetails().length, one.getOutputDetails().length);
+    if (most > MOST_TENSORS) throw new Error(`The model in this file has a signature with more than ${MOST_TENSORS} inputs or outputs.`);
+  }
   if (signatures.encode) throw new Error("This model begins with the states of an encoder, which cannot be run here.");
   const size = signatures.decode.getOutputDetails().find(({ name }) => name === "logits")?.shape.at(-1);
   const count = vocabulary.tokens.length;

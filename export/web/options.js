@@ -8,7 +8,7 @@ const MOST_TOKENS = 2 ** 32; // positions of the random stream
 const isNumber = (value, least, most) => typeof value === "number" && value >= least && value <= most; // not NaN
 const RANGES = {
   temperature: ["a number from 0 (greedy) to 1e6", (value) => isNumber(value, 0, 1e6)],
-  top_k: ["0 (off) or a positive integer", (value) => Number.isSafeInteger(value) && value >= 0],
+  top_k: ["0 (off) or a positive integer", (value) => (Number.isInteger(value) || value === Infinity) && value >= 0],
   top_p: ["a number above 0 and at most 1 (off)", (value) => isNumber(value, 0, 1) && value > 0],
   min_p: ["a number from 0 (off) to 1", (value) => isNumber(value, 0, 1)],
 };
@@ -38,7 +38,8 @@ function given(options) {
   return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
 }
 
-function requireKnown(options, known) {
+/** Requires that all names are of options. */
+export function requireKnown(options, known) {
   for (const name of Object.keys(options)) {
     if (!known.includes(name)) throw new TypeError(`${name} is not an option. The options are ${known.join(", ")}.`);
   }
@@ -46,6 +47,7 @@ function requireKnown(options, known) {
 
 /** Returns the options of `write`, complete and in range; `defaults` are the settings of the model. */
 export function writeOptions(options, defaults) {
+  options ??= {};
   requireKnown(options, [...Object.keys(SETTINGS), "max_tokens", "stop", "seed", "signal"]);
   const { max_tokens = 200, stop = [], seed = newSeed(), signal, ...changes } = given(options);
   const isCount = Number.isInteger(max_tokens) && max_tokens >= 1 && max_tokens <= MOST_TOKENS;
@@ -56,9 +58,13 @@ export function writeOptions(options, defaults) {
   return { settings: changedSettings(defaults, changes), maxTokens: max_tokens, stops, seed: seedOf(seed), signal };
 }
 
+/** Whether a BigInt is a 64-bit integer, signed or unsigned. */
+export function isSeed(number) {
+  return number >= -(2n ** 63n) && number < 2n ** 64n;
+}
+
 function seedOf(seed) {
   const number = typeof seed === "bigint" || Number.isSafeInteger(seed) ? BigInt(seed) : null;
-  const fits = number !== null && number >= -(2n ** 63n) && number < 2n ** 64n;
-  requireOption("seed", "a 64-bit integer: a BigInt, or a number up to 2^53", fits, seed);
+  requireOption("seed", "a 64-bit integer: a BigInt, or a number up to 2^53", number !== null && isSeed(number), seed);
   return number;
 }

@@ -2,6 +2,7 @@
 
 import { requireOption, SETTINGS } from "./options.js";
 import { suggestions } from "./suggest.js";
+import { here } from "./wasm_folder.js";
 import { Writer } from "./writer.js";
 
 const MOST_SUGGESTED = 100;
@@ -17,7 +18,9 @@ export async function bytesOf(source) {
   try {
     response = await fetch(source);
   } catch (error) {
-    throw new Error(`${source} cannot be loaded: ${error.message}`, { cause: error });
+    const isFile = here() === undefined && !/^https?:/.test(source);
+    const reason = isFile ? "in Node, give the bytes of the file: readFileSync(path)" : error.message;
+    throw new Error(`${source} cannot be loaded: ${reason}`, { cause: error });
   }
   if (!response.ok) throw new Error(`${source} cannot be loaded: ${response.status} ${response.statusText}`);
   return new Uint8Array(await response.arrayBuffer());
@@ -44,7 +47,7 @@ class Reader {
     if (!rest.length) return { logits: this.#logits, states };
     [this.#tokens, this.#states, this.#logits] = [[], null, null]; // `read` consumes the states, even if it fails
     const read = await this.#model.read(rest, states ?? (await this.#model.initialStates()), signal);
-    signal?.throwIfAborted();
+    if (read === null) signal.throwIfAborted(); // A text that was read is kept, even if it is no longer wanted.
     [this.#tokens, this.#states, this.#logits] = [all, read.states, read.logits];
     return read;
   }
@@ -63,6 +66,7 @@ export class TextModel {
     Object.assign(this, { vocabulary, config, card });
     this.defaults = { ...SETTINGS };
     for (const name in SETTINGS) if (name in config.sampling) this.defaults[name] = config.sampling[name];
+    this.defaults.top_k = Math.min(this.defaults.top_k, vocabulary.tokens.length);
   }
 
   /** Returns the ids of the tokens of a text. */
@@ -76,16 +80,16 @@ export class TextModel {
   }
 
   /** Continues a prompt: returns an async iterator over pieces. */
-  write(prompt = "", options = {}) {
+  write(prompt = "", options) {
     return new Writer(this.#model, prompt, options, this.defaults);
   }
 
   /** Returns up to `count` likely next words, or completions of the last word of `text`. */
-  suggest(text, count = 3, { signal } = {}) {
+  async suggest(text, count = 3, options) {
     const isCount = Number.isInteger(count) && count >= 1 && count <= MOST_SUGGESTED;
     requireOption("count", `an integer from 1 to ${MOST_SUGGESTED}`, isCount, count);
     this.vocabulary.encode(text); // what is not in the vocabulary is an error of the caller, before any work
-    const answer = this.#reading.then(() => this.#suggestNow(text, count, signal));
+    const answer = this.#reading.then(() => this.#suggestNow(text, count, options?.signal));
     this.#reading = answer.then(
       () => {},
       () => {},

@@ -64,7 +64,7 @@ export class Vocabulary {
     this.reserved = new Set(ids.filter((id) => id >= 0));
     this.level = levelOf(this.tokens, this.reserved);
     requireValid(this.tokens, this.reserved, this.level);
-    if (this.startId < 0 || this.eosId < 0) throw damaged("it has no <s> or <eos>");
+    if (Math.min(this.padId, this.startId, this.eosId) < 0) throw damaged("it lacks <pad>, <s> or <eos>");
     this.ids = new Map(this.tokens.map((token, id) => [token, id]).filter(([, id]) => id === this.unknownId || !this.reserved.has(id)));
     this.silent = new Set([...this.reserved].filter((id) => id !== this.unknownId).map((id) => this.tokens[id]));
   }

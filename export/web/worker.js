@@ -2,7 +2,7 @@
 
 import { TextModel } from "./text_model.js";
 import { Vocabulary } from "./vocabulary.js";
-import { wasmFolder } from "./wasm_folder.js";
+import { here, wasmFolder } from "./wasm_folder.js";
 
 /** A Model in a worker. States are numbers, which stand for the states in the worker. */
 class RemoteModel {
@@ -64,7 +64,6 @@ class RemoteModel {
   /** Ends the worker, and with it what it is doing. */
   async close() {
     this.isClosed = true;
-    this.#worker.terminate();
     this.#fail("The model was closed.");
   }
 
@@ -78,16 +77,17 @@ class RemoteModel {
   }
 
   #settle({ number, answer, error }) {
-    const { resolve, reject } = this.#waiting.get(number);
+    const call = this.#waiting.get(number); // none if it was refused because the worker failed
     this.#waiting.delete(number);
-    if (error === undefined) resolve(answer);
-    else reject(new Error(error));
+    if (error === undefined) call?.resolve(answer);
+    else call?.reject(new Error(error));
   }
 
   #fail(message) {
     this.#failure ??= new Error(message);
     for (const { reject } of this.#waiting.values()) reject(this.#failure);
     this.#waiting.clear();
+    this.#worker.terminate();
   }
 }
 
@@ -98,12 +98,13 @@ export class KerasSeqWorker extends TextModel {
    * keras_seq/worker_thread; a bundler that does not know `new Worker(new URL(..))` needs it.
    */
   static async load(source, { wasm, worker } = {}) {
+    if (!worker && !globalThis.Worker) throw new Error("KerasSeqWorker runs in browsers only: in Node, use KerasSeq.");
     const thread = worker ?? new Worker(new URL("./worker_thread.js", import.meta.url), { type: "module" });
     const model = new RemoteModel(thread);
     try {
       // Addresses are relative to the page, not to the script of the worker.
       const isAddress = typeof source === "string" || source instanceof URL;
-      await model.load(isAddress ? new URL(source, document.baseURI).href : source, wasmFolder(wasm));
+      await model.load(isAddress ? new URL(source, here()).href : source, wasmFolder(wasm));
     } catch (error) {
       model.close();
       throw error;

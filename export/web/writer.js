@@ -5,6 +5,7 @@ import { uniforms } from "./random.js";
 import { StopFilter } from "./stop_strings.js";
 
 const MOST_DRAWN = 32; // tokens of one call of the signature `write`
+const DAMAGED = "The model in this file is damaged: it draws tokens that it does not have.";
 
 /**
  * A continuation of a prompt: an async iterator over its pieces, `{text, tokenId, logProbability}`. Token i is drawn with
@@ -88,6 +89,7 @@ export class Writer {
     if (this.#position === maxTokens) this.finishReason ??= "length";
     if (signal?.aborted) this.finishReason ??= "stopped";
     if (this.finishReason) return null;
+    if (this.#model.isClosed) throw new Error("The model was closed."); // also where tokens are left that were drawn before
     if (this.#drawn && this.#drawn.settings !== this.#settings) await this.#drawAgain();
     if (!this.#drawn) await this.#draw();
     if (!this.#drawn) return null; // The host stopped the text while the model read the prompt.
@@ -131,7 +133,7 @@ export class Writer {
     this.#drawn = { ...drawn, settings, used: 0 };
   }
 
-  /** Draws up to 32 tokens at once; null if the file or its runtime cannot, or a number is not finite. */
+  /** Draws up to 32 tokens at once; null if the file or its runtime cannot, or a token among them cannot be drawn. */
   async #drawMany(settings) {
     const length = Math.min(MOST_DRAWN, this.#options.maxTokens - this.#position);
     if (!this.#model.hasWrite || length === 1 || this.#oneByOne > 0) return null;
@@ -142,8 +144,9 @@ export class Writer {
     } catch (error) {
       if (this.#model.isClosed) throw error;
     }
-    if (drawn && drawn.logProbabilities.every(Number.isFinite)) return this.#checked(drawn, length);
-    if (drawn) this.#model.release(drawn.states);
+    const accepted = drawn && this.#accepted(drawn);
+    if (accepted) return accepted;
+    if (drawn?.tokens.length === 0) throw new Error(DAMAGED);
     this.#oneByOne = length; // The tokens before the bad one are delivered, and an error names its position.
     return null;
   }
@@ -151,19 +154,45 @@ export class Writer {
   async #drawOne(settings) {
     this.#oneByOne = Math.max(0, this.#oneByOne - 1);
     const number = uniforms(this.seed, this.#position, 1);
-    const drawn = await this.#model.sample(this.#token, number, settings, this.#states);
-    if (drawn.logProbabilities.every(Number.isFinite)) return this.#checked(drawn, 1);
-    this.#model.release(drawn.states);
+    let drawn;
+    let failure = new Error(DAMAGED);
+    try {
+      drawn = await this.#model.sample(this.#token, number, settings, this.#states);
+    } catch (error) {
+      if (this.#model.isClosed) throw error;
+      failure = error;
+    }
+    const accepted = drawn && this.#accepted(drawn);
+    if (accepted) return accepted;
+    const hasNumber = !drawn || drawn.logProbabilities.every(Number.isFinite);
+    if (hasNumber && (await this.#isFinite())) throw failure;
     throw new Error(`token ${this.#position} cannot be sampled: the model's logits are not finite`);
   }
 
-  #checked({ tokens, logProbabilities, states }, length) {
-    const { vocabulary } = this.#model;
-    if (tokens.length >= 1 && tokens.length <= length && tokens.every((token) => vocabulary.tokens[token] !== undefined)) {
+  /**
+   * Returns what was drawn; null if no model can draw it. Where the logits are not finite, LiteRT.js gives `<pad>` and a
+   * log-probability of 0; no model draws `<pad>` or `<s>`.
+   */
+  #accepted({ tokens, logProbabilities, states }) {
+    const { tokens: all, padId, startId } = this.#model.vocabulary;
+    const canBeDrawn = (token) => all[token] !== undefined && token !== padId && token !== startId;
+    if (tokens.length && tokens.every(canBeDrawn) && logProbabilities.every(Number.isFinite)) {
       return { tokens, logProbabilities, after: states };
     }
     this.#model.release(states);
-    throw new Error("The model in this file is damaged: it draws tokens that it does not have.");
+    return null;
+  }
+
+  /** Whether the logits of the next token are finite, or cannot be known. */
+  async #isFinite() {
+    try {
+      const { logits, states } = await this.#model.decode(this.#token, this.#states);
+      this.#model.release(states);
+      return logits.every(Number.isFinite);
+    } catch (error) {
+      if (this.#model.isClosed) throw error;
+      return true;
+    }
   }
 
   async #readContext() {

@@ -32,6 +32,13 @@ export const tasks = {
     return (await read(model.write(prompt, withSeed(options)))).map((it) => [it.text, it.tokenId, it.logProbability]);
   },
 
+  /** Returns the text before an error, and the error. */
+  async failing(model, [prompt, options]) {
+    const pieces = [];
+    const message = await errorOf(read(model.write(prompt, withSeed(options)), pieces));
+    return [textOf(pieces), message];
+  },
+
   /** `changes` are settings by the number of pieces after which they hold. */
   async changes(model, [prompt, options, changes]) {
     const writer = model.write(prompt, withSeed(options));
@@ -84,7 +91,8 @@ export const tasks = {
     const reading = errorOf(read(writer, pieces));
     while (pieces.length < 100) await new Promise((resolve) => setTimeout(resolve));
     await model.close();
+    const ended = await errorOf(paused.next()); // even if it has tokens that were drawn before
     const tokens = model.encode(prompt); // needs no model
-    return [await reading, await errorOf(model.suggest(prompt)), await errorOf(model.score(prompt)), await errorOf(read(model.write(prompt))), tokens.length];
+    return [await reading, ended, await errorOf(model.suggest(prompt)), await errorOf(model.score(prompt)), await errorOf(read(model.write(prompt))), tokens.length];
   },
 };

@@ -5,8 +5,10 @@ import { SETTINGS, writeOptions } from "../../export/web/options.js";
 import { threefry, uniforms } from "../../export/web/random.js";
 import { StopFilter } from "../../export/web/stop_strings.js";
 import { suggestions } from "../../export/web/suggest.js";
+import { TextModel } from "../../export/web/text_model.js";
 import { splitWords } from "../../export/web/tokens.js";
 import { Vocabulary } from "../../export/web/vocabulary.js";
+import { KerasSeqWorker } from "../../export/web/worker.js";
 import { Writer } from "../../export/web/writer.js";
 
 function valueOrError(compute) {
@@ -24,7 +26,7 @@ function tableModel(vocabulary, rows) {
 }
 
 /** A runtime whose draws are given; it counts the states that were not released, and its calls. */
-function drawingModel(vocabulary, { tokens, logProbabilities, failing = [], hasWrite = true }) {
+function drawingModel(vocabulary, { tokens, logProbabilities, logits = [0], failing = [], hasWrite = true }) {
   const live = new Set();
   const calls = { write: 0, sample: 0 };
   const states = (position) => {
@@ -44,6 +46,7 @@ function drawingModel(vocabulary, { tokens, logProbabilities, failing = [], hasW
     calls,
     initialStates: async () => states(0),
     release: (...all) => all.forEach((one) => live.delete(one)),
+    decode: async () => ({ logits: logits.map((it) => it ?? NaN), states: states(0) }),
     async sample(token, numbers, settings, { position }) {
       calls.sample += 1;
       return draw(position, 1);
@@ -67,6 +70,65 @@ async function writing([file, given, options]) {
     message = error.message;
   }
   return { text, message, reason: writer.finishReason, live: model.live.size, ...model.calls };
+}
+
+/** Suggests while a text grows, and aborts just when the model has read it; returns what the model read, and the states left. */
+async function abortedSuggestions(file) {
+  const vocabulary = new Vocabulary(file);
+  const live = new Set();
+  const read = [];
+  let abort;
+  const after = () => {
+    const states = {};
+    live.add(states);
+    return { logits: new Float32Array(vocabulary.tokens.length), states };
+  };
+  const text = new TextModel({
+    vocabulary,
+    config: { sampling: {} },
+    initialStates: async () => after().states,
+    release: (...all) => all.forEach((one) => live.delete(one)),
+    async read(tokens, states) {
+      live.delete(states);
+      read.push(tokens.length);
+      abort.abort();
+      return after();
+    },
+    decode: async () => after(),
+  });
+  const errors = new Set();
+  for (const typed of ["a", "aa", "aaaa"]) {
+    abort = new AbortController();
+    await text.suggest(typed, 3, { signal: abort.signal }).catch(({ name }) => errors.add(name));
+  }
+  return { read, live: live.size, errors: [...errors] };
+}
+
+/** A worker whose messages are given: it opens a model, fails, and then answers once more. */
+async function failedWorker(file) {
+  const said = [];
+  class GivenWorker extends EventTarget {
+    postMessage({ number, method }) {
+      said.push(method);
+      if (method === "load") this.say("message", { data: { number, answer: { file, config: { sampling: {} }, card: {}, hasWrite: false } } });
+      this.last = number;
+    }
+    terminate() {
+      said.push("terminated");
+    }
+    say(type, values) {
+      queueMicrotask(() => this.dispatchEvent(Object.assign(new Event(type), values)));
+    }
+  }
+  const worker = new GivenWorker();
+  const model = await KerasSeqWorker.load("https://example.org/a.tflite", { worker, wasm: "https://example.org/wasm" });
+  const score = model.score("a").catch(({ message }) => message);
+  await Promise.resolve();
+  worker.say("error", { message: "boom" });
+  const failures = [await score];
+  worker.dispatchEvent(Object.assign(new Event("message"), { data: { number: worker.last, answer: [] } }));
+  failures.push(await model.score("a").catch(({ message }) => message));
+  return { said, failures, inNode: await KerasSeqWorker.load("a.tflite").catch(({ message }) => message) };
 }
 
 function untilStop(texts, stops) {
@@ -110,6 +172,9 @@ const tasks = {
         return suggestions(vocabulary, text, count, tableModel(vocabulary, rows));
       }),
     ),
+  abortedSuggestions,
+  failedWorker,
+  unread: (text) => new TextModel({ vocabulary: new Vocabulary(text), config: { sampling: {} } }).suggest("?").catch(({ message }) => message),
   writing: (cases) => Promise.all(cases.map(writing)),
   bundles: (paths) =>
     Promise.all(

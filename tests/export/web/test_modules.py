@@ -11,16 +11,17 @@ from bundles import damaged_bundles, rebundled
 from devices import need_program
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from kit_checks import changed_bundles
 from unicode_texts import own_vocabulary
 
 import keras_seq as ks
 from keras_seq.generation.decoder_step import Step
+from keras_seq.generation.sampling import SamplingSettings, logit_bias
 from keras_seq.generation.stop_strings import until_stop
 from keras_seq.generation.suggest import suggest
 from keras_seq.generation.text import Piece
 from keras_seq.generation.threefry import uniform
 from keras_seq_export import LiteRTSampler
-from keras_seq_export.errors import BundleError
 from keras_seq_export.tflite.bundle import read_bundle
 from keras_seq_export.tflite.page_server import page_folder
 
@@ -109,7 +110,7 @@ def test_a_vocabulary_is_accepted_or_refused_as_in_python(files):
     for file, found in zip(files, in_node("files", files), strict=True):
         try:
             vocabulary = ks.Vocabulary.from_bytes(file.encode())
-            expected = len(vocabulary) if None not in (vocabulary.start_id, vocabulary.eos_id) else None
+            expected = None if vocabulary.missing else len(vocabulary)
         except ks.errors.VocabularyError:
             expected = None
         assert (found if isinstance(found, int) else None) == expected, (file, found)
@@ -218,16 +219,71 @@ def test_what_a_runtime_can_do_wrong_ends_a_text_with_a_reason():
     not_finite = "token 40 cannot be sampled: the model's logits are not finite"
     assert written(logs=[*finite[:40], None, *finite[41:]]) == (whole[:40], not_finite, 2, 9)
     assert written(tokens=[*tokens[:40], letters.eos_id]) == (whole[:40], "eos", 2, 0)
-    assert written(tokens=[*tokens[:40], 99, *tokens[41:]]) == (whole[:32], damaged, 2, 0)
-    assert written(tokens=[*tokens[:40], -1, *tokens[41:]]) == (whole[:32], damaged, 2, 0)
+    # <pad>, <s> and tokens out of range are never drawn. Where the logits are not finite, LiteRT.js gives <pad>.
+    for token in (99, -1, letters.pad_id, letters.start_id):
+        other = [*tokens[:40], token, *tokens[41:]]
+        assert written(tokens=other) == (whole[:40], damaged, 2, 9)
+        assert written(tokens=other, logits=[0, None]) == (whole[:40], not_finite, 2, 9)
     assert written(tokens=tokens[:32]) == (whole[:32], damaged, 2, 0)
 
 
+def test_what_an_aborted_suggest_has_read_is_kept():
+    found = in_node("abortedSuggestions", ks.Vocabulary.from_text("a").to_bytes().decode())
+    assert found == {"read": [2, 1, 2], "live": 1, "errors": ["AbortError"]}  # the first time <s> and a
+
+
+def test_a_text_that_the_model_does_not_know_rejects():
+    assert in_node("unread", ks.Vocabulary.from_text("a").to_bytes().decode()).endswith("know the character ?")
+
+
+def test_a_worker_that_failed_is_ended():
+    """The messages of the worker are given: Node has no module workers."""
+    found = in_node("failedWorker", ks.Vocabulary.from_text("a").to_bytes().decode())
+    assert found["said"] == ["load", "score", "terminated"]
+    assert found["failures"] == 2 * ["The worker of the model failed: boom"]
+    assert found["inNode"] == "KerasSeqWorker runs in browsers only: in Node, use KerasSeq."
+
+
+# What only Python refuses: values that it alone reads, and integers that it cannot convert.
+ONLY_IN_PYTHON = "`(inputs|outputs|delays|at_once|ranges)` in config.json|too many digits"
+
+
 def is_accepted_by_python(path):
+    """Whether Python writes texts with a file, as far as its bundle says."""
     try:
-        return read_bundle(path).vocabulary is not None
-    except BundleError:
-        return False
+        bundle = read_bundle(path)
+        if bundle.vocabulary is None:
+            return False
+        logit_bias(bundle.vocabulary, SamplingSettings(**bundle.config["sampling"]))
+    except (TypeError, ValueError) as error:
+        return re.search(ONLY_IN_PYTHON, str(error)) is not None
+    config = bundle.config
+    return (config["state"], config["batch"], config["sampling"].get("repetition_penalty", 1)) == ("explicit", 1, 1)
+
+
+SAMPLING = [
+    *({name: None} for name in ("temperature", "top_k", "top_p", "min_p", "repetition_penalty", "allow_unk", "bias")),
+    *({"temperature": value} for value in (0, 1e6, 1000001, -1e-9, True, "1", 10**400)),
+    *({"top_k": value} for value in (0, 3, 3.0, 1e2, -1, 2**53, 10**20, 10**400, True)),
+    *({"top_p": value} for value in (0, 1e-50, 1, 1.0, 1.0000001)),
+    *({"min_p": value} for value in (0, 1, -0.1, 1.1)),
+    *({"repetition_penalty": value} for value in (1, 1.0, 1.5, 0)),
+    *({"allow_unk": value} for value in (True, False, 0)),
+    *({"bias": {token: 1}} for token in ("a", "<eos>", "<pad>", "<s>", "\u03a9")),
+    *({"bias": {"a": value}} for value in (-1e30, 1.1e30, None, "1", True, -(10**400))),
+    *({"bias": value} for value in ({}, [], 1)),
+    *({name: 1} for name in ("topk", "__proto__", "")),
+]
+
+
+def test_python_and_javascript_accept_the_same_configurations(small_tflite, tmp_path):
+    model = small_tflite()
+    files = changed_bundles(model, tmp_path)
+    for number, sampling in enumerate(SAMPLING):
+        files.append(rebundled(model, tmp_path / f"sampling-{number}.tflite", config={"sampling": sampling}))
+    for path, answer in zip(files, in_node("bundles", list(map(str, files))), strict=True):
+        assert isinstance(answer, int) == is_accepted_by_python(path), (path.name, answer)
+        assert isinstance(answer, int) or 10 < len(answer) < 300
 
 
 def test_a_damaged_bundle_is_refused_in_one_sentence(small_tflite, tmp_path):

@@ -13,11 +13,14 @@ import threading
 import numpy as np
 import paths
 import pytest
+from bundles import rebundled
 from changed_models import without_write
 from devices import need, need_program
 from hamlet import TEXT, prompts
 
 from keras_seq_export import LiteRTSampler
+from keras_seq_export.tflite import flatbuffer
+from keras_seq_export.tflite.bundle import read_bundle
 from keras_seq_export.tflite.page_server import _TYPES, page_folder
 
 pytestmark = pytest.mark.slow
@@ -41,6 +44,7 @@ def app(tmp_path_factory):
     run("npm", "pack", "--silent", "--pack-destination", folder, cwd=page_folder())
     (package,) = folder.glob("*.tgz")
     assert package.stat().st_size < 60_000
+    assert not (page_folder() / "LICENSE").exists()  # only in the package
     (folder / "package.json").write_text('{"private": true, "type": "module"}')
     command = [
         "npm",
@@ -52,6 +56,7 @@ def app(tmp_path_factory):
         "esbuild@0.28",
         "vite@8",
         "typescript@7",
+        "@types/node@20",
     ]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     need(done.returncode == 0, f"needs the npm registry: {done.stderr[-300:]}")
@@ -105,6 +110,18 @@ def test_the_types_fit_a_program(app, resolution):
     module = "nodenext" if resolution == "nodenext" else "esnext"
     options = ["--strict", "--noEmit", "--target", "es2023", "--lib", "es2023,dom,dom.asynciterable", "--types", ""]
     run("npx", "tsc", "program.ts", *options, "--module", module, "--moduleResolution", resolution, cwd=app)
+
+
+def test_the_types_need_no_browser(app):
+    program = PROGRAM.replace('new Worker("w.js")', "{} as WorkerThread")
+    (app / "node.ts").write_text(program.replace("{ KerasSeqWorker }", "{ KerasSeqWorker, type WorkerThread }"))
+    options = ["--strict", "--noEmit", "--target", "es2022", "--lib", "es2022", "--types", "node"]
+    run("npx", "tsc", "node.ts", *options, "--module", "nodenext", cwd=app)
+
+
+def test_the_package_has_the_license(app):
+    folder = app / "node_modules/keras_seq"
+    assert (folder / "LICENSE").read_bytes() == (page_folder().parents[1] / "LICENSE").read_bytes()
 
 
 # ---- Node ----
@@ -163,6 +180,30 @@ def test_a_file_without_write_gives_the_same_texts(app, model, tmp_path):
     path = without_write(model, tmp_path / "without.tflite")
     (found,) = in_node(app, path, ["texts", cases_of(STOPPED[:6])])
     assert found == expected_texts(model, STOPPED[:6])
+
+
+def with_nan_logits(exported, path):
+    """Writes a file again in which every logit is NaN: the bias of the last layer is."""
+    content = read_bundle(exported)
+    model = flatbuffer.parse(content.model)
+    for buffer in model.buffers:
+        if buffer.data is not None and len(buffer.data) == 4 * len(content.vocabulary):
+            values = np.frombuffer(bytes(buffer.data), np.float32)
+            if np.ptp(values) > 0:
+                buffer.data = np.frombuffer(np.full_like(values, np.nan).tobytes(), np.uint8)
+    return rebundled(exported, path, model=flatbuffer.pack(model))
+
+
+def test_logits_that_are_not_finite_end_a_text_with_an_error(app, small_tflite, tmp_path):
+    path = with_nan_logits(small_tflite(), tmp_path / "always.tflite")
+    (found,) = in_node(app, path, ["failing", ["To b", {"max_tokens": 90}]])
+    assert found == ["", "token 0 cannot be sampled: the model's logits are not finite"]
+
+
+def test_a_file_name_in_node_is_refused_with_advice(app):
+    code = "import('keras_seq').then(({ KerasSeq }) => KerasSeq.load('a.tflite')).catch((e) => console.log(e.message))"
+    found = run("node", "-e", code, cwd=app)
+    assert found == "a.tflite cannot be loaded: in Node, give the bytes of the file: readFileSync(path)\n"
 
 
 def test_pieces_scores_and_codes_are_those_of_python(app, model):
@@ -227,7 +268,7 @@ def test_a_host_can_end_a_text(app, model):
 
 def test_a_model_can_be_closed_while_it_writes(app, model):
     (found,) = in_node(app, model, ["closed", "To be"])
-    assert found == 4 * ["The model was closed."] + [5]
+    assert found == 5 * ["The model was closed."] + [5]
 
 
 # ---- bundlers, in Chromium ----
@@ -286,11 +327,11 @@ def bundled(app, tool, code, model, folder):
     (folder / "app.js").write_text(code)
     (folder / "index.html").write_text(PAGE)
     (folder / "node_modules").symlink_to(app / "node_modules")
-    (folder / "public").mkdir()
-    shutil.copytree(app / "node_modules/@litertjs/core/wasm", folder / "public/wasm")
+    (copy,) = re.findall(r"The wasm: `(.*?)`", (page_folder() / "README.md").read_text())
+    run("bash", "-c", copy, cwd=folder)
     shutil.copy(model, folder / "public/shakespeare.tflite")
     if tool == "vite":
-        (folder / "vite.config.js").write_text('export default { build: { target: "esnext" }, base: "./" };')
+        (folder / "vite.config.js").write_text('export default { build: { target: "es2022" }, base: "./" };')
         run(app / "node_modules/.bin/vite", "build", "--logLevel=warn", cwd=folder)
         return folder / "dist"
     shutil.copy(folder / "index.html", folder / "public")
@@ -364,4 +405,4 @@ def test_a_model_in_a_worker_is_one_in_the_page(app, chromium, model, tmp_path):
             "none.tflite cannot be loaded: 404 File not found"
         )
         assert "LiteRT.js cannot be loaded from " in page.evaluate("() => refused('shakespeare.tflite', 'none/')")
-        assert run_task("closed", "To be") == 4 * ["The model was closed."] + [5]
+        assert run_task("closed", "To be") == 5 * ["The model was closed."] + [5]
