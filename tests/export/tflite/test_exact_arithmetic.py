@@ -12,7 +12,7 @@ from hamlet import VOCABULARY, small_model
 from keras_seq_export import LiteRTDecoder, LiteRTSampler, export_tflite
 from keras_seq_export.tflite import flatbuffer
 from keras_seq_export.tflite.bundle import read_bundle
-from keras_seq_export.tflite.exact_arithmetic import LIMIT, use_exact_arithmetic
+from keras_seq_export.tflite.exact_arithmetic import LIMIT, spread_columns, use_exact_arithmetic
 
 MODELS = {
     "gru": {"units": (64,), "embedding_dim": 32},
@@ -265,3 +265,11 @@ def test_a_dense_layer_keeps_its_activation_and_bias(tmp_path):
     model = keras.Model(frames, keras.layers.Dense(64, "relu", bias_initializer="normal")(values))
     report = export_tflite(model, None, tmp_path / "a.tflite", quantization="int8")
     assert report["relative_error"] < 0.05
+
+
+@pytest.mark.parametrize(("smallest", "added"), [(64 * 192, 1), (64 * 192 + 1, 0)])
+def test_a_kernel_that_stays_in_float32_gets_no_factors(smallest, added, small_tflite):
+    model = flatbuffer.parse(read_bundle(small_tflite(**MODELS["tied words"])).model)
+    before = len(model.subgraphs[0].operators)
+    spread_columns(model, smallest)
+    assert len(model.subgraphs[0].operators) == before + added
