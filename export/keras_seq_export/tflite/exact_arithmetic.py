@@ -30,7 +30,7 @@ from keras_seq_export.tflite.flatbuffer import (
 )
 
 # tanh(x) is nearly u * (A + B / (w + C + D / w)) for u = x / LIMIT, cut off at -1 and 1, and w = u * u + E. Of the numbers
-# with which float32 arithmetic gives exactly 1 at u = 1 and never more, these make the largest difference least: 5.7e-5,
+# with which float32 arithmetic gives exactly 1 at u = 1 and never more, the largest difference is nearly least with these: 5.7e-5,
 # less than a hundredth of a step of the 8-bit inputs. Exactly 1 matters: a gate of 0.99998 would forget a state in the end.
 LIMIT = 5.25
 A, B, C, D, E = 0.2672372, 1.2116775, 0.3959514, -0.2576004, 0.436898
