@@ -8,12 +8,10 @@ from collections import defaultdict
 from collections.abc import Iterator
 from typing import NamedTuple
 
-import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from keras_seq_export.tflite.flatbuffer import (
     add_buffer,
-    add_tensor,
     count_readers,
     float32_constant,
     new_operator,
@@ -21,11 +19,10 @@ from keras_seq_export.tflite.flatbuffer import (
 )
 
 LARGEST_TABLE = 1.25  # times the size of embeddings and kernel together
-_GOLDEN_RATIO = (1 + 5**0.5) / 2  # its multiples, without the whole part, are spread evenly
 _SELECT = ("SELECT", "SELECT_V2")
 
 
-class _Lookup(NamedTuple):
+class Lookup(NamedTuple):
     """A GATHER from embeddings, and the FULLY_CONNECTED that is its only reader."""
 
     graph: schema.SubGraphT
@@ -34,10 +31,12 @@ class _Lookup(NamedTuple):
 
     @property
     def embeddings(self) -> schema.TensorT:
+        """The table that the GATHER reads."""
         return self.graph.tensors[self.gather.inputs[0]]
 
     @property
     def kernel(self) -> schema.TensorT:
+        """The weights that the row is multiplied with."""
         return self.graph.tensors[self.dense.inputs[1]]
 
 
@@ -105,9 +104,9 @@ def fold_embeddings(model: schema.ModelT) -> None:
 
     Embeddings stay if something else reads them or the kernel, or if the table would be larger than 1.25 times both.
     """
-    lookups_of: dict[tuple[int, int], list[_Lookup]] = defaultdict(list)
+    lookups_of: dict[tuple[int, int], list[Lookup]] = defaultdict(list)
     for graph in model.subgraphs:
-        for lookup in _lookups(model, graph):
+        for lookup in lookups_in(model, graph):
             lookups_of[lookup.embeddings.buffer, lookup.kernel.buffer].append(lookup)
     readers = count_readers(model)
     for buffers, lookups in lookups_of.items():
@@ -127,41 +126,8 @@ def fold_embeddings(model: schema.ModelT) -> None:
             model.buffers[buffer].data = None
 
 
-def spread_columns(model: schema.ModelT) -> None:
-    """Multiplies the columns of looked-up embeddings by numbers between 1 and 1.03, and divides the kernel by them.
-
-    8-bit embeddings are multiples of one number. When a dense layer rounds them to 8 bits again, many would lie exactly in the
-    middle between two values, where some runtimes round to the even one and others away from zero.
-    """
-    readers = count_readers(model)
-    lookups_of: dict[int, list[_Lookup]] = defaultdict(list)
-    for graph in model.subgraphs:
-        for lookup in _lookups(model, graph):
-            lookups_of[lookup.kernel.buffer].append(lookup)
-    for buffer, lookups in lookups_of.items():
-        kernels = [float32_constant(model, lookup.kernel) for lookup in lookups]
-        is_one_shape = len({tuple(lookup.kernel.shape) for lookup in lookups}) == 1
-        if kernels[0] is None or not is_one_shape or readers[buffer].total() != len(lookups):
-            continue
-        columns = (1 + np.arange(kernels[0].shape[1]) * _GOLDEN_RATIO % 1 / 32).astype(np.float32)
-        model.buffers[buffer].data = np.frombuffer((kernels[0] / columns).tobytes(), np.uint8)
-        factors = add_buffer(model, columns)
-        for graph, gather, dense in lookups:
-            row = graph.tensors[gather.outputs[0]]
-            added = [(b"/columns", columns.shape, factors), (b"/spread", row.shape, 0)]
-            for suffix, shape, values in added:
-                add_tensor(graph, row, suffix, schema.TensorType.FLOAT32, shape).buffer = values
-            *_, constant, spread = range(len(graph.tensors))
-            multiply = new_operator(model, "MUL", [gather.outputs[0], constant], [spread])
-            multiply.builtinOptionsType, multiply.builtinOptions = (
-                schema.BuiltinOptions.MulOptions,
-                schema.MulOptionsT(),
-            )
-            graph.operators.insert(graph.operators.index(dense), multiply)
-            dense.inputs = [spread, *dense.inputs[1:]]
-
-
-def _lookups(model: schema.ModelT, graph: schema.SubGraphT) -> Iterator[_Lookup]:
+def lookups_in(model: schema.ModelT, graph: schema.SubGraphT) -> Iterator[Lookup]:
+    """Yields the lookups of a graph that a dense layer multiplies."""
     producers, read = _producers(graph), _read_tensors(graph)
     for dense in graph.operators:
         if operator_name(model, dense) != "FULLY_CONNECTED" or dense.builtinOptions.fusedActivationFunction:
@@ -170,10 +136,10 @@ def _lookups(model: schema.ModelT, graph: schema.SubGraphT) -> Iterator[_Lookup]
         if gather is None or operator_name(model, gather) != "GATHER" or read.count(dense.inputs[0]) > 1:
             continue
         if len(graph.tensors[gather.inputs[0]].shape) == len(graph.tensors[dense.inputs[0]].shape) == 2:
-            yield _Lookup(graph, gather, dense)
+            yield Lookup(graph, gather, dense)
 
 
-def _use_table(model: schema.ModelT, lookup: _Lookup, buffer: int, shape: tuple[int, ...]) -> None:
+def _use_table(model: schema.ModelT, lookup: Lookup, buffer: int, shape: tuple[int, ...]) -> None:
     graph, gather, dense = lookup
     lookup.embeddings.shape, lookup.embeddings.buffer = list(shape), buffer
     row = graph.tensors[gather.outputs[0]]

@@ -70,10 +70,10 @@ def separate_constant_outputs(model: schema.ModelT) -> None:
         for entry in signature.outputs:
             shared = graph.tensors[entry.tensorIndex]
             if entry.tensorIndex in taken and model.buffers[shared.buffer].data is not None:
-                add_tensor(graph, shared, b":" + entry.name, shared.type, shared.shape).buffer = shared.buffer
+                name = shared.name + b":" + entry.name
+                own = add_tensor(graph, name, shared.type, shared.shape, shared.buffer)
                 graph.outputs = list(graph.outputs)
-                position = graph.outputs.index(entry.tensorIndex)
-                graph.outputs[position] = entry.tensorIndex = len(graph.tensors) - 1
+                graph.outputs[graph.outputs.index(entry.tensorIndex)] = entry.tensorIndex = own
             taken.add(entry.tensorIndex)
 
 
@@ -137,14 +137,12 @@ def add_buffer(model: schema.ModelT, values: np.ndarray) -> int:
     return len(model.buffers) - 1
 
 
-def add_tensor(
-    graph: schema.SubGraphT, like: schema.TensorT, suffix: bytes, dtype: int, shape: Sequence[int]
-) -> schema.TensorT:
-    """Adds a tensor named after another to the end of the graph; returns it."""
+def add_tensor(graph: schema.SubGraphT, name: bytes, dtype: int, shape: Sequence[int], buffer: int = 0) -> int:
+    """Adds a tensor to the end of the graph; returns its index. Buffer 0 means that it is no constant."""
     tensor = schema.TensorT()
-    tensor.name, tensor.type, tensor.shape = like.name + suffix, dtype, list(shape)
+    tensor.name, tensor.type, tensor.shape, tensor.buffer = name, dtype, list(shape), buffer
     graph.tensors.append(tensor)
-    return tensor
+    return len(graph.tensors) - 1
 
 
 def new_operator(

@@ -9,8 +9,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from keras_seq_export.signatures import is_quantized
-from keras_seq_export.tflite.embedding_folding import spread_columns
-from keras_seq_export.tflite.exact_arithmetic import use_exact_arithmetic
+from keras_seq_export.tflite.exact_arithmetic import spread_columns, use_exact_arithmetic
 from keras_seq_export.tflite.flatbuffer import (
     add_buffer,
     add_tensor,
@@ -44,7 +43,7 @@ def quantize_weights(model: schema.ModelT, quantization: str) -> None:
     if not is_quantized(quantization):
         return
     if quantization in _DENSE_VERSIONS:
-        spread_columns(model)
+        spread_columns(model, SMALLEST)
     for buffer, readers in count_readers(model).items():
         uses = [(graph, tensor) for graph in model.subgraphs for tensor in graph.tensors if tensor.buffer == buffer]
         weights = float32_constant(model, uses[0][1])
@@ -87,9 +86,9 @@ def _store_unpacked(
     """Adds a DEQUANTIZE from a constant in front of each tensor, which a runtime computes once."""
     buffer = add_buffer(model, values)
     for graph, tensor in uses:
-        stored = add_tensor(graph, tensor, b"/stored", kind, tensor.shape)
-        stored.buffer, tensor.buffer, stored.quantization = buffer, 0, quantization
-        inputs, outputs = [len(graph.tensors) - 1], [graph.tensors.index(tensor)]
+        stored = add_tensor(graph, tensor.name + b"/stored", kind, tensor.shape, buffer)
+        graph.tensors[stored].quantization, tensor.buffer = quantization, 0
+        inputs, outputs = [stored], [graph.tensors.index(tensor)]
         version = 3 if kind == schema.TensorType.FLOAT16 else 2
         graph.operators.insert(0, new_operator(model, "DEQUANTIZE", inputs, outputs, version=version))
 
@@ -118,10 +117,9 @@ def _store_int4(model: schema.ModelT, uses: _Uses, weights: np.ndarray) -> None:
 def _block_scales(
     graph: schema.SubGraphT, tensor: schema.TensorT, buffer: int, shape: tuple[int, ...]
 ) -> schema.QuantizationParametersT:
-    scales = add_tensor(graph, tensor, b"/scales", schema.TensorType.FLOAT16, shape)
-    scales.buffer = buffer
     details = schema.BlockwiseQuantizationT()
-    details.scales, details.zeroPoints, details.blockSize = len(graph.tensors) - 1, -1, BLOCK
+    details.scales = add_tensor(graph, tensor.name + b"/scales", schema.TensorType.FLOAT16, shape, buffer)
+    details.zeroPoints, details.blockSize = -1, BLOCK
     quantization = schema.QuantizationParametersT()
     quantization.detailsType = schema.QuantizationDetails.BlockwiseQuantization
     quantization.details = details
@@ -148,9 +146,10 @@ def _use_integer_weights(model: schema.ModelT, version: int) -> None:
 def _dequantized(model: schema.ModelT, graph: schema.SubGraphT, gather: schema.OperatorT) -> schema.OperatorT:
     """Makes a GATHER return int8; returns the DEQUANTIZE that follows it."""
     (output,) = gather.outputs
-    row = add_tensor(graph, graph.tensors[output], b"/int8", schema.TensorType.INT8, graph.tensors[output].shape)
-    row.quantization = graph.tensors[gather.inputs[0]].quantization
-    gather.outputs = [len(graph.tensors) - 1]
+    like = graph.tensors[output]
+    row = add_tensor(graph, like.name + b"/int8", schema.TensorType.INT8, like.shape)
+    graph.tensors[row].quantization = graph.tensors[gather.inputs[0]].quantization
+    gather.outputs = [row]
     return new_operator(model, "DEQUANTIZE", gather.outputs, [output], version=2)
 
 

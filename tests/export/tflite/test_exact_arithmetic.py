@@ -6,12 +6,13 @@ import pytest
 import tensorflow as tf
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
-from hamlet import small_model
+from changed_models import without_write
+from hamlet import VOCABULARY, small_model
 
-from keras_seq_export import LiteRTSampler, export_tflite
+from keras_seq_export import LiteRTDecoder, LiteRTSampler, export_tflite
 from keras_seq_export.tflite import flatbuffer
 from keras_seq_export.tflite.bundle import read_bundle
-from keras_seq_export.tflite.exact_arithmetic import use_exact_arithmetic
+from keras_seq_export.tflite.exact_arithmetic import LIMIT, spread_columns, use_exact_arithmetic
 
 MODELS = {
     "gru": {"units": (64,), "embedding_dim": 32},
@@ -101,10 +102,13 @@ def test_the_activations():
             "alone": tf.math.sigmoid(y),
         }
 
-    x = np.concatenate([np.linspace(-30, 30, 5001), np.linspace(-1e-3, 1e-3, 99), [-1e30, 1e30]]).astype(F)[None]
+    near_limit = LIMIT * (1 + np.arange(-3000, 100) * 2.0**-23)  # nearly every float32 number there
+    x = [np.linspace(-30, 30, 5001), np.linspace(-1e-3, 1e-3, 99), near_limit, -near_limit, [-1e30, 1e30]]
+    x = np.concatenate(x).astype(F)[None]
     y = np.linspace(-20, 20, 24, dtype=F).reshape(2, 3, 4)
     concrete = several.get_concrete_function(tf.TensorSpec(x.shape), tf.TensorSpec(y.shape))
     model = flatbuffer.parse(tf.lite.TFLiteConverter.from_concrete_functions([concrete], several).convert())
+    model.signatureDefs = []  # Outputs of a signature that nothing else reads would stay TANH and LOGISTIC.
     use_exact_arithmetic(model)
     left = {flatbuffer.operator_name(model, operator) for operator in model.subgraphs[0].operators}
     assert not left & {"TANH", "LOGISTIC"}
@@ -127,8 +131,101 @@ def test_the_activations():
         "alone": logistic(y.astype(np.float64)),
     }
     for (_, values), output in zip(sorted(expected.items()), outputs, strict=True):
-        np.testing.assert_allclose(output, values, rtol=0, atol=6e-5)
+        np.testing.assert_allclose(output, values, rtol=0, atol=5.8e-5)
         assert np.abs(output).max() <= 1
+    tanh, logistic_of_double = outputs[sorted(expected).index("tanh")], outputs[sorted(expected).index("logistic")]
+    assert logistic_of_double.min() == 0
+    for values, lowest in ((tanh, -1), (logistic_of_double, 0)):
+        np.testing.assert_array_equal(values[x > LIMIT], 1)
+        np.testing.assert_array_equal(values[x < -LIMIT], lowest)
+
+
+def test_a_saturated_gate_keeps_a_state_for_good(tmp_path):
+    """An LSTM whose first frame opens the input gate; afterwards it is shut, and the forget gate is open."""
+    units = 32
+    frames = keras.Input((None, units))
+    lstm = keras.layers.LSTM(units, return_sequences=True)
+    model = keras.Model(frames, keras.layers.Dense(units)(lstm(frames)))
+    kernel, recurrent_kernel, bias = (np.zeros_like(weights) for weights in lstm.get_weights())
+    kernel[0, :units], kernel[0, 2 * units : 3 * units] = 40, 2
+    bias[:units], bias[units : 2 * units], bias[3 * units :] = -20, 20, 20
+    lstm.set_weights([kernel, recurrent_kernel, bias])
+    path = tmp_path / "latch.tflite"
+    export_tflite(model, None, path, quantization="int8")
+    decoder, in_numpy = LiteRTDecoder(path), flatbuffer.parse(read_bundle(path).model)
+    first, rest = np.eye(1, units, dtype=F), np.zeros((1, units), F)
+    _, written = decoder(first, decoder.initial_states())
+    assert any(np.allclose(state, np.tanh(2), atol=0.01) for state in written)  # the cell
+    states = written
+    for _ in range(5000):
+        _, states = decoder(rest, states)
+    in_numpy_states = {f"state_{number}": state for number, state in enumerate(written)}
+    for _ in range(2000):
+        outputs = run_in_numpy(in_numpy, {"frame": rest, **in_numpy_states})
+        in_numpy_states = {name: outputs[name] for name in in_numpy_states}
+    for state, other, expected in zip(states, in_numpy_states.values(), written, strict=True):
+        np.testing.assert_array_equal(state, expected)
+        np.testing.assert_array_equal(other, expected)
+
+
+@pytest.mark.parametrize(("activation", "operator"), [("sigmoid", "LOGISTIC"), ("tanh", "TANH")])
+def test_all_signatures_compute_the_same_logits(activation, operator, tmp_path):
+    """Logarithms of a small sigmoid, which must be right, and a tanh, which `decode` only returns but `sample` reads."""
+    keras.utils.set_random_seed(2)
+    tokens = keras.Input((None,), dtype="int32")
+    values = keras.layers.GRU(64, return_sequences=True)(keras.layers.Embedding(len(VOCABULARY), 32)(tokens))
+    small = keras.initializers.RandomUniform(-14, 0)
+    values = keras.layers.Dense(len(VOCABULARY), activation, bias_initializer=small)(values)
+    model = keras.Model(tokens, keras.ops.log(values) if activation == "sigmoid" else values)
+    path = tmp_path / "a.tflite"
+    report = export_tflite(model, VOCABULARY, path, quantization="int8")
+    assert report["largest_difference"] < 0.01
+    expected = 1 if activation == "sigmoid" else 0
+    assert [operators.get(operator, 0) for operators in report["operators"].values()] == [expected] * 4
+    sampler, without = LiteRTSampler(path), LiteRTSampler(without_write(path, tmp_path / "b.tflite"))
+    ids = [int(token) for token in VOCABULARY.encode("to be, or not to be")]
+    states = sampler.initial_states()
+    at_once, states_at_once = sampler.prefill(ids, states)
+    for token in ids:
+        logits, states = sampler(token, states)
+    np.testing.assert_array_equal(at_once, logits)
+    for state, expected in zip(states_at_once, states, strict=True):
+        np.testing.assert_array_equal(state, expected)
+    one, other = (each.sample("to be", max_tokens=60, seed=4) for each in (sampler, without))
+    assert one.token_ids == other.token_ids
+    np.testing.assert_array_equal(one.log_probabilities, other.log_probabilities)
+
+
+@pytest.mark.parametrize("activation", ["sigmoid", "tanh"])
+def test_small_outputs_of_a_model_without_text_are_right(activation, tmp_path):
+    """The smallest probability of a classifier is not 0, and the gates of its GRU are exact."""
+    keras.utils.set_random_seed(3)
+    frames = keras.Input((None, 32))
+    values = keras.layers.GRU(64, return_sequences=True)(frames)
+    bias = keras.initializers.Constant(-20 if activation == "sigmoid" else 1e-4)
+    model = keras.Model(frames, keras.layers.Dense(32, activation, bias_initializer=bias)(values))
+    path = tmp_path / "a.tflite"
+    report = export_tflite(model, None, path, quantization="int8")
+    name, other = ("LOGISTIC", "TANH") if activation == "sigmoid" else ("TANH", "LOGISTIC")
+    for signature in ("decode", "prefill"):
+        assert (report["operators"][signature][name], report["operators"][signature].get(other, 0)) == (1, 0)
+    rows = np.random.default_rng(0).normal(size=(1, 10, 32)).astype(F)
+    decoder = LiteRTDecoder(path)
+    states, found = decoder.initial_states(), []
+    at_once, _ = decoder.prefill(rows, states)
+    for step in range(10):
+        output, states = decoder(rows[:, step], states)
+        found.append(output[0])
+    np.testing.assert_array_equal(at_once, output)
+    if activation == "sigmoid":
+        np.testing.assert_allclose(np.stack(found), model.predict(rows, verbose=0)[0], rtol=0.1)
+
+
+def test_a_state_that_is_also_the_output_is_exact(tmp_path):
+    frames = keras.Input((None, 32))
+    model = keras.Model(frames, keras.layers.SimpleRNN(32, return_sequences=True)(frames))
+    report = export_tflite(model, None, tmp_path / "a.tflite", quantization="int8")
+    assert not any("TANH" in operators for operators in report["operators"].values())
 
 
 @pytest.mark.parametrize("quantization", ["none", "float16"])
@@ -168,3 +265,11 @@ def test_a_dense_layer_keeps_its_activation_and_bias(tmp_path):
     model = keras.Model(frames, keras.layers.Dense(64, "relu", bias_initializer="normal")(values))
     report = export_tflite(model, None, tmp_path / "a.tflite", quantization="int8")
     assert report["relative_error"] < 0.05
+
+
+@pytest.mark.parametrize(("smallest", "added"), [(64 * 192, 1), (64 * 192 + 1, 0)])
+def test_a_kernel_that_stays_in_float32_gets_no_factors(smallest, added, small_tflite):
+    model = flatbuffer.parse(read_bundle(small_tflite(**MODELS["tied words"])).model)
+    before = len(model.subgraphs[0].operators)
+    spread_columns(model, smallest)
+    assert len(model.subgraphs[0].operators) == before + added
