@@ -198,7 +198,7 @@ function isCount(value) {
 }
 
 function requireConfig(config, integers, bytes, begin) {
-  if (!isObject(config) || config.format !== FORMAT) {
+  if (!isObject(config) || integers.format !== FORMAT) {
     const found = String(config?.format).slice(0, 40);
     throw new Error(`This file has the bundle format ${found}, not ${FORMAT}: export it again, or update this program.`);
   }

@@ -11,7 +11,7 @@ def add_parser(commands: Any) -> None:
     """Adds `keras-seq inspect` to the commands."""
     parser = add_command(commands, "inspect", "show what is in a .tflite, without running it")
     parser.add_argument("file", metavar="FILE.tflite", help="the file (required)")
-    parser.add_argument("--extract", metavar="DIR", help="write the model, vocabulary, configuration and card into DIR")
+    parser.add_argument("--extract", metavar="DIR", help="write the parts into the new folder DIR (no default)")
     add_json_option(parser)
     parser.set_defaults(run_command=run)
 

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 MODEL, VOCABULARY, CONFIG, HISTORY = "model.keras", "vocab.txt", "config.json", "history.csv"
 STEPS, CHECKPOINT, PICTURE, TENSORBOARD = "steps.csv", "checkpoint.npz", "history.png", "tensorboard"
 _USE = "trains this run"
+_LONGEST_NUMBER = 100  # characters of a number in a table
 
 
 @dataclass
@@ -308,6 +309,8 @@ def _read_table(table: Path, is_cut: bool = False) -> tuple[list[str], list[list
 
 
 def _is_number(text: str) -> bool:
+    if len(text) > _LONGEST_NUMBER:
+        return False
     try:
         float(text)
     except ValueError:

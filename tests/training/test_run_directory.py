@@ -1,6 +1,7 @@
 """Run directories: made, locked, loaded, refused and removed."""
 
 import contextlib
+import csv
 import json
 import os
 import subprocess
@@ -324,6 +325,14 @@ def test_a_diverged_run_without_norms_claims_none(tmp_path):
 TABLE = "epoch,nats\n0,1.5\n1,1.25\n2,1\n"
 
 
+@pytest.fixture(params=[131_072, 2**24])
+def long_fields(request):
+    """The limit of fields that Python has, and the one that this process has after a table of texts was read."""
+    before = csv.field_size_limit(request.param)
+    yield
+    csv.field_size_limit(before)
+
+
 @pytest.mark.parametrize(
     ("content", "line"),
     [
@@ -340,7 +349,7 @@ TABLE = "epoch,nats\n0,1.5\n1,1.25\n2,1\n"
         (b"\0\0\0", 1),
     ],
 )
-def test_a_damaged_table_is_refused_by_its_line(tmp_path, content, line):
+def test_a_damaged_table_is_refused_by_its_line(tmp_path, long_fields, content, line):
     table = tmp_path / "history.csv"
     table.write_bytes(content)
     where = "in line" if line is None else f"in line {line}: "
