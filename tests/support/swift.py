@@ -32,7 +32,7 @@ def root_of(made_once):
 
 
 def swiftc(root, *arguments):
-    """Runs the compiler in the folder `/work` of its root; warnings are errors."""
+    """Runs the compiler in the folder `/build` of its root; warnings are errors."""
     command = ["unshare", "-m", "sh", "-c", _IN_ROOT, root, "-swift-version", "5", "-warnings-as-errors", *arguments]
     environment = {"PATH": os.environ["PATH"], "HOME": "/tmp"}
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, env=environment, check=False)
@@ -44,24 +44,24 @@ def server_command(made_once):
     root = root_of(made_once)
 
     def make(folder):
-        work = root / "work"
-        shutil.rmtree(work, ignore_errors=True)
-        shutil.copytree(paths.SUPPORT / "ios", work / "tests")
-        shutil.copytree(IOS / "Sources" / "KerasSeq", work / "kit")
+        build = root / "build"
+        shutil.rmtree(build, ignore_errors=True)
+        shutil.copytree(paths.SUPPORT / "ios", build / "tests")
+        shutil.copytree(IOS / "Sources" / "KerasSeq", build / "kit")
         for name in STAND_INS:
-            module = ["-emit-module", "-emit-module-path", f"/work/{name}.swiftmodule", "-module-name", name]
-            swiftc(root, "-parse-as-library", *module, "-c", f"/work/tests/{name}.swift", "-o", f"/work/{name}.o")
+            module = ["-emit-module", "-emit-module-path", f"/build/{name}.swiftmodule", "-module-name", name]
+            swiftc(root, "-parse-as-library", *module, "-c", f"/build/tests/{name}.swift", "-o", f"/build/{name}.o")
         sources = sources_of(root, "kit")
-        of_kit = ["-wmo", "-module-name", "KerasSeq", "-I", "/work", *sources]
+        of_kit = ["-wmo", "-module-name", "KerasSeq", "-I", "/build", *sources]
         # LiteRT comes first in apps that have both. This pass compiles the calls of TensorFlow Lite.
         swiftc(root, "-typecheck", "-D", "WITHOUT_LITERT", *of_kit)
-        objects = [f"/work/{name}.o" for name in STAND_INS[:3]]
-        module = ["-emit-module", "-emit-module-path", "/work/KerasSeq.swiftmodule"]
-        swiftc(root, "-emit-executable", *module, *of_kit, "/work/tests/Server.swift", *objects, "-o", "/work/server")
-        apps = write_code_blocks(IOS / "README.md", "import KerasSeq", work, ".swift")
-        app = ["-parse-as-library", "-module-name", "App", "-I", "/work"]
-        swiftc(root, "-typecheck", *app, *(f"/work/{file.name}" for file in apps))
-        shutil.copy(work / "server", folder / "server")
+        objects = [f"/build/{name}.o" for name in STAND_INS[:3]]
+        module = ["-emit-module", "-emit-module-path", "/build/KerasSeq.swiftmodule"]
+        swiftc(root, "-emit-executable", *module, *of_kit, "/build/tests/Server.swift", *objects, "-o", "/build/server")
+        apps = write_code_blocks(IOS / "README.md", "import KerasSeq", build, ".swift")
+        app = ["-parse-as-library", "-module-name", "App", "-I", "/build"]
+        swiftc(root, "-typecheck", *app, *(f"/build/{file.name}" for file in apps))
+        shutil.copy(build / "server", folder / "server")
         return folder / "server"
 
     program = made_once("swift_server", make)
@@ -71,4 +71,4 @@ def server_command(made_once):
 
 def sources_of(root, folder):
     """Returns the paths of source files as the compiler sees them."""
-    return [f"/work/{folder}/{file.name}" for file in sorted((root / "work" / folder).glob("*.swift"))]
+    return [f"/build/{folder}/{file.name}" for file in sorted((root / "build" / folder).glob("*.swift"))]

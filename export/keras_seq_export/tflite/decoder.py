@@ -11,6 +11,7 @@ from ai_edge_litert.interpreter import Interpreter
 from keras_seq import require
 from keras_seq.errors import ArgumentError, ModelError, shortened
 from keras_seq.generation.decoder_step import token_ids
+from keras_seq.generation.sampling import SamplingSettings
 from keras_seq_export.errors import BundleError
 from keras_seq_export.signatures import (
     DECODE,
@@ -18,6 +19,7 @@ from keras_seq_export.signatures import (
     LENGTH,
     PLURALS,
     PREFILL,
+    SAMPLING_INPUTS,
     START,
     TOKEN,
     WRITE,
@@ -328,6 +330,12 @@ class LiteRTDecoder:
             read = inputs if signature == PREFILL else {name: inputs[name] for name in self.inputs}
             self._current = states.after(PREFILL if signature == PREFILL else DECODE, read)
             return outputs, self._current
+
+    def settings_inputs(self, settings: SamplingSettings) -> dict[str, np.ndarray]:
+        """Returns sampling settings as inputs of `sample` and `write`, each `(batch,)`; for a model of text."""
+        values = {name: getattr(settings, name) for name in SAMPLING_INPUTS}
+        values["top_k"] = min(settings.top_k, self.output_shape[0])
+        return {name: np.full(self.batch, values[name], dtype) for name, dtype in SAMPLING_INPUTS.items()}
 
     def _restore(self, states: History) -> None:
         """Sets the internal states to `states` by reading everything again."""

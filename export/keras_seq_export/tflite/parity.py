@@ -31,7 +31,6 @@ from keras_seq_export.signatures import (
     PREFILL,
     PREFILL_STEPS,
     SAMPLE,
-    SAMPLING_INPUTS,
     START,
     TOKEN,
     TOKENS,
@@ -314,7 +313,7 @@ def _compare_sample(decoder: LiteRTDecoder, reading: Reading, states: Any, bias:
         settings = _SETTINGS[step % len(_SETTINGS)]
         uniforms = [float(uniform(decoder.batch + row, step)) for row in range(decoder.batch)]
         inputs = {TOKEN: np.ascontiguousarray(tokens[:, step]), UNIFORM: np.array(uniforms, np.float32)}
-        answer, states = decoder.run(SAMPLE, inputs | _settings_inputs(settings, decoder.batch), states)
+        answer, states = decoder.run(SAMPLE, inputs | decoder.settings_inputs(settings), states)
         for row, (number, sampled) in enumerate(zip(uniforms, answer[NEXT_TOKEN].tolist(), strict=True)):
             possible = possible_tokens(logits[row, step], number, settings, bias)
             if sampled not in possible:
@@ -339,7 +338,7 @@ def _compare_write(
     rows = np.arange(decoder.batch)
     lengths = WRITE_STEPS - 7 * rows % WRITE_STEPS  # Rows end at different steps.
     uniforms = np.stack([uniform(int(row), np.arange(WRITE_STEPS)) for row in rows])
-    given = _settings_inputs(settings, decoder.batch)
+    given = decoder.settings_inputs(settings)
     inputs = {TOKEN: token, UNIFORMS: uniforms, LENGTH: lengths.astype(np.int32)}
     written, after = decoder.run(WRITE, inputs | given, states)
     last = token
@@ -360,7 +359,3 @@ def _compare_write(
 def _require_same(name: str, expected: np.ndarray, found: np.ndarray) -> None:
     if not np.array_equal(expected, found):
         raise ExportError(f"{WRITE}: `{name}` from the file is {found.tolist()}; {SAMPLE} gives {expected.tolist()}")
-
-
-def _settings_inputs(settings: SamplingSettings, batch: int) -> dict[str, np.ndarray]:
-    return {name: np.full(batch, getattr(settings, name), dtype) for name, dtype in SAMPLING_INPUTS.items()}

@@ -19,7 +19,6 @@ from keras_seq_export.signatures import (
     LOG_PROBABILITY,
     NEXT_TOKEN,
     SAMPLE,
-    SAMPLING_INPUTS,
     TOKEN,
     UNIFORM,
     WRITE,
@@ -170,9 +169,7 @@ class LiteRTSampler(Step):
         """Returns the settings as inputs of a signature; those of the last call are not made again."""
         made, inputs = self._last_settings
         if made is not settings:
-            values = {name: getattr(settings, name) for name in SAMPLING_INPUTS}
-            values["top_k"] = min(settings.top_k, self.vocabulary_size)
-            inputs = {name: np.full(self.decoder.batch, values[name], dtype) for name, dtype in SAMPLING_INPUTS.items()}
+            inputs = self.decoder.settings_inputs(settings)
             self._last_settings = (settings, inputs)
         return inputs
 
