@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 TOLERANCE = 1e-4  # largest difference of a logit; float32 kernels differ by about 1e-6 after hundreds of steps
 _MOST_NUMBERS = 2**24  # of outputs in memory at a time: 64 MiB
 NEAR_TIE = 1e-5  # probability by which rounding may move an edge of the cumulative distribution
+_MOST_NEAR_TIES = 8  # logits beyond an edge that are considered; a model rarely has more than one
 
 
 def reference_logits(
@@ -126,8 +127,8 @@ def rounding_variants(
     """Yields the logits and settings that other runtimes may effectively use because of rounding.
 
     The first variant is unchanged. The next two have a slightly smaller and a slightly larger `top_p` and `min_p`. The
-    others swap the two logits on either side of the edge of a greedy choice, of `top_k` or of all filters together,
-    provided that the two are nearly equal.
+    others concern the edge of a greedy choice, of `top_k` or of all filters together, if logits beyond it nearly equal
+    the last one inside: one variant makes all of them equal, and each of the others swaps one of them with the last one.
 
     Args:
         logits: `(vocabulary,)` float32.
@@ -147,9 +148,14 @@ def rounding_variants(
     for edge in {1 if settings.is_greedy else settings.top_k, kept}:
         if not 0 < edge < len(logits):
             continue
-        inside, outside = order[edge - 1 : edge + 1]
-        if biased[outside] > biased[inside] - NEAR_TIE:
+        inside, outside = order[edge - 1], order[edge : edge + _MOST_NEAR_TIES]
+        outside = outside[biased[outside] > biased[inside] - NEAR_TIE]
+        if len(outside):
+            equal = logits.copy()
+            equal[outside] += biased[inside] - biased[outside]
+            yield NEAR_TIE / 2, equal, settings
+        for token in outside:
             swapped = logits.copy()
             swapped[inside] -= NEAR_TIE
-            swapped[outside] += NEAR_TIE
+            swapped[token] += NEAR_TIE
             yield NEAR_TIE / 2, swapped, settings

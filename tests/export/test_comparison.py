@@ -41,5 +41,7 @@ def test_only_a_near_tie_makes_another_token_possible():
     tie = np.array([0.0, 1.0, 1.0 + NEAR_TIE / 4], np.float32)
     assert possible_tokens(tie, 0.3, SamplingSettings(temperature=0), bias) == {1, 2}
     assert possible_tokens(tie, 0.3, SamplingSettings(top_k=1), bias) == {1, 2}
+    three = np.array([0.0, 0.0, NEAR_TIE / 4], np.float32)
+    assert possible_tokens(three, 0.3, SamplingSettings(top_k=1), bias) == {0, 1, 2}
     changes = [change for change, _, _ in rounding_variants(logits, SamplingSettings(), bias)]
     assert changes == [0.0, NEAR_TIE / 2, NEAR_TIE / 2]

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
 from draws import forbidding, probabilities
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from keras_seq.generation.sampling import SMALLEST_TEMPERATURE, SamplingSettings, next_token
@@ -35,6 +35,7 @@ CHOICES = st.builds(
 
 
 @settings(deadline=None, max_examples=200)
+@example([0.0, 0.0, 2**-24, -16.0], 2**24 // 3, SamplingSettings(temperature=0.7, top_k=3, top_p=1e-9), 3, 0)
 @given(
     st.lists(st.integers(-40, 40).map(lambda number: number / 4) | ODD, min_size=2, max_size=40),
     st.integers(0, 2**24 - 1),
