@@ -221,8 +221,8 @@ def stateful(kind):
 @pytest.mark.parametrize(
     ("kind", "build"),
     [
-        (ks.LSTM, encoder_and_decoder),
         (ks.SimpleRNN, stateful),
+        pytest.param(ks.LSTM, encoder_and_decoder, marks=pytest.mark.slow),
         pytest.param(ks.LSTM, stateful, marks=pytest.mark.slow),
         pytest.param(ks.SimpleRNN, encoder_and_decoder, marks=pytest.mark.slow),
     ],
@@ -276,7 +276,8 @@ def short_is_long(monkeypatch):
     monkeypatch.setattr(fast_layer, "SMALLEST_EAGER_LENGTH", EAGER)
 
 
-@pytest.mark.parametrize("kind", [ks.GRU, *(pytest.param(kind, marks=pytest.mark.slow) for kind in KINDS)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [ks.GRU, *KINDS])
 def test_long_sequences_take_the_fast_path_outside_of_a_graph(kind, short_is_long):
     clear_traces()
     layer, stock = (layer_of(one, return_state=True) for one in (kind, getattr(keras.layers, kind.__name__)))

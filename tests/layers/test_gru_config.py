@@ -52,6 +52,7 @@ assert not any(name.startswith("keras_seq") for name in sys.modules)
 """
 
 
+@pytest.mark.slow
 def test_files_load_into_stock_layers_where_this_package_is_not_imported(tmp_path):
     model = keras.Sequential(
         [

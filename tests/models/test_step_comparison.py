@@ -94,6 +94,7 @@ def test_a_model_is_not_kept_alive():
     assert reference() is None
 
 
+@pytest.mark.slow
 def test_a_changed_attribute_or_function_is_seen():
     class Scaled(layers.Layer):
         factor = 1.0

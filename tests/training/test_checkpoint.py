@@ -145,15 +145,15 @@ def test_a_run_that_is_killed_resumes_bit_for_bit(tmp_path, run_cli):
     assert {path.name for path in cut.iterdir()} == {path.name for path in (tmp_path / "whole").iterdir()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "notice"),
     [
         (signal.SIGINT, "ending when this epoch is finished and saved; Ctrl-C again ends at once"),
-        pytest.param(
+        (
             signal.SIGTERM,
             "ending when this epoch is finished and saved, after 6 seconds at the latest; to resume: keras-seq train "
             "--run=run --resume",
-            marks=pytest.mark.slow,
         ),
     ],
 )

@@ -90,6 +90,7 @@ def test_the_state_is_carried_from_batch_to_batch(tmp_path):
     assert history(tmp_path / "run")[-1]["val_nats"] < without_memory / 2
 
 
+@pytest.mark.slow
 def test_minutes_end_the_run(tmp_path):
     start = time.monotonic()
     run(tmp_path / "run", epochs=None, minutes=0.05)
@@ -97,6 +98,7 @@ def test_minutes_end_the_run(tmp_path):
     assert history(tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_a_run_that_explodes_leaves_nothing_in_the_way(tmp_path):
     with pytest.raises(
         TrainingError,
@@ -167,6 +169,7 @@ def test_a_setting_out_of_range_leaves_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_tensorboard_has_the_norms_of_each_step_of_a_resumed_run(tmp_path, monkeypatch):
     told = training_run.Progress.on_epoch_begin
 

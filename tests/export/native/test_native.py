@@ -169,6 +169,7 @@ def test_without_litert_the_makefile_says_what_to_install(native_sources, tmp_pa
     assert "false has no ai_edge_litert: pip install ai-edge-litert" in done.stderr
 
 
+@pytest.mark.slow
 def test_an_unusable_file_is_refused_in_one_sentence(program, model, small_tflite, tmp_path):
     whole = model.read_bytes()
     files = {
@@ -458,6 +459,7 @@ NEARLY_JSON = st.text(st.sampled_from('{}[]":,.-+0123456789eEtrufalsn\\/ a\n\u00
 )
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=20)
 @given(
     texts=st.lists(

@@ -49,6 +49,7 @@ def gains_and_voice_activity():
     return keras.Model(features, [gains, layers.Dense(1, activation="sigmoid", name="voice_activity")(x)])
 
 
+@pytest.mark.slow
 def test_two_outputs_over_whole_sequences_and_step_by_step(tmp_path):
     model = randomized(gains_and_voice_activity())
     report = export_saved_model(model, None, tmp_path / "suppressor")

@@ -23,6 +23,7 @@ from keras_seq_export.saved_model import export, parity
 VOCABULARY = CATS  # That of `small_saved_model`.
 
 
+@pytest.mark.slow
 def test_a_python_operation_is_refused(tmp_path):
     tokens = keras.Input((None,), dtype="int32")
     values = keras.layers.SimpleRNN(4, return_sequences=True)(keras.layers.Embedding(len(VOCABULARY), 4)(tokens))

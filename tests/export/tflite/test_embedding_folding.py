@@ -15,7 +15,9 @@ def operators(model, vocabulary, folder):
     return report["operators"]["decode"], report
 
 
-@pytest.mark.parametrize("cell", ["gru", "simple_rnn", "lstm"])
+@pytest.mark.parametrize(
+    "cell", ["gru", *(pytest.param(cell, marks=pytest.mark.slow) for cell in ("simple_rnn", "lstm"))]
+)
 def test_embeddings_and_kernel_become_one_table_if_it_is_small(cell, small_tflite):
     report = report_of(small_tflite(cell=cell, **STABLE))
     found = report["operators"]["decode"]
@@ -26,6 +28,7 @@ def test_embeddings_and_kernel_become_one_table_if_it_is_small(cell, small_tflit
     assert report["largest_difference"] < 1e-5
 
 
+@pytest.mark.slow
 def test_a_table_that_would_be_too_large_is_not_made(tmp_path):
     model = ks.language_model(len(VOCABULARY), units=[32], embedding_dim=4)
     found, report = operators(model, VOCABULARY, tmp_path)
@@ -33,6 +36,7 @@ def test_a_table_that_would_be_too_large_is_not_made(tmp_path):
     assert report["stored_bytes"]["float32"] <= 4 * model.count_params()
 
 
+@pytest.mark.slow
 def test_embeddings_that_something_else_reads_stay(tmp_path):
     tokens = keras.Input((None,), dtype="int32")
     values = keras.layers.Embedding(len(VOCABULARY), 32)(tokens)
@@ -77,6 +81,7 @@ def test_a_select_of_the_model_itself_stays(tmp_path):
     np.testing.assert_allclose(np.stack(found), model.predict(rows, verbose=0)[0], atol=1e-6)
 
 
+@pytest.mark.slow
 def test_ids_that_the_model_computes_may_be_negative(tmp_path):
     """Keras counts them from the end of the embeddings, and so does the file."""
     tokens = keras.Input((None,), dtype="int32")

@@ -74,7 +74,9 @@ def run_in_numpy(model, inputs):
     return {entry.name.decode(): values[entry.tensorIndex] for entry in signature.outputs}
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(
+    "name", ["gru", *(pytest.param(name, marks=pytest.mark.slow) for name in MODELS if name != "gru")]
+)
 def test_numpy_computes_the_same_bits(name, small_tflite):
     path = small_tflite(quantization="int8", **MODELS[name])
     sampler, model = LiteRTSampler(path), flatbuffer.parse(read_bundle(path).model)
@@ -168,7 +170,9 @@ def test_a_saturated_gate_keeps_a_state_for_good(tmp_path):
         np.testing.assert_array_equal(other, expected)
 
 
-@pytest.mark.parametrize(("activation", "operator"), [("sigmoid", "LOGISTIC"), ("tanh", "TANH")])
+@pytest.mark.parametrize(
+    ("activation", "operator"), [("sigmoid", "LOGISTIC"), pytest.param("tanh", "TANH", marks=pytest.mark.slow)]
+)
 def test_all_signatures_compute_the_same_logits(activation, operator, tmp_path):
     """Logarithms of a small sigmoid, which must be right, and a tanh, which `decode` only returns but `sample` reads."""
     keras.utils.set_random_seed(2)
@@ -246,6 +250,7 @@ def test_looked_up_rows_are_not_multiples_of_one_number(quantization, small_tfli
                 assert flatbuffer.operator_name(model, producer[operator.inputs[0]]) != "DEQUANTIZE"
 
 
+@pytest.mark.slow
 def test_a_state_of_the_model_itself_is_read_before_it_is_written(tmp_path):
     """Activations are computed together, but nothing passes a read or a write of a variable."""
     model, vocabulary = small_model(**MODELS["lstm"])

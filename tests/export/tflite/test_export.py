@@ -66,7 +66,7 @@ def logits_of(path, ids):
 
 
 SLOW = pytest.mark.slow  # of more models of a kind
-BUILDS = [stacked_cells, tied, *(pytest.param(build, marks=SLOW) for build in (nested, stock, residual))]
+BUILDS = [tied, *(pytest.param(build, marks=SLOW) for build in (stacked_cells, nested, stock, residual))]
 
 
 @pytest.mark.parametrize("build", BUILDS)
@@ -238,6 +238,7 @@ def test_a_model_of_which_a_part_is_in_mixed_precision(half, tmp_path):
     assert report["trained_in"] == ["float16" if half == "embedding" else "bfloat16"]
 
 
+@pytest.mark.slow
 def test_quantization_that_costs_too_much_is_refused(small_tflite, take_converted, tmp_path):
     take_converted(small_tflite(quantization="int4", **WIDE))
     model, vocabulary = small_model(**WIDE)
@@ -248,6 +249,7 @@ def test_quantization_that_costs_too_much_is_refused(small_tflite, take_converte
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_full_disk_leaves_nothing(model, vocabulary, exported, tmp_path):
     """The limit of a file's size ends a write as a full disk does."""
     keras.saving.save_model(model, tmp_path / "model.keras")

@@ -76,6 +76,7 @@ def test_a_text_with_a_prompt_between_is_scored_as_a_whole(sampler):
     )
 
 
+@pytest.mark.slow
 def test_arrays_replace_the_initial_states_of_the_file(small_tflite):
     model, vocabulary = starting_model()
     sampler = LiteRTSampler(small_tflite(starting=True))

@@ -28,6 +28,7 @@ class Noisy(KerasStep):
         return logits + NOISE, states
 
 
+@pytest.mark.slow
 def test_windows_are_read_from_the_zero_state(model):
     found = quality_on_held_out(model, KerasStep(model), excerpts(TEXT, VOCABULARY, by_line=False))
     # <s> stands before the first; `evaluate` has the text's first token given.

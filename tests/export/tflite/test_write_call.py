@@ -136,6 +136,7 @@ def raw_call(path):
     return interpreter.get_signature_runner("write"), interpreter.get_signature_runner("sample"), fixed
 
 
+@pytest.mark.slow
 def test_rows_that_end_apart(small_tflite):
     """Each row has the tokens, numbers and states of as many calls of `sample`, and zeros after its last token."""
     write, sample, fixed = raw_call(small_tflite(batch=3))
