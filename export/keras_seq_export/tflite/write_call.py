@@ -21,9 +21,8 @@ from keras_seq_export.signatures import (
 )
 from keras_seq_export.tflite.decoder import LiteRTDecoder
 
-FEWEST = (
-    8  # tokens from which on a call of `write` takes less time than calls of `sample`: its loop takes 100 us to begin
-)
+# For fewer tokens, calls of `sample` take less time than one of `write`, whose loop takes 100 us to begin.
+FEWEST = 8
 
 
 class NotFiniteError(Exception):
