@@ -1,15 +1,15 @@
 // Runs modules of export/web without a browser and without LiteRT.js, for tests/export/web/test_modules.py: JSON in, JSON out.
 import { readFileSync } from "node:fs";
-import { readBundle } from "../../export/web/bundle.js";
-import { SETTINGS, writeOptions } from "../../export/web/options.js";
-import { threefry, uniforms } from "../../export/web/random.js";
-import { StopFilter } from "../../export/web/stop_strings.js";
-import { suggestions } from "../../export/web/suggest.js";
-import { TextModel } from "../../export/web/text_model.js";
-import { splitWords } from "../../export/web/tokens.js";
-import { Vocabulary } from "../../export/web/vocabulary.js";
-import { KerasSeqWorker } from "../../export/web/worker.js";
-import { Writer } from "../../export/web/writer.js";
+import { readBundle } from "../../export/web/keras_seq/bundle.js";
+import { SETTINGS, writeOptions } from "../../export/web/keras_seq/options.js";
+import { threefry, uniforms } from "../../export/web/keras_seq/random.js";
+import { StopFilter } from "../../export/web/keras_seq/stop_strings.js";
+import { suggestions } from "../../export/web/keras_seq/suggest.js";
+import { TextModel } from "../../export/web/keras_seq/text_model.js";
+import { splitWords } from "../../export/web/keras_seq/tokens.js";
+import { Vocabulary } from "../../export/web/keras_seq/vocabulary.js";
+import { KerasSeqWorker } from "../../export/web/keras_seq/worker.js";
+import { Writer } from "../../export/web/keras_seq/writer.js";
 
 function valueOrError(compute) {
   try {

@@ -34,7 +34,7 @@ _TYPES = {
 
 def page_folder() -> Path:
     """Returns the folder of the page: inside an installed package, or in the repository."""
-    installed = Path(__file__).parents[1] / "page"
+    installed = Path(__file__).parents[1] / "web"
     return installed if installed.is_dir() else Path(__file__).parents[2] / "web"
 
 

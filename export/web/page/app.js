@@ -1,8 +1,8 @@
 // The page: opens a model, suggests the next word while the user types, and writes token by token.
 
-import { KerasSeq, loadRuntime } from "./keras_seq.js";
-import { isSeed } from "./options.js";
-import { newSeed } from "./random.js";
+import { KerasSeq, loadRuntime } from "../keras_seq/keras_seq.js";
+import { isSeed } from "../keras_seq/options.js";
+import { newSeed } from "../keras_seq/random.js";
 
 const WASM = "./node_modules/@litertjs/core/wasm/";
 const SUGGESTIONS = 8;
