@@ -209,7 +209,8 @@ def test_a_typed_seed_is_kept(page):
 def test_an_error_while_writing_stays_visible(page):
     draw = "async () => { throw new Error('No draw.'); }"
     page.evaluate(
-        f"async () => {{ const {{ prototype }} = (await import('./keras_seq/model.js')).Model; prototype.write = prototype.sample = {draw}; }}"
+        "async () => { const { prototype } = (await import('./keras_seq/model.js')).Model; "
+        f"prototype.write = prototype.sample = {draw}; }}"
     )
     fill_in(page, "To be", seed=3, max_tokens=5)
     page.click("#write")
