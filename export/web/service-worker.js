@@ -1,7 +1,7 @@
 // Keeps the page, so that it opens at once and without a network.
 //
-// files.json has the SHA-256 of each of the page's files. Each visit asks for it. If it has changed, the changed files are fetched, and
-// the new list is used when all of them have arrived: no visit has files of two versions. All else, such as models, is asked for each
+// files.json has the SHA-256 of each file of the page. Each visit asks for it. If it has changed, the changed files are fetched, and
+// the new list is used when all of them have arrived: a visit never mixes two versions. All else, such as models, is asked for each
 // time; without a network, the copy that was kept is the answer.
 
 const PREFIX = "keras_seq-"; // of all its caches; several pages may share the caches of an origin
@@ -22,7 +22,8 @@ self.addEventListener("activate", (event) => event.waitUntil(dropOld()));
 
 /** Deletes the caches of this page from earlier versions of this script. */
 async function dropOld() {
-  const isOld = (name) => name === `${PREFIX}1` || (name.startsWith(PREFIX) && name.endsWith(` ${SCOPE}`) && ![PAGE, OTHERS].includes(name));
+  const isOwn = (name) => name === `${PREFIX}1` || (name.startsWith(PREFIX) && name.endsWith(` ${SCOPE}`));
+  const isOld = (name) => isOwn(name) && name !== PAGE && name !== OTHERS;
   await Promise.all((await caches.keys()).filter(isOld).map((name) => caches.delete(name)));
 }
 

@@ -8,8 +8,8 @@ export function register() {
 }
 
 /**
- * Lets the service worker keep the runtime that this browser uses, and the models. To be called once the page is ready: both are loaded
- * again, from the browser's own cache. After the first visit, this does nothing: the worker sees itself what the page fetches.
+ * Lets the service worker keep the runtime that this browser uses, and the models. To be called once the page is ready: both are
+ * loaded again, from the browser's own cache. After the first visit, this does nothing: the worker sees itself what the page fetches.
  * @param {string} wasm the folder of LiteRT.js's wasm, relative to the page, with a slash at its end
  * @param {string[]} addresses those of the models, relative to the page; not of files that the user opened
  * @returns {Promise<void>}
