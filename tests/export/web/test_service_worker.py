@@ -18,7 +18,10 @@ KEEP = """async (addresses) => {
   const absolute = addresses.map((address) => new URL(address, location.href).href);
   (await navigator.serviceWorker.ready).active.postMessage(absolute);
 }"""
-KEPT = "async () => (await Promise.all((await caches.keys()).map(async (it) => (await caches.open(it)).keys()))).flat().map((it) => it.url)"
+KEPT = """async () => {
+  const requests = await Promise.all((await caches.keys()).map(async (name) => (await caches.open(name)).keys()));
+  return requests.flat().map(({ url }) => url);
+}"""
 GET = "(address) => fetch(address).then((it) => it.text(), () => null)"
 
 
@@ -207,7 +210,9 @@ def test_it_deletes_its_own_old_caches_only(chromium, site):
     page.goto(site.address)
     other = f"keras_seq-1 page {site.address}elsewhere/"
     old = f"keras_seq-1 page {site.address}"
-    page.evaluate("(all) => Promise.all(all.map((it) => caches.open(it))).then(() => null)", ["keras_seq-1", old, other, "x"])
+    page.evaluate(
+        "(all) => Promise.all(all.map((it) => caches.open(it))).then(() => null)", ["keras_seq-1", old, other, "x"]
+    )
     page.evaluate(REGISTER)
     wait_until_active(page)
     names = page.evaluate("() => caches.keys()")
