@@ -28,8 +28,7 @@ function load(folder, progress) {
  * loaded beforehand, and importScripts does nothing.
  */
 async function loadWithoutDocument(folder, progress) {
-  const isRelaxed = await supportsFeature("relaxedSimd"); // not in Node 20
-  const name = `${folder}litert_wasm_${isRelaxed ? "" : "compat_"}internal`;
+  const name = await runtimeIn(folder);
   const replaced = { self: globalThis, importScripts() {}, Module: { locateFile: (file) => folder + file, printErr } };
   let failed; // if the wasm cannot be instantiated, of which LiteRT.js is not told
   if (globalThis.process?.versions?.node) {
@@ -53,6 +52,12 @@ async function loadWithoutDocument(folder, progress) {
       else delete globalThis[name];
     }
   }
+}
+
+/** Returns the address of the wasm for this browser, without its ending; the script that starts it has the same name. */
+export async function runtimeIn(folder) {
+  const isRelaxed = await supportsFeature("relaxedSimd"); // not in Node 20
+  return `${folder}litert_wasm_${isRelaxed ? "" : "compat_"}internal`;
 }
 
 /** Fetches and compiles the wasm at the same time, and calls `progress(loaded, total)` meanwhile; the total is 0 if it is not known. */
