@@ -3,7 +3,6 @@
 import contextlib
 import functools
 import http.server
-import importlib.util
 import json
 import re
 import shutil
@@ -21,13 +20,9 @@ from hamlet import TEXT, prompts
 from keras_seq_export import LiteRTSampler
 from keras_seq_export.tflite import flatbuffer
 from keras_seq_export.tflite.bundle import read_bundle
-from keras_seq_export.tflite.page_server import _TYPES, page_folder
+from keras_seq_export.tflite.page_files import TYPES, page_folder
 
 pytestmark = pytest.mark.slow
-
-QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
-QUIET += ["--disable-component-update", "--disable-sync"]  # Without these Chromium contacts servers of its vendor.
-CHROMIUM = "/usr/bin/chromium"
 
 
 def run(*command, cwd, **options):
@@ -277,7 +272,7 @@ def test_a_model_can_be_closed_while_it_writes(app, model):
 class Handler(http.server.SimpleHTTPRequestHandler):
     """Serves files with the types that browsers need."""
 
-    extensions_map = http.server.SimpleHTTPRequestHandler.extensions_map | _TYPES
+    extensions_map = http.server.SimpleHTTPRequestHandler.extensions_map | TYPES
 
     def log_message(self, *_):
         """Logs nothing."""
@@ -295,17 +290,6 @@ def served(folder):
     finally:
         server.shutdown()
         server.server_close()
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    need(importlib.util.find_spec("playwright"), "needs Playwright: pip install playwright")
-    from playwright import sync_api
-
-    with sync_api.sync_playwright() as running:
-        browser = running.chromium.launch(executable_path=CHROMIUM, args=QUIET)
-        yield browser
-        browser.close()
 
 
 PAGE = """<!doctype html><meta charset="utf-8"><title>-</title><p id="text"></p>
