@@ -161,12 +161,15 @@ def test_a_wrong_model_in_the_address_is_refused(litert, chromium, model):
 
 
 def test_it_opens_off_line_after_one_visit(model, litert, chromium):
-    kept = "() => caches.open('keras_seq-1').then((it) => it.keys()).then((all) => all.map(({ url }) => url))"
+    kept = """async () => {
+      const requests = await Promise.all((await caches.keys()).map(async (name) => (await caches.open(name)).keys()));
+      return requests.flat().map(({ url }) => url);
+    }"""
     with served(model, litert) as address, opened(chromium, address) as page:
         page.wait_for_selector("#writing:not([hidden])")
         for _ in range(200):
             addresses = page.evaluate(kept)
-            if any(url.endswith(".wasm") for url in addresses) and any(url.endswith(".tflite") for url in addresses):
+            if any(".wasm?" in url for url in addresses) and any(url.endswith(".tflite") for url in addresses):
                 break
             page.wait_for_timeout(100)
         page.context.set_offline(True)
