@@ -35,7 +35,7 @@ async function open(position, { name, source }) {
   let model = null;
   try {
     model = await KerasSeqWorker.load(source);
-    const verbs = verbsOf(model, name);
+    const verbs = verbsOf(model);
     shown[position]?.model.close();
     shown[position] = { name: String(model.card.name ?? name).slice(0, 40), model, verbs };
   } catch (error) {
@@ -117,12 +117,14 @@ function requireReadable(text) {
   for (const { name, model } of shown) {
     const unknown = [...new Set(model.vocabulary.unknown(text).map((one) => one.text))].slice(0, 5);
     const listed = unknown.map((word) => JSON.stringify(word)).join(", ");
-    if (unknown.length) throw new Error(`The ${name} does not know ${listed}: it was trained on the words of a small grammar. Use other words.`);
+    if (unknown.length) {
+      throw new Error(`The ${name} does not know ${listed}: it was trained on the words of a small grammar. Use other words.`);
+    }
   }
   const [one, other] = shown.map(({ model }) => model.encode(text).map((id) => model.vocabulary.tokens[id]));
   if (one.length > MOST_WORDS) throw new Error(`The sentence must have at most ${MOST_WORDS} words. Received: ${one.length}.`);
-  if (one.join("\n") !== other.join("\n")) throw new Error("The models read the sentence in different words. Open two models with the same vocabulary.");
-  if (shown[0].verbs.singular !== shown[1].verbs.singular) throw new Error("The models know different verbs. Open two models with the same vocabulary.");
+  const isSame = one.join("\n") === other.join("\n") && shown[0].verbs.singular === shown[1].verbs.singular;
+  if (!isSame) throw new Error("The models split the sentence differently, or know other verbs: open two with the same vocabulary.");
 }
 
 async function read() {
@@ -150,7 +152,7 @@ function show(traces) {
   const subject = subjectOf(words);
   showChoices(words, subject);
   const { verbs } = shown[0];
-  const columns = shown.map((one, index) => ({ name: one.name, steps: traces[index].map((step) => expected(step, one.verbs)) }));
+  const columns = shown.map(({ name, verbs: own }, index) => ({ name, steps: traces[index].map((step) => expected(step, own, name)) }));
   at("verdicts").replaceChildren(...columns.map(({ name, steps }) => verdict(name, steps.at(-1), subject)));
   at("verbs").replaceChildren(verbTable(words, subject, verbs, columns));
   at("verbs_caption").replaceChildren(...verbsCaption(subject, verbs));
@@ -163,7 +165,8 @@ function verbsCaption(subject, verbs) {
   if (subject === null) return [what];
   const marked = element("span", { className: "subject" }, [subject.word]);
   const misleading = element("span", { className: "other" }, ["dotted words"]);
-  return [what, marked, ` is the subject. The `, misleading, " are nouns of the other number, which mislead. ✗ marks what does not agree with the subject."];
+  const signs = " are nouns of the other number, which mislead. ✗ marks what does not agree with the subject.";
+  return [what, marked, " is the subject. The ", misleading, signs];
 }
 
 function showGates(words, subject, traces) {

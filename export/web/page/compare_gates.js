@@ -48,7 +48,8 @@ export function gateTable(words, subject, gates, units) {
 
 /** Returns the legend of the colours. */
 function scale() {
-  return element("span", { className: "scale" }, ["0 keeps ", element("span", { className: "ramp", ariaHidden: "true" }), " 1 replaces"]);
+  const ramp = element("span", { className: "ramp", ariaHidden: "true" });
+  return element("span", { className: "scale" }, ["0 keeps ", ramp, " 1 replaces"]);
 }
 
 /** Returns a row of coloured cells. They are a picture: the mean beside them says the same in a number. */
@@ -74,5 +75,6 @@ export function gateCaption(words, subject, gates, units) {
   if (!later) return `${gate}${first}The verb follows at once: nothing has to be kept.`;
   const share = `${Math.round(left[best] * 100)}\u00a0%`;
   const many = `${holding} of ${left.length} units ${holding === 1 ? "holds" : "hold"} more than half of it`;
-  return `${gate}${first}Unit ${best} wrote ${two(gates[subject.position][best])} at “${subject.word}” and still holds ${share} of that word after ${later} more words and commas; ${many}.`;
+  const wrote = `Unit ${best} wrote ${two(gates[subject.position][best])} at “${subject.word}”`;
+  return `${gate}${first}${wrote} and still holds ${share} of that word after ${later} more words and commas; ${many}.`;
 }

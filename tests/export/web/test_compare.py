@@ -5,8 +5,8 @@ import json
 import keras
 import numpy as np
 import pytest
-from chromium import DESKTOP, PHONE, installed_modules, opened, running_chromium, violations
 from hamlet import tiny_model
+from opened_page import DESKTOP, PHONE, opened, violations
 from served_page import served
 
 import keras_seq as ks
@@ -39,17 +39,6 @@ def demo(models, tmp_path_factory):
         card = {"name": CELLS[cell]}
         export_tflite(model, VOCABULARY, folder / f"{cell}.tflite", by_line=True, gates=cell == "gru", card=card)
     return folder
-
-
-@pytest.fixture(scope="module")
-def litert(tmp_path_factory):
-    return installed_modules(tmp_path_factory.mktemp("npm"))
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    with running_chromium() as browser:
-        yield browser
 
 
 @pytest.fixture(scope="module")
