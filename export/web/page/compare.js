@@ -152,7 +152,8 @@ function show(traces) {
   const subject = subjectOf(words);
   showChoices(words, subject);
   const { verbs } = shown[0];
-  const columns = shown.map(({ name, verbs: own }, index) => ({ name, steps: traces[index].map((step) => expected(step, own, name)) }));
+  const expectedBy = ({ name, verbs: own }, index) => ({ name, steps: traces[index].map((step) => expected(step, own, name)) });
+  const columns = shown.map(expectedBy);
   at("verdicts").replaceChildren(...columns.map(({ name, steps }) => verdict(name, steps.at(-1), subject)));
   at("verbs").replaceChildren(verbTable(words, subject, verbs, columns));
   at("verbs_caption").replaceChildren(...verbsCaption(subject, verbs));
