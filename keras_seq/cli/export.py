@@ -41,7 +41,9 @@ def add_parser(commands: Any) -> None:
     )
     tflite.add_argument("--batch", type=int, help="rows that it takes at once (default: 1)")
     tflite.add_argument(
-        "--gates", action="store_true", help="add the signature gates: what the GRU keeps of its memory at each step"
+        "--gates",
+        action="store_true",
+        help="add the signature gates: what the GRU keeps of its memory at each step (default: without)",
     )
     tflite.add_argument("--max_loss", type=float, help="nats per token that quantization may cost (default: 0.01)")
     tflite.add_argument(
