@@ -9,7 +9,7 @@ import { element } from "./compare_table.js";
 import { expected, verbsOf, verbTable, verdict } from "./compare_verbs.js";
 import { listedModels } from "./opening.js";
 
-const FIRST_DISTANCE = 20; // words between subject and verb, on arrival
+const FIRST_DISTANCE = 7; // words between subject and verb, on arrival
 const TYPING = 150; // milliseconds without a key, after which the models read
 const MOST_WORDS = 200;
 
