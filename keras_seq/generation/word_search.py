@@ -61,21 +61,31 @@ def _beginning(text: str, begun: str) -> _Place:
     return "spaced" if not text or class_of(text[-1]) == "space" else "open"
 
 
-def _kinds_of(vocabulary: Vocabulary) -> dict[str, np.ndarray]:
-    """Returns the ids of the tokens of each kind; "allowed" are all of them, and "end" those that end a word."""
-    # The other reserved tokens are neither part of a word nor its end.
-    forbidden = tuple(index for index in vocabulary.reserved_ids if index != vocabulary.eos_id)
-    return _ids_by_kind(vocabulary.tokens, forbidden)
+class _Characters(NamedTuple):
+    """The ids of the characters of a vocabulary by what they do in a word.
+
+    Attributes:
+        allowed: all that can be in a text, and `<eos>`.
+        ends: those of them that end a word.
+        following: for each place, the ids of those that may follow, in ascending order, and the place after each.
+    """
+
+    allowed: np.ndarray
+    ends: np.ndarray
+    following: dict[_Place, tuple[np.ndarray, list[_Place]]]
 
 
 @functools.lru_cache(maxsize=4)
-def _ids_by_kind(tokens: tuple[str, ...], forbidden: tuple[int, ...]) -> dict[str, np.ndarray]:
-    kinds = {index: _kind_of(token) for index, token in enumerate(tokens) if index not in forbidden}
-    parts: dict[str, list[int]] = {kind: [] for kind in ("word", "apostrophe", "space", "single", "other")}
-    for index, kind in kinds.items():
-        parts[kind].append(index)
+def _characters_of(vocabulary: Vocabulary) -> _Characters:
+    # The other reserved tokens are neither part of a word nor its end.
+    allowed = sorted([*vocabulary.text_ids.tolist(), vocabulary.eos_id])
+    kinds = {index: _kind_of(vocabulary.tokens[index]) for index in allowed}
     ends = [index for index, kind in kinds.items() if kind not in ("word", "apostrophe")]
-    return {kind: np.array(ids, np.int64) for kind, ids in {**parts, "allowed": list(kinds), "end": ends}.items()}
+    following = dict[_Place, tuple[np.ndarray, list[_Place]]]()
+    for place, places in _NEXT.items():
+        ids = [index for index, kind in kinds.items() if kind in places]
+        following[place] = np.array(ids, np.int64), [places[kinds[index]] for index in ids]
+    return _Characters(np.array(allowed, np.int64), np.array(ends, np.int64), following)
 
 
 def _kind_of(token: str) -> _Kind:
@@ -105,7 +115,7 @@ def search_words(
     Raises:
         ModelError: the logits are not finite.
     """
-    kinds = _kinds_of(vocabulary)
+    characters = _characters_of(vocabulary)
     order, steps = itertools.count(), 0
     queue = [(0.0, next(order), _Node(0.0, "", _beginning(text, begun), logits=logits, states=states))]
     while queue:
@@ -119,10 +129,10 @@ def search_words(
             steps += 1
             logits, states = step(node.token, node.states)
             node = node._replace(logits=logits, states=states)
-        log_probabilities = _log_probabilities(node, kinds["allowed"])
-        children = [_ended(node, log_probabilities[kinds["end"]])]
+        log_probabilities = _log_probabilities(node, characters.allowed)
+        children = [_ended(node, log_probabilities[characters.ends])]
         if len(node.insert) < _LONGEST:
-            children += _continued(node, log_probabilities, kinds, vocabulary.tokens)
+            children += _continued(node, log_probabilities, *characters.following[node.place], vocabulary.tokens)
         for child in children:
             if child.log_probability > -math.inf:
                 heapq.heappush(queue, (-child.log_probability, next(order), child))
@@ -146,14 +156,13 @@ def _ended(node: _Node, ends: np.ndarray) -> _Node:
 
 
 def _continued(
-    node: _Node, log_probabilities: np.ndarray, kinds: dict[str, np.ndarray], tokens: Sequence[str]
+    node: _Node, log_probabilities: np.ndarray, ids: np.ndarray, places: Sequence[_Place], tokens: Sequence[str]
 ) -> Iterator[_Node]:
-    """Yields a node with one more of the likeliest characters that may follow."""
-    places = {index: place for kind, place in _NEXT[node.place].items() for index in kinds[kind].tolist()}
-    following = np.array(sorted(places), np.int64)
-    for index in following[np.argsort(-log_probabilities[following], kind="stable")[:_MOST_CHILDREN]].tolist():
-        total = node.log_probability + float(log_probabilities[index])
-        yield _Node(total, node.insert + tokens[index], places[index], index, states=node.states)
+    """Yields a node with one more of the likeliest of the characters that may follow, given their ids and places."""
+    values = log_probabilities[ids]
+    for index in np.argsort(-values, kind="stable")[:_MOST_CHILDREN].tolist():
+        total, token = node.log_probability + float(values[index]), int(ids[index])
+        yield _Node(total, node.insert + tokens[token], places[index], token, states=node.states)
 
 
 def require_numbers(logits: np.ndarray) -> None:
