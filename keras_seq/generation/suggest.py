@@ -104,12 +104,13 @@ def suggestions_after(
     Raises:
         ModelError: the logits are not finite.
     """
+    words: Iterator[tuple[str, str, float]]
     if vocabulary.level == "char":
         found = search_words(step, vocabulary, text, begun, logits, states)
         words = ((begun + insert, insert, math.exp(log_probability)) for insert, log_probability in found)
     else:
         words = _whole_words(logits, vocabulary, begun)
-    shown = set()
+    shown = set[str]()
     for word, insert, probability in words:
         word = word.removeprefix(" ")
         # A more likely one may be the same word, with a space before it or without.
