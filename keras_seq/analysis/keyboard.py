@@ -24,7 +24,7 @@ Reading the row costs nothing here, and the user makes no mistakes. Both are bet
 """
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -51,7 +51,7 @@ class KeyboardUse:
         keystrokes: number of keystrokes.
         taps: number of keystrokes that were taps on a suggestion.
         words: number of words.
-        unknown: number of words that the vocabulary lacks. At the level whitespace, of what is between white space.
+        unknown: number of words that the model reads as the unknown token.
         first: number of words that were the first suggestion before any of their characters was typed.
         shown: number of words that were one of the suggestions then.
     """
@@ -129,6 +129,21 @@ def baseline(vocabulary: Vocabulary, text: str, by_line: bool = False) -> tuple[
     """
     words = Vocabulary.from_text(text, level="word") if vocabulary.level == "char" else vocabulary
     return KneserNey(words, text, by_line), words
+
+
+def keyboard_table(uses: Mapping[str, KeyboardUse]) -> Iterator[str]:
+    """Yields the lines of a table, a row for each model; the words are those of the same text.
+
+    Args:
+        uses: for each model, by its name, what its suggestions did.
+    """
+    width = max(len("model"), *map(len, uses))
+    yield f"  {'model':<{width}}   next word: first   first {SHOWN}   keystrokes saved   unknown words"
+    for name, use in uses.items():
+        first, shown, unknown = (count / max(1, use.words) for count in (use.first, use.shown, use.unknown))
+        yield f"  {name:<{width}}{first:>19.1%}{shown:>10.1%}{use.saved:>19.1%}{unknown:>16.1%}"
+    one = next(iter(uses.values()))
+    yield f"\n{one.characters:,} characters, {one.words:,} words"
 
 
 class _Typist:
@@ -240,8 +255,6 @@ def _words(text: str) -> tuple[set[int], set[int]]:
 
 
 def _unknown_words(text: str, vocabulary: Vocabulary) -> int:
-    """Returns the number of words that a vocabulary lacks."""
-    if vocabulary.level == "char":
-        return 0
-    tokens = split_text(text, vocabulary.level)
-    return sum(token not in vocabulary.ids for token in tokens if vocabulary.level != "word" or begins_word(token))
+    """Returns the number of words in tokens that a vocabulary lacks."""
+    lacking = (token for token in split_text(text, vocabulary.level) if token not in vocabulary.ids)
+    return sum(begins_word(word) for token in lacking for word in split_words(token))

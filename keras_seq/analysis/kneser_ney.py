@@ -15,7 +15,8 @@ from keras_seq.errors import CorpusError
 from keras_seq.generation.decoder_step import Step
 from keras_seq.generation.score import segments
 
-# Of the orders 2 to 5, with one discount and with three, this one predicts tiny Shakespeare's validation part best.
+# Of the orders 2 to 5, with one discount and with three, it saves most keystrokes on the validation part of tiny
+# Shakespeare. Order 4 has 0.002 nats less with 10,000 words, and 0.009 more with all.
 ORDER: Final = 3
 _USUAL_DISCOUNT: Final = 0.5  # where no n-gram occurs once, so none can be estimated
 
@@ -49,6 +50,9 @@ class KneserNey(Step):
         order: number of tokens in the longest n-grams.
         modified: whether n-grams that occur once, twice and more often have a discount of their own.
 
+    Attributes:
+        name: its name in reports.
+
     Raises:
         ArgumentError: `order` is not a positive integer.
         CorpusError: there is nothing to count.
@@ -56,7 +60,7 @@ class KneserNey(Step):
 
     Example:
         >>> vocabulary = Vocabulary.from_text("a b a c", level="word")
-        >>> model = KneserNey(vocabulary, "a b a c a b", order=2)
+        >>> model = KneserNey(vocabulary, "a b a b a c " * 3, order=2)
         >>> logits, states = model(vocabulary.ids[" a"], model.initial_states())
         >>> vocabulary.tokens[int(logits.argmax())]
         ' b'
@@ -67,6 +71,7 @@ class KneserNey(Step):
     ):
         require.positive_integer("order", order)
         self.vocabulary_size, self._order, self._start = len(vocabulary), order, vocabulary.start_id
+        self.name = f"{order}-gram, Kneser-Ney"
         parts = segments(text, vocabulary, by_line=by_line)
         if not sum(map(len, parts)):
             raise CorpusError("the text to count words in must not be empty")
@@ -110,8 +115,7 @@ def _counted(tokens: np.ndarray, start: int, size: int, order: int, modified: bo
     """Returns the probabilities of single tokens, and the n-grams of each order from 2."""
     predicted = np.flatnonzero(tokens != start)
     ended = tokens  # at each position, the number of the n-gram that ends there, -1 if it would begin before a text
-    is_first = tokens == start  # for each n-gram, whether it begins with <s>
-    is_first = np.arange(size) == start
+    is_first = np.arange(size) == start  # for each n-gram, whether it begins with <s>
     keys, counts = np.arange(size), np.bincount(tokens[predicted], minlength=size)
     orders = []
     for length in range(2, order + 1):
