@@ -120,17 +120,17 @@ def _counted(tokens: np.ndarray, start: int, size: int, order: int, modified: bo
     orders = []
     for length in range(2, order + 1):
         before = np.concatenate([[-1], ended[:-1]])
-        here = np.flatnonzero((before >= 0) & (tokens != start))
-        longer, at, numbers, occurrences = np.unique(
-            before[here] * size + tokens[here], return_index=True, return_inverse=True, return_counts=True
+        ends = np.flatnonzero((before >= 0) & (tokens != start))  # where an n-gram of this length ends
+        longer, first, numbers, occurrences = np.unique(
+            before[ends] * size + tokens[ends], return_index=True, return_inverse=True, return_counts=True
         )
-        at = here[at]
+        first = ends[first]  # where each of them ends for the first time
         # How many different tokens are before an n-gram says how likely it is after others.
-        counts = np.where(is_first, counts, np.bincount(ended[at], minlength=len(counts)))
+        counts = np.where(is_first, counts, np.bincount(ended[first], minlength=len(counts)))
         orders.append((keys, counts))
-        is_first = tokens[at - length + 1] == start
+        is_first = tokens[first - length + 1] == start
         ended = np.full(len(tokens), -1)
-        ended[here] = numbers.ravel()
+        ended[ends] = numbers.ravel()
         keys, counts = longer, occurrences
     orders.append((keys, counts))
     contexts = [size, *(len(keys) for keys, _ in orders[1:])]
