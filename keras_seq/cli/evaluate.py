@@ -10,6 +10,7 @@ from keras_seq.cli.watched import watched_sampler
 from keras_seq.errors import ConfigError
 
 SPLITS = ("held_out", "validation", "test", "train")
+WINDOW = 256  # tokens; the context of nanoGPT's character model
 
 
 def add_parser(commands: Any) -> None:
@@ -27,9 +28,14 @@ def add_parser(commands: Any) -> None:
     text.add_argument(
         "--window",
         type=int,
-        default=256,
         help="tokens of each window that is read from the zero state, for the second figure (default: 256, the context of "
         "nanoGPT's character model)",
+    )
+    text.add_argument(
+        "--keyboard",
+        action="store_true",
+        help="type the text with the suggestions of a .tflite, as on a phone, and compare them with those of an n-gram model "
+        "of the training part (default: nats per token)",
     )
     parser.set_defaults(run_command=run)
 
@@ -39,7 +45,9 @@ def run(arguments: argparse.Namespace) -> None:
     from keras_seq.cli.corpora import naming_corpus
 
     with naming_corpus():
-        if arguments.model:
+        if arguments.keyboard:
+            _use_keyboard(arguments)
+        elif arguments.model:
             _evaluate_tflite(arguments)
         else:
             _evaluate_run(arguments)
@@ -49,10 +57,7 @@ def _evaluate_tflite(arguments: argparse.Namespace) -> None:
     from keras_seq.analysis.evaluate import evaluate_step
 
     sampler = watched_sampler(arguments.model)
-    if not arguments.corpus:
-        raise ConfigError("a .tflite does not name its training text: give a text with {}=FILE", "corpus")
-    by_line = bool(sampler.config.get("by_line"))
-    corpus = _load(arguments.corpus, by_line)
+    corpus, by_line = _corpus_of(sampler, arguments)
     measure = functools.partial(evaluate_step, sampler, sampler.vocabulary, _split(corpus, arguments.split))
     _print_evaluation(corpus.name, arguments, measure, by_line)
 
@@ -68,6 +73,57 @@ def _evaluate_run(arguments: argparse.Namespace) -> None:
     _print_evaluation(corpus.name, arguments, measure, by_line)
     if corpus.name == "agreement":
         _print_agreement(run)
+
+
+def _use_keyboard(arguments: argparse.Namespace) -> None:
+    from keras_seq.analysis.keyboard import SHOWN, baseline, keyboard_table, use_keyboard
+
+    if arguments.run:
+        raise ConfigError(
+            "{} searches words before each keystroke, for which the steps of a run are too slow: export the run with "
+            "`keras-seq export`, and give the .tflite with {}",
+            "keyboard",
+            "model",
+        )
+    if arguments.window is not None:
+        raise ConfigError("{} has no windows: leave {} out", "keyboard", "window")
+    if arguments.split == "train":
+        raise ConfigError(
+            "{}=train cannot be combined with {}, whose n-gram model knows this part by heart", "split", "keyboard"
+        )
+    sampler = watched_sampler(arguments.model)
+    if sampler.vocabulary.level == "char" and sampler.config["state"] == "internal":
+        raise ConfigError(
+            "{} goes back to earlier states at each keystroke, which a .tflite of characters with internal states can only do "
+            "by reading the text again: export it with `keras-seq export --state=explicit`",
+            "keyboard",
+        )
+    corpus, by_line = _corpus_of(sampler, arguments)
+    text = _split(corpus, arguments.split)
+    counted, words = baseline(sampler.vocabulary, corpus.text("train"), by_line)
+    uses = {}
+    for name, step, vocabulary in (
+        (Path(arguments.model).name, sampler, sampler.vocabulary),
+        (counted.name, counted, words),
+    ):
+        with _progress(name, len(text)) as progress:
+            uses[name] = use_keyboard(step, vocabulary, text, by_line, progress=progress.update)
+    print(f"{corpus.name}, {arguments.split}: typed with {SHOWN} suggestions\n\n" + "\n".join(keyboard_table(uses)))
+
+
+def _progress(name: str, characters: int) -> Any:
+    """Returns a progress bar, which is shown only in a terminal."""
+    import tqdm
+
+    return tqdm.tqdm(desc=name, total=characters, unit=" characters", unit_scale=True, disable=None)
+
+
+def _corpus_of(sampler: Any, arguments: argparse.Namespace) -> tuple[Any, bool]:
+    """Returns the corpus that is named beside a .tflite, and whether the model reads it by line."""
+    if not arguments.corpus:
+        raise ConfigError("a .tflite does not name its training text: give a text with {}=FILE", "corpus")
+    by_line = bool(sampler.config.get("by_line"))
+    return _load(arguments.corpus, by_line), by_line
 
 
 def _load(names: list[str], by_line: bool) -> Any:
@@ -91,7 +147,7 @@ def _split(corpus: Any, split: str) -> str:
 def _print_evaluation(name: str, arguments: argparse.Namespace, measure: Any, by_line: bool) -> None:
     print(f"{name}, {arguments.split}: {measure(by_line)}", flush=True)
     if not by_line:
-        window = arguments.window
+        window = WINDOW if arguments.window is None else arguments.window
         print(f"{name}, {arguments.split}, windows of {window} from the zero state: {measure(window=window)}")
 
 

@@ -100,6 +100,16 @@ def class_of(character: str) -> CharacterClass:
     return next(name for name, pattern in _CLASSES.items() if pattern.match(character))
 
 
+def begins_word(token: str) -> bool:
+    """Returns whether a word token is a word or a character of a script without spaces, with a space before it or not.
+
+    Example:
+        >>> [begins_word(token) for token in ("the", " cat's", ",", " ,", " ")]
+        [True, True, False, False, False]
+    """
+    return class_of(token[token[0] == " " and len(token) > 1]) in ("word", "single")
+
+
 def split_words(text: str, *, name: str = "text") -> list[str]:
     """Splits a text into its word tokens, the matches of `WORD_PATTERN`; their concatenation is the text.
 

@@ -5,22 +5,24 @@ answers; at the character level `word_search` does.
 """
 
 import functools
+import itertools
 import math
 from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 
 from keras_seq import require
 from keras_seq.data.begun_word import begun_word
-from keras_seq.data.tokens import class_of
+from keras_seq.data.tokens import AnyLevel, begins_word
 from keras_seq.data.vocabulary import Vocabulary
 from keras_seq.generation.decoder_step import Step, require_vocabulary
 from keras_seq.generation.states import TextStates, start_of
 from keras_seq.generation.word_search import require_numbers, search_words
 
 MOST_SUGGESTIONS: Final = 100
+_FEW: Final = 16  # usual suggestions, each with a space before it and without, and some more
 
 
 class Suggestion(NamedTuple):
@@ -65,18 +67,56 @@ def suggest(
     is_text = isinstance(states, TextStates)
     require.that(not is_text, "states", "a list of arrays; give the whole text instead of states within it", states)
     begun = begun_word(text, vocabulary.level)
-    is_char = vocabulary.level == "char"
-    context = vocabulary.encode(text if is_char else text[: len(text) - len(begun)], name="text")
+    context = vocabulary.encode(text[: context_end(len(text), begun, vocabulary.level)], name="text")
     first, before = start_of(step, vocabulary, states)
     logits, after = step.prefill([first, *context.tolist()], before)
-    if not is_char:
-        return _whole_words(logits, vocabulary, begun, count)
-    found = dict[str, Suggestion]()
-    for insert, log_probability in search_words(step, vocabulary, text, begun, logits, after):
-        _add(found, begun + insert, insert, math.exp(log_probability))
-        if len(found) == count:
-            break
-    return list(found.values())
+    return list(itertools.islice(suggestions_after(step, vocabulary, text, begun, logits, after), count))
+
+
+def context_end(length: int, begun: str, level: AnyLevel) -> int:
+    """Returns how many characters of a text the model reads before `suggestions_after`.
+
+    Tokens of several characters cannot be read before they are whole.
+
+    Args:
+        length: number of characters of the text.
+        begun: the part of a word at its end (`begun_word`).
+        level: the level of the vocabulary.
+    """
+    return length if level == "char" else length - len(begun)
+
+
+def suggestions_after(
+    step: Step, vocabulary: Vocabulary, text: str, begun: str, logits: np.ndarray, states: Any
+) -> Iterator[Suggestion]:
+    """Yields the suggestions of `suggest`, the most likely first, given what the model returned after the context.
+
+    A character model searches only as far as suggestions are taken.
+
+    Args:
+        step: the model.
+        vocabulary: its vocabulary.
+        text: the text up to the caret. Its end suffices: `begun` and, if there is one, the character before.
+        begun: the part of a word at its end (`begun_word`).
+        logits: the logits after the context (`context_end`), `(vocabulary,)`.
+        states: the states after it.
+
+    Raises:
+        ModelError: the logits are not finite.
+    """
+    words: Iterator[tuple[str, str, float]]
+    if vocabulary.level == "char":
+        found = search_words(step, vocabulary, text, begun, logits, states)
+        words = ((begun + insert, insert, math.exp(log_probability)) for insert, log_probability in found)
+    else:
+        words = _whole_words(logits, vocabulary, begun)
+    shown = set[str]()
+    for word, insert, probability in words:
+        word = word.removeprefix(" ")
+        # A more likely one may be the same word, with a space before it or without.
+        if word not in shown:
+            shown.add(word)
+            yield Suggestion(word, insert, float(probability))
 
 
 class _Words(NamedTuple):
@@ -85,7 +125,7 @@ class _Words(NamedTuple):
     Attributes:
         texts: those that can be in a text, sorted.
         ids: their ids.
-        are_words: for each id, whether it can be suggested.
+        are_words: whether each can be suggested.
     """
 
     texts: list[str]
@@ -94,42 +134,39 @@ class _Words(NamedTuple):
 
 
 @functools.lru_cache(maxsize=4)
-def _words_of(tokens: tuple[str, ...], reserved: tuple[int, ...], is_word_level: bool) -> _Words:
-    found = sorted((token, index) for index, token in enumerate(tokens) if index not in reserved)
-    are_words = np.zeros(len(tokens), bool)
-    for token, index in found:
-        are_words[index] = not is_word_level or class_of(token[token[0] == " " and len(token) > 1]) in (
-            "word",
-            "single",
-        )
-    return _Words([token for token, _ in found], np.array([index for _, index in found], np.int64), are_words)
+def _words_of(vocabulary: Vocabulary) -> _Words:
+    found = sorted((vocabulary.tokens[index], index) for index in vocabulary.text_ids.tolist())
+    is_word_level = vocabulary.level == "word"
+    are_words = [not is_word_level or begins_word(token) for token, _ in found]
+    return _Words([token for token, _ in found], np.array([index for _, index in found], np.int64), np.array(are_words))
 
 
-def _whole_words(logits: np.ndarray, vocabulary: Vocabulary, begun: str, count: int) -> list[Suggestion]:
-    """Returns the most likely tokens that begin with `begun`, of which they are longer."""
-    words = _words_of(vocabulary.tokens, vocabulary.reserved_ids, vocabulary.level == "word")
+def _whole_words(logits: np.ndarray, vocabulary: Vocabulary, begun: str) -> Iterator[tuple[str, str, float]]:
+    """Yields the tokens that begin with `begun`, of which they are longer: the text, its rest and the probability."""
+    words = _words_of(vocabulary)
+    require_numbers(logits)
     first = bisect_left(words.texts, begun)
     last = bisect_right(words.texts, begun, key=lambda token: token[: len(begun)])
-    matching = np.sort(words.ids[first:last])
-    if not begun:
-        matching = np.sort(np.append(matching, vocabulary.eos_id))
-    require_numbers(logits)
-    wide = logits[matching].astype(np.float64)
-    if not np.isfinite(wide).any():
-        return []
-    weights = np.exp(wide - wide.max())
-    probabilities = weights / weights.sum()
-    found = dict[str, Suggestion]()
-    for i in np.argsort(-wide, kind="stable"):  # The lowest id is first on a tie.
-        token = vocabulary.tokens[matching[i]]
-        if words.are_words[matching[i]] and token != begun and probabilities[i] > 0:
-            _add(found, token, token[len(begun) :], probabilities[i])
-        if len(found) == count:
-            break
-    return list(found.values())
+    wide = logits[words.ids[first:last]].astype(np.float64)
+    matching = wide if begun else np.append(wide, np.float64(logits[vocabulary.eos_id]))
+    if not np.isfinite(matching).any():
+        return
+    largest = matching.max()
+    total = np.exp(matching - largest).sum()
+    shown = first + np.flatnonzero(words.are_words[first:last])
+    for index in _descending(wide[shown - first], words.ids[shown]):
+        position = shown[index]
+        token = words.texts[position]
+        probability = np.exp(wide[position - first] - largest) / total
+        if token != begun and probability > 0:
+            yield token, token[len(begun) :], probability
 
 
-def _add(found: dict[str, Suggestion], word: str, insert: str, probability: float) -> None:
-    """Adds a suggestion, unless a more likely one is the same word, with a space before it or without."""
-    word = word.removeprefix(" ")
-    found.setdefault(word, Suggestion(word, insert, float(probability)))
+def _descending(values: np.ndarray, ids: np.ndarray) -> Iterator[int]:
+    """Yields the indices of values, the largest first, and of equal values the one of the lowest id.
+
+    The first few are found without sorting the others.
+    """
+    threshold = np.partition(values, -_FEW)[-_FEW] if len(values) > _FEW else -np.inf
+    for part in (np.flatnonzero(values >= threshold), np.flatnonzero(values < threshold)):
+        yield from part[np.lexsort((ids[part], -values[part]))].tolist()

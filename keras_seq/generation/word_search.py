@@ -7,7 +7,7 @@ import functools
 import heapq
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
@@ -21,6 +21,7 @@ from keras_seq.generation.sampling import log_softmax
 MOST_STEPS: Final = 64  # calls of the model in one search
 _MOST_CHILDREN: Final = 32  # characters that are tried after one
 _LONGEST: Final = 32  # characters after the text
+_WHOLE: Final = -1  # in the queue, in place of the rank of a child: the word ends
 
 # Where in a word a node of the search is: nothing of it yet; only the space before it; after a character of it; after an
 # apostrophe, which another character must follow; at its end.
@@ -35,23 +36,23 @@ _NEXT: Final[dict[_Place, dict[_Kind, _Place]]] = {
 
 
 class _Node(NamedTuple):
-    """A beginning of a word, or a whole one.
+    """A beginning of a word, which the model has read.
 
     Attributes:
-        log_probability: that of `insert`, in nats.
         insert: what follows the text.
         place: where in the word it ends.
-        token: the last character, which the model has not read.
-        logits: the logits after it; None before the model reads it.
-        states: the states before `token`; of a node with logits, after all.
+        states: the states after it.
+        whole: the log-probability that the word ends here, in nats; -inf if it cannot.
+        children: the log-probabilities with one more character, in descending order.
+        tokens: these characters.
     """
 
-    log_probability: float
     insert: str
     place: _Place
-    token: int = -1
-    logits: np.ndarray | None = None
-    states: Any = None
+    states: Any
+    whole: float
+    children: list[float]
+    tokens: list[int]
 
 
 def _beginning(text: str, begun: str) -> _Place:
@@ -61,21 +62,34 @@ def _beginning(text: str, begun: str) -> _Place:
     return "spaced" if not text or class_of(text[-1]) == "space" else "open"
 
 
-def _kinds_of(vocabulary: Vocabulary) -> dict[str, np.ndarray]:
-    """Returns the ids of the tokens of each kind; "allowed" are all of them, and "end" those that end a word."""
-    # The other reserved tokens are neither part of a word nor its end.
-    forbidden = tuple(index for index in vocabulary.reserved_ids if index != vocabulary.eos_id)
-    return _ids_by_kind(vocabulary.tokens, forbidden)
+class _Characters(NamedTuple):
+    """The ids of the characters of a vocabulary by what they do in a word.
+
+    Attributes:
+        allowed: all that can be in a text, and `<eos>`.
+        ends: those of them that end a word.
+        following: for each place, the ids of those that may follow, in ascending order.
+        after: for each place, the place after each of these.
+    """
+
+    allowed: np.ndarray
+    ends: np.ndarray
+    following: dict[_Place, np.ndarray]
+    after: dict[_Place, dict[int, _Place]]
 
 
 @functools.lru_cache(maxsize=4)
-def _ids_by_kind(tokens: tuple[str, ...], forbidden: tuple[int, ...]) -> dict[str, np.ndarray]:
-    kinds = {index: _kind_of(token) for index, token in enumerate(tokens) if index not in forbidden}
-    parts: dict[str, list[int]] = {kind: [] for kind in ("word", "apostrophe", "space", "single", "other")}
-    for index, kind in kinds.items():
-        parts[kind].append(index)
+def _characters_of(vocabulary: Vocabulary) -> _Characters:
+    # The other reserved tokens are neither part of a word nor its end.
+    allowed = sorted([*vocabulary.text_ids.tolist(), vocabulary.eos_id])
+    kinds = {index: _kind_of(vocabulary.tokens[index]) for index in allowed}
     ends = [index for index, kind in kinds.items() if kind not in ("word", "apostrophe")]
-    return {kind: np.array(ids, np.int64) for kind, ids in {**parts, "allowed": list(kinds), "end": ends}.items()}
+    after = {
+        place: {index: places[kind] for index, kind in kinds.items() if kind in places}
+        for place, places in _NEXT.items()
+    }
+    following = {place: np.array(list(places), np.int64) for place, places in after.items()}
+    return _Characters(np.array(allowed, np.int64), np.array(ends, np.int64), following, after)
 
 
 def _kind_of(token: str) -> _Kind:
@@ -105,55 +119,58 @@ def search_words(
     Raises:
         ModelError: the logits are not finite.
     """
-    kinds = _kinds_of(vocabulary)
-    order, steps = itertools.count(), 0
-    queue = [(0.0, next(order), _Node(0.0, "", _beginning(text, begun), logits=logits, states=states))]
+    characters, tokens = _characters_of(vocabulary), vocabulary.tokens
+    # Of the children of a node, which are sorted, only the next is in the queue. On a tie, the one of the earlier node is
+    # first, and of one node the whole word.
+    queue, numbers, steps = list[tuple[float, int, int, _Node]](), itertools.count(), 0
+
+    def add(node: _Node) -> None:
+        number = next(numbers)
+        if node.whole > -math.inf:
+            heapq.heappush(queue, (-node.whole, number, _WHOLE, node))
+        if node.children:
+            heapq.heappush(queue, (-node.children[0], number, 0, node))
+
+    add(_node_of(0.0, "", _beginning(text, begun), logits, states, characters))
     while queue:
-        _, _, node = heapq.heappop(queue)
-        if node.place == "complete":
-            yield node.insert, node.log_probability
+        negative, number, rank, before = heapq.heappop(queue)
+        if rank == _WHOLE:
+            yield before.insert, -negative
             continue
-        if node.logits is None:
-            if steps == MOST_STEPS:
-                continue  # Whole words that are in the queue still count.
+        if rank + 1 < len(before.children):
+            heapq.heappush(queue, (-before.children[rank + 1], number, rank + 1, before))
+        token, place = before.tokens[rank], characters.after[before.place][before.tokens[rank]]
+        insert = before.insert + tokens[token]
+        if place == "complete":
+            yield insert, -negative
+        elif steps < MOST_STEPS:  # After them, whole words that are in the queue still count.
             steps += 1
-            logits, states = step(node.token, node.states)
-            node = node._replace(logits=logits, states=states)
-        log_probabilities = _log_probabilities(node, kinds["allowed"])
-        children = [_ended(node, log_probabilities[kinds["end"]])]
-        if len(node.insert) < _LONGEST:
-            children += _continued(node, log_probabilities, kinds, vocabulary.tokens)
-        for child in children:
-            if child.log_probability > -math.inf:
-                heapq.heappush(queue, (-child.log_probability, next(order), child))
+            add(_node_of(-negative, insert, place, *step(token, before.states), characters))
 
 
-def _log_probabilities(node: _Node, allowed: np.ndarray) -> np.ndarray:
-    """Returns the log-probabilities after a node, among the allowed tokens; -inf for the others, `(vocabulary,)`."""
-    logits = node.logits
-    assert logits is not None
+def _node_of(
+    log_probability: float, insert: str, place: _Place, logits: np.ndarray, states: Any, characters: _Characters
+) -> _Node:
+    """Returns a node, given the logits and the states after it."""
+    log_probabilities = _log_probabilities(logits, characters.allowed)
+    may_end = place == "inside" and insert
+    ending = float(np.exp(log_probabilities[characters.ends]).sum()) if may_end else 0.0
+    whole = log_probability + math.log(ending) if ending else -math.inf
+    following = characters.following[place]
+    values = log_probabilities[following]
+    likeliest = np.argsort(-values, kind="stable")[: _MOST_CHILDREN if len(insert) < _LONGEST else 0]
+    likeliest = likeliest[values[likeliest] > -math.inf]
+    children = (log_probability + values[likeliest]).tolist()
+    return _Node(insert, place, states, whole, children, following[likeliest].tolist())
+
+
+def _log_probabilities(logits: np.ndarray, allowed: np.ndarray) -> np.ndarray:
+    """Returns the log-probabilities among the allowed tokens; -inf for the others, `(vocabulary,)`."""
     require_numbers(logits)
     found = np.full(len(logits), -np.inf)
-    if np.isfinite(logits[allowed]).any():
+    if logits[allowed].max() > -np.inf:
         found[allowed] = log_softmax(logits[allowed])
     return found
-
-
-def _ended(node: _Node, ends: np.ndarray) -> _Node:
-    """Returns the whole word that a node is, given the log-probabilities of what may follow a word; -inf: it is none."""
-    total = float(np.exp(ends).sum()) if node.place == "inside" and node.insert else 0.0
-    return _Node(node.log_probability + math.log(total) if total else -math.inf, node.insert, "complete")
-
-
-def _continued(
-    node: _Node, log_probabilities: np.ndarray, kinds: dict[str, np.ndarray], tokens: Sequence[str]
-) -> Iterator[_Node]:
-    """Yields a node with one more of the likeliest characters that may follow."""
-    places = {index: place for kind, place in _NEXT[node.place].items() for index in kinds[kind].tolist()}
-    following = np.array(sorted(places), np.int64)
-    for index in following[np.argsort(-log_probabilities[following], kind="stable")[:_MOST_CHILDREN]].tolist():
-        total = node.log_probability + float(log_probabilities[index])
-        yield _Node(total, node.insert + tokens[index], places[index], index, states=node.states)
 
 
 def require_numbers(logits: np.ndarray) -> None:
