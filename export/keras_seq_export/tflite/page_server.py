@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import functools
+import gzip
 import hashlib
 import http.client
 import http.server
@@ -54,13 +55,19 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
         body = self._opened(address)
         if body is None:
             return None
+        if is_packed := self._packs(address):
+            with body:
+                body = io.BytesIO(gzip.compress(body.read(), mtime=0))
         tag, length = _tag_and_length(body)
         is_known = self.headers.get("If-None-Match") == tag  # The browser has this content.
         self.send_response(304 if is_known else 200)
         if not is_known:
             self.send_header("Content-Type", content_type(address))
             self.send_header("Content-Length", str(length))
+            if is_packed:
+                self.send_header("Content-Encoding", "gzip")
         self.send_header("ETag", tag)
+        self.send_header("Vary", "Accept-Encoding")
         # Otherwise the browser asks each time whether the file has changed.
         is_permanent = self._page.is_permanent(address)
         self.send_header("Cache-Control", f"max-age={_SECONDS_OF_A_YEAR}, immutable" if is_permanent else "no-cache")
@@ -70,6 +77,10 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
             return body
         body.close()
         return None
+
+    def _packs(self, address: str) -> bool:
+        """Returns whether the content is sent in gzip: the page's texts, if the browser takes it."""
+        return content_type(address).startswith("text/") and "gzip" in self.headers.get("Accept-Encoding", "")
 
     def _opened(self, address: str) -> BinaryIO | None:
         """Returns the content of an address, or answers with an error."""

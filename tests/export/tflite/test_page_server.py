@@ -1,6 +1,7 @@
 """The server of the page: what it serves, and what it refuses."""
 
 import contextlib
+import gzip
 import http.client
 import json
 import os
@@ -51,6 +52,26 @@ def fetched(path, port, **headers):
     connection.request("GET", path, headers=headers)
     answer = connection.getresponse()
     return answer.status, answer.headers, answer.read()
+
+
+def test_texts_are_sent_in_gzip_to_browsers_that_take_it(modules):
+    with served(None, modules) as address:
+        port = port_of(address)
+        for path, is_text in (
+            ("/page/app.js", True),
+            ("/", True),
+            (WASM, False),
+            ("/models/shakespeare.tflite", False),
+        ):
+            _, headers, plain = fetched(path, port)
+            _, packed_headers, packed = fetched(path, port, **{"Accept-Encoding": "gzip, br"})
+            assert "Content-Encoding" not in headers
+            assert packed_headers["Content-Encoding"] == ("gzip" if is_text else None)
+            assert (gzip.decompress(packed) if is_text else packed) == plain
+            assert int(packed_headers["Content-Length"]) == len(packed)
+            assert (headers["ETag"] == packed_headers["ETag"]) != is_text
+            known = {"Accept-Encoding": "gzip", "If-None-Match": packed_headers["ETag"]}
+            assert fetched(path, port, **known)[0] == 304
 
 
 def test_only_the_page_litert_and_the_models_are_served(modules):
