@@ -3,62 +3,39 @@
 import contextlib
 import errno
 import functools
+import hashlib
 import http.client
 import http.server
-import json
+import io
+import os
 import socket
 import sys
 import threading
 import urllib.parse
-from pathlib import Path, PurePosixPath
-from typing import Any
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
 
-from keras_seq.errors import ConfigError
+from keras_seq.errors import ConfigError, KerasSeqError
+from keras_seq.files import open_at_once
 from keras_seq_export.tflite.bundle import read_bundle
+from keras_seq_export.tflite.page_files import PageFiles, content_type, litert_folder, page_files, page_folder
 
-LITERT = "@litertjs/core"
 PORT = 8599  # always the same, because the browser keeps the page for use off-line under its address
 MOST_CONNECTIONS = 64  # at a time, each with a thread
 SECONDS_WITHOUT_DATA = 10  # after which a connection is ended
 _NAMES = ("127.0.0.1", "localhost")
-_MODULES = "node_modules"
 _ENDED = (errno.EBADF, errno.ENOTCONN)  # of a connection that has ended
-# The operating system may map these to other types, with which browsers refuse modules and wasm.
-_TYPES = {
-    ".js": "text/javascript",
-    ".wasm": "application/wasm",
-    ".webmanifest": "application/manifest+json",
-    ".svg": "image/svg+xml",
-}
-
-
-def page_folder() -> Path:
-    """Returns the folder of the page: inside an installed package, or in the repository."""
-    installed = Path(__file__).parents[1] / "web"
-    return installed if installed.is_dir() else Path(__file__).parents[2] / "web"
-
-
-def litert_folder() -> Path:
-    """Returns the `node_modules` that has LiteRT.js: in the current folder, or in the folder of the page.
-
-    Raises:
-        ValueError: neither has it; the message says how to install it.
-    """
-    for folder in (Path.cwd(), page_folder()):
-        if (folder / _MODULES / LITERT / "wasm").is_dir():
-            return folder / _MODULES
-    version = json.loads((page_folder() / "package.json").read_text(encoding="utf-8"))["dependencies"][LITERT]
-    raise ValueError(f"the page needs LiteRT.js: npm install {LITERT}@{version} in this folder, then try again")
+_SECONDS_OF_A_YEAR = 31_536_000
 
 
 class _Handler(http.server.SimpleHTTPRequestHandler):
-    """Serves the page, LiteRT.js and the model, and nothing else."""
+    """Serves the page, LiteRT.js and the models, and nothing else."""
 
-    extensions_map = http.server.SimpleHTTPRequestHandler.extensions_map | _TYPES
     timeout = SECONDS_WITHOUT_DATA
 
-    def __init__(self, *arguments: object, litert: Path, model: Path | None):
-        self._litert, self._model = litert, model
+    def __init__(self, *arguments: object, page: PageFiles):
+        self._page = page
         super().__init__(*arguments)  # type: ignore[arg-type]
 
     def parse_request(self) -> bool:
@@ -73,36 +50,58 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
             return False
         return True
 
-    def translate_path(self, path: str) -> str:
-        """Returns the file for the path of a URL; "" if it is not served."""
-        try:
-            return str(self._file(urllib.parse.unquote(urllib.parse.urlsplit(path).path)) or "")
-        except (OSError, ValueError, RuntimeError):  # A zero byte, a name that is too long, links in a circle.
-            return ""
-
-    def _file(self, name: str) -> Path | None:
-        if self._model is not None and name == f"/models/{self._model.name}":
-            return self._model
-        parts = PurePosixPath(name).parts[1:]
-        is_hidden_or_leads_up = any(part.startswith(".") for part in parts)
-        if not name.startswith("/") or (parts and name.endswith("/")) or is_hidden_or_leads_up:
+    def send_head(self) -> BinaryIO | None:
+        """Answers with the head of a file, and returns its content; None if the head is the whole answer."""
+        address = _address(self.path)
+        if address not in self._page.entries:
+            self.send_error(404)
             return None
-        folder, inside = page_folder(), parts or ("index.html",)
-        if parts[:1] == (_MODULES,):
-            if parts[1:2] != (LITERT.partition("/")[0],):
-                return None
-            folder, inside = self._litert, parts[1:]
-        file = folder.joinpath(*inside).resolve()  # A link must not lead out of the folder. A FIFO would never end.
-        return file if file.is_relative_to(folder.resolve()) and file.is_file() else None
+        try:
+            content = self._page.content(address)
+            body = io.BytesIO(content) if isinstance(content, bytes) else open_at_once(content)
+        except (KerasSeqError, OSError, ValueError) as error:  # It has changed since the start.
+            print(f"keras-seq: {address} cannot be served: {error}", file=sys.stderr)
+            self.send_error(500)
+            return None
+        tag, length = _tag_and_length(body)
+        if self.headers.get("If-None-Match") == tag:
+            body.close()
+            self._send_headers(304, address, tag)
+            return None
+        self._send_headers(200, address, tag, {"Content-Type": content_type(address), "Content-Length": str(length)})
+        return body
 
-    def end_headers(self) -> None:
-        """Makes the browser check for a newer file each time, and keep the files from other pages."""
-        self.send_header("Cache-Control", "no-cache")
-        self.send_header("Cross-Origin-Resource-Policy", "same-origin")
-        super().end_headers()
+    def _send_headers(self, code: int, address: str, tag: str, others: Mapping[str, str] = {}) -> None:
+        is_permanent = self._page.entries[address].is_permanent
+        self.send_response(code)
+        for name, value in others.items():
+            self.send_header(name, value)
+        self.send_header("ETag", tag)
+        # Otherwise the browser asks each time whether the file has changed.
+        self.send_header("Cache-Control", f"max-age={_SECONDS_OF_A_YEAR}, immutable" if is_permanent else "no-cache")
+        self.send_header("Cross-Origin-Resource-Policy", "same-origin")  # keeps the files from other pages
+        self.end_headers()
 
     def log_message(self, *arguments: object) -> None:
         """Logs nothing."""
+
+
+def _address(target: str) -> str:
+    """Returns the address of a request, relative to that of the page; "" if it has none."""
+    try:
+        path = urllib.parse.unquote(urllib.parse.urlsplit(target).path)
+    except ValueError:  # such as http://[
+        return ""
+    return "index.html" if path == "/" else path.removeprefix("/") if path.startswith("/") else ""
+
+
+def _tag_and_length(body: BinaryIO) -> tuple[str, int]:
+    """Returns a text that changes with the content, and the number of bytes."""
+    if isinstance(body, io.BytesIO):
+        content = body.getvalue()
+        return f'"{hashlib.sha256(content).hexdigest()[:32]}"', len(content)
+    status = os.fstat(body.fileno())
+    return f'"{status.st_ino:x}-{status.st_mtime_ns:x}-{status.st_size:x}"', status.st_size
 
 
 class _Server(http.server.ThreadingHTTPServer):
@@ -141,7 +140,10 @@ class _Server(http.server.ThreadingHTTPServer):
 
 
 def page_server(
-    model: str | Path | None = None, litert: Path | None = None, port: int = PORT
+    model: str | Path | None = None,
+    litert: Path | None = None,
+    port: int = PORT,
+    demo: str | Path | None = None,
 ) -> tuple[http.server.ThreadingHTTPServer, str]:
     """Returns a server on the loopback address, ready for `serve_forever`, and the URL to open.
 
@@ -149,16 +151,18 @@ def page_server(
         model: a .tflite that the page opens; None lets the user choose one in the page.
         litert: the `node_modules` that has LiteRT.js; None for the result of `litert_folder`.
         port: 0 takes a free one.
+        demo: the directory of `keras-seq demo`, for a comparison of its models; None for no comparison.
 
     Raises:
-        BundleError: `model` was not written by this package.
-        ConfigError: the port is in use, or is not a port.
+        BundleError: a model was not written by this package.
+        ConfigError: the port is in use or is not a port, or a model of the demo is missing.
         ValueError: LiteRT.js is not installed.
     """
     if model is not None:
         read_bundle(model)
     path = None if model is None else Path(model).resolve()
-    handler = functools.partial(_Handler, litert=litert or litert_folder(), model=path)
+    page = page_files(page_folder(), litert or litert_folder(), path, None if demo is None else Path(demo))
+    handler = functools.partial(_Handler, page=page)
     try:
         server = _Server(("127.0.0.1", port), handler)
     except (OSError, OverflowError) as error:

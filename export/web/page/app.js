@@ -4,7 +4,6 @@ import { KerasSeq, loadRuntime } from "../keras_seq/keras_seq.js";
 import { isSeed } from "../keras_seq/options.js";
 import { newSeed } from "../keras_seq/random.js";
 
-const WASM = "./node_modules/@litertjs/core/wasm/";
 const SUGGESTIONS = 8;
 const FRAME = 33; // milliseconds between two updates of the text: laying out a long one takes longer than drawing its tokens
 const LONGEST_SHOWN = 24; // characters of a suggestion
@@ -35,7 +34,7 @@ async function open(bytes, name) {
   at("name").textContent = `Opening ${name} …`;
   let opened;
   try {
-    opened = await KerasSeq.load(bytes, { wasm: WASM });
+    opened = await KerasSeq.load(bytes);
   } catch (error) {
     if (number !== requests) return;
     at("name").textContent = model ? before : `${name} was not opened`;
@@ -269,6 +268,6 @@ async function cachePage() {
   active.postMessage([new URL("./", location.href).href, ...fetched.filter((name) => name.startsWith(location.origin))]);
 }
 
-const ready = Promise.allSettled([loadRuntime(WASM), openFromAddress()]);
+const ready = Promise.allSettled([loadRuntime(), openFromAddress()]);
 // Without a service worker the page works on-line only.
 navigator.serviceWorker?.register("service-worker.js").then(() => ready.then(cachePage), () => {});
