@@ -1,58 +1,57 @@
 // Keeps the page, so that it opens at once and without a network.
 //
-// files.json has the SHA-256 of each of the page's files. Each visit asks for it. If it has changed, the changed files are fetched, and
-// the new list is used when all of them have arrived: no visit has files of two versions. All else, such as models, is asked for each
-// time; the kept copy answers without a network.
+// files.json has the SHA-256 of each file of the page. Each visit asks for it. If it has changed, the changed files are fetched, and
+// the new list is used when all of them have arrived: a visit never mixes two versions. All else, such as models, is asked for each
+// time; without a network, the copy that was kept is the answer.
 
 const PREFIX = "keras_seq-"; // of all its caches; several pages may share the caches of an origin
 const SCOPE = self.registration.scope;
 const PAGE = `${PREFIX}2 page ${SCOPE}`; // the page's files: keys are their addresses with their SHA-256
-const OTHERS = `${PREFIX}2 others ${SCOPE}`; // models: keys are their addresses
+const OTHERS = `${PREFIX}2 others ${SCOPE}`; // models and models.json: keys are their addresses
+const MOST_OTHERS = 8;
 const LIST = new URL("files.json", SCOPE).href;
-const LONGEST_WAIT = 5000; // milliseconds for a new version, after which the visit uses the kept one
-const IS_RUNTIME = /\/wasm\/[^/]*$/; // LiteRT.js: 9 MB for each kind of browser, so only those that the page asks for
+const LONGEST_WAIT = 3000; // milliseconds for a new version, after which the visit uses the kept one
+const IS_RUNTIME = /\/wasm\/[^/]*$/; // LiteRT.js: 9 MB for each kind of browser, so only what the page asks for
 
 self.addEventListener("install", (event) => {
   self.skipWaiting();
-  event.waitUntil(update(AbortSignal.timeout(60_000)));
+  event.waitUntil(update());
 });
 
 self.addEventListener("activate", (event) => event.waitUntil(dropOld()));
 
 /** Deletes the caches of this page from earlier versions of this script. */
 async function dropOld() {
-  const isOld = (name) => name === `${PREFIX}1` || (name.startsWith(PREFIX) && name.endsWith(SCOPE) && ![PAGE, OTHERS].includes(name));
+  const isOwn = (name) => name === `${PREFIX}1` || (name.startsWith(PREFIX) && name.endsWith(` ${SCOPE}`));
+  const isOld = (name) => isOwn(name) && name !== PAGE && name !== OTHERS;
   await Promise.all((await caches.keys()).filter(isOld).map((name) => caches.delete(name)));
 }
 
-// What the page has fetched, perhaps before this worker was active.
+// Addresses that the page has fetched before this worker answered its requests.
 self.addEventListener("message", (event) => event.waitUntil(Promise.allSettled(event.data.map(keep))));
 
 async function keep(address) {
-  const files = await keptList();
-  const file = fileOf(address);
-  if (file in files) return keepFile(await caches.open(PAGE), file, files[file]);
-  const others = await caches.open(OTHERS);
-  if (!(await others.match(address))) await others.add(address);
+  const files = await keptFiles();
+  if (files.has(address)) return keepFile(await caches.open(PAGE), address, files.get(address));
+  await (await caches.open(OTHERS)).add(address);
 }
 
 // ---- the page's files ----
 
-/** Returns the address of a file relative to that of the page, as in files.json. */
-function fileOf(address) {
-  const { origin, pathname } = new URL(address);
-  const whole = origin + pathname;
-  if (!whole.startsWith(SCOPE)) return "";
-  return decodeURIComponent(whole.slice(SCOPE.length)) || "index.html";
+/** Returns the SHA-256 of the files, by their addresses, from the text of files.json. */
+function filesOf(list) {
+  return new Map(Object.entries(JSON.parse(list)).map(([file, hash]) => [new URL(file, SCOPE).href, hash]));
 }
 
-const keyOf = (file, hash) => `${new URL(encodeURI(file), SCOPE).href}?sha256=${hash}`;
+let current = null;
 
-/** Returns the list of the files of the version that is kept; empty if none is. */
-async function keptList() {
-  const kept = await (await caches.open(PAGE)).match(LIST);
-  return kept ? kept.json() : {};
+/** Returns the files of the version that is kept; none if no version is. */
+function keptFiles() {
+  current ??= caches.match(LIST, { cacheName: PAGE }).then(async (kept) => (kept ? filesOf(await kept.text()) : new Map()));
+  return current;
 }
+
+const keyOf = (address, hash) => `${address}?sha256=${hash}`;
 
 let updating = null;
 
@@ -65,27 +64,28 @@ function update(signal) {
 async function updateNow(signal) {
   const response = await fetch(LIST, { cache: "no-cache", signal });
   if (!response.ok) throw new Error(`${LIST}: ${response.status}`);
-  const list = response.clone();
-  const files = Object.entries(await response.json());
+  const list = await response.text();
+  const files = filesOf(list);
   const cache = await caches.open(PAGE);
-  const kept = new Set((await cache.keys()).map(({ url }) => url));
-  const wanted = files.filter(([file, hash]) => !IS_RUNTIME.test(file) && !kept.has(keyOf(file, hash)));
-  await Promise.all(wanted.map(([file, hash]) => keepFile(cache, file, hash, signal)));
-  await cache.put(LIST, list);
-  const current = new Set([LIST, ...files.map(([file, hash]) => keyOf(file, hash))]);
-  await Promise.all([...kept].filter((key) => !current.has(key)).map((key) => cache.delete(key)));
+  const kept = (await cache.keys()).map(({ url }) => url);
+  const wanted = [...files].filter(([address, hash]) => !IS_RUNTIME.test(address) && !kept.includes(keyOf(address, hash)));
+  await Promise.all(wanted.map(([address, hash]) => keepFile(cache, address, hash, signal)));
+  await cache.put(LIST, new Response(list));
+  current = null;
+  const keys = new Set([LIST, ...[...files].map(([address, hash]) => keyOf(address, hash))]);
+  await Promise.all(kept.filter((key) => !keys.has(key)).map((key) => cache.delete(key)));
 }
 
 /** Fetches a file, and keeps it if it is the one that files.json means: a cache on the way may still have the one before. */
-async function keepFile(cache, file, hash, signal) {
-  const key = keyOf(file, hash);
+async function keepFile(cache, address, hash, signal) {
+  const key = keyOf(address, hash);
   if (await cache.match(key)) return;
-  const response = await fetch(new URL(encodeURI(file), SCOPE), { cache: "no-cache", signal });
+  const response = await fetch(address, { cache: "no-cache", signal });
   const content = await response.arrayBuffer();
   const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", content));
   const found = [...digest].map((byte) => byte.toString(16).padStart(2, "0")).join("");
-  if (found !== hash) throw new Error(`${file} is not that of files.json.`);
-  await cache.put(key, new Response(content, { headers: response.headers })); // without a redirect, which a page may not come from
+  if (found !== hash) throw new Error(`${address} is not the file that files.json means.`);
+  await cache.put(key, new Response(content, { headers: response.headers })); // A navigation refuses the answer of a redirect.
 }
 
 // ---- answers ----
@@ -98,23 +98,35 @@ self.addEventListener("fetch", (event) => {
 async function answer(event) {
   const { request } = event;
   if (request.mode === "navigate") await update(AbortSignal.timeout(LONGEST_WAIT)).catch(() => {}); // off-line, or too slow
-  const [file, files] = [fileOf(request.url), await keptList()];
-  if (!(file in files)) return networkFirst(event);
-  const kept = await (await caches.open(PAGE)).match(keyOf(file, files[file]));
-  return kept ?? fetch(request);
+  const { origin, pathname } = new URL(request.url);
+  const address = origin + pathname === SCOPE ? `${SCOPE}index.html` : origin + pathname;
+  const files = await keptFiles();
+  if (!files.has(address)) return networkFirst(event);
+  const cache = await caches.open(PAGE);
+  const kept = await cache.match(keyOf(address, files.get(address)));
+  if (kept) return kept;
+  event.waitUntil(keepFile(cache, address, files.get(address)).catch(() => {})); // the runtime, from the browser's own cache
+  return fetch(request);
 }
 
 async function networkFirst(event) {
   const { request } = event;
-  const others = await caches.open(OTHERS);
   let response;
   try {
     response = await fetch(request);
   } catch (error) {
-    const kept = await others.match(request);
+    const kept = await caches.match(request, { cacheName: OTHERS });
     if (kept) return kept;
     throw error;
   }
-  if (response.status === 200) event.waitUntil(others.put(request, response.clone()).catch(() => {})); // fails if the storage is full
+  if (response.status === 200) event.waitUntil(keepOther(request, response.clone()).catch(() => {})); // fails if the storage is full
   return response;
+}
+
+/** Keeps an answer, and deletes the oldest ones. */
+async function keepOther(request, response) {
+  const others = await caches.open(OTHERS);
+  await others.put(request, response);
+  const keys = await others.keys(); // from the oldest to the newest
+  await Promise.all(keys.slice(0, -MOST_OTHERS).map((key) => others.delete(key)));
 }

@@ -1,12 +1,17 @@
-// The card of the open model, in a <dialog>: what a person wants to know about it. It comes from the file, so it is shown as text only.
+// The card of the open model, in a <dialog>: what a person wants to know about it. It comes from the file, so it is shown as text.
 
 const LONGEST_CHIP = 40; // characters
 const CELLS = { gru: "GRU", simple_rnn: "SimpleRNN", lstm: "LSTM" };
 const IS_DATE = /^\d{4}-\d\d-\d\d$/;
 
 /**
- * What is known of a model: `card` and `config` of its file, its vocabulary, and the name and the size of the file.
- * @typedef {{card: object, config: object, vocabulary: {tokens: string[], reserved: Set<number>, level: string}, name: string, bytes: number}} Known
+ * What is known of a model: the card and the configuration of its file, its vocabulary, and the name and the size of the file.
+ * @typedef {object} Known
+ * @property {object} card
+ * @property {object} config
+ * @property {{tokens: string[], reserved: Set<number>, level: string}} vocabulary
+ * @property {string} name
+ * @property {number} bytes
  */
 
 /**

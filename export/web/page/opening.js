@@ -71,7 +71,9 @@ function isForField(event) {
 
 /** Returns the file that was dropped. Folders are recognized now: after the event, the browser says no more about them. */
 function droppedFile(data) {
-  if (!data.types.includes("Files")) throw new Error("This is a text, not a file. Drop a .tflite file here, or the text into the text field.");
+  if (!data.types.includes("Files")) {
+    throw new Error("This is a text, not a file. Drop a .tflite file here, or the text into the text field.");
+  }
   const folder = [...data.items].map((item) => item.webkitGetAsEntry?.()).find((entry) => entry?.isDirectory);
   if (folder) throw new Error(`${folder.name} is a folder. Drop the .tflite file that is in it.`);
   return oneOf([...data.files]);
@@ -121,13 +123,14 @@ export async function listedModels() {
   } catch (error) {
     throw new Error(`The list of models (${MODELS}) cannot be loaded: check the network, and reload the page.`, { cause: error });
   }
+  const advice = "Serve the page with keras-seq web";
   if (!response.ok) {
-    throw new Error(`The list of models (${MODELS}) cannot be loaded: ${response.status} ${response.statusText}. Serve the page with keras-seq web.`);
+    throw new Error(`The list of models (${MODELS}) cannot be loaded: ${response.status} ${response.statusText}. ${advice}.`);
   }
   const listed = await response.json().catch(() => null);
   const { open = null, compare = [] } = listed ?? {};
   const areAddresses = Array.isArray(compare) && [...compare, open ?? ""].every((one) => typeof one === "string");
-  if (listed === null || !areAddresses) throw new Error(`The list of models (${MODELS}) is damaged. Serve the page with keras-seq web.`);
+  if (listed === null || !areAddresses) throw new Error(`The list of models (${MODELS}) is damaged. ${advice}.`);
   return { open: open === null ? null : modelAt(open), compare: compare.map(modelAt) };
 }
 

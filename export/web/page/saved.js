@@ -65,8 +65,8 @@ export async function savedModel() {
 }
 
 /**
- * Keeps the file that the user opened, instead of the one before. Returns whether it is kept: false if the storage is full or forbidden,
- * or the file cannot be read any more; then none is kept.
+ * Keeps the file that the user opened, instead of the one before. Returns whether it is kept: false if the storage is full or
+ * forbidden, or the file cannot be read any more; then none is kept.
  * @param {string} name
  * @param {Blob} blob
  * @returns {Promise<boolean>}

@@ -9,7 +9,7 @@ const HASH_DIGITS = 8; // of the 64 of a model's SHA-256: enough to tell two fil
 const FIELDS = ["prompt", "seed", "max", ...Object.keys(SETTINGS), "model", "sha256"];
 const OPTIONAL = Object.keys(SETTINGS); // the default of each is that of SETTINGS
 const NUMBER = /^(?:[\d.eE+-]+|Infinity)$/; // Number() alone takes "" and " 1" and "0x1" as well
-const IS_LOCAL = /^(?:localhost|127(?:\.\d+){3}|\[::1\])$/;
+const IS_LOCAL = /^(?:(?:.*\.)?localhost|127(?:\.\d+){3}|\[::1\])$/;
 
 /**
  * What a link says.
@@ -35,13 +35,15 @@ export function linkTo(address, { prompt, seed, settings, maxTokens, model }) {
     throw new Error(`The text has half of a character (U+${half}), which a link cannot hold. Delete it and share again.`);
   }
   const checked = writeOptions({ ...settings, seed, max_tokens: maxTokens }, SETTINGS);
-  const given = { prompt, seed: checked.seed, max: checked.maxTokens, ...checked.settings, model: model.name, sha256: hashOf(model) };
+  const own = { prompt, model: model.name, sha256: hashOf(model) };
+  const given = { ...own, seed: checked.seed, max: checked.maxTokens, ...checked.settings };
   const fields = FIELDS.filter((name) => given[name] !== SETTINGS[name]).map((name) => [name, given[name]]);
   const link = new URL(address);
   link.hash = new URLSearchParams(fields);
   if (link.href.length <= LONGEST) return link.href;
-  const lengths = `the link would have ${link.href.length.toLocaleString("en")} characters, and messengers take ${LONGEST.toLocaleString("en")}`;
-  throw new Error(`The text is too long for a link: ${lengths}. Share a shorter text, or copy the text instead.`);
+  const [length, longest] = [link.href.length, LONGEST].map((it) => it.toLocaleString("en"));
+  const reason = `the link would have ${length} characters, but messengers take ${longest}`;
+  throw new Error(`The text is too long for a link: ${reason}. Share a shorter text, or copy the text instead.`);
 }
 
 /**
@@ -61,7 +63,7 @@ export function readLink(hash) {
     const model = { name, sha256: hashOf({ sha256 }) };
     return { prompt, seed: checked.seed, settings: checked.settings, maxTokens: checked.maxTokens, model };
   } catch (error) {
-    throw new Error(`This link is damaged or not complete: ${error.message} Ask for it again, or copy it as a whole.`, { cause: error });
+    throw new Error(`This link is damaged or incomplete, so copy the whole link again: ${error.message}`, { cause: error });
   }
 }
 
@@ -70,12 +72,12 @@ function fieldsOf(content) {
   const fields = {};
   for (const part of content.split("&")) {
     const [name, ...rest] = part.split("=");
-    if (!FIELDS.includes(name)) throw new Error(`it has the unknown part ${JSON.stringify(name.slice(0, 40))}.`);
-    if (name in fields) throw new Error(`it has ${name} twice.`);
+    if (!FIELDS.includes(name)) throw new Error(`it has the unknown part ${JSON.stringify(name.slice(0, 40))}`);
+    if (name in fields) throw new Error(`it has ${name} twice`);
     fields[name] = decoded(rest.join("=").replaceAll("+", " "), name);
   }
   const missing = FIELDS.find((name) => !(name in fields) && !OPTIONAL.includes(name));
-  if (missing) throw new Error(`it has no ${missing}.`);
+  if (missing) throw new Error(`it has no ${missing}`);
   return fields;
 }
 
@@ -83,7 +85,7 @@ function decoded(text, name) {
   try {
     return decodeURIComponent(text);
   } catch {
-    throw new Error(`its ${name} is cut or changed.`);
+    throw new Error(`its ${name} is cut or changed`);
   }
 }
 
