@@ -156,11 +156,12 @@ export class Desk extends EventTarget {
     }
     this.isWriting = false;
     const { text } = this.#editor;
+    const { isGivenUp } = run;
     if (last) Object.assign(last, { count: run.count, hasChanged: run.hasChanged });
     this.#left = text;
     if (run.reason === "eos") this.#ended = text;
-    if (run.reason || run.isGivenUp || isLast) this.#forget();
-    if (!run.isGivenUp) this.#tell("status", this.#report(run));
+    if (run.reason || isGivenUp || isLast) this.#forget();
+    if (!isGivenUp) this.#tell("status", this.#report(run));
     this.#tell("state");
   }
 

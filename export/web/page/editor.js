@@ -149,6 +149,7 @@ export class Editor extends EventTarget {
   }
 
   #onClick({ clientX, clientY }) {
+    this.#onSelection(); // The browser tells of the new caret later.
     const { start, end } = this.#selection;
     const offset = start === end ? this.#backdrop.characterAt(start, clientX, clientY) : -1;
     const token = offset < 0 ? null : this.document.tokenAt(offset);
