@@ -1,11 +1,12 @@
 """The files of the page of `export/web`, by their addresses: what `keras-seq web` serves, or writes into a folder."""
 
+import functools
+import hashlib
 import json
-import posixpath
 import urllib.parse
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from keras_seq.errors import ConfigError
@@ -20,14 +21,20 @@ _MODULE = "dist/index.js"  # of each of the two packages
 # LiteRT.js has eight files of wasm. Those with threads and JSPI are for options that keras_seq does not use.
 _WASM = tuple(f"litert_wasm_{kind}internal.{end}" for kind in ("", "compat_") for end in ("js", "wasm"))
 _INCOMPLETE = f"the page needs LiteRT.js, which is not complete: {{}}. Repeat npm install {LITERT}"
+MODELS = "models.json"  # the models to open and to compare
+FILES = "files.json"  # from which the service worker sees that the page has changed
+_SERVICE_WORKER = "service-worker.js"  # which the browser itself compares with the one before
 OWN_MODEL = "models/shakespeare.tflite"  # opens if no other is given
 COMPARED = ("simple_rnn.tflite", "gru.tflite")  # files of `keras-seq demo`
+_NOTICE = """LiteRT.js {version}: @litertjs/core and @litertjs/wasm-utils of npm, https://github.com/google-ai-edge/LiteRT
+Its license is {license}. The text of the Apache License 2.0 is in the file LICENSE of this page.
+keras_seq has changed imports in */dist/index.js, which name addresses instead of packages.
+"""
 _FOLDERS = ("page", "keras_seq", "models")
 # Types of the page's files. Others, such as the declarations of TypeScript, are for developers.
 TYPES = {
     ".css": "text/css; charset=utf-8",
     ".html": "text/html; charset=utf-8",
-    ".json": "application/json",
     ".js": "text/javascript; charset=utf-8",
     ".png": "image/png",
     ".svg": "image/svg+xml",
@@ -35,6 +42,7 @@ TYPES = {
     ".wasm": "application/wasm",
     ".webmanifest": "application/manifest+json",
 }
+_TEXT = "text/plain; charset=utf-8"
 
 
 class Entry(NamedTuple):
@@ -49,8 +57,16 @@ class Entry(NamedTuple):
 class PageFiles:
     """The files of the page. Addresses are relative to that of the page."""
 
-    entries: dict[str, Entry]
+    entries: dict[str, Entry]  # all but FILES, which is made from them
     packages: dict[str, str]  # the addresses of their modules
+
+    def addresses(self) -> list[str]:
+        """Returns all addresses."""
+        return [*self.entries, FILES]
+
+    def is_permanent(self, address: str) -> bool:
+        """Returns whether the content of an address never changes."""
+        return address in self.entries and self.entries[address].is_permanent
 
     def content(self, address: str) -> Path | bytes:
         """Returns the file or the content of an address.
@@ -58,17 +74,40 @@ class PageFiles:
         Raises:
             ExportError: a script imports a package that the page does not have.
             KeyError: nothing has this address.
-            OSError: a script cannot be read.
+            OSError: a file cannot be read.
         """
+        if address == FILES:
+            return self._hashes()
         entry = self.entries[address]
         if not entry.is_module or isinstance(entry.source, bytes):
             return entry.source
         return with_addresses(read_regular(entry.source).decode(), address, self.packages).encode()
 
+    def _hashes(self) -> bytes:
+        """Returns the SHA-256 of each file that makes a version of the page, by its address, as JSON."""
+        hashes = {}
+        for address in sorted(self.entries):
+            if address not in (MODELS, _SERVICE_WORKER) and not address.startswith("models/"):
+                content = self.content(address)
+                is_made = isinstance(content, bytes)
+                hashes[address] = hashlib.sha256(content).hexdigest() if is_made else _hash_of(content)
+        return json.dumps(hashes, indent=0).encode()
+
+
+def _hash_of(file: Path) -> str:
+    status = file.stat()
+    return _hash_at(file, status.st_mtime_ns, status.st_size)
+
+
+@functools.lru_cache(maxsize=256)  # The service worker asks at each visit, and hashing the wasm takes a while.
+def _hash_at(file: Path, time: int, size: int) -> str:
+    """Returns the SHA-256 of a file that has this time and size."""
+    return hashlib.sha256(read_regular(file)).hexdigest()
+
 
 def content_type(address: str) -> str:
     """Returns the type of what an address gives. Browsers refuse modules and wasm without it."""
-    return TYPES.get(posixpath.splitext(address)[1], "text/plain; charset=utf-8")
+    return "application/json" if address in (MODELS, FILES) else TYPES.get(PurePosixPath(address).suffix, _TEXT)
 
 
 def page_folder() -> Path:
@@ -90,7 +129,7 @@ def litert_folder() -> Path:
     raise ValueError(f"the page needs LiteRT.js: npm install {LITERT}@{version} in this folder, then try again")
 
 
-def page_files(page: Path, litert: Path, model: Path | None = None, demo: Path | None = None) -> PageFiles:
+def page_files(page: Path, litert: Path, model: str | Path | None = None, demo: str | Path | None = None) -> PageFiles:
     """Returns the files of the page.
 
     Args:
@@ -100,6 +139,7 @@ def page_files(page: Path, litert: Path, model: Path | None = None, demo: Path |
         demo: the directory of `keras-seq demo`, with the models to compare; None for no comparison.
 
     Raises:
+        BundleError: a model was not written by this package.
         ConfigError: a model of the demo is missing, or has the name of `model`.
         ExportError: a script imports a package that the page does not have.
         ValueError: LiteRT.js is incomplete.
@@ -107,9 +147,10 @@ def page_files(page: Path, litert: Path, model: Path | None = None, demo: Path |
     entries = {address: Entry(file, is_module=file.suffix == ".js") for address, file in _own_files(page)}
     of_litert, packages = _litert_files(litert)
     entries |= of_litert
-    entries |= _models(entries, model, demo)
+    entries["LICENSE"] = Entry(_license(page))
+    entries |= _models(OWN_MODEL in entries, model, demo)
     files = PageFiles(entries, packages)
-    for address in entries:
+    for address in files.addresses():
         files.content(address)
     return files
 
@@ -117,9 +158,9 @@ def page_files(page: Path, litert: Path, model: Path | None = None, demo: Path |
 def _litert_files(node_modules: Path) -> tuple[dict[str, Entry], dict[str, str]]:
     """Returns the entries of LiteRT.js, and the addresses of its packages' modules."""
     core = (node_modules / LITERT).resolve()
-    description = _inside(core / "package.json", node_modules)
-    folder = f"litert/{json.loads(description.read_text(encoding='utf-8'))['version']}"
-    entries, packages = {}, {}
+    description = json.loads(_inside(core / "package.json", node_modules).read_text(encoding="utf-8"))
+    folder = f"litert/{description['version']}"
+    entries, packages = {f"{folder}/NOTICE.txt": Entry(_NOTICE.format_map(description).encode())}, {}
     for package in (LITERT, _LITERT_HELPER):
         name = package.partition("/")[2]
         packages[package] = f"{folder}/{name}/{_MODULE}"
@@ -151,27 +192,38 @@ def _inside(file: Path, node_modules: Path) -> Path:
     return real
 
 
-def _models(entries: dict[str, Entry], model: Path | None, demo: Path | None) -> dict[str, Entry]:
+def _models(has_own: bool, model: str | Path | None, demo: str | Path | None) -> dict[str, Entry]:
     """Returns the entries of the given models and of models.json, which names them."""
-    added = {} if model is None else {f"models/{model.name}": Entry(model)}
-    listed: dict[str, object] = {}
-    opened = OWN_MODEL if model is None else f"models/{model.name}"
-    if opened in entries | added:
+    added: dict[str, Entry] = {}
+    listed: dict[str, object] = {"open": OWN_MODEL} if has_own else {}
+    if model is not None:
+        opened = f"models/{Path(model).name}"
+        added[opened] = Entry(_checked(Path(model)))
         listed["open"] = urllib.parse.quote(opened)
     if demo is not None:
         listed["compare"] = [f"models/{name}" for name in COMPARED]
         for name in COMPARED:
-            file = _of_demo(demo / name)
-            if added.setdefault(f"models/{name}", Entry(file)).source != file:
-                raise ConfigError(f"{{}} has the same name as {file}: rename it", "model")
-    return {**added, "models.json": Entry(json.dumps(listed).encode())}
+            entry = Entry(_of_demo(Path(demo) / name))
+            if added.setdefault(f"models/{name}", entry) != entry:
+                raise ConfigError(f"{{}} has the same name as {entry.source}: rename it", "model")
+    return {**added, MODELS: Entry(json.dumps(listed).encode())}
 
 
 def _of_demo(file: Path) -> Path:
     """Returns the real path of a model of the demo."""
     if not file.is_file():
-        raise ConfigError(
-            f"{{}} has no {file.name}: {file.parent} must be the directory of keras-seq demo. Run it first", "demo"
-        )
-    read_bundle(file)
-    return file.resolve()
+        expected = f"{{}} must be the directory of keras-seq demo, with {' and '.join(COMPARED)}"
+        raise ConfigError(f"{expected}. {file} does not exist: run keras-seq demo first", "demo")
+    return _checked(file)
+
+
+def _checked(model: Path) -> Path:
+    """Returns the real path of a .tflite with a bundle."""
+    read_bundle(model)
+    return model.resolve()
+
+
+def _license(page: Path) -> Path:
+    """Returns the file of our license: in an installed package beside the page, or in the repository."""
+    installed = page / "LICENSE"
+    return installed if installed.is_file() else page.parents[1] / "LICENSE"

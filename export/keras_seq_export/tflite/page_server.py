@@ -12,13 +12,11 @@ import socket
 import sys
 import threading
 import urllib.parse
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from keras_seq.errors import ConfigError, KerasSeqError
 from keras_seq.files import open_at_once
-from keras_seq_export.tflite.bundle import read_bundle
 from keras_seq_export.tflite.page_files import PageFiles, content_type, litert_folder, page_files, page_folder
 
 PORT = 8599  # always the same, because the browser keeps the page for use off-line under its address
@@ -53,34 +51,38 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
     def send_head(self) -> BinaryIO | None:
         """Answers with the head of a file, and returns its content; None if the head is the whole answer."""
         address = _address(self.path)
-        if address not in self._page.entries:
+        body = self._opened(address)
+        if body is None:
+            return None
+        tag, length = _tag_and_length(body)
+        is_known = self.headers.get("If-None-Match") == tag  # The browser has this content.
+        self.send_response(304 if is_known else 200)
+        if not is_known:
+            self.send_header("Content-Type", content_type(address))
+            self.send_header("Content-Length", str(length))
+        self.send_header("ETag", tag)
+        # Otherwise the browser asks each time whether the file has changed.
+        is_permanent = self._page.is_permanent(address)
+        self.send_header("Cache-Control", f"max-age={_SECONDS_OF_A_YEAR}, immutable" if is_permanent else "no-cache")
+        self.send_header("Cross-Origin-Resource-Policy", "same-origin")  # keeps the files from other pages
+        self.end_headers()
+        if not is_known:
+            return body
+        body.close()
+        return None
+
+    def _opened(self, address: str) -> BinaryIO | None:
+        """Returns the content of an address, or answers with an error."""
+        if address not in self._page.addresses():
             self.send_error(404)
             return None
         try:
             content = self._page.content(address)
-            body = io.BytesIO(content) if isinstance(content, bytes) else open_at_once(content)
+            return io.BytesIO(content) if isinstance(content, bytes) else open_at_once(content)
         except (KerasSeqError, OSError, ValueError) as error:  # It has changed since the start.
             print(f"keras-seq: {address} cannot be served: {error}", file=sys.stderr)
             self.send_error(500)
             return None
-        tag, length = _tag_and_length(body)
-        if self.headers.get("If-None-Match") == tag:
-            body.close()
-            self._send_headers(304, address, tag)
-            return None
-        self._send_headers(200, address, tag, {"Content-Type": content_type(address), "Content-Length": str(length)})
-        return body
-
-    def _send_headers(self, code: int, address: str, tag: str, others: Mapping[str, str] = {}) -> None:
-        is_permanent = self._page.entries[address].is_permanent
-        self.send_response(code)
-        for name, value in others.items():
-            self.send_header(name, value)
-        self.send_header("ETag", tag)
-        # Otherwise the browser asks each time whether the file has changed.
-        self.send_header("Cache-Control", f"max-age={_SECONDS_OF_A_YEAR}, immutable" if is_permanent else "no-cache")
-        self.send_header("Cross-Origin-Resource-Policy", "same-origin")  # keeps the files from other pages
-        self.end_headers()
 
     def log_message(self, *arguments: object) -> None:
         """Logs nothing."""
@@ -158,10 +160,7 @@ def page_server(
         ConfigError: the port is in use or is not a port, or a model of the demo is missing.
         ValueError: LiteRT.js is not installed.
     """
-    if model is not None:
-        read_bundle(model)
-    path = None if model is None else Path(model).resolve()
-    page = page_files(page_folder(), litert or litert_folder(), path, None if demo is None else Path(demo))
+    page = page_files(page_folder(), litert or litert_folder(), model, demo)
     handler = functools.partial(_Handler, page=page)
     try:
         server = _Server(("127.0.0.1", port), handler)
@@ -169,6 +168,6 @@ def page_server(
         reason = getattr(error, "strerror", None) or error
         raise ConfigError(f"port {port} cannot be used: {reason}. Choose another {{}}", "port") from error
     url = f"http://127.0.0.1:{server.server_address[1]}/"
-    if path is None:
+    if model is None:
         return server, url
-    return server, f"{url}?model={urllib.parse.quote(f'models/{urllib.parse.quote(path.name)}')}"
+    return server, f"{url}?model={urllib.parse.quote(f'models/{urllib.parse.quote(Path(model).name)}')}"

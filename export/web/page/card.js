@@ -1,7 +1,7 @@
 // The card of the open model, in a <dialog>: what a person wants to know about it. It comes from the file, so it is shown as text.
 
 const LONGEST_CHIP = 40; // characters
-const CELLS = { gru: "GRU", simple_rnn: "SimpleRNN", lstm: "LSTM" };
+const CELLS = new Map([["gru", "GRU"], ["simple_rnn", "SimpleRNN"], ["lstm", "LSTM"]]);
 const IS_DATE = /^\d{4}-\d\d-\d\d$/;
 
 /**
@@ -117,7 +117,7 @@ function heldOut({ nats_per_token: nats, held_out_from: source, measured_on: mea
 
 /** Returns what the network is, such as "GRU, 256 units" or "GRU, 2 layers of 256 and 128 units". */
 function network(cell, units) {
-  const kind = CELLS[cell] ?? shown(cell);
+  const kind = CELLS.get(cell) ?? shown(cell);
   const isList = Array.isArray(units) && units.length > 0;
   const sizes = isList ? units.map(shown).join(" and ") : shown(units);
   const layers = isList && units.length > 1 ? `${units.length} layers of ` : "";
