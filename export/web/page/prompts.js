@@ -25,13 +25,12 @@ export function showPrompts(box, prompts, onPick) {
   );
 }
 
-/** Returns a function that says which piece of a text ends its third line. */
+/** Returns a function that says which piece of a text ends its third line. Empty lines do not count. */
 export function endOfOpening() {
-  let lines = 0;
-  let characters = 0;
-  return ({ text }) => {
-    characters += text.length;
-    lines += text.split("\n").length - 1;
-    return lines >= LINES || characters >= LONGEST;
+  let text = "";
+  return (piece) => {
+    text += piece.text;
+    const lines = text.split("\n").slice(0, -1);
+    return lines.filter((line) => line.trim()).length >= LINES || text.length >= LONGEST;
   };
 }

@@ -43,7 +43,7 @@ export function recent(text) {
 /** Returns the sentence about what the model does not know; `name` is that of the model. */
 export function unknownSentence(model, name, unknown) {
   const kind = model.vocabulary.level === "char" ? "character" : "word";
-  const all = [...new Set(unknown.map(({ text }) => text.trim() || text))];
+  const all = [...new Set(unknown.map(({ text }) => text))];
   const named = all.slice(0, 3).map((one) => `‘${shown(one)}’`).join(", ");
   const more = all.length > 3 ? ` and ${all.length - 3} more ${kind}s` : "";
   const [it, they] = [all.length > 1 ? "them" : "it", all.length > 1 ? "these" : "this"];

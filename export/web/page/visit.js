@@ -65,7 +65,7 @@ export class Visit {
     const asked = new URLSearchParams(location.search).get("model");
     return attempt(async () => {
       const listing = listedModels();
-      listing.catch(() => {}); // It is awaited below, maybe after another error.
+      listing.then(({ compare }) => (at("compare").hidden = compare.length < 2), () => {}); // An error is shown below.
       let found = asked ? modelAt(asked) : await savedModel();
       if (!asked) this.#own = (await listing).open;
       found ??= this.#own;
