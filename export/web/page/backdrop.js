@@ -2,6 +2,8 @@
 
 const LEVELS = [0.5, 0.2, 0.05, 0.01]; // probabilities; below the last one is the fifth level
 
+const FILLER = "\u200b"; // at the end: gives an empty last line its height
+
 /** Returns the level of a probability, from 1 (likely) to 5 (a surprise). */
 export function levelOf(probability) {
   const index = LEVELS.findIndex((least) => probability >= least);
@@ -56,31 +58,39 @@ function withMarks(parts, marked) {
 export class Backdrop {
   #box;
   #shown = []; // {content, kind} of each child
-  #last = document.createTextNode("\u200b"); // gives an empty last line its height
 
   constructor(box) {
     this.#box = box;
-    box.replaceChildren(this.#last);
+    this.show("", []);
   }
 
-  /** Shows the parts of a text. Children whose part is the same stay as they are. */
+  /** Shows the parts of a text. Children whose part is the same stay as they are, and what only grows does not move. */
   show(text, parts) {
     const wanted = parts.map(({ start, end, kind }) => ({ content: text.slice(start, end), kind }));
+    if (!wanted.length) wanted.push({ content: "", kind: "" });
+    wanted.at(-1).content += FILLER;
     let same = 0;
     while (same < wanted.length && this.#isSame(same, wanted[same])) same += 1;
-    const grows = same === this.#shown.length - 1 && wanted[same]?.kind === this.#shown[same].kind;
-    if (grows && wanted[same].content.startsWith(this.#shown[same].content)) {
-      this.#box.children[same].firstChild.appendData(wanted[same].content.slice(this.#shown[same].content.length));
-      same += 1;
-    }
+    if (same === this.#shown.length - 1 && this.#grow(same, wanted[same])) same += 1;
     while (this.#box.children.length > same) this.#box.lastElementChild.remove();
-    this.#last.before(...wanted.slice(same).map(span));
+    this.#box.append(...wanted.slice(same).map(span));
     this.#shown = wanted;
   }
 
   /** Returns the offset of the character at a point of the screen, near an offset of the caret; -1 if there is none. */
   characterAt(caret, x, y) {
     return [caret - 1, caret].find((offset) => this.#rectangles(offset).some((it) => isInside(it, x, y))) ?? -1;
+  }
+
+  /** Extends the last child; returns false if its part does not only grow. */
+  #grow(index, { content, kind } = {}) {
+    const before = this.#shown[index].content.slice(0, -FILLER.length);
+    if (kind !== this.#shown[index].kind || !content.startsWith(before)) return false;
+    const end = content.endsWith(FILLER) ? content.length - FILLER.length : content.length;
+    const node = this.#box.children[index].firstChild;
+    node.insertData(before.length, content.slice(before.length, end));
+    if (end === content.length) node.deleteData(end, FILLER.length); // Another part follows.
+    return true;
   }
 
   #isSame(index, { content, kind }) {
