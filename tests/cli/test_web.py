@@ -9,6 +9,7 @@ import time
 import webbrowser
 
 import pytest
+from served_page import litert_like
 
 from keras_seq_export.tflite import page_server
 
@@ -41,16 +42,25 @@ def calls(monkeypatch):
     return made
 
 
+PRINTED = """http://127.0.0.1:8599/ (Ctrl-C ends it)
+On an Android phone with USB debugging: adb reverse tcp:8599 tcp:8599, then open there
+  http://localhost:8599/
+On any phone: keras-seq web --output=DIR writes the page as a folder for any host with https.
+
+"""
+
+
 @pytest.mark.parametrize(
     ("options", "call", "addresses"),
     [
         ([], (None, {}), ["http://127.0.0.1:8599/"]),
         (["--no_open", "--port=0", "--model=fox.tflite"], ("fox.tflite", {"port": 0}), []),
+        (["--no_open", "--demo=demo"], (None, {"demo": "demo"}), []),
     ],
 )
 def test_the_address_is_printed_and_opened(options, call, addresses, calls, opened, folder, run_cli):
     answer = run_cli("web", *options, cwd=folder)
-    assert (answer.returncode, answer.stdout) == (0, "http://127.0.0.1:8599/ (Ctrl-C ends it)\n\n")
+    assert (answer.returncode, answer.stdout) == (0, PRINTED)
     assert calls == [call]
     while len(opened) < len(addresses):  # The browser is opened meanwhile.
         time.sleep(0.01)
@@ -60,7 +70,7 @@ def test_the_address_is_printed_and_opened(options, call, addresses, calls, open
 @pytest.fixture
 def with_litert(tmp_path):
     """A folder in which the page finds LiteRT.js."""
-    (tmp_path / "node_modules" / page_server.LITERT / "wasm").mkdir(parents=True)
+    litert_like(tmp_path)
     return tmp_path
 
 
@@ -92,3 +102,36 @@ def test_a_signal_ends_the_page_while_clients_are_connected(number, with_litert)
         process.send_signal(number)
         _, errors = process.communicate(timeout=10)
     assert (process.returncode, errors) == (0, "")
+
+
+def test_the_page_is_written_into_a_folder(with_litert, run_cli, opened, small_tflite):
+    answer = run_cli("web", "--output=site", f"--model={small_tflite()}", cwd=with_litert)
+    first, second = answer.stdout.splitlines()
+    assert (answer.returncode, opened) == (0, [])
+    assert first.startswith("site has the page, ")
+    assert "python3 -m http.server --directory site 8600" in first
+    assert second.startswith("On a phone: copy the folder to any host with https")
+    assert (with_litert / "site" / "index.html").is_file()
+    answer = run_cli("web", "--output=site", cwd=with_litert)
+    assert answer.stderr == "keras-seq: site exists: choose another name, or remove it first\n"
+
+
+def test_options_of_the_served_page_are_refused_for_a_folder(with_litert, run_cli):
+    for option in ("--port=8000", "--no_open"):
+        answer = run_cli("web", "--output=site", option, cwd=with_litert)
+        name = option.partition("=")[0]
+        assert (
+            answer.stderr
+            == f"keras-seq: {name} is about the served page, and --output serves none: give only one of them\n"
+        )
+        assert not (with_litert / "site").exists()
+
+
+def test_a_directory_without_the_models_of_the_demo_is_refused(with_litert, run_cli):
+    for command in (["--no_open"], ["--output=site"]):
+        answer = run_cli("web", "--demo=.", *command, cwd=with_litert)
+        assert (answer.returncode, answer.stdout) == (1, "")
+        assert answer.stderr == (
+            "keras-seq: --demo must be the directory of keras-seq demo, with simple_rnn.tflite and gru.tflite. "
+            "simple_rnn.tflite does not exist: run keras-seq demo first\n"
+        )

@@ -44,7 +44,7 @@ function drawingModel(vocabulary, { tokens, logProbabilities, logits = [0], fail
     hasWrite,
     live,
     calls,
-    initialStates: async () => states(0),
+    begin: async () => ({ token: vocabulary.startId, states: states(0) }),
     release: (...all) => all.forEach((one) => live.delete(one)),
     decode: async () => ({ logits: logits.map((it) => it ?? NaN), states: states(0) }),
     async sample(token, numbers, settings, { position }) {
@@ -174,7 +174,8 @@ const tasks = {
     ),
   abortedSuggestions,
   failedWorker,
-  unread: (text) => new TextModel({ vocabulary: new Vocabulary(text), config: { sampling: {} } }).suggest("?").catch(({ message }) => message),
+  unread: (file) =>
+    new TextModel({ vocabulary: new Vocabulary(file), config: { sampling: {} }, release() {} }).suggest("?").catch(({ message }) => message),
   writing: (cases) => Promise.all(cases.map(writing)),
   bundles: (paths) =>
     Promise.all(

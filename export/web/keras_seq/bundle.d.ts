@@ -1,11 +1,8 @@
+import { Vocabulary } from "./keras_seq.js";
+
 /** What a .tflite of `keras-seq export` carries. */
 export interface Bundle {
-  readonly vocabulary: {
-    readonly tokens: string[];
-    readonly level: "char" | "word" | "whitespace";
-    encode(text: string): number[];
-    decode(ids: Iterable<number>, before?: string): string;
-  };
+  readonly vocabulary: Vocabulary;
   readonly config: Readonly<Record<string, unknown>>;
   readonly card: Readonly<Record<string, unknown>>;
   /** The plain .tflite. */

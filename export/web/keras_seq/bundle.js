@@ -7,7 +7,7 @@ import { Vocabulary } from "./vocabulary.js";
 
 const FORMAT = 2;
 const LARGEST = { "vocab.txt": 2 ** 24, "config.json": 2 ** 20, "card.json": 2 ** 20 }; // bytes, unpacked
-const LARGEST_FILE = 2 ** 31;
+export const LARGEST_FILE = 2 ** 31;
 const LARGEST_DIRECTORY = 2 ** 16;
 const MOST_TOKENS = 2 ** 19;
 const DEEPEST = 20; // objects and lists inside each other

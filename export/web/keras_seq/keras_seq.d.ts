@@ -55,6 +55,54 @@ export interface Suggestion {
   readonly probability: number;
 }
 
+export interface NextToken {
+  readonly tokenId: number;
+  /** What the token would append; "" of `<eos>`, which ends a text. */
+  readonly text: string;
+  /** Among all tokens; before the temperature and the filters. */
+  readonly probability: number;
+}
+
+/** What a model knows after a token of a text. */
+export interface Traced {
+  readonly tokenId: number;
+  /** What the token adds to the text; "" of `<s>`, which is the first. */
+  readonly text: string;
+  /** Of each token of the vocabulary, as the next one, in nats. */
+  readonly logProbabilities: Float32Array;
+  /**
+   * The update gates at this token, an array for each GRU layer: at 0 a unit keeps its memory, at 1 it replaces it. null if the file
+   * has no signature `gates`.
+   */
+  readonly updateGates: Float32Array[] | null;
+}
+
+/** A part of a text that a model does not know, from `start` up to `end`, counted as in `text.slice(start, end)`. */
+export interface Unknown {
+  readonly start: number;
+  readonly end: number;
+  readonly text: string;
+}
+
+/** The tokens of a model. Their ids are their positions. */
+export interface Vocabulary {
+  readonly tokens: readonly string[];
+  /** Characters, words with the space before them, or words between white space. */
+  readonly level: "char" | "word" | "whitespace";
+  /** Returns the ids of the tokens of a text. */
+  encode(text: string): number[];
+  /** Returns the text of token ids, which follows the text `before`. */
+  decode(ids: Iterable<number>, before?: string): string;
+  /** Returns what a token would append to the text `before`; "" for `<pad>`, `<s>` and `<eos>`. */
+  piece(id: number, before: string): string;
+  /**
+   * Returns the parts of a text that the model does not know. At the level "char" these are the characters that are not in the
+   * vocabulary: while a text has one, the other methods refuse it. At the levels "word" and "whitespace" these are the words that
+   * are read as `<unk>`, without the space before them; where the vocabulary has no `<unk>`, they are refused too.
+   */
+  unknown(text: string): Unknown[];
+}
+
 export interface Score {
   readonly tokens: number[];
   /** Of each token after those before it, in nats. */
@@ -76,6 +124,7 @@ export interface LoadOptions {
 /** What a model can do with text. Methods that are called at the same time run one after the other. */
 export declare class TextModel {
   protected constructor();
+  readonly vocabulary: Vocabulary;
   /** The settings that are used where a text has no others. */
   readonly defaults: Required<Settings>;
   /** The model card of the file. */
@@ -89,6 +138,13 @@ export declare class TextModel {
    * call or during it, this rejects with its reason: an AbortError, unless `abort` was given another one.
    */
   suggest(text: string, count?: number, options?: { signal?: AbortSignal } | null): Promise<Suggestion[]>;
+  /**
+   * Returns the `count` (1 to 100, default 5) likeliest next tokens, the likeliest first. `<pad>`, `<s>` and `<unk>` are never
+   * among them; `<eos>` may be. If `signal` is aborted, this rejects as `suggest` does.
+   */
+  nextTokens(text: string, count?: number, options?: { signal?: AbortSignal } | null): Promise<NextToken[]>;
+  /** Returns what the model knows after `<s>` and after each token of a text, in order. The text has at most 1,000 tokens. */
+  trace(text: string): Promise<Traced[]>;
   /** Returns the log-probability of each token of a text. */
   score(text: string): Promise<Score>;
   /** Returns the ids of the tokens of a text. */

@@ -2,7 +2,8 @@
 
 import { loadFrom } from "./litert.js";
 import { Model } from "./model.js";
-import { bytesOf, TextModel } from "./text_model.js";
+import { bytesOf } from "./source.js";
+import { TextModel } from "./text_model.js";
 import { wasmFolder } from "./wasm_folder.js";
 
 /** Loads LiteRT.js before a model is opened, which takes less time then. `wasm` is the folder of its wasm. */

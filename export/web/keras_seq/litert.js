@@ -4,9 +4,12 @@ import { getGlobalLiteRtPromise, loadLiteRt, supportsFeature } from "@litertjs/c
 
 let loading;
 
-/** Loads LiteRT.js. `folder` is the address of its wasm, with a slash at its end. */
-export function loadFrom(folder) {
-  loading ??= load(folder).catch((error) => {
+/**
+ * Loads LiteRT.js. `folder` is the address of its wasm, with a slash at its end. In a worker, `progress(loaded, total)` is called
+ * while the wasm loads.
+ */
+export function loadFrom(folder, progress) {
+  loading ??= load(folder, progress).catch((error) => {
     loading = undefined; // lets the next call try again
     const advice = "check the network, and that this is a copy of node_modules/@litertjs/core/wasm, or give `wasm`";
     throw new Error(`LiteRT.js cannot be loaded from ${folder}: ${advice}.`, { cause: error });
@@ -14,33 +17,64 @@ export function loadFrom(folder) {
   return loading;
 }
 
-function load(folder) {
+function load(folder, progress) {
   const already = getGlobalLiteRtPromise(); // by the app itself
   if (already) return already;
-  return globalThis.document ? loadLiteRt(folder) : loadWithoutDocument(folder);
+  return globalThis.document ? loadLiteRt(folder) : loadWithoutDocument(folder, progress);
 }
 
 /**
  * LiteRT.js starts its wasm with a script element, or with importScripts, which module workers and Node lack. Here the script is
  * loaded beforehand, and importScripts does nothing.
  */
-async function loadWithoutDocument(folder) {
-  const isRelaxed = await supportsFeature("relaxedSimd"); // not in Node 20
-  const script = `${folder}litert_wasm_${isRelaxed ? "" : "compat_"}internal.js`;
+async function loadWithoutDocument(folder, progress) {
+  const name = await runtimeIn(folder);
   const replaced = { self: globalThis, importScripts() {}, Module: { locateFile: (file) => folder + file, printErr } };
-  replaced.ModuleFactory = await (globalThis.process?.versions?.node ? requiredIn(folder, script) : importedAsAmd(script));
-  const before = Object.entries(replaced).map(([name]) => [name, Object.getOwnPropertyDescriptor(globalThis, name)]);
+  let failed; // if the wasm cannot be instantiated, of which LiteRT.js is not told
+  if (globalThis.process?.versions?.node) {
+    replaced.ModuleFactory = requiredIn(folder, `${name}.js`);
+  } else {
+    const [factory, wasm] = await Promise.all([importedAsAmd(`${name}.js`), compiled(`${name}.wasm`, progress)]);
+    replaced.ModuleFactory = factory;
+    failed = new Promise((_, fail) => {
+      replaced.Module.instantiateWasm = (imports, receive) => void WebAssembly.instantiate(wasm, imports).then(receive, fail);
+    });
+  }
+  const before = Object.keys(replaced).map((name) => [name, Object.getOwnPropertyDescriptor(globalThis, name)]);
   for (const [name, value] of Object.entries(replaced)) {
     Object.defineProperty(globalThis, name, { value, writable: true, configurable: true });
   }
   try {
-    return await loadLiteRt(script);
+    return await Promise.race([loadLiteRt(`${name}.js`), failed].filter(Boolean));
   } finally {
     for (const [name, own] of before) {
       if (own) Object.defineProperty(globalThis, name, own);
       else delete globalThis[name];
     }
   }
+}
+
+/** Returns the address of the wasm for this browser, without its ending; the script that starts it has the same name. */
+export async function runtimeIn(folder) {
+  const isRelaxed = await supportsFeature("relaxedSimd"); // not in Node 20
+  return `${folder}litert_wasm_${isRelaxed ? "" : "compat_"}internal`;
+}
+
+/** Fetches and compiles the wasm at the same time, and calls `progress(loaded, total)` meanwhile; the total is 0 if it is not known. */
+async function compiled(address, progress) {
+  const response = await fetch(address);
+  if (!response.ok) throw new Error(`${response.status} ${response.statusText}`);
+  if (progress) report(response.clone(), progress).catch(() => {}); // The other half of the response fails too.
+  const isWasm = response.headers.get("Content-Type") === "application/wasm";
+  return isWasm ? WebAssembly.compileStreaming(response) : WebAssembly.compile(await response.arrayBuffer());
+}
+
+async function report(response, progress) {
+  const isPacked = response.headers.has("Content-Encoding"); // Its length is that of the packed bytes.
+  const total = isPacked ? 0 : Number(response.headers.get("Content-Length"));
+  const reader = response.body.getReader();
+  let loaded = 0;
+  for (let read = await reader.read(); !read.done; read = await reader.read()) progress((loaded += read.value.length), total);
 }
 
 /** Prints what the wasm prints, without what it does as always. */

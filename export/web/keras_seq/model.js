@@ -25,8 +25,8 @@ const number = (value) => Int32Array.of(value);
 const real = (value) => Float32Array.of(value);
 
 /**
- * The model of a file. Its calls run one after the other. The caller owns the states that it returns, and must `release` them;
- * `close` releases the rest.
+ * The model of a file. Its calls run one after the other, and keep the states that they are given. The caller owns these and the
+ * states that a call returns, and must `release` them; `close` releases the rest.
  */
 export class Model {
   /** Opens a file; LiteRT.js must have been loaded. */
@@ -62,52 +62,73 @@ export class Model {
     return this.#alone(() => this.#keep(tensors(this.#first)));
   }
 
+  /** Reads `<s>` and a text without its last token; returns this token and the states before it. */
+  async begin(text, signal) {
+    const tokens = [this.vocabulary.startId, ...this.vocabulary.encode(text)];
+    const token = tokens.pop();
+    const first = await this.initialStates();
+    if (!tokens.length) return { token, states: first };
+    try {
+      const { states } = await this.read(tokens, first, signal);
+      return { token, states };
+    } finally {
+      this.release(first);
+    }
+  }
+
   /** Frees the memory of states: the runtime has no garbage collector. null and released states are ignored. */
   release(...groups) {
     for (const states of groups) if (states && this.#live.delete(states)) deleteAll(states);
   }
 
   /**
-   * Reads tokens, at least one, and consumes the states; returns the logits after the last token and the new states. Returns
-   * null if the signal is aborted before the last part of a long text.
+   * Reads tokens, at least one; returns the logits after the last of them and the new states. If the signal is aborted before the
+   * last part of a long text, this throws its reason.
    */
   async read(tokens, states, signal) {
-    let logits;
-    try {
-      for (let start = 0; start < tokens.length; start += STEPS) {
-        await this.#rest();
-        if (start > 0 && signal?.aborted) return this.release(states), null;
-        const chunk = tokens.slice(start, start + STEPS);
-        const padded = new Int32Array(STEPS);
-        padded.set(chunk);
-        const inputs = { tokens: [padded, [1, STEPS]], length: [number(chunk.length), [1]] };
-        const read = await this.#run("prefill", inputs, states, ["logits"]);
-        this.release(states);
-        ({ logits, states } = read);
+    let read = null;
+    for (let start = 0; start < tokens.length; start += STEPS) {
+      const before = read;
+      try {
+        if (before) signal?.throwIfAborted();
+        read = await this.#readPart(tokens.slice(start, start + STEPS), before?.states ?? states);
+      } finally {
+        this.release(before?.states);
       }
-    } catch (error) {
-      this.release(states);
-      throw error;
     }
-    return { logits, states };
+    return read;
   }
 
-  /** Reads one token; returns the logits after it and the new states. The states that are given are kept. */
+  #readPart(tokens, states) {
+    if (tokens.length === 1) return this.decode(tokens[0], states); // gives the same and takes less time
+    const padded = new Int32Array(STEPS);
+    padded.set(tokens);
+    return this.#run("prefill", { tokens: [padded, [1, STEPS]], length: [number(tokens.length), [1]] }, states, ["logits"]);
+  }
+
+  /** Reads one token; returns the logits after it and the new states. */
   decode(token, states) {
     return this.#run("decode", { token: [number(token), [1]] }, states, ["logits"]);
   }
 
-  /** Draws the token after `token`; returns it and the new states. The states that are given are kept. */
+  /** Returns the update gates of each layer at a token that follows the states; null if the file does not have them. */
+  async gates(token, states) {
+    if (!this.#signatures.gates) return null;
+    const names = this.#signatures.gates.getOutputDetails().map(({ name }) => name);
+    const { states: none, ...gates } = await this.#run("gates", { token: [number(token), [1]] }, states, names);
+    this.release(none);
+    return names.map((_, layer) => gates[`update_gate_${layer}`]);
+  }
+
+  /** Draws the token after `token`; returns it and the new states. */
   async sample(token, uniform, settings, states) {
-    await this.#rest();
     const inputs = { token: [number(token), [1]], uniform: [uniform, [1]] };
     const drawn = await this.#run("sample", inputs, states, ["next_token", "log_probability"], settings);
     return { tokens: drawn.next_token, logProbabilities: drawn.log_probability, states: drawn.states };
   }
 
-  /** Draws up to `length` tokens after `token`, one with each uniform number. The states that are given are kept. */
+  /** Draws up to `length` tokens after `token`, one with each uniform number. */
   async write(token, uniforms, length, settings, states) {
-    await this.#rest();
     const numbers = new Float32Array(MOST_DRAWN);
     numbers.set(uniforms);
     const inputs = { token: [number(token), [1]], uniforms: [numbers, [1, MOST_DRAWN]], length: [number(length), [1]] };
@@ -116,26 +137,6 @@ export class Model {
     const isCount = count >= 1 && count <= length; // Otherwise there are no tokens, which no caller accepts.
     const [tokens, logProbabilities] = [drawn.tokens, drawn.log_probabilities].map((all) => all.slice(0, isCount ? count : 0));
     return { tokens, logProbabilities, states: drawn.states };
-  }
-
-  /** Returns the log-probability of each of some tokens, after `<s>` and those before it. */
-  async score(ids) {
-    const logProbabilities = [];
-    let token = this.vocabulary.startId;
-    let states = await this.initialStates();
-    try {
-      for (const id of ids) {
-        await this.#rest();
-        const read = await this.decode(token, states);
-        this.release(states);
-        states = read.states;
-        logProbabilities.push(logSoftmax(read.logits, id));
-        token = id;
-      }
-    } finally {
-      this.release(states);
-    }
-    return logProbabilities;
   }
 
   /** Frees the memory of the model and of all its states, after the call that runs now. */
@@ -176,7 +177,8 @@ export class Model {
   }
 
   /** Runs a signature; returns the values of some outputs, and the new states. */
-  #run(signature, inputs, states, names, settings) {
+  async #run(signature, inputs, states, names, settings) {
+    await this.#rest();
     return this.#alone(async () => {
       const given = tensors(Object.entries(inputs).map(([name, [values, shape]]) => [name, values, shape]));
       try {
@@ -257,12 +259,4 @@ async function firstStates({ start, prefill }) {
   const values = Object.entries(states).map(([name, tensor]) => [name, tensor.toTypedArray()]);
   deleteAll(states);
   return values.map(([name, array]) => [name, array, [1, array.length]]);
-}
-
-/** Returns the log-probability of a token, in nats. */
-function logSoftmax(logits, id) {
-  const highest = logits.reduce((most, logit) => Math.max(most, logit), -Infinity);
-  const total = logits.reduce((sum, logit) => sum + Math.exp(logit - highest), 0);
-  if (!Number.isFinite(highest) || Number.isNaN(total)) throw new Error("The model's logits are not finite.");
-  return logits[id] - highest - Math.log(total);
 }

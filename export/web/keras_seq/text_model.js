@@ -1,63 +1,19 @@
-// What a model can do with text, over a model in this thread or in a worker.
+// What a model can do with text.
 
+import { logScale, nextTokens } from "./likeliest.js";
 import { requireOption, SETTINGS } from "./options.js";
+import { Reader } from "./reader.js";
 import { suggestions } from "./suggest.js";
-import { here } from "./wasm_folder.js";
 import { Writer } from "./writer.js";
 
 const MOST_SUGGESTED = 100;
-
-/** A source of a model as bytes: an address, which is fetched, or bytes. */
-export async function bytesOf(source) {
-  if (source instanceof Uint8Array) return source;
-  if (source instanceof ArrayBuffer) return new Uint8Array(source);
-  if (source instanceof Blob) return new Uint8Array(await source.arrayBuffer());
-  const isAddress = source instanceof URL || typeof source === "string";
-  requireOption("the model", "an address, a Uint8Array, an ArrayBuffer or a Blob", isAddress, source);
-  let response;
-  try {
-    response = await fetch(source);
-  } catch (error) {
-    const isFile = here() === undefined && !/^https?:/.test(source);
-    const reason = isFile ? "in Node, give the bytes of the file: readFileSync(path)" : error.message;
-    throw new Error(`${source} cannot be loaded: ${reason}`, { cause: error });
-  }
-  if (!response.ok) throw new Error(`${source} cannot be loaded: ${response.status} ${response.statusText}`);
-  return new Uint8Array(await response.arrayBuffer());
-}
-
-/** A text that was read. It keeps the states, so that a text that grows costs one step for each new token. */
-class Reader {
-  #model;
-  #tokens = [];
-  #states = null;
-  #logits = null;
-
-  constructor(model) {
-    this.#model = model;
-  }
-
-  /** Returns the logits after `<s>` and these tokens, and the states, which stay this object's. */
-  async read(ids, signal) {
-    const all = [this.#model.vocabulary.startId, ...ids];
-    const isPrefix = this.#tokens.length <= all.length && this.#tokens.every((token, index) => token === all[index]);
-    const states = isPrefix ? this.#states : null;
-    if (!isPrefix) this.#model.release(this.#states);
-    const rest = isPrefix ? all.slice(this.#tokens.length) : all;
-    if (!rest.length) return { logits: this.#logits, states };
-    [this.#tokens, this.#states, this.#logits] = [[], null, null]; // `read` consumes the states, even if it fails
-    const read = await this.#model.read(rest, states ?? (await this.#model.initialStates()), signal);
-    if (read === null) signal.throwIfAborted(); // A text that was read is kept, even if it is no longer wanted.
-    [this.#tokens, this.#states, this.#logits] = [all, read.states, read.logits];
-    return read;
-  }
-}
+const MOST_TRACED = 1000; // tokens
 
 /** A language model that writes, suggests and scores text. */
 export class TextModel {
   #model;
   #reader;
-  #reading = Promise.resolve(); // settles when no suggestions are sought; never rejects
+  #reading = Promise.resolve(); // settles when the reader is free; never rejects
 
   constructor(model) {
     this.#model = model;
@@ -86,10 +42,25 @@ export class TextModel {
 
   /** Returns up to `count` likely next words, or completions of the last word of `text`. */
   async suggest(text, count = 3, options) {
-    const isCount = Number.isInteger(count) && count >= 1 && count <= MOST_SUGGESTED;
-    requireOption("count", `an integer from 1 to ${MOST_SUGGESTED}`, isCount, count);
-    this.vocabulary.encode(text); // what is not in the vocabulary is an error of the caller, before any work
-    const answer = this.#reading.then(() => this.#suggestNow(text, count, options?.signal));
+    requireCount(count);
+    return this.#withReader(options?.signal, (signal) => this.#suggest(text, count, signal));
+  }
+
+  /** Returns the likeliest next tokens. */
+  async nextTokens(text, count = 5, options) {
+    requireCount(count);
+    return this.#withReader(options?.signal, async (signal) => {
+      const { logits } = await this.#reader.read(this.vocabulary.encode(text), signal);
+      return nextTokens(logits, this.vocabulary, text, count);
+    });
+  }
+
+  /** Calls `work` when the reader is free, unless the signal is aborted before. */
+  #withReader(signal, work) {
+    const answer = this.#reading.then(() => {
+      signal?.throwIfAborted();
+      return work(signal);
+    });
     this.#reading = answer.then(
       () => {},
       () => {},
@@ -97,8 +68,7 @@ export class TextModel {
     return answer;
   }
 
-  async #suggestNow(text, count, signal) {
-    signal?.throwIfAborted();
+  async #suggest(text, count, signal) {
     const tried = [];
     const step = async (id, states) => {
       signal?.throwIfAborted();
@@ -116,12 +86,56 @@ export class TextModel {
   /** Returns the log-probability of each token of a text, in nats, given those before it. */
   async score(text) {
     const tokens = this.vocabulary.encode(text);
-    const logProbabilities = await this.#model.score(tokens);
+    const logProbabilities = [];
+    for await (const { logits } of this.#steps([this.vocabulary.startId, ...tokens].slice(0, -1))) {
+      logProbabilities.push(logits[tokens[logProbabilities.length]] - logScale(logits));
+    }
     return { tokens, logProbabilities, logProbability: logProbabilities.reduce((sum, one) => sum + one, 0) };
+  }
+
+  /** Returns, for `<s>` and each token of a text, the log-probabilities of all tokens after it, and its update gates. */
+  async trace(text) {
+    const tokens = this.vocabulary.encode(text);
+    const isShort = tokens.length <= MOST_TRACED;
+    requireOption("the text", `of at most ${MOST_TRACED} tokens`, isShort, `${tokens.length} tokens`);
+    const traced = [];
+    let before = "";
+    for await (const { token, states, logits } of this.#steps([this.vocabulary.startId, ...tokens])) {
+      const piece = this.vocabulary.piece(token, before);
+      before = piece || before;
+      const scale = logScale(logits);
+      const updateGates = await this.#model.gates(token, states);
+      traced.push({ tokenId: token, text: piece, logProbabilities: logits.map((logit) => logit - scale), updateGates });
+    }
+    return traced;
+  }
+
+  /** Yields each token with the states before it and the logits after it. */
+  async *#steps(tokens) {
+    let states = await this.#model.initialStates();
+    try {
+      for (const token of tokens) {
+        const read = await this.#model.decode(token, states);
+        const before = states;
+        states = read.states;
+        try {
+          yield { token, states: before, logits: read.logits };
+        } finally {
+          this.#model.release(before);
+        }
+      }
+    } finally {
+      this.#model.release(states);
+    }
   }
 
   /** Frees the memory of the model, after the call that runs now. Texts that are being written end with an error. */
   close() {
     return this.#model.close();
   }
+}
+
+function requireCount(count) {
+  const isCount = Number.isInteger(count) && count >= 1 && count <= MOST_SUGGESTED;
+  requireOption("count", `an integer from 1 to ${MOST_SUGGESTED}`, isCount, count);
 }

@@ -41,6 +41,29 @@ export function isApostrophe(character) {
   return character === "'" || character === "\u2019";
 }
 
+/** Returns the character that ends at an index of a text; "" at its start. */
+function characterBefore(text, end) {
+  return [...text.slice(Math.max(0, end - 2), end)].at(-1) ?? "";
+}
+
+/**
+ * Returns the word that has been begun at the end of a text, perhaps with an apostrophe after it: WORD+ (apostrophe WORD+)*
+ * apostrophe?
+ */
+export function begunWord(text) {
+  const isWord = (character) => character !== "" && classOf(character) === "word";
+  let start = text.length;
+  for (let last; (last = characterBefore(text, start)) !== ""; start -= last.length) {
+    if (!isWord(last) && !(isApostrophe(last) && isWord(characterBefore(text, start - 1)))) break;
+  }
+  return text.slice(start);
+}
+
+/** Whether a text is empty or ends in a SPACE character. */
+export function isSpaced(text) {
+  return text === "" || IS_SPACE.test(characterBefore(text, text.length));
+}
+
 const WHITE_SPACE = "\\t-\\r\\x20";
 const BETWEEN_WHITE_SPACE = new RegExp(`[^${WHITE_SPACE}]+`, "gu");
 const HAS_WHITE_SPACE = new RegExp(`[${WHITE_SPACE}]`, "u");
@@ -53,6 +76,13 @@ export function splitWhitespace(text) {
 
 export function hasWhiteSpace(text) {
   return HAS_WHITE_SPACE.test(text);
+}
+
+/** Returns what follows the last white space of a text. */
+export function afterWhiteSpace(text) {
+  let start = text.length;
+  while (start > 0 && !hasWhiteSpace(text[start - 1])) start -= 1;
+  return text.slice(start);
 }
 
 /** Whether a text is empty or ends in white space, so that a word can follow without a space. */

@@ -52,8 +52,16 @@ function requireValid(tokens, reserved, level) {
   if (reserved.size === tokens.length && !isMade) throw damaged("it has only reserved tokens");
 }
 
+/** Returns a pattern that finds characters other than these. */
+function otherThan(characters) {
+  const escaped = [...characters].filter(isCharacter).map((one) => `\\u{${one.codePointAt(0).toString(16)}}`);
+  return new RegExp(`[^${escaped.join("")}]`, "u");
+}
+
 /** The tokens of a model, some of them reserved. */
 export class Vocabulary {
+  #isForeign; // finds a character that is not in the vocabulary
+
   /** @param {string} file the content of vocab.txt */
   constructor(file) {
     this.file = file;
@@ -66,23 +74,50 @@ export class Vocabulary {
     requireValid(this.tokens, this.reserved, this.level);
     if (Math.min(this.padId, this.startId, this.eosId) < 0) throw damaged("it lacks <pad>, <s> or <eos>");
     this.ids = new Map(this.tokens.map((token, id) => [token, id]).filter(([, id]) => id === this.unknownId || !this.reserved.has(id)));
+    if (this.level === "char") this.#isForeign = otherThan(this.ids.keys());
     this.silent = new Set([...this.reserved].filter((id) => id !== this.unknownId).map((id) => this.tokens[id]));
   }
 
-  /** Returns the ids of a text. Where there is no unknown token, what is not in the vocabulary is an error. */
-  encode(text) {
+  /**
+   * Returns where a text has what the model does not know, as `{start, end, text}`: characters that it cannot read, or words that
+   * it reads as the unknown token or cannot read.
+   */
+  unknown(text) {
+    if (typeof text !== "string") throw new TypeError(`The text must be a string, not ${typeof text}.`);
+    if (this.level === "char" && !this.#isForeign.test(text)) return []; // in a long text much faster
+    const found = [];
+    let start = 0;
+    for (const token of SPLIT[this.level](text)) {
+      if (this.level === "whitespace") start = text.indexOf(token, start);
+      const end = start + token.length;
+      const id = this.ids.get(token);
+      if (id === undefined || id === this.unknownId) {
+        const word = this.level === "word" && token.length > 1 ? token.replace(/^ /, "") : token;
+        found.push({ start: end - word.length, end, text: word });
+      }
+      start = end;
+    }
+    return found;
+  }
+
+  /** Requires that the model can read a text: where there is no unknown token, what is not in the vocabulary is an error. */
+  requireReadable(text) {
     if (typeof text !== "string") throw new TypeError(`The text must be a string, not ${typeof text}.`);
     if (!text.isWellFormed()) throw new Error("The text has half of a character (a lone surrogate).");
-    const tokens = SPLIT[this.level](text);
+    if (this.unknownId >= 0 && this.level !== "whitespace") return;
     // Split at white space, a text can have a word that is spelled like a reserved token. It is not that token.
-    const isForeign = (token) => !this.ids.has(token) && (this.unknownId < 0 || (this.level === "whitespace" && this.silent.has(token)));
-    const foreign = [...new Set(tokens)].filter(isForeign);
-    if (foreign.length) {
-      const named = foreign.slice(0, 10).map((it) => (/[\p{L}\p{N}\p{P}\p{S}]/u.test(it) ? it : codePoint(it))).join(" ");
-      const kind = this.level === "char" ? "character" : "word";
-      throw new Error(`The model does not know the ${kind}${foreign.length > 1 ? "s" : ""} ${named}`);
-    }
-    return tokens.map((token) => this.ids.get(token) ?? this.unknownId);
+    const isForeign = (token) => !this.ids.has(token) && (this.unknownId < 0 || this.silent.has(token));
+    const foreign = [...new Set(this.unknown(text).map((one) => one.text))].filter(isForeign);
+    if (!foreign.length) return;
+    const named = foreign.slice(0, 10).map((it) => (/[\p{L}\p{N}\p{P}\p{S}]/u.test(it) ? it : codePoint(it))).join(" ");
+    const kind = this.level === "char" ? "character" : "word";
+    throw new Error(`The model does not know the ${kind}${foreign.length > 1 ? "s" : ""} ${named}`);
+  }
+
+  /** Returns the ids of a text, which the model must be able to read. */
+  encode(text) {
+    this.requireReadable(text);
+    return SPLIT[this.level](text).map((token) => this.ids.get(token) ?? this.unknownId);
   }
 
   /** Returns the text of token ids, after a text `before`. */

@@ -3,6 +3,8 @@ import { LoadOptions, Source, TextModel } from "./keras_seq.js";
 export interface WorkerOptions extends LoadOptions {
   /** A new module worker with the script keras_seq/worker_thread, for bundlers that do not find it by themselves. */
   worker?: WorkerThread;
+  /** Is called while the wasm of LiteRT.js loads, with bytes; `total` is 0 if the server does not say it. */
+  progress?: (loaded: number, total: number) => void;
 }
 
 /** What is used of a `Worker`. */
@@ -12,7 +14,7 @@ export interface WorkerThread {
   terminate(): void;
 }
 
-/** A model in a module worker, so that the page never waits for it. It has the methods of `KerasSeq`. In browsers only. */
+/** A model in a module worker, so that the page never waits for it: the worker answers whole calls. It has the methods of `KerasSeq`. In browsers only. */
 export declare class KerasSeqWorker extends TextModel {
   static load(source: Source, options?: WorkerOptions): Promise<KerasSeqWorker>;
 }

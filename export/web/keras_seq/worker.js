@@ -1,8 +1,8 @@
-// A language model in a worker, so that a page never waits for it. The worker runs the model; the text is handled here.
+// A language model in a worker, so that a page never waits for it.
 
+import { here, wasmFolder } from "./wasm_folder.js";
 import { TextModel } from "./text_model.js";
 import { Vocabulary } from "./vocabulary.js";
-import { here, wasmFolder } from "./wasm_folder.js";
 
 /** A Model in a worker. States are numbers, which stand for the states in the worker. */
 class RemoteModel {
@@ -11,54 +11,37 @@ class RemoteModel {
   #calls = 0;
   #failure = null;
 
-  constructor(worker) {
+  constructor(worker, progress) {
     this.#worker = worker;
     this.isClosed = false;
-    worker.addEventListener("message", ({ data }) => this.#settle(data));
+    worker.addEventListener("message", ({ data }) => (data.progress ? progress?.(...data.progress) : this.#settle(data)));
     worker.addEventListener("error", ({ message }) => this.#fail(`The worker of the model failed: ${message || "its script cannot be loaded"}`));
   }
 
   async load(source, folder) {
-    const { file, config, card, hasWrite } = await this.#call("load", [source, folder]);
+    const { file, config, card, hasWrite } = await this.call("load", [source, folder]);
     Object.assign(this, { vocabulary: new Vocabulary(file), config, card, hasWrite });
-  }
-
-  initialStates() {
-    return this.#call("initialStates");
   }
 
   release(...groups) {
     const states = groups.filter((one) => one !== null && one !== undefined);
-    if (states.length && !this.isClosed) this.#worker.postMessage({ method: "release", given: states });
+    if (states.length) this.#order("release", states);
   }
 
-  async read(tokens, states, signal) {
-    const reading = this.#call("read", [tokens, states]);
-    const number = this.#calls;
-    const abort = () => this.#worker.postMessage({ method: "abort", given: [number] });
-    signal?.addEventListener("abort", abort);
-    if (signal?.aborted) abort();
-    try {
-      return await reading;
-    } finally {
-      signal?.removeEventListener("abort", abort);
-    }
+  begin(prompt, signal) {
+    return this.call("begin", [prompt], signal);
   }
 
-  decode(...given) {
-    return this.#call("decode", given);
+  decode(...values) {
+    return this.call("decode", values);
   }
 
-  sample(...given) {
-    return this.#call("sample", given);
+  sample(...values) {
+    return this.call("sample", values);
   }
 
-  write(...given) {
-    return this.#call("write", given);
-  }
-
-  score(ids) {
-    return this.#call("score", [ids]);
+  write(...values) {
+    return this.call("write", values);
   }
 
   /** Ends the worker, and with it what it is doing. */
@@ -67,20 +50,38 @@ class RemoteModel {
     this.#fail("The model was closed.");
   }
 
-  #call(method, given = []) {
-    if (this.#failure) return Promise.reject(this.#failure);
+  /** Returns the answer of the worker. If the signal is aborted, this rejects at once, and the worker stops soon. */
+  async call(method, values, signal) {
+    signal?.throwIfAborted();
+    if (this.#failure) throw this.#failure;
     const number = ++this.#calls;
-    return new Promise((resolve, reject) => {
+    this.#worker.postMessage({ number, method, values });
+    let abort;
+    const answer = new Promise((resolve, reject) => {
       this.#waiting.set(number, { resolve, reject });
-      this.#worker.postMessage({ number, method, given });
+      abort = () => {
+        this.#order("abort", [number]);
+        this.#waiting.set(number, { resolve: (late) => this.release(late.states), reject() {} });
+        reject(signal.reason);
+      };
     });
+    signal?.addEventListener("abort", abort);
+    try {
+      return await answer;
+    } finally {
+      signal?.removeEventListener("abort", abort);
+    }
   }
 
-  #settle({ number, answer, error }) {
+  #order(method, values) {
+    if (!this.#failure) this.#worker.postMessage({ method, values });
+  }
+
+  #settle({ number, answer, error, name }) {
     const call = this.#waiting.get(number); // none if it was refused because the worker failed
     this.#waiting.delete(number);
-    if (error === undefined) call?.resolve(answer);
-    else call?.reject(new Error(error));
+    if (error !== undefined) call?.reject(errorNamed(name, error));
+    else call?.resolve(answer);
   }
 
   #fail(message) {
@@ -91,16 +92,25 @@ class RemoteModel {
   }
 }
 
-/** A model in a module worker, with the methods of `KerasSeq`. */
+/** Returns an error that was raised in the worker. */
+function errorNamed(name, message) {
+  const Kind = { RangeError, TypeError }[name] ?? Error;
+  return new Kind(message);
+}
+
+/** A model in a module worker, with the methods of `KerasSeq`. The worker answers whole calls; a writer asks it for its tokens. */
 export class KerasSeqWorker extends TextModel {
+  #model;
+
   /**
    * Opens a .tflite of `keras-seq export`, given by its address or its bytes. `worker` is a new worker with the script
-   * keras_seq/worker_thread; a bundler that does not know `new Worker(new URL(..))` needs it.
+   * keras_seq/worker_thread; a bundler that does not know `new Worker(new URL(..))` needs it. `progress(loaded, total)` is called
+   * while the wasm of LiteRT.js loads.
    */
-  static async load(source, { wasm, worker } = {}) {
+  static async load(source, { wasm, worker, progress } = {}) {
     if (!worker && !globalThis.Worker) throw new Error("KerasSeqWorker runs in browsers only: in Node, use KerasSeq.");
     const thread = worker ?? new Worker(new URL("./worker_thread.js", import.meta.url), { type: "module" });
-    const model = new RemoteModel(thread);
+    const model = new RemoteModel(thread, progress);
     try {
       // Addresses are relative to the page, not to the script of the worker.
       const isAddress = typeof source === "string" || source instanceof URL;
@@ -110,5 +120,26 @@ export class KerasSeqWorker extends TextModel {
       throw error;
     }
     return new KerasSeqWorker(model);
+  }
+
+  constructor(model) {
+    super(model);
+    this.#model = model;
+  }
+
+  suggest(text, count, options) {
+    return this.#model.call("suggest", [text, count], options?.signal);
+  }
+
+  nextTokens(text, count, options) {
+    return this.#model.call("nextTokens", [text, count], options?.signal);
+  }
+
+  score(text) {
+    return this.#model.call("score", [text]);
+  }
+
+  trace(text) {
+    return this.#model.call("trace", [text]);
   }
 }

@@ -2,61 +2,61 @@
 
 import { loadFrom } from "./litert.js";
 import { Model } from "./model.js";
-import { bytesOf } from "./text_model.js";
+import { bytesOf } from "./source.js";
+import { TextModel } from "./text_model.js";
 
 let model;
-let kept = 0;
-const states = new Map();
-const readings = new Map(); // what aborts the calls of `read`, by their numbers
+let text; // what the model can do with text
+let given = 0;
+const states = new Map(); // by the numbers that stand for them
+const running = new Map(); // what aborts the calls that can be aborted, by their numbers
 
-function keep(one) {
-  states.set(++kept, one);
-  return kept;
+function withNumber({ states: one, ...answer }) {
+  states.set(++given, one);
+  return { ...answer, states: given };
 }
 
-/** Returns the states that a number stands for, which the call consumes. */
-function take(number) {
-  const one = states.get(number);
-  states.delete(number);
-  return one;
-}
+const progress = (...bytes) => postMessage({ progress: bytes });
 
-function withNumber(answer) {
-  return answer && { ...answer, states: keep(answer.states) };
-}
-
-const methods = {
+/** Calls that answer with what they compute. */
+const answers = {
   async load(_, source, folder) {
-    const [bytes] = await Promise.all([bytesOf(source), loadFrom(folder)]);
+    const [bytes] = await Promise.all([bytesOf(source), loadFrom(folder, progress)]);
     model = await Model.load(bytes);
+    text = new TextModel(model);
     const { vocabulary, config, card, hasWrite } = model;
     return { file: vocabulary.file, config, card, hasWrite };
   },
-  initialStates: async () => keep(await model.initialStates()),
-  async read(number, tokens, before) {
-    const abort = new AbortController();
-    readings.set(number, abort);
-    try {
-      return withNumber(await model.read(tokens, take(before), abort.signal));
-    } finally {
-      readings.delete(number);
-    }
-  },
-  abort: (_, number) => readings.get(number)?.abort(),
+  suggest: (signal, read, count) => text.suggest(read, count, { signal }),
+  nextTokens: (signal, read, count) => text.nextTokens(read, count, { signal }),
+  score: (_, read) => text.score(read),
+  trace: (_, read) => text.trace(read),
+  begin: async (signal, prompt) => withNumber(await model.begin(prompt, signal)),
   decode: async (_, token, before) => withNumber(await model.decode(token, states.get(before))),
   sample: async (_, token, uniform, settings, before) => withNumber(await model.sample(token, uniform, settings, states.get(before))),
   write: async (_, token, uniforms, length, settings, before) =>
     withNumber(await model.write(token, uniforms, length, settings, states.get(before))),
-  score: (_, ids) => model.score(ids),
-  release: (_, ...numbers) => model.release(...numbers.map(take)),
 };
 
-addEventListener("message", async ({ data: { number, method, given } }) => {
+/** Messages that are not answered. */
+const orders = {
+  abort: (number) => running.get(number)?.abort(),
+  release(...numbers) {
+    model.release(...numbers.map((number) => states.get(number)));
+    for (const number of numbers) states.delete(number);
+  },
+};
+
+addEventListener("message", async ({ data: { number, method, values } }) => {
+  if (number === undefined) return orders[method](...values);
+  const abort = new AbortController();
+  running.set(number, abort);
   let message;
   try {
-    message = { number, answer: await methods[method](number, ...given) };
-  } catch (error) {
-    message = { number, error: error.message };
+    message = { number, answer: await answers[method](abort.signal, ...values) };
+  } catch ({ name, message: error }) {
+    message = { number, error, name };
   }
-  if (number !== undefined) postMessage(message);
+  running.delete(number);
+  postMessage(message);
 });

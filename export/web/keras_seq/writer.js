@@ -11,14 +11,14 @@ const DAMAGED = "The model in this file is damaged: it draws tokens that it does
  * A continuation of a prompt: an async iterator over its pieces, `{text, tokenId, logProbability}`. Token i is drawn with
  * uniform(seed, i), as in every other runtime.
  *
- * `model` is a Model or a RemoteModel. Its `draw` keeps the states that it reads, so that a text can go on differently after
+ * `model` is a Model or a RemoteModel. Its calls keep the states that they are given, so that a text can go on differently after
  * any token of a call.
  */
 export class Writer {
   #model;
   #options;
   #settings;
-  #context;
+  #prompt;
   #last; // the text after which the next piece is written
   #position = 0; // of the next token to be drawn
   #states = null; // before the model reads #token
@@ -31,8 +31,8 @@ export class Writer {
     this.#options = writeOptions(options, defaults);
     this.#model = model;
     this.#settings = this.#options.settings;
-    this.#context = [model.vocabulary.startId, ...model.vocabulary.encode(prompt)];
-    this.#last = prompt;
+    model.vocabulary.requireReadable(prompt);
+    this.#prompt = this.#last = prompt;
     this.seed = this.#options.seed;
     this.finishReason = null;
     this.#pieces = this.#options.stops.length ? this.#untilStop() : this.#untilEnd();
@@ -127,7 +127,7 @@ export class Writer {
 
   /** Draws the next tokens. */
   async #draw() {
-    if (!this.#states && !(await this.#readContext())) return;
+    if (!this.#states && !(await this.#readPrompt())) return;
     const settings = this.#settings;
     const drawn = (await this.#drawMany(settings)) ?? (await this.#drawOne(settings));
     this.#drawn = { ...drawn, settings, used: 0 };
@@ -195,14 +195,18 @@ export class Writer {
     }
   }
 
-  async #readContext() {
-    const before = this.#context.slice(0, -1);
-    this.#token = this.#context.at(-1);
-    let states = await this.#model.initialStates();
-    if (before.length) states = (await this.#model.read(before, states, this.#options.signal))?.states ?? null;
-    if (!states) this.finishReason ??= "stopped";
-    this.#states = states;
-    return states;
+  /** Reads the prompt without its last token; returns false if the host stopped the text before the end. */
+  async #readPrompt() {
+    const { signal } = this.#options;
+    try {
+      const { token, states } = await this.#model.begin(this.#prompt, signal);
+      [this.#token, this.#states] = [token, states];
+      return true;
+    } catch (error) {
+      if (!signal?.aborted || this.#model.isClosed) throw error;
+      this.finishReason ??= "stopped";
+      return false;
+    }
   }
 
   #free() {

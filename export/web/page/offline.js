@@ -10,15 +10,15 @@ export function register() {
 /**
  * Lets the service worker keep the runtime that this browser uses, and the models. To be called once the page is ready: both are
  * loaded again, from the browser's own cache. After the first visit, this does nothing: the worker sees itself what the page fetches.
- * @param {string} wasm the folder of LiteRT.js's wasm, relative to the page, with a slash at its end
+ * @param {string} wasm the folder of LiteRT.js's wasm, with a slash at its end
  * @param {string[]} addresses those of the models, relative to the page; not of files that the user opened
  * @returns {Promise<void>}
  */
 export async function keepForLater(wasm, addresses) {
   if (!navigator.serviceWorker || navigator.serviceWorker.controller) return;
-  const { scriptIn } = await import("../keras_seq/litert.js"); // it runs in a worker, whose requests the page does not see
-  const script = await scriptIn(new URL(wasm, location.href).href);
+  const { runtimeIn } = await import("../keras_seq/litert.js"); // it runs in a worker, whose requests the page does not see
+  const runtime = await runtimeIn(wasm);
   const { active } = await navigator.serviceWorker.ready;
-  const absolute = ["models.json", ...addresses].map((address) => new URL(address, location.href).href);
-  active.postMessage([script, script.replace(/js$/, "wasm"), ...absolute]);
+  const fetched = [`${runtime}.js`, `${runtime}.wasm`, "models.json", ...addresses];
+  active.postMessage(fetched.map((address) => new URL(address, location.href).href));
 }

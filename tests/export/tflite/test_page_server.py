@@ -4,63 +4,33 @@ import contextlib
 import http.client
 import json
 import os
+import shutil
 import socket
 import struct
 import threading
 import time
-import urllib.request
 
 import pytest
-from served_page import served
+from served_page import litert_like, served
 
 from keras_seq_export.tflite import page_server as page_server_module
 from keras_seq_export.tflite.page_server import litert_folder, page_folder, page_server
 
-
-def test_only_the_page_litert_and_the_model_are_served(tmp_path):
-    modules = tmp_path / "node_modules"
-    (modules / "@litertjs" / "core" / "wasm").mkdir(parents=True)
-    (modules / "@litertjs" / "core" / "wasm" / "a.wasm").write_bytes(b"wasm")
-    (modules / "secret.js").write_text("secret")
-    with served(None, modules) as address:
-        with urllib.request.urlopen(f"{address}node_modules/@litertjs/core/wasm/a.wasm") as answer:
-            assert (answer.read(), answer.headers["Content-Type"]) == (b"wasm", "application/wasm")
-        with urllib.request.urlopen(f"{address}app.js") as answer:
-            assert answer.headers["Content-Type"].startswith("text/javascript")
-        (tmp_path / "secret.txt").write_text("secret")
-        host = address.removeprefix("http://").rstrip("/")
-        for name, status in (
-            ("/node_modules/secret.js", 404),
-            ("/../keras_seq_export/tflite/page_server.py", 404),
-            ("/%2e%2e/keras_seq_export/tflite/page_server.py", 404),
-            ("/models/a.tflite", 404),
-            ("/node_modules/@litertjs/../../secret.txt", 404),
-            ("/node_modules/@litertjs/..%2f..%2fsecret.txt", 404),
-            ("/node_modules/@litertjs/", 404),
-            ("/app.js", 200),
-        ):
-            connection = http.client.HTTPConnection(host)
-            connection.request("GET", name)
-            assert connection.getresponse().status == status, name
-        connection = http.client.HTTPConnection(host)
-        connection.request("GET", "/app.js", headers={"Host": "evil.example"})
-        assert connection.getresponse().status == 403
+WASM = "/litert/2.5.3/core/wasm/litert_wasm_internal.wasm"
 
 
 @pytest.fixture
 def modules(tmp_path):
-    """A `node_modules` with a large file, links and a FIFO, beside a secret."""
-    package = tmp_path / "node_modules" / "@litertjs" / "core"
-    package.mkdir(parents=True)
-    (package / "large.wasm").write_bytes(bytes(20_000_000))
+    """A `node_modules` like that with LiteRT.js, with a large file, beside a secret."""
+    modules = litert_like(tmp_path)
+    (modules / "@litertjs/core/wasm/litert_wasm_internal.wasm").write_bytes(bytes(20_000_000))
+    (modules / "secret.js").write_text("secret")
     (tmp_path / "secret.txt").write_text("secret")
-    (package / "file.txt").symlink_to(tmp_path / "secret.txt")
-    (package / "folder").symlink_to(tmp_path)
-    (package / "inside.wasm").symlink_to("large.wasm")
-    (package / "circle").symlink_to("circle")
-    (package / ".hidden").write_text("secret")
-    os.mkfifo(package / "fifo")
-    return tmp_path / "node_modules"
+    return modules
+
+
+def port_of(address):
+    return int(address.split(":")[2].partition("/")[0])
 
 
 def answer_to(request, port):
@@ -75,38 +45,133 @@ def get(path, port):
     return answer_to(f"GET {path} HTTP/1.1\r\nHost: localhost:{port}\r\n\r\n".encode("latin-1"), port)
 
 
-def test_links_and_what_is_no_file_are_not_followed(modules, monkeypatch, tmp_path):
-    page = tmp_path / "page"
-    page.mkdir()
-    (page / "index.html").write_text("page")
-    (page / "link.txt").symlink_to(tmp_path / "secret.txt")
-    (page / "node_modules").symlink_to(modules)
-    monkeypatch.setattr(page_server_module, "page_folder", lambda: page)
-    core = "/node_modules/@litertjs/core"
+def fetched(path, port, **headers):
+    """The status, the headers and the content of an answer."""
+    connection = http.client.HTTPConnection("127.0.0.1", port)
+    connection.request("GET", path, headers=headers)
+    answer = connection.getresponse()
+    return answer.status, answer.headers, answer.read()
+
+
+def test_only_the_page_litert_and_the_models_are_served(modules):
     with served(None, modules) as address:
-        port = int(address.rpartition(":")[2].rstrip("/"))
-        assert [get(path, port) for path in ("/", "/index.html", f"{core}/inside.wasm")] == [200] * 3
-        refused = (
-            "file.txt",
-            "folder/secret.txt",
-            "fifo",
-            "circle",
-            ".hidden",
-            "",
-            "../core/large.wasm",
-            "large.wasm/",
-        )
-        for path in ("/link.txt", "/node_modules/other", *(f"{core}/{name}" for name in refused)):
-            assert get(path, port) == 404, path
+        port = port_of(address)
+        for path, content_type in (
+            ("/", "text/html; charset=utf-8"),
+            ("/index.html", "text/html; charset=utf-8"),
+            ("/?model=none.tflite", "text/html; charset=utf-8"),
+            ("/page/app.js", "text/javascript; charset=utf-8"),
+            ("/keras_seq/worker_thread.js", "text/javascript; charset=utf-8"),
+            ("/litert/2.5.3/core/dist/index.js", "text/javascript; charset=utf-8"),
+            ("/manifest.webmanifest", "application/manifest+json"),
+            ("/models.json", "application/json"),
+            ("/files.json", "application/json"),
+            ("/LICENSE", "text/plain; charset=utf-8"),
+            (WASM, "application/wasm"),
+        ):
+            status, headers, _ = fetched(path, port)
+            assert (status, headers["Content-Type"]) == (200, content_type), path
+        for path in (
+            "/package.json",
+            "/README.md",
+            "/keras_seq/worker.d.ts",
+            "/page/",
+            "/page",
+            "/page/../index.html",
+            "/node_modules/secret.js",
+            "/../keras_seq_export/tflite/page_server.py",
+            "/%2e%2e/keras_seq_export/tflite/page_server.py",
+            "/page/..%2f..%2fpyproject.toml",
+            "/models/none.tflite",
+            "/litert/2.5.3/core/wasm/litert_wasm_threaded_internal.wasm",
+            "/litert/../secret.txt",
+            f"{WASM}/",
+        ):
+            assert fetched(path, port)[0] == 404, path
+        assert fetched("/page/app.js", port, Host="evil.example")[0] == 403
+
+
+def test_the_browser_keeps_the_wasm_and_asks_for_what_may_change(modules):
+    with served(None, modules) as address:
+        port = port_of(address)
+        assert fetched(WASM, port)[1]["Cache-Control"] == "max-age=31536000, immutable"
+        for path in ("/", "/page/app.js", "/litert/2.5.3/core/dist/index.js", "/models.json", "/files.json"):
+            _, headers, content = fetched(path, port)
+            assert (headers["Cache-Control"], int(headers["Content-Length"])) == ("no-cache", len(content))
+            status, again, nothing = fetched(path, port, **{"If-None-Match": headers["ETag"]})
+            assert (status, again["ETag"], nothing) == (304, headers["ETag"], b"")
+
+
+def test_another_model_of_the_same_name_and_age_is_sent_again(modules, small_tflite, tmp_path):
+    tags = []
+    for folder, level in (("a", "char"), ("b", "word")):
+        (tmp_path / folder).mkdir()
+        model = tmp_path / folder / "fox.tflite"
+        model.write_bytes(small_tflite(level=level).read_bytes())
+        os.utime(model, (1_700_000_000, 1_700_000_000))
+        with served(model, modules) as address:
+            assert address.endswith("?model=models/fox.tflite")
+            asked = {"If-None-Match": tags[0], "If-Modified-Since": "Fri, 01 Jan 2100 00:00:00 GMT"} if tags else {}
+            status, headers, content = fetched("/models/fox.tflite", port_of(address), **asked)
+        assert (status, content) == (200, model.read_bytes())
+        tags.append(headers["ETag"])
+    assert len(set(tags)) == 2
+
+
+def test_edits_of_the_page_show_and_a_script_that_cannot_run_is_an_error(modules, monkeypatch, tmp_path, capfd):
+    page = copied_page(tmp_path)
+    monkeypatch.setattr(page_server_module, "page_folder", lambda: page)
+    with served(None, modules) as address:
+        port = port_of(address)
+        before = fetched("/page/app.js", port)[1]["ETag"]
+        (page / "page" / "app.js").write_text('import "@litertjs/core"; // ä')
+        _, headers, content = fetched("/page/app.js", port, **{"If-None-Match": before})
+        assert content.decode().startswith('import "../litert/2.5.3/core/dist/index.js"; // ä')
+        (page / "page" / "app.js").write_text('import "react";')
+        assert fetched("/page/app.js", port, **{"If-None-Match": headers["ETag"]})[0] == 500
+        (page / "page" / "app.js").unlink()
+        assert fetched("/page/app.js", port)[0] == 500
+    first, second = capfd.readouterr().err.splitlines()
+    assert first.startswith(
+        'keras-seq: page/app.js cannot be served: page/app.js imports "react", which a browser cannot find'
+    )
+    assert "No such file" in second
+
+
+def copied_page(folder):
+    """A copy of the page's folder, with the license beside it as in an installed package."""
+    page = folder / "page"
+    shutil.copytree(page_folder(), page, ignore=shutil.ignore_patterns("node_modules"))
+    shutil.copy(page_folder().parents[1] / "LICENSE", page)
+    return page
+
+
+def test_links_and_what_is_no_file_are_not_followed(modules, monkeypatch, tmp_path):
+    page = copied_page(tmp_path)
+    (page / "page" / "inside.js").symlink_to("app.js")
+    (page / "page" / "link.js").symlink_to(tmp_path / "secret.txt")
+    (page / "page" / "folder").symlink_to(tmp_path)
+    (page / "page" / "circle.js").symlink_to("circle.js")
+    (page / "page" / ".hidden.js").write_text("secret")
+    (page / "node_modules").symlink_to(modules)
+    os.mkfifo(page / "page" / "fifo.js")
+    (tmp_path / "secret.js").write_text("secret")
+    monkeypatch.setattr(page_server_module, "page_folder", lambda: page)
+    with served(None, modules) as address:
+        port = port_of(address)
+        assert [get(path, port) for path in ("/", "/index.html", "/page/inside.js")] == [200] * 3
+        for name in ("link.js", "folder/secret.js", "circle.js", ".hidden.js", "fifo.js", "../node_modules/secret.js"):
+            assert get(f"/page/{name}", port) == 404, name
+        assert get("/node_modules/secret.js", port) == 404
 
 
 def test_requests_that_no_browser_sends_are_refused_without_a_traceback(modules, capfd):
     with served(None, modules) as address:
-        port = int(address.rpartition(":")[2].rstrip("/"))
+        port = port_of(address)
         host = f"Host: 127.0.0.1:{port}\r\n".encode()
         for path in (
             "/%00",
-            "/app.js%00",
+            "/page/app.js%00",
             "/" + "a" * 5000,
             "/" + "a/" * 5000,
             "http://[",
@@ -137,9 +202,9 @@ def test_requests_that_no_browser_sends_are_refused_without_a_traceback(modules,
 def test_aborted_and_idle_connections_end_and_are_limited(modules, capfd, monkeypatch):
     monkeypatch.setattr(page_server_module._Handler, "timeout", 0.5)
     with served(None, modules) as address, contextlib.ExitStack() as stack:
-        port = int(address.rpartition(":")[2].rstrip("/"))
+        port = port_of(address)
         before = threading.active_count()
-        large = f"GET /node_modules/@litertjs/core/large.wasm HTTP/1.1\r\nHost: localhost:{port}\r\n\r\n".encode()
+        large = f"GET {WASM} HTTP/1.1\r\nHost: localhost:{port}\r\n\r\n".encode()
         for _ in range(20):
             with socket.create_connection(("127.0.0.1", port)) as client:
                 client.sendall(large)
@@ -148,7 +213,7 @@ def test_aborted_and_idle_connections_end_and_are_limited(modules, capfd, monkey
         for number in range(2 * page_server_module.MOST_CONNECTIONS):
             client = stack.enter_context(socket.create_connection(("127.0.0.1", port)))
             client.sendall((b"", b"GET", large)[number % 3])  # idle, a part of a request, an answer that is not read
-        assert get("/app.js", port) == 200
+        assert get("/page/app.js", port) == 200
         assert threading.active_count() <= before + page_server_module.MOST_CONNECTIONS + 10
         end = time.monotonic() + 10
         while threading.active_count() > before and time.monotonic() < end:
@@ -157,10 +222,10 @@ def test_aborted_and_idle_connections_end_and_are_limited(modules, capfd, monkey
     assert capfd.readouterr() == ("", "")
 
 
-def test_only_the_loopback_address_answers(tmp_path):
-    with served(None, tmp_path) as address:
-        port = int(address.rpartition(":")[2].rstrip("/"))
-        assert get("/app.js", port) == 200
+def test_only_the_loopback_address_answers(modules):
+    with served(None, modules) as address:
+        port = port_of(address)
+        assert get("/page/app.js", port) == 200
         for other in ("127.0.0.2", "::1"):
             with pytest.raises(OSError, match=r"refused|assign"), socket.create_connection((other, port), timeout=5):
                 pass
@@ -177,12 +242,12 @@ def test_without_litert_the_error_says_what_to_install(run_cli, tmp_path, monkey
     assert answer.stderr.startswith("keras-seq: the page needs LiteRT.js: npm install")
 
 
-def test_a_port_in_use_and_a_wrong_file_are_refused(tmp_path):
+def test_a_port_in_use_and_a_wrong_file_are_refused(modules, tmp_path):
     (tmp_path / "a.tflite").write_text("to be")
     with pytest.raises(ValueError, match=r"is not a \.tflite file"):
-        page_server(tmp_path / "a.tflite", tmp_path)
-    with served(None, tmp_path) as address:
-        port = int(address.rpartition(":")[2].rstrip("/"))
+        page_server(tmp_path / "a.tflite", modules)
+    with served(None, modules) as address:
+        port = port_of(address)
         for wrong in (port, 99999):
             with pytest.raises(ValueError, match=f"port {wrong} cannot be used"):
-                page_server(None, tmp_path, port=wrong)
+                page_server(None, modules, port=wrong)

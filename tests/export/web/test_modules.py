@@ -23,7 +23,7 @@ from keras_seq.generation.text import Piece
 from keras_seq.generation.threefry import uniform
 from keras_seq_export import LiteRTSampler
 from keras_seq_export.tflite.bundle import read_bundle
-from keras_seq_export.tflite.page_server import page_folder
+from keras_seq_export.tflite.page_files import page_folder
 
 VECTORS = json.loads(paths.VECTORS.read_text())
 

@@ -1,56 +1,23 @@
 """The page of export/web in Chromium, on the screen of a phone and of a desktop."""
 
 import contextlib
-import importlib.util
 import math
 import shutil
-import subprocess
-from pathlib import Path
 
 import pytest
-from devices import need, need_program
 from hamlet import prompts
 from served_page import served
 
 from keras_seq_export import LiteRTSampler
-from keras_seq_export.tflite.page_server import page_folder
 
 pytestmark = pytest.mark.slow
 
-CHROMIUM = "/usr/bin/chromium"
-# Without these it contacts servers of its vendor.
-QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
-QUIET += ["--disable-component-update", "--disable-sync"]
 PHONE = {"viewport": {"width": 390, "height": 844}, "device_scale_factor": 2, "is_mobile": True, "has_touch": True}
 
 
 @pytest.fixture(scope="module")
 def model(small_tflite):
     return small_tflite()
-
-
-@pytest.fixture(scope="module")
-def litert(tmp_path_factory):
-    """LiteRT.js, and axe, which checks accessibility, from the npm registry."""
-    need_program("npm", "npm")
-    folder = tmp_path_factory.mktemp("npm")
-    shutil.copy(page_folder() / "package.json", folder)
-    command = ["npm", "install", "--silent", "--no-audit", "--no-fund", "axe-core@4"]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    need(done.returncode == 0, f"needs LiteRT.js from the npm registry: {done.stderr[-300:]}")
-    return folder / "node_modules"
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    need(Path(CHROMIUM).is_file(), "needs Chromium: apt-get install chromium")
-    need(importlib.util.find_spec("playwright"), "needs Playwright: pip install playwright")
-    from playwright import sync_api
-
-    with sync_api.sync_playwright() as running:
-        browser = running.chromium.launch(executable_path=CHROMIUM, args=QUIET)
-        yield browser
-        browser.close()
 
 
 @contextlib.contextmanager
@@ -194,12 +161,15 @@ def test_a_wrong_model_in_the_address_is_refused(litert, chromium, model):
 
 
 def test_it_opens_off_line_after_one_visit(model, litert, chromium):
-    kept = "() => caches.open('keras_seq-1').then((it) => it.keys()).then((all) => all.map(({ url }) => url))"
+    kept = """async () => {
+      const requests = await Promise.all((await caches.keys()).map(async (name) => (await caches.open(name)).keys()));
+      return requests.flat().map(({ url }) => url);
+    }"""
     with served(model, litert) as address, opened(chromium, address) as page:
         page.wait_for_selector("#writing:not([hidden])")
         for _ in range(200):
             addresses = page.evaluate(kept)
-            if any(url.endswith(".wasm") for url in addresses) and any(url.endswith(".tflite") for url in addresses):
+            if any(".wasm?" in url for url in addresses) and any(url.endswith(".tflite") for url in addresses):
                 break
             page.wait_for_timeout(100)
         page.context.set_offline(True)
@@ -242,7 +212,7 @@ def test_a_typed_seed_is_kept(page):
 def test_an_error_while_writing_stays_visible(page):
     draw = "async () => { throw new Error('No draw.'); }"
     page.evaluate(
-        f"async () => {{ const {{ prototype }} = (await import('./model.js')).Model; prototype.write = prototype.sample = {draw}; }}"
+        f"async () => {{ const {{ prototype }} = (await import('./keras_seq/model.js')).Model; prototype.write = prototype.sample = {draw}; }}"
     )
     fill_in(page, "To be", seed=3, max_tokens=5)
     page.click("#write")
