@@ -1,6 +1,7 @@
 """The page of export/web, open in a browser, and what a user does there."""
 
 import contextlib
+import time
 
 PHONE = {"viewport": {"width": 390, "height": 844}, "device_scale_factor": 2, "is_mobile": True, "has_touch": True}
 DESKTOP = {"viewport": {"width": 1280, "height": 900}}
@@ -38,6 +39,14 @@ def wait_for_suggestions(page):
     """Waits until the suggestions are those of the current text."""
     page.evaluate("() => new Promise((resolve) => setTimeout(resolve))")
     page.wait_for_selector("#suggestions[aria-busy='false']", state="attached")
+
+
+def wait_for(condition, seconds=60):
+    """Waits until a function returns something true. The page forbids what Playwright's own `wait_for_function` does."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.02)
 
 
 def show_more(page):

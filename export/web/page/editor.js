@@ -31,6 +31,7 @@ export class Editor extends EventTarget {
     field.addEventListener("input", () => this.#onInput());
     field.addEventListener("beforeinput", (event) => this.#onBeforeInput(event));
     field.addEventListener("click", (event) => this.#onClick(event));
+    field.addEventListener("focus", () => this.#select(this.#selection.start, this.#selection.end)); // A tap moves it afterwards.
     document.addEventListener("selectionchange", () => this.#onSelection());
     field.addEventListener("selectionchange", () => this.#onSelection());
   }

@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 from hamlet import prompts
-from opened_page import DESKTOP, PHONE, begin_to_write, fill_in, opened, wait_for_suggestions, wait_until_ready, written
+from opened_page import DESKTOP, PHONE, begin_to_write, fill_in, opened, wait_for, wait_for_suggestions, wait_until_ready, written
 from served_page import served
 
 from keras_seq_export import LiteRTSampler
@@ -231,7 +231,8 @@ def test_a_wrong_model_in_the_address_is_refused(litert, chromium, model):
 def test_a_file_that_was_opened_is_there_after_a_reload(page, small_tflite):
     words = small_tflite(level="word")
     page.set_input_files("#file", words)
-    page.wait_for_function("() => caches.open('keras_seq opened model').then((kept) => kept.keys()).then((all) => all.length)")
+    kept = "() => caches.open('keras_seq opened model').then((it) => it.keys()).then((all) => all.length)"
+    wait_for(lambda: page.evaluate(kept))
     page.goto(page.url.partition("?")[0])
     page.wait_for_selector("#write:not(:disabled)")
     fill_in(page, "To be", seed=5, max_tokens=30)
