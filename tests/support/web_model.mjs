@@ -56,6 +56,26 @@ export const tasks = {
 
   suggest: (model, cases) => Promise.all(cases.map(([text, count]) => model.suggest(text, count))),
 
+  nextTokens: (model, cases) => Promise.all(cases.map(([text, count]) => model.nextTokens(text, count))),
+
+  trace: async (model, text) =>
+    (await model.trace(text)).map(({ logProbabilities, updateGates, ...one }) => ({
+      ...one,
+      logProbabilities: [...logProbabilities],
+      updateGates: updateGates && updateGates.map((gates) => [...gates]),
+    })),
+
+  /** Calls that are refused, and calls that are aborted before and during their work. */
+  async refused(model, text) {
+    const before = AbortSignal.abort(new Error("before"));
+    const during = new AbortController();
+    const calls = [model.suggest(text, 0), model.nextTokens(text, 101), model.trace(text.repeat(1001))];
+    calls.push(model.suggest(text, 3, { signal: before }), model.nextTokens(text, 3, { signal: before }));
+    calls.push(model.suggest(text.repeat(5000), 3, { signal: during.signal }));
+    setTimeout(() => during.abort(new Error("during")), 20);
+    return Promise.all(calls.map(errorOf));
+  },
+
   score: (model, text) => model.score(text),
 
   codes: (model, text) => [model.encode(text), model.decode(model.encode(text))],

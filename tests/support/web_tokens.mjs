@@ -1,8 +1,11 @@
 // Runs modules of export/web without a browser and without LiteRT.js, for tests/export/web/test_modules.py: JSON in, JSON out.
+import { File } from "node:buffer";
 import { readFileSync } from "node:fs";
 import { readBundle } from "../../export/web/keras_seq/bundle.js";
+import { nextTokens } from "../../export/web/keras_seq/likeliest.js";
 import { SETTINGS, writeOptions } from "../../export/web/keras_seq/options.js";
 import { threefry, uniforms } from "../../export/web/keras_seq/random.js";
+import { bytesOf } from "../../export/web/keras_seq/source.js";
 import { StopFilter } from "../../export/web/keras_seq/stop_strings.js";
 import { suggestions } from "../../export/web/keras_seq/suggest.js";
 import { TextModel } from "../../export/web/keras_seq/text_model.js";
@@ -131,6 +134,12 @@ async function failedWorker(file) {
   return { said, failures, inNode: await KerasSeqWorker.load("a.tflite").catch(({ message }) => message) };
 }
 
+/** Files as browsers give them: one that is too large to be read, and a folder. */
+const unreadable = [
+  Object.defineProperty(new File([], "huge.tflite"), "size", { value: 3 * 2 ** 30 }),
+  Object.assign(new File([], "folder"), { arrayBuffer: () => Promise.reject(new DOMException("gone", "NotReadableError")) }),
+];
+
 function untilStop(texts, stops) {
   const filter = new StopFilter(stops);
   const given = [];
@@ -162,6 +171,12 @@ const tasks = {
         continuations.map(([before, ids]) => vocabulary.decode(ids, before)),
       ];
     }),
+  unknown: ([file, texts]) => {
+    const vocabulary = new Vocabulary(file);
+    return texts.map((text) => vocabulary.unknown(text).map(({ start, end, text: part }) => [start, end, part, text.slice(start, end)]));
+  },
+  nextTokens: ([file, logits, before, count]) => nextTokens(Float32Array.from(logits), new Vocabulary(file), before, count),
+  blobs: () => Promise.all(unreadable.map((blob) => bytesOf(blob).catch(({ message }) => message))),
   files: (files) => files.map((file) => valueOrError(() => new Vocabulary(file).tokens.length)),
   stops: (cases) => cases.map(([texts, stops]) => untilStop(texts, stops)),
   options: (cases) => cases.map((options) => valueOrError(() => writeOptions(options, {}).stops.length)),

@@ -96,8 +96,7 @@ export class TextModel {
   /** Returns, for `<s>` and each token of a text, the log-probabilities of all tokens after it, and its update gates. */
   async trace(text) {
     const tokens = this.vocabulary.encode(text);
-    const isShort = tokens.length <= MOST_TRACED;
-    requireOption("the text", `of at most ${MOST_TRACED} tokens`, isShort, `${tokens.length} tokens`);
+    requireOption("the number of tokens of a text to trace", `at most ${MOST_TRACED}`, tokens.length <= MOST_TRACED, tokens.length);
     const traced = [];
     let before = "";
     for await (const { token, states, logits } of this.#steps([this.vocabulary.startId, ...tokens])) {

@@ -176,6 +176,50 @@ def test_suggestions_are_those_of_python(cases):
         assert [it["probability"] for it in found] == pytest.approx([it.probability for it in expected], rel=1e-9)
 
 
+def test_next_tokens_are_the_likeliest_of_a_softmax():
+    logits = np.round(np.random.default_rng(0).normal(size=len(WORDS)), 1)
+    logits[WORDS.eos_id], logits[WORDS.unk_id] = 9, 10
+    found = in_node("nextTokens", [WORDS.to_bytes().decode(), logits.tolist(), "the", 6])
+    shares = np.exp(logits.astype(np.float32).astype(np.float64))
+    shares /= shares.sum()
+    order = [int(token) for token in np.argsort(-shares, kind="stable") if token > 2][:6]
+    assert [it["tokenId"] for it in found] == order
+    assert found[0] == {"tokenId": WORDS.eos_id, "text": "", "probability": pytest.approx(shares[WORDS.eos_id])}
+    assert [it["text"] for it in found[1:]] == [WORDS.tokens[token] for token in order[1:]]
+    assert [it["probability"] for it in found] == pytest.approx(shares[order].tolist())
+    split = in_node("nextTokens", [SPLIT.to_bytes().decode(), [0, 0, 9, 8, 0, 0, 0, 0], "they", 2])
+    assert [it["text"] for it in split] == [" the", " then,"]
+
+
+@settings(deadline=None, max_examples=5)
+@given(texts=st.lists(st.text("abcé' ,你🙂𝄞\n’", max_size=12) | TRICKY, min_size=20, max_size=60))
+def test_unknown_parts_are_those_that_python_reads_as_unknown(texts):
+    for text, parts in zip(texts, in_node("unknown", [CHARACTERS.to_bytes().decode(), texts]), strict=True):
+        assert [part for *_, part in parts] == [character for character in text if character not in CHARACTERS.tokens]
+        assert all(part == cut for *_, part, cut in parts)
+    for vocabulary in (WORDS, SPLIT):
+        for text, parts in zip(texts, in_node("unknown", [vocabulary.to_bytes().decode(), texts]), strict=True):
+            unknown = vocabulary.tokens.index("[UNK]" if vocabulary is SPLIT else "<unk>")
+            assert len(parts) == (np.asarray(vocabulary.encode(text)) == unknown).sum(), text
+            assert all(part == cut and part.strip(" ") for *_, part, cut in parts if part != " ")
+
+
+def test_unknown_parts_have_the_offsets_of_javascript():
+    # Offsets count UTF-16 units: the picture has two.
+    (found,) = in_node("unknown", [CHARACTERS.to_bytes().decode(), ["a🙂bΩ"]])
+    assert found == [[1, 3, "🙂", "🙂"], [4, 5, "Ω", "Ω"]]
+    found = in_node("unknown", [WORDS.to_bytes().decode(), ["the 🙂 the ox"]])
+    assert found == [[[4, 6, "🙂", "🙂"], [11, 13, "ox", "ox"]]]
+    found = in_node("unknown", [SPLIT.to_bytes().decode(), ["ox the  ox\n[UNK]"]])
+    assert found == [[[0, 2, "ox", "ox"], [8, 10, "ox", "ox"], [11, 16, "[UNK]", "[UNK]"]]]
+
+
+def test_a_file_that_cannot_be_read_is_refused_with_its_name():
+    huge, folder = in_node("blobs", None)
+    assert huge == "huge.tflite is too large: a .tflite has at most 2 GiB, and this file has 3.0 GiB."
+    assert folder.startswith("folder cannot be read: it is a folder, or it was changed, moved or deleted after")
+
+
 OPTIONS = [
     ({}, 0),
     ({"temperature": 0, "top_k": 3, "top_p": 0.5, "min_p": 1, "max_tokens": 1, "stop": "a", "seed": -5}, 1),

@@ -94,12 +94,14 @@ async function use(model: KerasSeq | KerasSeqWorker, signal: AbortSignal): Promi
   // @ts-expect-error
   new KerasSeq();
   await model.close();
-  return model.encode(model.decode([1])).length + words.length + next.length + (gates?.length ?? unknown) + score + (reason === "eos" ? Number(seed) : 0);
+  const counts: number = words.length + next.length + (gates?.length ?? unknown);
+  return model.encode(model.decode([1])).length + counts + score + (reason === "eos" ? Number(seed) : 0);
 }
 const bytes = new Uint8Array();
 const tokens: readonly string[] = (await readBundle(bytes)).vocabulary.tokens;
 use(await KerasSeq.load(bytes), new AbortController().signal);
-use(await KerasSeqWorker.load(new URL("x:y"), { wasm: "wasm/", worker: new Worker("w.js"), progress: (loaded, total) => loaded / total }), AbortSignal.timeout(tokens.length));
+const progress = (loaded: number, total: number) => console.log(loaded / total);
+use(await KerasSeqWorker.load(new URL("x:y"), { wasm: "wasm/", worker: new Worker("w.js"), progress }), AbortSignal.timeout(tokens.length));
 """
 
 
@@ -231,6 +233,63 @@ def test_suggestions_of_a_growing_text_are_those_of_python(app, small_tflite, op
         assert {word["text"]: word["insert"] for word in words} == {one.text: one.insert for one in expected}
 
 
+def expected_next(path, text, count):
+    """Returns the next tokens by Python's own runtime, as (id, text, probability)."""
+    sampler = LiteRTSampler(path)
+    vocabulary = sampler.vocabulary
+    logits, _ = sampler.prefill([vocabulary.start_id, *vocabulary.encode(text).tolist()], sampler.initial_states())
+    shares = np.exp(logits.astype(np.float64) - logits.max())
+    shares /= shares.sum()
+    never = {vocabulary.pad_id, vocabulary.start_id, vocabulary.unk_id}
+    ids = [int(token) for token in np.argsort(-shares, kind="stable") if token not in never][:count]
+    return [(token, "" if token == vocabulary.eos_id else vocabulary.tokens[token], shares[token]) for token in ids]
+
+
+@pytest.mark.parametrize("options", [{}, {"level": "word"}])
+def test_next_tokens_are_those_of_python(app, small_tflite, options):
+    path = small_tflite(**options)
+    # A text that grows, one of many parts, one that loses its end, and another one.
+    asked = [["", 5], ["To", 3], ["To be", 10], [TEXT, 5], [TEXT[:-3], 5], [TEXT[:100], 5], ["that is", 100]]
+    (found,) = in_node(app, path, ["nextTokens", asked])
+    for (text, count), tokens in zip(asked, found, strict=True):
+        expected = expected_next(path, text, count)
+        assert [(it["tokenId"], it["text"]) for it in tokens] == [it[:2] for it in expected], text
+        assert [it["probability"] for it in tokens] == pytest.approx([it[2] for it in expected], rel=1e-4)
+
+
+def check_trace(path, text, traced):
+    sampler = LiteRTSampler(path)
+    ids = [sampler.vocabulary.start_id, *sampler.vocabulary.encode(text).tolist()]
+    assert [one["tokenId"] for one in traced] == ids
+    assert "".join(one["text"] for one in traced) == text
+    states = sampler.initial_states()
+    for token, one in zip(ids, traced, strict=True):
+        logits, states = sampler(token, states)
+        logits = logits.astype(np.float64)
+        expected = logits - logits.max() - np.log(np.exp(logits - logits.max()).sum())
+        np.testing.assert_allclose(one["logProbabilities"], expected, atol=1e-4)
+
+
+def test_a_trace_has_the_logits_of_each_step(app, model):
+    (traced,) = in_node(app, model, ["trace", TEXT[:30]])
+    check_trace(model, TEXT[:30], traced)
+    assert {str(one["updateGates"]) for one in traced} == {"None"}
+
+
+REFUSED = [
+    "count must be an integer from 1 to 100. Received: 0",
+    "count must be an integer from 1 to 100. Received: 101",
+    "the number of tokens of a text to trace must be at most 1000. Received: 5005",
+    "before",
+    "before",
+    "during",
+]
+
+
+def test_wrong_and_aborted_calls_reject(app, model):
+    assert in_node(app, model, ["refused", "To be"]) == [REFUSED]
+
+
 CHANGES = {1: {"temperature": 0.2}, 5: {"top_k": 3}, 33: {"temperature": 2}, 64: {"min_p": 0.1}, 70: {"top_p": 0.5}}
 
 
@@ -296,7 +355,7 @@ def served(folder):
         server.server_close()
 
 
-PAGE = """<!doctype html><meta charset="utf-8"><title>-</title><p id="text"></p>
+PAGE = """<!doctype html><meta charset="utf-8"><title>-</title><p id="text"></p><input type="file">
 <script type="module" src="./app.js"></script>"""
 PROMPTS = {"ROMEO: but soft": "To be", "ROMEO: but so": "To b", "ROMEO:": "To be", "\\n\\n": "zzzz"}
 
@@ -349,48 +408,141 @@ def test_the_app_of_the_readme_runs_in_chromium(app, chromium, model, tmp_path, 
         assert page.title() == expected.finish_reason
 
 
-def test_a_model_in_a_worker_is_one_in_the_page(app, chromium, model, tmp_path):
-    """All that is asked of a model in Node, and that the page goes on while a long prompt is read."""
-    code = """
-        import { KerasSeqWorker } from "keras_seq/worker";
-        import { tasks } from "./web_model.mjs";
-        const open = () => KerasSeqWorker.load("shakespeare.tflite", { wasm: "wasm/" });
-        const model = await open();
-        window.run = (task, given) => tasks[task](model, given);
-        window.ticks = async (prompt) => {
-          let longest = 0, last = performance.now();
-          const timer = setInterval(() => {
-            longest = Math.max(longest, performance.now() - last);
-            last = performance.now();
-          }, 5);
-          await model.score(prompt);
-          clearInterval(timer);
-          return longest;
-        };
-        window.refused = (bytes, wasm) => KerasSeqWorker.load(bytes, { wasm }).catch(({ message }) => message);
-        document.title = "open";
-    """
-    shutil.copy(app / "web_model.mjs", tmp_path)
-    asked = list(prompts())[:4] + STOPPED[:3]
-    options = {"seed": 4, "max_tokens": 100}
-    with served(bundled(app, "vite", code, model, tmp_path)) as address:
+WORKER_APP = """
+    import { KerasSeqWorker } from "keras_seq/worker";
+    import { tasks } from "./web_model.mjs";
+    window.loaded = [];
+    const progress = (...bytes) => loaded.push(bytes);
+    const model = await KerasSeqWorker.load("shakespeare.tflite", { wasm: "wasm/", progress });
+    window.run = (task, given) => tasks[task](model, given);
+    window.ticks = async (prompt) => {
+      let longest = 0, last = performance.now();
+      const timer = setInterval(() => {
+        longest = Math.max(longest, performance.now() - last);
+        last = performance.now();
+      }, 5);
+      await model.score(prompt);
+      clearInterval(timer);
+      return longest;
+    };
+    // Stops a text while its prompt is read; returns when it has ended, and when the worker is free.
+    window.stopping = async (prompt, delay) => {
+      const abort = new AbortController();
+      const writer = model.write(prompt, { signal: abort.signal });
+      const reading = writer.next();
+      await new Promise((resolve) => setTimeout(resolve, delay));
+      const start = performance.now();
+      abort.abort();
+      const { done } = await reading;
+      const ended = performance.now() - start;
+      await model.nextTokens("To", 1);
+      return [done, writer.finishReason, ended, performance.now() - start];
+    };
+    // Returns for how long the page waits when a text begins.
+    window.beginning = async (prompt) => {
+      const start = performance.now();
+      const writer = model.write(prompt);
+      writer.next().catch(() => {});
+      const waited = performance.now() - start;
+      await writer.return();
+      return waited;
+    };
+    window.reading = async (prompt) => {
+      const start = performance.now();
+      await model.write(prompt).next();
+      return performance.now() - start;
+    };
+    window.refused = (source, wasm) => KerasSeqWorker.load(source, { wasm }).catch(({ message }) => message);
+    window.chosen = () => document.querySelector("input").files[0];
+    document.title = "open";
+"""
+
+
+@pytest.fixture(scope="module")
+def worker_app(app, chromium, model, tmp_path_factory):
+    """A page with a model in a worker."""
+    folder = tmp_path_factory.mktemp("worker")
+    shutil.copy(app / "web_model.mjs", folder)
+    with served(bundled(app, "vite", WORKER_APP, model, folder)) as address:
         page = chromium.new_page()
         page.goto(address)
-        page.wait_for_function("document.title === 'open'", timeout=30_000)
+        page.wait_for_function("document.title === 'open'", timeout=60_000)
+        yield page
+        page.close()
 
-        def run_task(task, given):
-            return page.evaluate("([task, given]) => run(task, given)", [task, given])
 
-        assert run_task("texts", cases_of(asked)) == expected_texts(model, asked)
-        assert run_task("changes", ["To be", as_json(options), CHANGES]) == changed_in_python(model, options)
-        assert run_task("stopped", "To be") == ENDED
-        assert [word["text"] for word in run_task("suggest", [["To b", 3]])[0]] == [
-            word.text for word in LiteRTSampler(model).suggest("To b", 3)
-        ]
-        assert page.evaluate("prompt => ticks(prompt)", TEXT * 20) < 250
-        assert page.evaluate("() => refused(new Uint8Array(9), 'wasm/')") == "This is not a .tflite file."
-        assert page.evaluate("() => refused('none.tflite', 'wasm/')").endswith(
-            "none.tflite cannot be loaded: 404 File not found"
-        )
-        assert "LiteRT.js cannot be loaded from " in page.evaluate("() => refused('shakespeare.tflite', 'none/')")
-        assert run_task("closed", "To be") == 5 * ["The model was closed."] + [5]
+def test_a_model_in_a_worker_is_one_in_the_page(worker_app, model):
+    """All that is asked of a model in Node."""
+
+    def run_task(task, given):
+        return worker_app.evaluate("([task, given]) => run(task, given)", [task, given])
+
+    asked = list(prompts())[:4] + STOPPED[:3]
+    options = {"seed": 4, "max_tokens": 100}
+    assert run_task("texts", cases_of(asked)) == expected_texts(model, asked)
+    assert run_task("changes", ["To be", as_json(options), CHANGES]) == changed_in_python(model, options)
+    assert run_task("stopped", "To be") == ENDED
+    sampler = LiteRTSampler(model)
+    for text, words in zip(("To b", "To be, "), run_task("suggest", [["To b", 3], ["To be, ", 3]]), strict=True):
+        assert [word["text"] for word in words] == [word.text for word in sampler.suggest(text, 3)]
+    (tokens,) = run_task("nextTokens", [["To b", 5]])
+    assert [it["tokenId"] for it in tokens] == [it[0] for it in expected_next(model, "To b", 5)]
+    check_trace(model, TEXT[:20], run_task("trace", TEXT[:20]))
+    assert run_task("refused", "To be") == REFUSED
+
+
+def test_the_page_goes_on_while_the_worker_reads(worker_app):
+    assert worker_app.evaluate("prompt => ticks(prompt)", TEXT * 20) < 250
+    # A text of a megabyte is split into tokens in the worker. The shortest time: the machine may be busy.
+    waits = [worker_app.evaluate("prompt => beginning(prompt)", "To be, or " * 100_000) for _ in range(5)]
+    assert min(waits) < 50
+
+
+def test_a_text_stops_within_50_ms_while_a_long_prompt_is_read(worker_app):
+    prompt = "To be, or " * 20_000
+    assert worker_app.evaluate("prompt => reading(prompt)", prompt) > 500
+    found = [worker_app.evaluate("given => stopping(...given)", [prompt, delay]) for delay in (0, 20, 60, 100, 200)]
+    assert [one[:2] for one in found] == [[True, "stopped"]] * 5
+    assert min(one[2] for one in found) < 50
+    assert min(one[3] for one in found) < 100  # The worker also stops: it answers the next call.
+
+
+def test_progress_counts_the_bytes_of_the_wasm(worker_app, app):
+    loaded = worker_app.evaluate("() => loaded")
+    sizes = {file.stat().st_size for file in (app / "node_modules/@litertjs/core/wasm").glob("*.wasm")}
+    assert loaded[-1][0] == loaded[-1][1]
+    assert loaded[-1][1] in sizes
+    assert loaded == sorted(loaded)
+    assert len({total for _, total in loaded}) == 1
+
+
+def test_a_worker_refuses_what_it_cannot_open(worker_app, model, tmp_path):
+    def refused(source, wasm="wasm/"):
+        return worker_app.evaluate(f"wasm => refused({source}, wasm)", wasm)
+
+    def chosen(path):
+        worker_app.set_input_files("input", path)
+
+    assert refused("new Uint8Array(9)") == "This is not a .tflite file."
+    assert refused("'none.tflite'").endswith("none.tflite cannot be loaded: 404 File not found")
+    assert "LiteRT.js cannot be loaded from " in refused("'shakespeare.tflite'", "none/")
+    larger = LiteRTSampler(model).vocabulary.to_bytes() + "é\n".encode()
+    chosen(rebundled(model, tmp_path / "larger.tflite", vocabulary=larger))
+    tokens = len(LiteRTSampler(model).vocabulary)
+    expected = f"The vocabulary in this file has {tokens + 1} tokens, but its model has {tokens} logits."
+    assert refused("chosen()") == expected
+    huge = tmp_path / "huge.tflite"
+    with huge.open("wb") as file:
+        file.truncate(3 << 30)  # has no blocks on the disk
+    chosen(huge)
+    assert refused("chosen()") == "huge.tflite is too large: a .tflite has at most 2 GiB, and this file has 3.0 GiB."
+    changing = tmp_path / "changing.tflite"
+    changing.write_bytes(model.read_bytes())
+    chosen(changing)
+    changing.write_bytes(b"another")
+    assert refused("chosen()").startswith("changing.tflite cannot be read: it is a folder, or it was changed")
+
+
+def test_a_worker_can_be_closed_while_it_writes(worker_app):
+    """The last test of the page: it has no model after this."""
+    assert worker_app.evaluate("() => run('closed', 'To be')") == 5 * ["The model was closed."] + [5]
