@@ -74,8 +74,10 @@ def test_a_button_opens_a_file_and_the_same_file_again(page, tmp_path):
     assert page.evaluate("() => given") == [["ä #1.tflite", 3]] * 2
 
 
-def test_a_file_of_three_gigabytes_is_given_without_being_read(page, tmp_path):
-    """Its size is known at once, so the model's loader refuses it at once."""
+READ = "() => import('./keras_seq/source.js').then(({ bytesOf }) => bytesOf(file)).then(() => 'read', ({ message }) => message)"
+
+
+def test_a_file_of_three_gigabytes_is_refused_before_it_is_read(page, tmp_path):
     large = tmp_path / "large.tflite"
     with large.open("wb") as file:
         file.truncate(3 * GIGABYTE)
@@ -84,9 +86,23 @@ def test_a_file_of_three_gigabytes_is_given_without_being_read(page, tmp_path):
         choose(page, large)
         page.wait_for_function("() => given.length")
         assert page.evaluate("() => given") == [["large.tflite", 3 * GIGABYTE]]
+        assert page.evaluate(READ).startswith("large.tflite is too large: a .tflite has at most 2 GiB")
         assert time.monotonic() - began < 5
     finally:
         large.unlink()
+
+
+@pytest.mark.parametrize("change", [lambda file: file.unlink(), lambda file: file.write_bytes(b"changed")])
+def test_a_file_that_changes_or_vanishes_after_it_was_chosen_is_refused(page, tmp_path, change):
+    file = tmp_path / "a.tflite"
+    file.write_bytes(b"abc")
+    choose(page, file)
+    page.wait_for_function("() => given.length")
+    assert page.evaluate(READ) == "read"
+    change(file)
+    assert page.evaluate(READ).startswith(
+        "a.tflite cannot be read: it is a folder, or it was changed, moved or deleted"
+    )
 
 
 class Drag:
