@@ -30,8 +30,8 @@ def opened(chromium, address, **options):
 
 def wait_until_ready(page):
     """Waits until a model is open and has written its first lines."""
-    page.wait_for_selector("#write:not(:disabled):not(.stop)", timeout=60_000)
     page.wait_for_selector("#again:not(:disabled)", timeout=60_000)
+    page.wait_for_selector("#write:not(.stop)", timeout=60_000)
     wait_for_suggestions(page)
 
 

@@ -88,15 +88,15 @@ class PageFiles:
         hashes = {}
         for address in sorted(self.entries):
             if address not in (MODELS, _SERVICE_WORKER) and not address.startswith("models/"):
-                content = self.content(address)
-                is_made = isinstance(content, bytes)
-                hashes[address] = hashlib.sha256(content).hexdigest() if is_made else _hash_of(content)
+                hashes[address] = _hash_of(self.content(address))
         return json.dumps(hashes, indent=0).encode()
 
 
-def _hash_of(file: Path) -> str:
-    status = file.stat()
-    return _hash_at(file, status.st_mtime_ns, status.st_size)
+def _hash_of(content: Path | bytes) -> str:
+    if isinstance(content, bytes):
+        return hashlib.sha256(content).hexdigest()
+    status = content.stat()
+    return _hash_at(content, status.st_mtime_ns, status.st_size)
 
 
 @functools.lru_cache(maxsize=256)  # The service worker asks at each visit, and hashing the wasm takes a while.
@@ -203,9 +203,9 @@ def _models(has_own: bool, model: str | Path | None, demo: str | Path | None) ->
     if demo is not None:
         listed["compare"] = [f"models/{name}" for name in COMPARED]
         for name in COMPARED:
-            entry = Entry(_of_demo(Path(demo) / name))
-            if added.setdefault(f"models/{name}", entry) != entry:
-                raise ConfigError(f"{{}} has the same name as {entry.source}: rename it", "model")
+            file = _of_demo(Path(demo) / name)
+            if added.setdefault(f"models/{name}", Entry(file)).source != file:
+                raise ConfigError(f"{{}} has the same name as {file}: rename it", "model")
     return {**added, MODELS: Entry(json.dumps(listed).encode())}
 
 

@@ -4,7 +4,17 @@ import shutil
 
 import pytest
 from hamlet import prompts
-from opened_page import DESKTOP, PHONE, begin_to_write, fill_in, opened, wait_for, wait_for_suggestions, wait_until_ready, written
+from opened_page import (
+    DESKTOP,
+    PHONE,
+    begin_to_write,
+    fill_in,
+    opened,
+    wait_for,
+    wait_for_suggestions,
+    wait_until_ready,
+    written,
+)
 from served_page import served
 
 from keras_seq_export import LiteRTSampler
@@ -270,7 +280,9 @@ def test_it_opens_off_line_after_one_visit(model, litert, chromium):
 
 
 def test_an_error_while_writing_stays_visible_and_names_the_file(page):
-    fails = "{ seed: 1n, finishReason: null, next: async () => { throw new Error('No draw.'); }, return: async () => {} }"
+    fails = (
+        "{ seed: 1n, finishReason: null, next: async () => { throw new Error('No draw.'); }, return: async () => {} }"
+    )
     page.evaluate(
         f"async () => {{ (await import('./keras_seq/text_model.js')).TextModel.prototype.write = () => ({fails}); }}"
     )

@@ -4,7 +4,17 @@ import math
 
 import numpy as np
 import pytest
-from opened_page import DESKTOP, begin_to_write, fill_in, opened, show_more, wait_for, wait_for_suggestions, wait_until_ready, written
+from opened_page import (
+    DESKTOP,
+    begin_to_write,
+    fill_in,
+    opened,
+    show_more,
+    wait_for,
+    wait_for_suggestions,
+    wait_until_ready,
+    written,
+)
 from served_page import served
 
 from keras_seq_export import LiteRTSampler

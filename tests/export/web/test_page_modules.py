@@ -98,13 +98,15 @@ def changes(draw):
 def test_any_changes_undone_and_redone_are_those_of_a_naive_oracle(runs):
     for run in runs:
         oracle, asked, expected = Oracle(), [], []
-        for name, *given in run:
+        for name, *arguments in run:
             if name == "replace":
-                start, end, insert, tokens = given
+                start, end, insert, tokens = arguments
                 start, end = min(start, len(oracle.text)), min(end, len(oracle.text))
                 oracle.replace(start, end, insert, tokens, None)
                 names = ("text", "tokenId", "probability", "run")
-                asked.append([name, start, end, insert, {"tokens": [dict(zip(names, it, strict=True)) for it in tokens]}])
+                asked.append(
+                    [name, start, end, insert, {"tokens": [dict(zip(names, it, strict=True)) for it in tokens]}]
+                )
             else:
                 oracle.move(*((oracle.steps, oracle.undone) if name == "undo" else (oracle.undone, oracle.steps)))
                 asked.append([name])
@@ -118,7 +120,13 @@ def token(text, run=1):
 
 
 def write(start, *texts, run=1):
-    return ["replace", start, start, "".join(texts), {"tokens": [token(it, run) for it in texts], "group": f"run {run}"}]
+    return [
+        "replace",
+        start,
+        start,
+        "".join(texts),
+        {"tokens": [token(it, run) for it in texts], "group": f"run {run}"},
+    ]
 
 
 def texts_after_undo(changes):
@@ -212,7 +220,17 @@ def test_an_edit_is_where_the_caret_is():
 
 @pytest.mark.parametrize(
     ("insert", "takes"),
-    [(".", True), (",", True), ("?", True), ("\n", True), (" ", True), ("”", True), ("a", False), ("“", False), ("-", False)],
+    [
+        (".", True),
+        (",", True),
+        ("?", True),
+        ("\n", True),
+        (" ", True),
+        ("”", True),
+        ("a", False),
+        ("“", False),
+        ("-", False),
+    ],
 )
 def test_punctuation_takes_the_place_of_the_space_after_a_suggestion(insert, takes):
     edit = {"start": 6, "end": 6, "insert": insert}
