@@ -16,6 +16,7 @@ DECODE = "decode"
 PREFILL = "prefill"
 SAMPLE = "sample"
 WRITE = "write"
+GATES = "gates"
 RESET = "reset"
 SCORE = "score"
 START = "start"
@@ -69,6 +70,11 @@ def is_quantized(quantization: str) -> bool:
 def state_name(index: int) -> str:
     """Returns the name of the `index`-th state, the same as input and as output."""
     return f"state_{index}"
+
+
+def update_gate_name(index: int) -> str:
+    """Returns the name of the update gate of the `index`-th GRU layer, an output of `gates`."""
+    return f"update_gate_{index}"
 
 
 def is_state(name: str) -> bool:

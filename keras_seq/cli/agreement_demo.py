@@ -1,4 +1,4 @@
-"""The demo: a SimpleRNN and a GRU learn the agreement grammar; the GRU is exported and writes from its .tflite."""
+"""The demo: a SimpleRNN and a GRU learn the agreement grammar; both are exported, and the GRU writes from its .tflite."""
 
 import time
 from pathlib import Path
@@ -51,9 +51,9 @@ def demo(directory: Path, seed: int = 0) -> None:
     start = time.monotonic()
     refuse_existing(directory)
     models, vocabulary = _train_models(directory, seed)
-    export = _export(models["gru"], vocabulary, directory)
-    _compare_texts(models["gru"], vocabulary, export["tflite"])
-    _print_summary(directory, export, time.monotonic() - start)
+    reports = _export(models, vocabulary, directory)
+    _compare_texts(models["gru"], vocabulary, directory / "gru.tflite")
+    _print_summary(directory, reports, time.monotonic() - start)
 
 
 def _train_models(directory: Path, seed: int) -> tuple[dict[str, keras.Model], Vocabulary]:
@@ -84,12 +84,20 @@ def _draw_gates(model: keras.Model, vocabulary: Vocabulary, probe: AgreementSent
     plot_gates(["<s>", *(vocabulary.tokens[index] for index in ids)], gates, picture)
 
 
-def _export(model: keras.Model, vocabulary: Vocabulary, directory: Path) -> dict[str, Any]:
-    """Writes both exports; returns their paths and the report of the .tflite."""
-    tflite, saved_model = directory / "agreement.tflite", directory / "serving" / "agreement" / "1"
-    report = export_tflite(model, vocabulary, tflite, by_line=True)
-    export_saved_model(model, vocabulary, saved_model)
-    return {"tflite": tflite, "saved_model": saved_model, "report": report}
+def _export(models: dict[str, keras.Model], vocabulary: Vocabulary, directory: Path) -> dict[str, dict[str, Any]]:
+    """Writes a .tflite of each model and a SavedModel of the GRU; returns the reports of the .tflite by cell."""
+    reports = {}
+    for cell, name in CELLS.items():
+        config = demo_config(cell, seed=0)
+        card = {"name": name, "corpus": config.corpus, "cell": cell, "units": list(config.units)}
+        path = directory / f"{cell}.tflite"
+        reports[cell] = export_tflite(models[cell], vocabulary, path, by_line=True, gates=cell == "gru", card=card)
+    export_saved_model(models["gru"], vocabulary, _saved_model(directory))
+    return reports
+
+
+def _saved_model(directory: Path) -> Path:
+    return directory / "serving" / "agreement" / "1"
 
 
 def _compare_texts(model: keras.Model, vocabulary: Vocabulary, tflite: Path) -> None:
@@ -105,21 +113,25 @@ def _compare_texts(model: keras.Model, vocabulary: Vocabulary, tflite: Path) -> 
     print(f"\n{'Both write the same text.' if same else 'The texts differ.'}")
 
 
-def _print_summary(directory: Path, export: dict[str, Any], seconds: float) -> None:
-    report = export["report"]
-    size = f"{report['bytes']:,} bytes, logits within {report['largest_difference']:.1g} of Keras"
+def _print_summary(directory: Path, reports: dict[str, dict[str, Any]], seconds: float) -> None:
     rows = [
         (directory / "simple_rnn", "run directory of the SimpleRNN"),
         (directory / "gru", "run directory of the GRU"),
         (directory / "agreement.png", "right verbs by distance, both models and a random guess"),
         (directory / "gates.png", "the GRU's gates over one sentence"),
-        (export["tflite"], f".tflite for LiteRT, {size}"),
-        (export["saved_model"], "SavedModel for TensorFlow Serving"),
+        (directory / "simple_rnn.tflite", f".tflite of the SimpleRNN, {_size(reports['simple_rnn'])}"),
+        (directory / "gru.tflite", f".tflite of the GRU, {_size(reports['gru'])}"),
+        (_saved_model(directory), "SavedModel of the GRU for TensorFlow Serving"),
     ]
     width = max(len(str(path)) for path, _ in rows)
     print(f"\nMade in {seconds:.0f} s:\n")
     print("\n".join(f"  {path!s:<{width}}  {what}" for path, what in rows))
     print("\nNext:\n")
-    print(f'  keras-seq sample --model={export["tflite"]} --prompt="the cats, which" --seed=7')
+    print(f"  keras-seq web --demo={directory}")
+    print(f'  keras-seq sample --model={directory / "gru.tflite"} --prompt="the cats, which" --seed=7')
     print(f"  keras-seq evaluate --run={directory / 'gru'}")
     print("  keras-seq train --corpus=YOUR_TEXT.txt --minutes=3")
+
+
+def _size(report: dict[str, Any]) -> str:
+    return f"{report['bytes']:,} bytes, logits within {report['largest_difference']:.1g} of Keras"

@@ -40,6 +40,11 @@ def add_parser(commands: Any) -> None:
         help="states as inputs and outputs, or as variables with a signature reset (default: explicit)",
     )
     tflite.add_argument("--batch", type=int, help="rows that it takes at once (default: 1)")
+    tflite.add_argument(
+        "--gates",
+        action="store_true",
+        help="add the signature gates: what the GRU keeps of its memory at each step (default: without)",
+    )
     tflite.add_argument("--max_loss", type=float, help="nats per token that quantization may cost (default: 0.01)")
     tflite.add_argument(
         "--corpus",
@@ -83,12 +88,15 @@ def _marks(arguments: argparse.Namespace) -> str:
         marks += ".internal"
     if arguments.batch not in (None, 1):
         marks += f".batch{arguments.batch}"
+    if arguments.gates:
+        marks += ".gates"
     if marks and arguments.format == "saved_model":
         raise ConfigError(
-            "{}, {} and {} are options of the .tflite: leave them out, or choose --format=tflite",
+            "{}, {}, {} and {} are options of the .tflite: leave them out, or choose --format=tflite",
             "quantization",
             "state",
             "batch",
+            "gates",
         )
     return marks
 
@@ -112,6 +120,7 @@ def _export_tflite(run: "Run", target: Path, arguments: argparse.Namespace) -> N
             target,
             by_line=run.config.by_line,
             held_out=held_out,
+            gates=arguments.gates,
             card=card | given_options(arguments, "license"),
             **given_options(arguments, "quantization", "state", "batch", "max_loss"),
         )

@@ -18,7 +18,7 @@ def test_the_demo_shows_what_the_plain_rnn_forgets(tmp_path, run_cli):
     assert re.search(r"attractors +0 +1 +2 .*8\+\n +SimpleRNN( +\d+%){9}\n +GRU( +\d+%){9}", by_attractors)
     assert "Both write the same text." in done.stdout
     made = {path.name for path in (tmp_path / "shown").iterdir()}
-    assert made >= {"simple_rnn", "gru", "agreement.png", "gates.png", "agreement.tflite", "serving"}
+    assert made >= {"simple_rnn", "gru", "agreement.png", "gates.png", "simple_rnn.tflite", "gru.tflite", "serving"}
     evaluated = run_cli("evaluate", "--run=shown/gru", cwd=tmp_path)
     assert float(re.search(r"gru .* ([\d.]+)%$", evaluated.stdout, re.M)[1]) >= 95
     assert not [path for path in (tmp_path / "shown").rglob("*") if "partial" in path.name]

@@ -43,6 +43,17 @@ def test_an_export_without_its_corpus_is_measured_on_text_of_the_model(folder, t
     assert "tokens of text that the model wrote" in answer.stdout
 
 
+def test_the_gates_are_an_option_of_the_tflite(folder, tmp_path, run_cli):
+    answer = run_cli("export", "--run=fox", "--format=tflite", "--gates", f"--output={tmp_path}", cwd=folder)
+    assert answer.returncode == 0, answer.stderr
+    shown = run_cli("inspect", str(tmp_path / "fox.gates.tflite"), cwd=folder).stdout
+    assert "signature gates" in shown
+    assert "<- update_gate_0" in shown
+    answer = run_cli("export", "--run=fox", "--format=saved_model", "--gates", f"--output={tmp_path}", cwd=folder)
+    assert answer.returncode == 1
+    assert "--quantization, --state, --batch and --gates are options of the .tflite" in answer.stderr
+
+
 def test_a_folder_that_cannot_be_written_is_one_sentence(folder, run_cli):
     answer = run_cli("export", "--run=fox", "--format=saved_model", "--output=/sys/exports", cwd=folder)
     assert answer.returncode == 1

@@ -93,7 +93,16 @@ def export_small_tflite(folder, converted, quantization="none", max_loss=10.0, *
     starting = options.pop("starting", False)
     model, vocabulary = starting_model(**model_options) if starting else small_model(**model_options)
     fixed = {name: options.get("sampling", {}).get(name) for name in ("bias", "allow_unk")}
-    key = repr((starting, sorted(model_options.items()), options.get("state"), options.get("batch"), fixed))
+    key = repr(
+        (
+            starting,
+            sorted(model_options.items()),
+            options.get("state"),
+            options.get("batch"),
+            options.get("gates"),
+            fixed,
+        )
+    )
     convert = conversion._convert_to_builtins
 
     path = folder / f"{model_options.get('level', 'char')}.tflite"

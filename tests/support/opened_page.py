@@ -1,4 +1,4 @@
-"""The page of export/web, open in a browser, and what a user does there."""
+"""A page of export/web that is open in Chromium, and what a user does there."""
 
 import contextlib
 import time
@@ -8,17 +8,17 @@ DESKTOP = {"viewport": {"width": 1280, "height": 900}}
 
 
 @contextlib.contextmanager
-def opened(chromium, address, **options):
-    """Opens the page; requires that it requests only its own address and raises no error.
+def opened(browser, address, **screen):
+    """Opens a page; requires that it requests only its own host and raises no error.
 
     Args:
-        options: those of the browser; a phone, without animations, which would take the tests' time.
+        screen: options of the browser. Without the option `reduced_motion`, texts appear at once, which saves time.
     """
-    context = chromium.new_context(**{**PHONE, "reduced_motion": "reduce", **options})
+    context = browser.new_context(**{"reduced_motion": "reduce", **(screen or PHONE)})
     page = context.new_page()
     foreign, errors = [], []
-    origin = address.partition("/?")[0].partition("/#")[0].rstrip("/") + "/"
-    context.on("request", lambda request: request.url.startswith((origin, "blob:")) or foreign.append(request.url))
+    origin = "/".join(address.split("/")[:3]) + "/"
+    context.on("request", lambda request: request.url.startswith(origin) or foreign.append(request.url))
     page.on("pageerror", lambda error: errors.append(error))
     page.goto(address)
     try:
@@ -26,6 +26,13 @@ def opened(chromium, address, **options):
     finally:
         context.close()
     assert (foreign, errors) == ([], [])
+
+
+def violations(page, modules):
+    """Returns what axe reports about a page, whose content security policy must be bypassed."""
+    if not page.evaluate("() => 'axe' in window"):
+        page.add_script_tag(path=modules / "axe-core" / "axe.min.js")
+    return page.evaluate("() => axe.run().then(({ violations }) => violations.map(({ id, help }) => `${id}: ${help}`))")
 
 
 def wait_until_ready(page):

@@ -1,4 +1,4 @@
-"""The signatures `decode`, `prefill`, `sample`, `write`, `start` and `reset`, made from one step of a model."""
+"""The signatures `decode`, `prefill`, `sample`, `write`, `gates`, `start` and `reset`, made from one step of a model."""
 
 from collections.abc import Callable, Sequence
 
@@ -22,6 +22,7 @@ from keras_seq_export.signatures import (
     WRITE_STEPS,
     is_state,
     state_name,
+    update_gate_name,
 )
 
 # The function of a signature, and its input signature.
@@ -149,6 +150,22 @@ def write_endpoint(step: GraphStep, logit_bias: np.ndarray, batch: int, eos_id: 
     inputs = [tf.TensorSpec([batch], tf.int32, TOKEN), several, tf.TensorSpec([batch], tf.int32, LENGTH)]
     settings = [tf.TensorSpec([batch], dtype, name) for name, dtype in SAMPLING_INPUTS.items()]
     return write, [*inputs, *settings, *step.state_specs(batch)]
+
+
+def gates_endpoint(step: GraphStep, batch: int) -> Endpoint:
+    """Returns the function and the input signature of `gates`, which shows what a step keeps of the memory.
+
+    It does not return the new states: `decode` does, for the same token and states.
+
+    Raises:
+        ModelError: no layer is a `keras_seq.GRU`.
+    """
+    update_gates = step.update_gates()
+
+    def gates(token: tf.Tensor, *states: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {update_gate_name(index): one for index, one in enumerate(update_gates(token, states))}
+
+    return gates, [tf.TensorSpec([batch], tf.int32, TOKEN), *step.state_specs(batch)]
 
 
 def start_endpoint(step: GraphStep, batch: int) -> Endpoint:

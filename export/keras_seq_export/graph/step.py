@@ -1,10 +1,11 @@
 """One step of a model inside a graph, in float32."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import keras
 import numpy as np
 import tensorflow as tf
+from keras import tree
 
 from keras_seq.data.vocabulary import Vocabulary
 from keras_seq.errors import ModelError
@@ -12,6 +13,7 @@ from keras_seq.generation.decoder_step import require_vocabulary
 from keras_seq.models.checks import has_finite_weights
 from keras_seq.models.clone import dtypes_other_than_float32, float32_copy
 from keras_seq.models.inputs import ModelInput, is_integer
+from keras_seq.models.step_gates import update_gates
 from keras_seq.models.step_model import stepped, stepped_language_model
 from keras_seq_export.errors import ExportError
 from keras_seq_export.signatures import LOGITS, OUTPUT, PLURALS, state_name
@@ -89,16 +91,32 @@ class GraphStep:
         self, values: Sequence[tf.Tensor], states: Sequence[tf.Tensor]
     ) -> tuple[dict[str, tf.Tensor], list[tf.Tensor]]:
         """Returns the outputs by name and the new states after a step, which reads a value for each of `inputs`."""
-        given = [
-            _cast(value, tensor.dtype)
-            for value, tensor in zip([*values, *states], [*self._tensors, *self._states], strict=True)
-        ]
-        answers = self._decoder(given, training=False)
+        answers = self._decoder(self._given(values, states), training=False)
         outputs, states = answers[: len(self.outputs)], answers[len(self.outputs) :]
         if self.of_text:
             outputs = [self.stepped.logits_of(outputs[0])]
         named = {name: tf.cast(output, tf.float32) for name, output in zip(self.outputs, outputs, strict=True)}
         return named, [tf.cast(state, tf.float32) for state in states]
+
+    def update_gates(self) -> Callable[[tf.Tensor, Sequence[tf.Tensor]], list[tf.Tensor]]:
+        """Returns a function that gives Γu `(batch, units)` of each `GRU` layer in the step that reads a token.
+
+        Raises:
+            ModelError: no layer is a `keras_seq.GRU`.
+        """
+        gates = update_gates(self._decoder)
+
+        def run(token: tf.Tensor, states: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+            return [
+                tf.cast(one, tf.float32) for one in tree.flatten(gates(self._given([token], states), training=False))
+            ]
+
+        return run
+
+    def _given(self, values: Sequence[tf.Tensor], states: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+        """Returns the inputs of the decoder in its dtypes."""
+        pairs = zip([*values, *states], [*self._tensors, *self._states], strict=True)
+        return [_cast(value, tensor.dtype) for value, tensor in pairs]
 
     def input_specs(self, batch: int | None, steps: int | None = None) -> list[tf.TensorSpec]:
         """Returns the specs of the inputs of one step, or of `steps` steps; `batch` None leaves the batch size open."""

@@ -15,6 +15,7 @@ from keras_seq_export.graph.endpoints import (
     Endpoint,
     StateVariables,
     decode_endpoint,
+    gates_endpoint,
     prefill_endpoint,
     sample_endpoint,
     start_endpoint,
@@ -26,6 +27,7 @@ from keras_seq_export.publishing import system_error
 from keras_seq_export.signatures import (
     DECODE,
     ENCODE,
+    GATES,
     PREFILL,
     QUANTIZATIONS,
     RESET,
@@ -50,6 +52,7 @@ def signature_endpoints(
     state: str,
     batch: int,
     source_steps: int,
+    gates: bool = False,
 ) -> dict[str, Endpoint]:
     """Returns the signatures by name, in the order of the file.
 
@@ -60,6 +63,7 @@ def signature_endpoints(
         state: `"explicit"` or `"internal"`.
         batch: rows of each signature.
         source_steps: frames of a source that one call of `encode` takes.
+        gates: whether to add `gates`; for a model of text with explicit states.
     """
     endpoints = {DECODE: decode_endpoint(step, batch), PREFILL: prefill_endpoint(step, batch)}
     if vocabulary is not None and logit_bias is not None:
@@ -68,6 +72,8 @@ def signature_endpoints(
         # goes on differently after some of its tokens needs the states before them: internal ones are lost.
         if len(vocabulary) <= SMALL_VOCABULARY and state == "explicit":
             endpoints[WRITE] = write_endpoint(step, logit_bias, batch, vocabulary.eos_id)
+    if gates:
+        endpoints[GATES] = gates_endpoint(step, batch)
     if step.has_encoder:
         return {**endpoints, ENCODE: encode_endpoint(step, batch, source_steps)}
     if state == "explicit":

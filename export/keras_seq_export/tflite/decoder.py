@@ -16,6 +16,7 @@ from keras_seq_export.errors import BundleError
 from keras_seq_export.signatures import (
     DECODE,
     ENCODE,
+    GATES,
     LENGTH,
     PLURALS,
     PREFILL,
@@ -25,6 +26,7 @@ from keras_seq_export.signatures import (
     WRITE,
     is_state,
     state_name,
+    update_gate_name,
 )
 from keras_seq_export.tflite.bundle import read_bundle
 from keras_seq_export.tflite.history import BEGINNING, History
@@ -147,6 +149,11 @@ class LiteRTDecoder:
     def has_write(self) -> bool:
         """Whether the file can draw several tokens in one call."""
         return WRITE in self._runners
+
+    @property
+    def has_gates(self) -> bool:
+        """Whether the file gives the update gates of its GRU layers."""
+        return GATES in self._runners
 
     @property
     def has_encoder(self) -> bool:
@@ -330,6 +337,25 @@ class LiteRTDecoder:
             read = inputs if signature == PREFILL else {name: inputs[name] for name in self.inputs}
             self._current = states.after(PREFILL if signature == PREFILL else DECODE, read)
             return outputs, self._current
+
+    def update_gates(self, tokens: Any, states: Any) -> list[np.ndarray]:
+        """Returns Γu of each GRU layer in the step that reads `tokens` from `states`, each `(batch, units)`.
+
+        0 keeps the memory of a unit, 1 replaces it. The new states are those of the step itself: call the decoder for them.
+
+        Raises:
+            ModelError: the file has no signature `gates`.
+            ValueError: tokens are not integers, or the shape is another one.
+        """
+        if not self.has_gates:
+            raise ModelError(
+                f"the file must have a signature `{GATES}`, which export_tflite(..., gates=True) adds. "
+                f"Received: {', '.join(self._runners)}"
+            )
+        inputs = {TOKEN: self._as_input(GATES, TOKEN, tokens), **dict(zip(self._state_shapes, states, strict=True))}
+        with self.lock:
+            gates = self._call(GATES, inputs)
+        return [gates[update_gate_name(index)] for index in range(len(gates))]
 
     def settings_inputs(self, settings: SamplingSettings) -> dict[str, np.ndarray]:
         """Returns sampling settings as inputs of `sample` and `write`, each `(batch,)`; for a model of text."""

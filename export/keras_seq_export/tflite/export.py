@@ -56,10 +56,12 @@ def export_tflite(
     max_loss: float = MAX_LOSS,
     card: Mapping[str, Any] | None = None,
     source_steps: int = SOURCE_STEPS,
+    gates: bool = False,
 ) -> dict[str, Any]:
     """Writes a .tflite with the signatures `decode`, `prefill`, `sample` and `write`, with builtin operators only.
 
-    A model whose states do not begin at zero also has the signature `start`, and one with an encoder `encode` instead.
+    A model whose states do not begin at zero also has the signature `start`, and one with an encoder `encode` instead. With
+    `gates=True` the file also has the signature `gates`.
 
     =========  ==================================================  =================================================
     signature  inputs                                              outputs
@@ -70,6 +72,7 @@ def export_tflite(
                int32 [B], top_p [B], min_p [B], state_0..
     write      token int32 [B], uniforms float32 [B, 32], length   tokens int32 [B, 32], log_probabilities [B, 32],
                int32 [B], the settings of sample, state_0..        count int32 [B], state_0..
+    gates      token int32 [B], state_0..                          update_gate_0.. float32 [B, units]
     start      none                                                state_0.. at the start of a text
     encode     source [B, N, ...], length int32 [B], or context    state_0.. at the start of a text
                [B, ...]
@@ -85,6 +88,9 @@ def export_tflite(
     `write` runs `sample` up to `length` times in one call, 1 to 32, token i with uniform number i, and ends at `<eos>`,
     the last of the `count` tokens. It returns the states that the last `sample` returns; the last token is the next
     input. What follows the last token is 0. It is in files with at most 256 tokens whose states are explicit.
+
+    `gates` returns the update gate Γu of each `keras_seq.GRU` layer in the step that reads the token: 0 keeps the memory of
+    a unit, 1 replaces it. `decode` returns the states after the same step.
 
     A model that is not of text (`vocabulary=None`) has no `sample`. Its output is called `output`, and if it reads
     real-valued frames, its inputs are `frame` [B, ...] and `frames` [B, 64, ...]. Several inputs of one kind, and several
@@ -124,6 +130,7 @@ def export_tflite(
             change by 10 % of their standard deviation instead.
         source_steps: frames of a source that one call of `encode` takes, 1 to 4,096; for an encoder of sources of any
             length.
+        gates: whether to add the signature `gates`; for a model of text with a `keras_seq.GRU` layer and explicit states.
         card: entries of the model card, such as `{"corpus": "Shakespeare", "license": "CC0-1.0"}`.
 
     Returns:
@@ -145,10 +152,15 @@ def export_tflite(
     """
     _require_settings(quantization, state, batch, max_loss)
     require.integer("source_steps", source_steps, at_least=1, at_most=_MOST_SOURCE_STEPS)
-    if vocabulary is None and (held_out is not None or sampling or by_line):
-        raise ValueError("`held_out`, `sampling` and `by_line` are for models of text: give the vocabulary too")
+    require.boolean("gates", gates)
+    if vocabulary is None and (held_out is not None or sampling or by_line or gates):
+        raise ValueError(
+            "`held_out`, `sampling`, `by_line` and `gates` are for models of text: give the vocabulary too"
+        )
     require_card(card or {})
     require_exportable(vocabulary)
+    if gates and state == "internal":
+        raise ConfigError('{} must be "explicit" with `gates`, which reads the states without changing them', "state")
     exported, step, trained_in = float32_step(model, vocabulary)
     if step.has_encoder and state == "internal":
         raise ConfigError(
@@ -161,7 +173,7 @@ def export_tflite(
     settings = ExportSettings(by_line, quantization, state, batch)
     path = Path(path)
     with publishing_export(path, path.with_name(f"{path.name}.report.json")) as (partial, partial_report):
-        content = convert(signature_endpoints(step, vocabulary, bias, state, batch, source_steps), quantization)
+        content = convert(signature_endpoints(step, vocabulary, bias, state, batch, source_steps, gates), quantization)
         contents = checked_contents(content, quantization)
         partial.write_bytes(content)
         write_bundle(partial, vocabulary, _bundle_config(settings, sampling, step))

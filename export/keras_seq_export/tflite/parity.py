@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 import tensorflow as tf
+from keras import tree
 
 from keras_seq.data.tokens import EOS
 from keras_seq.data.vocabulary import Vocabulary
@@ -17,6 +18,7 @@ from keras_seq.models.inputs import ModelInput, is_integer, random_values
 from keras_seq.models.probe import most_steps, random_rows, steps_to_compare
 from keras_seq.models.sequence_reader import SequenceReader
 from keras_seq.models.step_comparison import Expected, as_frames, as_steps, expected_outputs, up_to_length
+from keras_seq.models.step_gates import update_gates
 from keras_seq.models.step_model import SteppedModel, stepped, stepped_language_model
 from keras_seq_export.comparison import TOLERANCE, compare, possible_tokens, reference_logits
 from keras_seq_export.errors import ExportError
@@ -24,6 +26,7 @@ from keras_seq_export.signatures import (
     COUNT,
     DECODE,
     ENCODE,
+    GATES,
     LENGTH,
     LOG_PROBABILITIES,
     LOG_PROBABILITY,
@@ -39,6 +42,7 @@ from keras_seq_export.signatures import (
     WRITE,
     WRITE_STEPS,
     state_name,
+    update_gate_name,
 )
 from keras_seq_export.tflite.decoder import LiteRTDecoder
 
@@ -82,6 +86,7 @@ class SignatureComparison(NamedTuple):
             None for a model of text.
         draws_compared: tokens that `sample` drew; None for a model that is not of text.
         near_ties: those among them for which rounding decides between two tokens; None likewise.
+        largest_gate_difference: the largest difference of an update gate; None for a file without `gates`.
     """
 
     steps_compared: int
@@ -89,6 +94,7 @@ class SignatureComparison(NamedTuple):
     relative_error: float | None = None
     draws_compared: int | None = None
     near_ties: int | None = None
+    largest_gate_difference: float | None = None
 
 
 def read_file_and_model(model: keras.Model, vocabulary: Vocabulary | None, decoder: LiteRTDecoder) -> Reading:
@@ -152,7 +158,7 @@ def compare_signatures(
     logit_bias: np.ndarray | None,
     tolerance: float = TOLERANCE,
 ) -> SignatureComparison:
-    """Compares `start` and `decode` with the model, `prefill` and `sample` with `decode`, and `write` with `sample`.
+    """Compares `start` and `decode` with the model, `prefill` and `sample` with `decode`, `write` with `sample`, and `gates`.
 
     Args:
         model: the model from which the file was made.
@@ -186,7 +192,35 @@ def compare_signatures(
         relative_error=None if of_text else _relative_error(reading),
         draws_compared=reading.values[0].size if of_text else None,
         near_ties=None if logit_bias is None else _compare_draws(decoder, reading, states, logit_bias),
+        largest_gate_difference=_compare_gates(model, decoder, reading, states, tolerance)
+        if decoder.has_gates
+        else None,
     )
+
+
+def _compare_gates(
+    model: keras.Model, decoder: LiteRTDecoder, reading: Reading, states: Any, tolerance: float
+) -> float:
+    """Compares `gates` with the gates of the model, both from the states of the file; returns the largest difference."""
+    (tokens,) = reading.values
+    found, before = list[list[np.ndarray]](), list[list[np.ndarray]]()
+    for token in tokens.T:
+        before.append(states)
+        found.append(decoder.update_gates(token, states))
+        _, states = decoder.step([np.ascontiguousarray(token)], states)
+    step = stepped_language_model(model).decoder
+    given = [tokens.T.reshape(-1), *(np.concatenate(every) for every in zip(*before, strict=True))]
+    values = [tf.cast(value, tensor.dtype) for value, tensor in zip(given, step.inputs, strict=True)]
+    with tf.device("/CPU:0"):
+        expected = tree.flatten(update_gates(step)(values, training=False))
+    largest = 0.0
+    for index, (one, every) in enumerate(zip(expected, zip(*found, strict=True), strict=True)):
+        name, actual = f"{GATES}, {update_gate_name(index)}", np.concatenate(every)
+        largest = max(largest, compare(name, np.asarray(one, np.float32), actual, tolerance))
+        error = float(np.sqrt(np.square(one - actual).mean()))
+        if error > _LARGEST_QUANTIZED:
+            raise ExportError(f"{name}: the gates of the file differ from the model's by {error:.2g} on average")
+    return largest
 
 
 def _next_tokens(vocabulary: Vocabulary, batch: int) -> Callable[[int, list[np.ndarray] | None], list[np.ndarray]]:

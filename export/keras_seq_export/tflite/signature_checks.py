@@ -11,6 +11,7 @@ from keras_seq_export.signatures import (
     COUNT,
     DECODE,
     ENCODE,
+    GATES,
     LENGTH,
     LOG_PROBABILITIES,
     LOG_PROBABILITY,
@@ -30,6 +31,7 @@ from keras_seq_export.signatures import (
     WRITE_STEPS,
     is_state,
     state_name,
+    update_gate_name,
 )
 from keras_seq_export.tflite.bundle_config import CONFIG
 from keras_seq_export.tflite.signature import Signature, Tensor
@@ -55,8 +57,8 @@ def require_signatures(signatures: Mapping[str, Signature], config: Mapping[str,
     # Only a file whose states do not begin at zero has `start`.
     if missing := sorted(expected_names - set(signatures)):
         raise ValueError(f"it has no signature {', '.join(missing)}")
-    optional = {WRITE} if is_of_text and config["state"] == "explicit" else set()
-    if more := sorted({RESET, ENCODE, SAMPLE, WRITE} & set(signatures) - expected_names - optional):
+    optional = {WRITE, GATES} if is_of_text and config["state"] == "explicit" else set()
+    if more := sorted({RESET, ENCODE, SAMPLE, WRITE, GATES} & set(signatures) - expected_names - optional):
         raise ValueError(f"its {CONFIG} does not fit its signatures: it has {', '.join(more)}")
     decode, batch = signatures[DECODE], config["batch"]
     states = {name: tensor for name, tensor in decode.inputs.items() if is_state(name)}
@@ -72,6 +74,8 @@ def require_signatures(signatures: Mapping[str, Signature], config: Mapping[str,
         _require(SAMPLE, "outputs", signatures[SAMPLE].outputs, _vectors(drawn, batch) | states)
     if WRITE in signatures:
         _require_write(signatures[WRITE], states, batch)
+    if GATES in signatures:
+        _require_gates(signatures[GATES], states, batch)
     for name in {RESET, START} & set(signatures):
         _require(name, "inputs", signatures[name].inputs, {})
     for name in {START, ENCODE} & set(signatures):
@@ -126,6 +130,18 @@ def _require_write(signature: Signature, states: _Tensors, batch: int) -> None:
     _require(WRITE, "inputs", signature.inputs, {**of_row, **uniforms, **states})
     written = {name: Tensor(dtype, (batch, WRITE_STEPS)) for name, dtype in _WRITTEN.items()}
     _require(WRITE, "outputs", signature.outputs, {**written, **_vectors({COUNT: "int32"}, batch), **states})
+
+
+def _require_gates(signature: Signature, states: _Tensors, batch: int) -> None:
+    _require(GATES, "inputs", signature.inputs, {**_vectors({TOKEN: "int32"}, batch), **states})
+    gates = signature.outputs
+    names = {update_gate_name(index) for index in range(len(gates))}
+    fits = all(
+        tensor.dtype == "float32" and len(tensor.shape) == 2 and tensor.shape[0] == batch for tensor in gates.values()
+    )
+    if not gates or set(gates) != names or not fits:
+        expected = f"{update_gate_name(0)}, {update_gate_name(1)} and so on, each float32 [{batch}, units]"
+        raise ValueError(f"the outputs of {GATES} must be {expected}. Received: {_shown(gates)}")
 
 
 def _require_encoder(signature: Signature, at_once: Mapping[str, str | None], batch: int) -> None:

@@ -59,6 +59,7 @@ def write(program, model, prompt, **options):
     [
         pytest.param({}, id="char"),
         pytest.param({"level": "word", "starting": True}, id="word"),
+        pytest.param({"gates": True}, id="gates"),
         pytest.param({"level": "whitespace"}, id="whitespace", marks=pytest.mark.slow),
     ],
 )

@@ -10,6 +10,7 @@ from opened_page import (
     begin_to_write,
     fill_in,
     opened,
+    violations,
     wait_for,
     wait_for_suggestions,
     wait_until_ready,
@@ -57,7 +58,7 @@ def test_texts_of_words(litert, chromium, small_tflite):
 
 
 def test_the_same_text_appears_with_animations(litert, chromium, model):
-    with served(model, litert) as address, opened(chromium, address, reduced_motion="no-preference") as page:
+    with served(model, litert) as address, opened(chromium, address, **PHONE, reduced_motion="no-preference") as page:
         wait_until_ready(page)
         fill_in(page, "To be", seed=5, max_tokens=150)
         page.click("#write")
@@ -298,7 +299,6 @@ def test_an_error_while_writing_stays_visible_and_names_the_file(page):
 
 # ---- accessibility ----
 
-VIOLATIONS = "() => axe.run().then(({ violations }) => violations.map(({ id, help }) => `${id}: ${help}`))"
 MIDDLE = """() => {
   const part = document.querySelector("#backdrop .written").firstChild;
   const range = document.createRange();
@@ -312,13 +312,11 @@ MIDDLE = """() => {
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("screen", [PHONE, DESKTOP], ids=["phone", "desktop"])
 def test_the_page_is_accessible_according_to_axe_in_every_state(screen, scheme, model, litert, chromium):
-    options = {"is_mobile": False, "has_touch": False, **screen, "color_scheme": scheme, "bypass_csp": True}
+    options = {**screen, "color_scheme": scheme, "bypass_csp": True}
     with served(model, litert) as address, opened(chromium, address, **options) as page:
-        page.add_script_tag(path=litert / "axe-core" / "axe.min.js")
 
         def check(state):
-            found = page.evaluate(VIOLATIONS)
-            assert (state, found) == (state, [])
+            assert (state, violations(page, litert)) == (state, [])
             assert page.evaluate("() => document.documentElement.scrollWidth <= innerWidth"), state
 
         check("loading")

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from opened_page import (
     DESKTOP,
+    PHONE,
     begin_to_write,
     fill_in,
     opened,
@@ -64,7 +65,7 @@ def test_it_has_written_before_the_user_is_asked_and_a_prompt_begins_another_tex
 
 
 def test_who_types_while_it_writes_is_not_disturbed(litert, chromium, model):
-    with served(model, litert) as address, opened(chromium, address, reduced_motion="no-preference") as page:
+    with served(model, litert) as address, opened(chromium, address, **PHONE, reduced_motion="no-preference") as page:
         wait_until_ready(page)
         fill_in(page, "To be", seed=3, max_tokens=10**6, top_k=3)
         begin_to_write(page)
@@ -133,7 +134,7 @@ new PerformanceObserver((list) => {
 """
 
 
-@pytest.mark.parametrize("screen", [{}, {**DESKTOP, "is_mobile": False, "has_touch": False}], ids=["phone", "desktop"])
+@pytest.mark.parametrize("screen", [PHONE, DESKTOP], ids=["phone", "desktop"])
 def test_nothing_moves_when_text_and_suggestions_arrive(screen, litert, chromium, model):
     with served(model, litert) as address, opened(chromium, address, **screen, reduced_motion="no-preference") as page:
         page.context.add_init_script(SHIFTS)

@@ -1,0 +1,87 @@
+// Which verb two models expect after each word of a sentence: one row per word, one column per model.
+
+import { cell, element, wordCell } from "./compare_table.js";
+
+// Forms for one and for several, of verbs that follow such subjects. A model may know only some of them.
+const VERBS = [
+  ["was", "were"],
+  ["is", "are"],
+  ["has", "have"],
+];
+
+/**
+ * Returns the ids of the verb's forms that a model knows, the first pair of them.
+ * @throws {Error} it knows none
+ */
+export function verbsOf(model) {
+  const idOf = (word) => {
+    const ids = model.vocabulary.unknown(` ${word}`).length ? [] : model.encode(` ${word}`);
+    return ids.length === 1 ? ids[0] : null;
+  };
+  const known = VERBS.map((words) => ({ words, ids: words.map(idOf) })).find(({ ids }) => !ids.includes(null));
+  if (known) return { singular: known.words[0], plural: known.words[1], ids: known.ids };
+  const pairs = VERBS.map(([one, several]) => `${one} and ${several}`).join(", or ");
+  const advice = "Open a model of words, such as those of keras-seq demo.";
+  throw new Error(`The model must know a verb as one word, for one and for several: ${pairs}. ${advice}`);
+}
+
+/** Returns what a model expects after a token: the verb, its number, and its share of both forms together. */
+export function expected(step, verbs, name) {
+  const [one, several] = verbs.ids.map((id) => step.logProbabilities[id]);
+  const areNumbers = Number.isFinite(one) && Number.isFinite(several);
+  if (!areNumbers) throw new Error(`The ${name} does not give finite probabilities: its training diverged. Train it again.`);
+  const share = 1 / (1 + Math.exp(one - several)); // of the plural: both probabilities may be too small to be divided
+  const number = share > 0.5 ? "plural" : "singular";
+  return { number, verb: verbs[number], share: Math.max(share, 1 - share) };
+}
+
+/** Returns a share in percent: never 100 for less than all. */
+export function percent(share) {
+  return share > 0.995 ? ">99\u00a0%" : `${Math.round(share * 100)}\u00a0%`;
+}
+
+/** Returns the table of a sentence. `columns` has a name and what is expected after each word, for each model. */
+export function verbTable(words, subject, verbs, columns) {
+  const head = element("tr", {}, [
+    element("th", { scope: "col" }, ["Word"]),
+    ...columns.map(({ name }) => element("th", { scope: "col" }, [name, sides(verbs)])),
+  ]);
+  const rows = words.map((word, index) =>
+    element("tr", { className: index === words.length - 1 ? "last" : "" }, [
+      wordCell(word, index, subject),
+      ...columns.map(({ steps }) => cell([bar(steps[index], index, subject)])),
+    ]),
+  );
+  return element("table", { className: "verbs" }, [element("thead", {}, [head]), element("tbody", {}, rows)]);
+}
+
+/** Returns what the two sides of a column mean. */
+function sides(verbs) {
+  const both = [`← ${verbs.singular}`, `${verbs.plural} →`].map((side) => element("span", {}, [side]));
+  return element("span", { className: "sides" }, both);
+}
+
+/** Returns the bar of one word: to the left for one, to the right for several, as long as the model is sure. */
+function bar({ number, verb, share }, index, subject) {
+  const isJudged = subject !== null && index >= subject.position;
+  const isWrong = isJudged && number !== subject.number;
+  const made = element("div", { className: `bar ${number} ${isJudged ? (isWrong ? "wrong" : "right") : ""}` });
+  made.style.setProperty("--sure", (2 * share - 1).toFixed(3));
+  const label = element("span", { className: "label" }, [element("span", { className: "verb" }, [`${verb} `]), percent(share)]);
+  if (isWrong) {
+    const sign = element("span", { className: "sign", ariaHidden: "true" }, ["✗ "]);
+    label.prepend(sign, element("span", { className: "hidden" }, ["wrong: "]));
+  }
+  made.append(label);
+  return made;
+}
+
+/** Returns what a model expects at the end, in a sentence. */
+export function verdict(name, { verb, number, share }, subject) {
+  const says = [`The ${name} expects `, element("q", {}, [verb]), ` with ${percent(share)}`];
+  if (subject === null) return element("p", {}, [...says, "."]);
+  const isRight = number === subject.number;
+  const judged = element("strong", {}, [isRight ? "✓ right" : "✗ wrong"]);
+  const why = [", the subject ", element("q", {}, [subject.word]), ` is ${subject.number}.`];
+  return element("p", { className: isRight ? "right" : "wrong" }, [...says, ": ", judged, ...why]);
+}

@@ -1,0 +1,264 @@
+"""The comparison of two models in Chromium: the verbs and the gates are those of Python."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+from hamlet import tiny_model
+from opened_page import DESKTOP, PHONE, opened, violations
+from served_page import served
+
+import keras_seq as ks
+from keras_seq.data import agreement
+from keras_seq_export import export_tflite
+
+pytestmark = pytest.mark.slow
+
+CELLS = {"simple_rnn": "SimpleRNN", "gru": "GRU"}
+VOCABULARY = ks.Vocabulary.from_text(agreement.agreement_corpus(2000).train, level="word")
+WAS, WERE = (VOCABULARY.encode(f" {verb}")[0] for verb in ("was", "were"))
+SHOWN = 16  # units
+
+
+@pytest.fixture(scope="module")
+def models():
+    """Models that have learned nothing: they are right about half of the time, and sure enough to be compared."""
+    keras.utils.set_random_seed(1)
+    simple_rnn = ks.language_model(len(VOCABULARY), cell="simple_rnn", units=[24], embedding_dim=8)
+    logits = simple_rnn.get_layer("logits")  # With larger weights elsewhere, rounding would grow from word to word.
+    logits.set_weights([weight * 6 for weight in logits.get_weights()])
+    return {"simple_rnn": simple_rnn, "gru": tiny_model(VOCABULARY, units=[24])}
+
+
+@pytest.fixture(scope="module")
+def demo(models, tmp_path_factory):
+    """A directory like that of `keras-seq demo`."""
+    folder = tmp_path_factory.mktemp("demo")
+    for cell, model in models.items():
+        card = {"name": CELLS[cell]}
+        export_tflite(model, VOCABULARY, folder / f"{cell}.tflite", by_line=True, gates=cell == "gru", card=card)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def address(demo, litert):
+    with served(None, litert, demo) as home:
+        yield f"{home}compare.html"
+
+
+@pytest.fixture
+def page(address, chromium):
+    with opened(chromium, address) as page:
+        page.wait_for_selector("#verbs table")
+        yield page
+
+
+def type_sentence(page, text):
+    page.fill("#text", text)
+    words = len(VOCABULARY.encode(text))
+    page.wait_for_function(f"() => document.querySelectorAll('#verbs tbody tr').length === {words}")
+
+
+def read(page):
+    """Returns the words, the bars of each model (number, how sure, label, right or wrong) and the gates."""
+    return page.evaluate(
+        """() => {
+          const property = (it, name) => Number(it.style.getPropertyValue(name));
+          const sides = ["singular", "plural", "right", "wrong"];
+          const bar = (it) => [sides.filter((one) => it.classList.contains(one)), property(it, "--sure"), it.textContent];
+          const rows = [...document.querySelectorAll("#verbs tbody tr")];
+          const gates = [...document.querySelectorAll("#gates tbody tr")];
+          return {
+            text: document.getElementById("text").value,
+            words: rows.map((row) => row.querySelector("th").textContent),
+            bars: rows.map((row) => [...row.querySelectorAll(".bar")].map(bar)),
+            means: gates.map((row) => Number(row.querySelector(".mean").textContent)),
+            gates: gates.map((row) => [...row.querySelectorAll("i")].map((it) => property(it, "--gate"))),
+          };
+        }"""
+    )
+
+
+def ids_of(text):
+    return [VOCABULARY.start_id, *VOCABULARY.encode(text).tolist()]
+
+
+def shares_of_plural(model, text):
+    """Returns the probability of `were` among `was` and `were` after each word, from the Keras model."""
+    logits = model.predict(np.array([ids_of(text)]), verbose=0)[0, 1:].astype("float64")
+    return 1 / (1 + np.exp(logits[:, WAS] - logits[:, WERE]))
+
+
+def gates_of(model, text):
+    """Returns the update gates after each word, from the Keras layer."""
+    layer = next(layer for layer in model.layers if isinstance(layer, ks.GRU))
+    given = keras.Model(model.input, layer.input)(np.array([ids_of(text)]))
+    return np.asarray(layer.gates(given).update[0, 1:], "float64")
+
+
+def number_of(word):
+    return "singular" if word in agreement._SINGULAR else "plural" if word in agreement._PLURAL else None
+
+
+def subject_of(words):
+    position = next(index for index, word in enumerate(words) if number_of(word))
+    return position, number_of(words[position])
+
+
+SENTENCES = [
+    "the old cats, which saw the bird near the tree, followed the dog under the table,",
+    "the cat near the small dogs",
+    "the apple",
+]
+
+
+@pytest.mark.parametrize("sentence", SENTENCES)
+def test_each_verb_is_what_the_keras_models_expect(sentence, page, models):
+    type_sentence(page, sentence)
+    found = read(page)
+    assert found["words"] == [VOCABULARY.tokens[token].strip() for token in ids_of(sentence)[1:]]
+    position, number = subject_of(found["words"])
+    for column, model in enumerate(models.values()):
+        for index, share in enumerate(shares_of_plural(model, sentence)):
+            classes, sure, label = found["bars"][index][column]
+            side, verb = ("plural", "were") if share > 0.5 else ("singular", "was")
+            judged = [] if index < position else ["right" if side == number else "wrong"]
+            assert classes == [side, *judged]
+            assert sure == pytest.approx(abs(2 * share - 1), abs=2e-3)
+            mark = "✗ wrong: " if judged == ["wrong"] else ""
+            value = max(share, 1 - share)
+            percent = ">99" if value > 0.995 else int(value * 100 + 0.5)
+            assert label == f"{mark}{verb} {percent}\u00a0%"
+
+
+def test_each_gate_is_that_of_the_keras_layer(page, models):
+    """The first units are those that hold most of what they wrote at the subject."""
+    type_sentence(page, SENTENCES[0])
+    found, gates = read(page), gates_of(models["gru"], SENTENCES[0])
+    position, _ = subject_of(found["words"])
+    kept = gates[position] * np.prod(1 - gates[position + 1 :], axis=0)
+    units = np.argsort(-kept, kind="stable")[:SHOWN]
+    np.testing.assert_allclose(found["gates"], gates[:, units], rtol=0, atol=6e-4)
+    np.testing.assert_allclose(found["means"], gates[:, units].mean(axis=1), rtol=0, atol=6e-3)
+    caption = page.text_content("#gates_caption")
+    assert f"Unit {units[0]} wrote {gates[position, units[0]]:.2f} at “cats”" in caption
+    assert f"still holds {kept[units[0]]:.0%}".replace("%", "\u00a0%") in caption
+
+
+def test_the_last_sentence_says_who_is_right(page, models):
+    type_sentence(page, SENTENCES[0])
+    lines = page.eval_on_selector_all("#verdicts p", "all => all.map((it) => it.textContent)")
+    for line, (cell, model) in zip(lines, models.items(), strict=True):
+        share = shares_of_plural(model, SENTENCES[0])[-1]
+        judged = "✓ right" if share > 0.5 else "✗ wrong"
+        verb, percent = ("were", share) if share > 0.5 else ("was", 1 - share)
+        assert line == (
+            f"The {CELLS[cell]} expects {verb} with {percent:.0%}: {judged}, the subject cats is plural."
+        ).replace("%", "\u00a0%")
+
+
+def test_the_sentences_have_the_grammar_s_words_and_the_chosen_distance(page):
+    drawn = page.evaluate(
+        """async () => {
+          const { DISTANCES, drawSentence, PLURALS } = await import("./page/compare_sentence.js");
+          const sentences = [];
+          for (const distance of DISTANCES)
+            for (let seed = 0n; seed < 20n; seed++)
+              sentences.push([distance, ...["singular", "plural"].map((number) => drawSentence(seed, number, distance))]);
+          return [PLURALS, sentences];
+        }"""
+    )
+    plurals, sentences = json.loads(json.dumps(drawn))
+    assert plurals == agreement._PLURAL_OF
+    singular_of = {several: one for one, several in plurals.items()}
+    assert len({one for _, *both in sentences for one in both}) > 200
+    for distance, *both in sentences:
+        for number, text in zip(("singular", "plural"), both, strict=True):
+            ids = VOCABULARY.encode(text)
+            assert VOCABULARY.unk_id not in ids
+            words = [VOCABULARY.tokens[token].strip() for token in ids]
+            position, of_subject = subject_of(words)
+            assert of_subject == number
+            between = words[position + 1 :]
+            assert len([word for word in between if word != ","]) == distance
+            assert {number_of(word) for word in between} - {None} <= {"singular", "plural"} - {number}
+        pairs = zip(*(text.replace(",", "").split() for text in both), strict=True)
+        assert all(one == other or other in (plurals.get(one), singular_of.get(one)) for one, other in pairs)
+
+
+def test_the_choices_make_another_sentence(page):
+    singular = page.input_value("#text")
+    page.check("input[value=plural]")
+    plural = page.input_value("#text")
+    assert [len(text.split()) for text in (singular, plural)] == [23, 23]  # `the`, an adjective, the noun and 20 words
+    page.focus("#distance")
+    page.keyboard.press("Home")
+    page.wait_for_function("() => document.querySelectorAll('#verbs tbody tr').length === 3")
+    assert page.text_content("#between") == "0 words"
+    page.keyboard.press("End")
+    before = page.input_value("#text")
+    page.click("#another")
+    assert page.input_value("#text") != before
+    type_sentence(page, "the cat near the dogs")  # The choices follow a sentence that is typed.
+    assert page.is_checked("input[value=singular]")
+    assert page.text_content("#between") == "3 words"
+
+
+def test_what_the_models_do_not_know_is_named(page):
+    page.fill("#text", "the zebra near the quagga")
+    page.wait_for_selector('#error:has-text(\'The SimpleRNN does not know "zebra", "quagga"\')')
+    assert page.is_hidden("#figure")
+    page.fill("#text", " ")
+    page.wait_for_selector("#error:has-text('Type a sentence up to its verb')")
+    page.fill("#text", "the old")
+    page.wait_for_selector("#verbs table")
+    assert page.is_hidden("#error")
+    assert page.text_content("#between") == "no noun"
+    assert "right" not in page.text_content("#verdicts")
+
+
+def test_without_the_demo_it_says_how_to_make_it_and_opens_two_files(litert, chromium, demo, small_tflite):
+    with served(None, litert) as home, opened(chromium, f"{home}compare.html") as page:
+        page.wait_for_selector("#how:has-text('keras-seq web --demo=demo')")
+        assert page.is_hidden("#comparison")
+        page.set_input_files("#file_0", {"name": "notes.txt", "mimeType": "", "buffer": b"to be"})
+        page.wait_for_selector("#error:has-text('notes.txt: This is not a .tflite file.')")
+        page.set_input_files("#file_0", small_tflite())
+        page.wait_for_selector("#error:has-text('must know a verb as one word, for one and for several: was and were')")
+        page.set_input_files("#file_0", demo / "gru.tflite")
+        page.wait_for_function("() => document.getElementById('status').textContent === ''")
+        page.set_input_files("#file_1", demo / "simple_rnn.tflite")
+        page.wait_for_selector("#verbs table")
+        names = page.eval_on_selector_all("#verbs thead th", "all => all.map((it) => it.firstChild.textContent)")
+        assert names == ["Word", "GRU", "SimpleRNN"]
+        assert page.text_content("#gates_title") == "What does the GRU keep?"
+        page.click("#other summary")
+        page.set_input_files("#file_0", demo / "simple_rnn.tflite")
+        page.wait_for_selector("#gates_section", state="hidden")  # Neither model has gates.
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("screen", [PHONE, DESKTOP], ids=["phone", "desktop"])
+def test_it_is_accessible_according_to_axe(screen, scheme, address, litert, chromium):
+    with opened(chromium, address, **screen, color_scheme=scheme, bypass_csp=True) as page:
+        page.wait_for_selector("#verbs table")
+        assert violations(page, litert) == []
+        page.click("#other summary")
+        page.fill("#text", "the zebra")
+        page.wait_for_selector("#error:not([hidden])")
+        assert violations(page, litert) == []
+
+
+def test_nothing_is_wider_than_the_screen(address, chromium):
+    with opened(chromium, address, **DESKTOP) as page:
+        page.wait_for_selector("#verbs table")
+        page.click("#other summary")
+        for width in (360, 390, 480, 640, 768, 992, 1280, 1600):
+            page.set_viewport_size({"width": width, "height": 900})
+            assert page.evaluate("() => document.documentElement.scrollWidth <= innerWidth"), width
+            tops = "() => ['verbs', 'gates'].map((id) => document.querySelector(`#${id} tbody tr`).getBoundingClientRect().top)"
+            verbs, gates = page.evaluate(tops)
+            assert (abs(verbs - gates) < 1) == (
+                width >= 992
+            )  # Beside each other, the rows are those of the same words.
