@@ -31,7 +31,6 @@ export class Editor extends EventTarget {
     field.addEventListener("input", () => this.#onInput());
     field.addEventListener("beforeinput", (event) => this.#onBeforeInput(event));
     field.addEventListener("click", (event) => this.#onClick(event));
-    field.addEventListener("focus", () => this.#select(this.#selection.start, this.#selection.end)); // A tap moves it afterwards.
     document.addEventListener("selectionchange", () => this.#onSelection());
     field.addEventListener("selectionchange", () => this.#onSelection());
   }
@@ -65,7 +64,8 @@ export class Editor extends EventTarget {
     const { start, end } = this.#selection;
     this.#space = -1;
     this.document.replace(length, length, insert, options);
-    this.#field.setRangeText(insert, length, length, "preserve");
+    if (this.#hasFocus()) this.#field.setRangeText(insert, length, length, "preserve");
+    else this.#field.value = this.text; // moves the caret to the end
     if (start === length || !this.#hasFocus()) this.#select(this.text.length, this.text.length);
     else this.#select(start, end);
     this.draw();
