@@ -113,7 +113,7 @@ export class Visit {
     if (this.#isShakespeare()) this.#editor.load(Document.from({ text: "ROMEO:\n", written: [] }));
     const isLast = endOfOpening();
     for (let line = 0; line < (isLines ? 3 : 1); line++) await this.#desk.write({ isLast });
-    if (this.#desk.canTryAgain) showStatus("Written on your device. Go on typing, or touch what it wrote.");
+    if (this.#desk.canTryAgain) showStatus("Written on your device. Touch any of it, or type on.");
   }
 
   /** Takes the beginning of a link; returns the link, or null if the address is none. */
