@@ -124,6 +124,7 @@ async function failedWorker(file) {
     }
   }
   const worker = new GivenWorker();
+  globalThis.fetch = () => new Promise(() => {}); // The wasm does not come.
   const model = await KerasSeqWorker.load("https://example.org/a.tflite", { worker, wasm: "https://example.org/wasm" });
   const score = model.score("a").catch(({ message }) => message);
   await Promise.resolve();

@@ -4,7 +4,7 @@ import { loadFrom } from "./litert.js";
 import { Model } from "./model.js";
 import { bytesOf } from "./source.js";
 import { TextModel } from "./text_model.js";
-import { wasmFolder } from "./wasm_folder.js";
+import { wasmFolder } from "./wasm.js";
 
 /** Loads LiteRT.js before a model is opened, which takes less time then. `wasm` is the folder of its wasm. */
 export async function loadRuntime(wasm) {
@@ -15,7 +15,6 @@ export async function loadRuntime(wasm) {
 export class KerasSeq extends TextModel {
   /** Opens a .tflite of `keras-seq export`, given by its address or its bytes. */
   static async load(source, { wasm } = {}) {
-    const [bytes] = await Promise.all([bytesOf(source), loadRuntime(wasm)]);
-    return new KerasSeq(await Model.load(bytes));
+    return new KerasSeq(await Model.load(bytesOf(source), loadRuntime(wasm)));
   }
 }

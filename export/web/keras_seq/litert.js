@@ -1,43 +1,43 @@
 // Loads LiteRT.js with its wasm, once for all models: in a page, in a module worker, or in Node.
 
-import { getGlobalLiteRtPromise, loadLiteRt, supportsFeature } from "@litertjs/core";
+import { getGlobalLiteRtPromise, loadLiteRt } from "@litertjs/core";
+import { compiledWasm, notLoaded, wasmIn } from "./wasm.js";
 
 let loading;
 
 /**
- * Loads LiteRT.js. `folder` is the address of its wasm, with a slash at its end. In a worker, `progress(loaded, total)` is called
- * while the wasm loads.
+ * Loads LiteRT.js. `folder` is the address of its wasm, with a slash at its end. In a worker, `wasm` may be a promise of the compiled
+ * wasm of this folder.
  */
-export function loadFrom(folder, progress) {
-  loading ??= load(folder, progress).catch((error) => {
+export function loadFrom(folder, wasm) {
+  loading ??= load(folder, wasm).catch((error) => {
     loading = undefined; // lets the next call try again
-    const advice = "check the network, and that this is a copy of node_modules/@litertjs/core/wasm, or give `wasm`";
-    throw new Error(`LiteRT.js cannot be loaded from ${folder}: ${advice}.`, { cause: error });
+    throw notLoaded(folder, error);
   });
   return loading;
 }
 
-function load(folder, progress) {
+function load(folder, wasm) {
   const already = getGlobalLiteRtPromise(); // by the app itself
   if (already) return already;
-  return globalThis.document ? loadLiteRt(folder) : loadWithoutDocument(folder, progress);
+  return globalThis.document ? loadLiteRt(folder) : loadWithoutDocument(folder, wasm);
 }
 
 /**
  * LiteRT.js starts its wasm with a script element, or with importScripts, which module workers and Node lack. Here the script is
  * loaded beforehand, and importScripts does nothing.
  */
-async function loadWithoutDocument(folder, progress) {
-  const name = await runtimeIn(folder);
+async function loadWithoutDocument(folder, wasm) {
+  const script = `${wasmIn(folder)}.js`;
   const replaced = { self: globalThis, importScripts() {}, Module: { locateFile: (file) => folder + file, printErr } };
-  let failed; // if the wasm cannot be instantiated, of which LiteRT.js is not told
+  let failed; // rejects if the wasm cannot be instantiated, of which LiteRT.js is not told
   if (globalThis.process?.versions?.node) {
-    replaced.ModuleFactory = requiredIn(folder, `${name}.js`);
+    replaced.ModuleFactory = requiredIn(folder, script);
   } else {
-    const [factory, wasm] = await Promise.all([importedAsAmd(`${name}.js`), compiled(`${name}.wasm`, progress)]);
+    const [factory, compiled] = await Promise.all([importedAsAmd(script), wasm ?? compiledWasm(folder)]);
     replaced.ModuleFactory = factory;
     failed = new Promise((_, fail) => {
-      replaced.Module.instantiateWasm = (imports, receive) => void WebAssembly.instantiate(wasm, imports).then(receive, fail);
+      replaced.Module.instantiateWasm = (imports, receive) => void WebAssembly.instantiate(compiled, imports).then(receive, fail);
     });
   }
   const before = Object.keys(replaced).map((name) => [name, Object.getOwnPropertyDescriptor(globalThis, name)]);
@@ -45,36 +45,13 @@ async function loadWithoutDocument(folder, progress) {
     Object.defineProperty(globalThis, name, { value, writable: true, configurable: true });
   }
   try {
-    return await Promise.race([loadLiteRt(`${name}.js`), failed].filter(Boolean));
+    return await Promise.race([loadLiteRt(script), failed].filter(Boolean));
   } finally {
     for (const [name, own] of before) {
       if (own) Object.defineProperty(globalThis, name, own);
       else delete globalThis[name];
     }
   }
-}
-
-/** Returns the address of the wasm for this browser, without its ending; the script that starts it has the same name. */
-export async function runtimeIn(folder) {
-  const isRelaxed = await supportsFeature("relaxedSimd"); // not in Node 20
-  return `${folder}litert_wasm_${isRelaxed ? "" : "compat_"}internal`;
-}
-
-/** Fetches and compiles the wasm at the same time, and calls `progress(loaded, total)` meanwhile; the total is 0 if it is not known. */
-async function compiled(address, progress) {
-  const response = await fetch(address);
-  if (!response.ok) throw new Error(`${response.status} ${response.statusText}`);
-  if (progress) report(response.clone(), progress).catch(() => {}); // The other half of the response fails too.
-  const isWasm = response.headers.get("Content-Type") === "application/wasm";
-  return isWasm ? WebAssembly.compileStreaming(response) : WebAssembly.compile(await response.arrayBuffer());
-}
-
-async function report(response, progress) {
-  const isPacked = response.headers.has("Content-Encoding"); // Its length is that of the packed bytes.
-  const total = isPacked ? 0 : Number(response.headers.get("Content-Length"));
-  const reader = response.body.getReader();
-  let loaded = 0;
-  for (let read = await reader.read(); !read.done; read = await reader.read()) progress((loaded += read.value.length), total);
 }
 
 /** Prints what the wasm prints, without what it does as always. */

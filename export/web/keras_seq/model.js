@@ -30,9 +30,12 @@ const real = (value) => Float32Array.of(value);
  * states that a call returns, and must `release` them; `close` releases the rest.
  */
 export class Model {
-  /** Opens a file; LiteRT.js must have been loaded. */
-  static async load(bytes) {
-    const { vocabulary, config, card, model } = await readBundle(bytes);
+  /**
+   * Opens a file. `bytes` is a promise of its content, and `runtime` one of LiteRT.js: the bundle is read and verified while LiteRT.js
+   * loads.
+   */
+  static async load(bytes, runtime) {
+    const [{ vocabulary, config, card, model }] = await Promise.all([bytes.then(readBundle), runtime]);
     const compiled = await loadAndCompile(model, { accelerator: "wasm" });
     try {
       requireSignatures(compiled.signatures, vocabulary);

@@ -2,7 +2,7 @@
 
 import { LARGEST_FILE } from "./bundle.js";
 import { requireOption } from "./options.js";
-import { here } from "./wasm_folder.js";
+import { here } from "./wasm.js";
 
 /** A source of a model as bytes: an address, which is fetched, or bytes. */
 export async function bytesOf(source) {

@@ -14,7 +14,10 @@ export interface WorkerThread {
   terminate(): void;
 }
 
-/** A model in a module worker, so that the page never waits for it: the worker answers whole calls. It has the methods of `KerasSeq`. In browsers only. */
+/**
+ * A model in a module worker, so that the page never waits for it. It has the methods of `KerasSeq`. In browsers only. The worker
+ * answers whole calls: an abort rejects a call at once, and the worker stops soon after it.
+ */
 export declare class KerasSeqWorker extends TextModel {
   static load(source: Source, options?: WorkerOptions): Promise<KerasSeqWorker>;
 }

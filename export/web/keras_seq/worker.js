@@ -1,8 +1,8 @@
 // A language model in a worker, so that a page never waits for it.
 
-import { here, wasmFolder } from "./wasm_folder.js";
 import { TextModel } from "./text_model.js";
 import { Vocabulary } from "./vocabulary.js";
+import { compiledWasm, here, wasmFolder } from "./wasm.js";
 
 /** A Model in a worker. States are numbers, which stand for the states in the worker. */
 class RemoteModel {
@@ -11,14 +11,21 @@ class RemoteModel {
   #calls = 0;
   #failure = null;
 
-  constructor(worker, progress) {
+  constructor(worker) {
     this.#worker = worker;
     this.isClosed = false;
-    worker.addEventListener("message", ({ data }) => (data.progress ? progress?.(...data.progress) : this.#settle(data)));
-    worker.addEventListener("error", ({ message }) => this.#fail(`The worker of the model failed: ${message || "its script cannot be loaded"}`));
+    worker.addEventListener("message", ({ data }) => this.#settle(data));
+    worker.addEventListener("error", ({ message }) => {
+      this.#fail(`The worker of the model failed: ${message || "its script cannot be loaded"}`);
+    });
   }
 
-  async load(source, folder) {
+  /** Opens a file. Its loading, that of the worker's scripts and that of the wasm take place at the same time. */
+  async load(source, folder, progress) {
+    compiledWasm(folder, progress).then(
+      (wasm) => this.#order("wasm", [wasm]),
+      ({ message }) => this.#fail(message),
+    );
     const { file, config, card, hasWrite } = await this.call("load", [source, folder]);
     Object.assign(this, { vocabulary: new Vocabulary(file), config, card, hasWrite });
   }
@@ -110,11 +117,11 @@ export class KerasSeqWorker extends TextModel {
   static async load(source, { wasm, worker, progress } = {}) {
     if (!worker && !globalThis.Worker) throw new Error("KerasSeqWorker runs in browsers only: in Node, use KerasSeq.");
     const thread = worker ?? new Worker(new URL("./worker_thread.js", import.meta.url), { type: "module" });
-    const model = new RemoteModel(thread, progress);
+    const model = new RemoteModel(thread);
     try {
       // Addresses are relative to the page, not to the script of the worker.
       const isAddress = typeof source === "string" || source instanceof URL;
-      await model.load(isAddress ? new URL(source, here()).href : source, wasmFolder(wasm));
+      await model.load(isAddress ? new URL(source, here()).href : source, wasmFolder(wasm), progress);
     } catch (error) {
       model.close();
       throw error;

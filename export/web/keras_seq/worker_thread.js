@@ -16,13 +16,13 @@ function withNumber({ states: one, ...answer }) {
   return { ...answer, states: given };
 }
 
-const progress = (...bytes) => postMessage({ progress: bytes });
+let receiveWasm;
+const wasm = new Promise((resolve) => (receiveWasm = resolve)); // which the page compiles while this script loads
 
 /** Calls that answer with what they compute. */
 const answers = {
   async load(_, source, folder) {
-    const [bytes] = await Promise.all([bytesOf(source), loadFrom(folder, progress)]);
-    model = await Model.load(bytes);
+    model = await Model.load(bytesOf(source), loadFrom(folder, wasm));
     text = new TextModel(model);
     const { vocabulary, config, card, hasWrite } = model;
     return { file: vocabulary.file, config, card, hasWrite };
@@ -40,6 +40,7 @@ const answers = {
 
 /** Messages that are not answered. */
 const orders = {
+  wasm: (compiled) => receiveWasm(compiled),
   abort: (number) => running.get(number)?.abort(),
   release(...numbers) {
     model.release(...numbers.map((number) => states.get(number)));

@@ -1,5 +1,7 @@
 // Lets the page open without a network: registers the service worker, and tells it what it must keep besides the page's own files.
 
+import { wasmIn } from "../keras_seq/wasm.js";
+
 /**
  * Registers the service worker, which keeps the page's files. Where there is none, the page works on-line only.
  */
@@ -16,8 +18,7 @@ export function register() {
  */
 export async function keepForLater(wasm, addresses) {
   if (!navigator.serviceWorker || navigator.serviceWorker.controller) return;
-  const { runtimeIn } = await import("../keras_seq/litert.js"); // it runs in a worker, whose requests the page does not see
-  const runtime = await runtimeIn(wasm);
+  const runtime = wasmIn(wasm); // A worker fetches it, whose requests the page does not see.
   const { active } = await navigator.serviceWorker.ready;
   const fetched = [`${runtime}.js`, `${runtime}.wasm`, "models.json", ...addresses];
   active.postMessage(fetched.map((address) => new URL(address, location.href).href));

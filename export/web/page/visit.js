@@ -8,7 +8,7 @@ import { listedModels, modelAt } from "./opening.js";
 import { endOfOpening, promptsFor, showPrompts } from "./prompts.js";
 import { forgetModel, saved, savedModel, saveModel } from "./saved.js";
 import { otherModel, readLink } from "./share.js";
-import { wasmFolder } from "../keras_seq/wasm_folder.js";
+import { wasmFolder } from "../keras_seq/wasm.js";
 
 const SHAKESPEARE = "shakespeare.tflite"; // the page's own model
 

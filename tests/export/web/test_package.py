@@ -101,7 +101,8 @@ const bytes = new Uint8Array();
 const tokens: readonly string[] = (await readBundle(bytes)).vocabulary.tokens;
 use(await KerasSeq.load(bytes), new AbortController().signal);
 const progress = (loaded: number, total: number) => console.log(loaded / total);
-use(await KerasSeqWorker.load(new URL("x:y"), { wasm: "wasm/", worker: new Worker("w.js"), progress }), AbortSignal.timeout(tokens.length));
+const worker = new Worker("w.js");
+use(await KerasSeqWorker.load(new URL("x:y"), { wasm: "wasm/", worker, progress }), AbortSignal.timeout(tokens.length));
 """
 
 
@@ -114,7 +115,7 @@ def test_the_types_fit_a_program(app, resolution):
 
 
 def test_the_types_need_no_browser(app):
-    program = PROGRAM.replace('new Worker("w.js")', "{} as WorkerThread")
+    program = PROGRAM.replace('= new Worker("w.js")', "= {} as WorkerThread")
     (app / "node.ts").write_text(program.replace("{ KerasSeqWorker }", "{ KerasSeqWorker, type WorkerThread }"))
     options = ["--strict", "--noEmit", "--target", "es2022", "--lib", "es2022", "--types", "node"]
     run("npx", "tsc", "node.ts", *options, "--module", "nodenext", cwd=app)
