@@ -1,6 +1,7 @@
 """The modules of the page that need no browser, in Node: the text with its history, its parts, and what the model reads of it."""
 
 import json
+import re
 import subprocess
 
 import paths
@@ -10,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import keras_seq as ks
+from keras_seq_export.tflite.page_files import page_folder
 
 
 def in_node(task, given):
@@ -18,6 +20,34 @@ def in_node(task, given):
     done = subprocess.run(command, input=json.dumps([task, given]), text=True, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
+
+
+def imported(file, found):
+    """Adds the modules that a module imports, directly or not."""
+    for address in re.findall(r'^(?:import|export)[^;]*?from "([.][^"]+)"', file.read_text(), flags=re.M):
+        module = (file.parent / address).resolve()
+        if module not in found:
+            found.add(module)
+            imported(module, found)
+    return found
+
+
+def test_the_page_names_all_modules_that_it_imports():
+    """Otherwise, the browser asks for them one after the other."""
+    page = page_folder().resolve()
+    named = re.findall(r'<link rel="modulepreload" href="(.*?)"', (page / "index.html").read_text())
+    assert sorted(named) == sorted(it.relative_to(page).as_posix() for it in imported(page / "page" / "app.js", set()))
+
+
+def test_the_page_is_small():
+    """Without LiteRT.js and the model, and with the view that compares two models."""
+    kinds = (".html", ".css", ".js")
+    sizes = {
+        it: it.stat().st_size
+        for it in page_folder().rglob("*")
+        if it.suffix in kinds and "node_modules" not in it.parts
+    }
+    assert sum(sizes.values()) < 150_000
 
 
 class Oracle:
