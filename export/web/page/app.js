@@ -147,7 +147,8 @@ const actions = {
   },
 };
 for (const [id, act] of Object.entries(actions)) at(id).addEventListener("click", () => (id === "write" ? act() : attempt(act)));
-for (const id of ["undo", "redo"]) at(id).addEventListener("pointerdown", (event) => event.preventDefault()); // The text keeps the focus.
+// The text keeps the focus.
+for (const id of ["undo", "redo"]) at(id).addEventListener("pointerdown", (event) => event.preventDefault());
 listenForKeys({
   field: at("text"),
   writeOrStop,

@@ -109,16 +109,18 @@ export class Document {
 
   /** Returns the tokens at the end of the text that one call of Write wrote; none if the text ends with something else. */
   lastRun() {
-    let first = this.written.length;
+    const { written } = this;
+    const run = written.at(-1)?.run;
+    let first = written.length;
     let start = this.text.length;
-    const run = this.written.at(-1)?.run;
-    while (first > 0 && this.written[first - 1].end === start && this.written[first - 1].run === run) start = this.written[--first].start;
-    return this.written.slice(first);
+    while (first > 0 && written[first - 1].end === start && written[first - 1].run === run) start = written[--first].start;
+    return written.slice(first);
   }
 
   /** Returns the text and its origin as plain values, without the history. */
   state() {
-    return { text: this.text, written: this.written.map(({ start, end, tokenId, probability, run }) => [start, end, tokenId, probability, run]) };
+    const written = this.written.map(({ start, end, tokenId, probability, run }) => [start, end, tokenId, probability, run]);
+    return { text: this.text, written };
   }
 
   /** Returns a document of what `state` returned; null if it is something else. */

@@ -16,9 +16,10 @@ export class Models extends EventTarget {
   async open({ name, source }, use) {
     const number = ++this.#requests;
     this.#tell("loading", name);
+    const progress = (loaded, total) => total > 0 && this.#tell("progress", loaded / total);
     let opened;
     try {
-      opened = await KerasSeqWorker.load(source, { progress: (loaded, total) => this.#tell("progress", total > 0 ? loaded / total : 0) });
+      opened = await KerasSeqWorker.load(source, { progress });
     } catch (error) {
       if (number !== this.#requests) return false;
       this.#tell("done");

@@ -1,10 +1,12 @@
 // What the model reads of a text: all that it knows, up to the caret.
 
+import { codePoint } from "../keras_seq/tokens.js";
+
 const LONGEST = 4096; // characters before the caret that suggestions need; what is further away changes hardly any of them
 
 /**
- * Returns what the model does not know in a text, `{start, end, text}`. In a model of lines, the line feeds are not part of what it reads.
- * A word that is being typed, at the caret, is not finished and not reported.
+ * Returns what the model does not know in a text, `{start, end, text}`. A word that is being typed, at the caret, is not finished and
+ * not reported. A model of lines reads no line feeds.
  */
 export function unknownIn({ vocabulary, config }, text, caret = -1) {
   const isUnfinished = ({ end }) => vocabulary.level !== "char" && end === caret;
@@ -46,11 +48,11 @@ export function unknownSentence(model, name, unknown) {
   const all = [...new Set(unknown.map(({ text }) => text))];
   const named = all.slice(0, 3).map((one) => `‘${shown(one)}’`).join(", ");
   const more = all.length > 3 ? ` and ${all.length - 3} more ${kind}s` : "";
-  const [it, they] = [all.length > 1 ? "them" : "it", all.length > 1 ? "these" : "this"];
-  const reads = skipsUnknown(model) ? `skips ${it}` : `reads ${they} ${kind}${all.length > 1 ? "s" : ""} as ${model.vocabulary.tokens[model.vocabulary.unknownId]}`;
-  return `${name} does not know ${named}${more}, and ${reads}.`;
+  const { tokens, unknownId } = model.vocabulary;
+  const [it, them] = all.length > 1 ? ["them", `these ${kind}s`] : ["it", `this ${kind}`];
+  return `${name} does not know ${named}${more}, and ${skipsUnknown(model) ? `skips ${it}` : `reads ${them} as ${tokens[unknownId]}`}.`;
 }
 
 function shown(text) {
-  return /[\p{L}\p{N}\p{P}\p{S}]/u.test(text) ? text.slice(0, 24) : `U+${text.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}`;
+  return /[\p{L}\p{N}\p{P}\p{S}]/u.test(text) ? text.slice(0, 24) : codePoint(text);
 }

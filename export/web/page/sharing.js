@@ -7,7 +7,8 @@ export async function copy(text, what) {
   try {
     await navigator.clipboard.writeText(text);
   } catch (error) {
-    throw new Error(`The browser did not allow copying: ${error.message} Select the text, and copy it with the keys of your system.`, { cause: error });
+    const advice = "Select the text, and copy it with the keys of your system.";
+    throw new Error(`The browser did not allow copying: ${error.message} ${advice}`, { cause: error });
   }
   return `${what} is copied.`;
 }

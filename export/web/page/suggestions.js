@@ -22,7 +22,8 @@ export class SuggestionRow {
     this.#box = box;
     [...box.children].forEach((button, index) => {
       button.append(document.createElement("span"), document.createElement("small"));
-      button.addEventListener("pointerdown", (event) => event.preventDefault()); // The text keeps the focus, and the phone its keyboard.
+      // The text keeps the focus, and the phone its keyboard.
+      button.addEventListener("pointerdown", (event) => event.preventDefault());
       button.addEventListener("click", () => this.#words[index] && onPick(this.#words[index]));
     });
     this.clear();

@@ -89,7 +89,8 @@ export class Visit {
     at("model").textContent = chipText(model.card, name);
     at("max_unit").textContent = `Maximum length in ${model.vocabulary.level === "char" ? "characters" : "words"}`;
     this.onOpened();
-    promptsFor(model, this.#isShakespeare()).then((prompts) => showPrompts(at("prompts"), prompts, (one) => this.#begin(one)), showError);
+    const show = (prompts) => showPrompts(at("prompts"), prompts, (one) => this.#begin(one));
+    promptsFor(model, this.#isShakespeare()).then(show).catch(showError);
     return true;
   }
 

@@ -39,17 +39,6 @@ def test_the_page_names_all_modules_that_it_imports():
     assert sorted(named) == sorted(it.relative_to(page).as_posix() for it in imported(page / "page" / "app.js", set()))
 
 
-def test_the_page_is_small():
-    """Without LiteRT.js and the model, and with the view that compares two models."""
-    kinds = (".html", ".css", ".js")
-    sizes = {
-        it: it.stat().st_size
-        for it in page_folder().rglob("*")
-        if it.suffix in kinds and "node_modules" not in it.parts
-    }
-    assert sum(sizes.values()) < 150_000
-
-
 class Oracle:
     """The same text, as a list of characters, each with the token that it belongs to, and a copy for each step of undo."""
 
