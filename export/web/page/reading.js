@@ -50,7 +50,8 @@ export function unknownSentence(model, name, unknown) {
   const more = all.length > 3 ? ` and ${all.length - 3} more ${kind}s` : "";
   const { tokens, unknownId } = model.vocabulary;
   const [it, them] = all.length > 1 ? ["them", `these ${kind}s`] : ["it", `this ${kind}`];
-  return `${name} does not know ${named}${more}, and ${skipsUnknown(model) ? `skips ${it}` : `reads ${them} as ${tokens[unknownId]}`}.`;
+  const reads = skipsUnknown(model) ? `skips ${it}` : `reads ${them} as ${tokens[unknownId]}`;
+  return `${name} does not know ${named}${more}, and ${reads}.`;
 }
 
 function shown(text) {
