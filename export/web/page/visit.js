@@ -11,6 +11,7 @@ import { otherModel, readLink } from "./share.js";
 import { wasmFolder } from "../keras_seq/wasm.js";
 
 const SHAKESPEARE = "shakespeare.tflite"; // the page's own model
+const PROMPT = "ROMEO:\n"; // what it continues on a first visit
 
 export class Visit {
   onOpened = () => {}; // is called when another model is open
@@ -35,10 +36,11 @@ export class Visit {
       this.#desk.restore(before.desk);
     }
     const link = await attempt(() => this.#takeLink());
-    const isOpen = await this.#openFirst();
+    const isFirst = !document && !link;
+    const isOpen = await this.#openFirst(isFirst);
     if (!isOpen) return;
     if (link) await this.#followLink(link);
-    else if (!document && !this.#hasTyped) await this.#writeOpening();
+    else if (isFirst && !this.#hasTyped) await this.#writeOpening();
     const { source } = this.#models;
     await keepForLater(wasmFolder(), typeof source === "string" ? [source] : []).catch(() => {}); // Off-line use is not vital.
   }
@@ -60,8 +62,8 @@ export class Visit {
     return this.#own !== null && this.#models.source !== this.#own.source;
   }
 
-  /** Opens the model of the address, the user's file of the last visit, or the page's own. */
-  async #openFirst() {
+  /** Opens the model of the address, the user's file of the last visit, or the page's own. A first visit begins at once. */
+  async #openFirst(isFirst) {
     const asked = new URLSearchParams(location.search).get("model");
     return attempt(async () => {
       const listing = listedModels();
@@ -69,6 +71,8 @@ export class Visit {
       let found = asked ? modelAt(asked) : await savedModel();
       if (!asked) this.#own = (await listing).open;
       found ??= this.#own;
+      const isShakespeare = found !== null && found === this.#own && found.name === SHAKESPEARE;
+      if (isFirst && isShakespeare && !this.#hasTyped) this.#editor.load(Document.from({ text: PROMPT, written: [] }));
       if (found) return this.#open(found);
       throw new Error("This page has no model of its own. Open a .tflite file that keras-seq export has made.");
     });
@@ -111,7 +115,6 @@ export class Visit {
 
   async #writeOpening() {
     const isLines = this.#models.model.config.by_line === true;
-    if (this.#isShakespeare()) this.#editor.load(Document.from({ text: "ROMEO:\n", written: [] }));
     const isLast = endOfOpening();
     for (let line = 0; line < (isLines ? 3 : 1); line++) await this.#desk.write({ isLast });
     if (this.#desk.canTryAgain) showStatus("Written on your device. Touch any of it, or type on.");

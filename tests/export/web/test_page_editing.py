@@ -1,6 +1,7 @@
 """The page of export/web as a text that a user and a model write together, in Chromium."""
 
 import math
+import shutil
 
 import numpy as np
 import pytest
@@ -58,8 +59,7 @@ def test_it_has_written_before_the_user_is_asked_and_a_prompt_begins_another_tex
     prompts = [it.text for it in LiteRTSampler(model).suggest("", 3)]
     assert page.eval_on_selector_all("#prompts button", "all => all.map((one) => one.textContent)") == prompts
     page.locator("#prompts button").first.tap()
-    page.wait_for_selector("#status:has-text('per second')")
-    assert page.input_value("#text").startswith(prompts[0])
+    assert written(page).startswith(prompts[0])
     page.click("#undo")
     assert page.input_value("#text") == text
 
@@ -435,3 +435,15 @@ def test_write_again_writes_another_line(litert, chromium, small_tflite):
         assert written(page) == text + "\n" + sampler.sample("", seed=6)
         page.click("#undo")
         assert page.input_value("#text") == text
+
+
+def test_shakespeare_begins_with_three_lines_of_romeo(litert, chromium, model, tmp_path):
+    """The page's own model is known by its name."""
+    own = tmp_path / "shakespeare.tflite"
+    shutil.copy(model, own)
+    with served(own, litert) as address, opened(chromium, address.partition("?")[0]) as page:
+        wait_until_ready(page)
+        prompts = page.eval_on_selector_all("#prompts button", "all => all.map((one) => one.textContent)")
+        assert prompts == ["ROMEO:", "To be, or not to be", "My lord,"]
+        assert page.input_value("#text").startswith("ROMEO:\n")
+        assert not page.eval_on_selector("#backdrop span", "one => one.classList.contains('written')")
