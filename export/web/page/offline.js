@@ -18,7 +18,7 @@ export function register() {
  */
 export async function keepForLater(wasm, addresses) {
   if (!navigator.serviceWorker || navigator.serviceWorker.controller) return;
-  const runtime = wasmIn(wasm); // it runs in a worker, whose requests the page does not see
+  const runtime = wasmIn(wasm); // A worker fetches it, whose requests the page does not see.
   const { active } = await navigator.serviceWorker.ready;
   const fetched = [`${runtime}.js`, `${runtime}.wasm`, "models.json", ...addresses];
   active.postMessage(fetched.map((address) => new URL(address, location.href).href));

@@ -1,0 +1,224 @@
+// Writes with the open model into the editor's text: Write, Stop, Continue, Try again, and another token.
+
+import { readable } from "./reading.js";
+import { Run } from "./writing.js";
+
+const LONG = 10_000; // characters that take a moment to read
+const REASONS = { eos: "the model ended it", length: "the maximum length" };
+
+/** Events: "state" when it begins or ends to write, "status" with a text for the user, "error" with an error. */
+export class Desk extends EventTarget {
+  model = null;
+  isWriting = false;
+  countsTokens = false; // in what it tells the user; otherwise characters or words
+  #editor;
+  #settings;
+  #run = null; // that is writing, or that Continue resumes
+  #running = Promise.resolve();
+  #left = null; // the text when the run stopped
+  #ended = null; // the text when the model ended it
+  #runs = 0; // the number of the last run
+  #oldRuns = 0; // the number of the last run of another model
+  #groups = 0;
+  #last = null; // what made the last run, while the text is what it made
+
+  constructor(editor, settings) {
+    super();
+    this.#editor = editor;
+    this.#settings = settings;
+    editor.addEventListener("edit", ({ detail }) => detail.byUser && this.#onEdit());
+    settings.addEventListener("change", ({ detail }) => this.#onSetting(detail.name));
+  }
+
+  /** What the button does next. */
+  get label() {
+    if (this.isWriting) return "Stop";
+    if (this.#canContinue()) return "Continue";
+    return this.#writesLines() && this.#ended === this.#editor.text ? "Write again" : "Write";
+  }
+
+  /** Uses another model; the old one can be closed afterwards. */
+  async use(model, { isSame = false } = {}) {
+    await this.giveUp();
+    this.model = model;
+    if (!isSame) this.#oldRuns = this.#runs;
+    this.#tell("state");
+  }
+
+  /** Continues a stopped text, or begins a new one. `isLast` and `maxTokens` limit it; `group` names the step of undo. */
+  write({ group = this.group(), keepsSeed = false, maxTokens = this.#settings.maxTokens, isLast } = {}) {
+    if (!this.model || this.isWriting) return this.#running;
+    try {
+      if (!this.#canContinue() && !this.#begin(group, keepsSeed, maxTokens)) return this.#running;
+    } catch (error) {
+      this.#tell("error", error);
+      return this.#running;
+    }
+    this.isWriting = true;
+    this.#tell("state");
+    this.#running = this.#go(this.#run, group, isLast);
+    return this.#running;
+  }
+
+  /** Stops before the next token; Continue resumes. */
+  stop() {
+    if (this.isWriting) this.#run.pause();
+    return this.#running;
+  }
+
+  /** Whether the text ends with what the model wrote. */
+  get canTryAgain() {
+    return this.model !== null && this.#editor.document.lastRun().length > 0;
+  }
+
+  /** Replaces what the model wrote last by another text of the same beginning. */
+  async tryAgain() {
+    await this.giveUp();
+    const [first] = this.#editor.document.lastRun();
+    if (!first || !this.#settings.require()) return;
+    const group = this.group();
+    this.#settings.drawSeed();
+    this.#editor.replace(first.start, this.#editor.text.length, "", { group });
+    await this.write({ group, keepsSeed: true });
+  }
+
+  /** Whether the open model wrote a token, so that it knows what else it could have been. */
+  isOwn(token) {
+    return token.run > this.#oldRuns;
+  }
+
+  /** Cuts the text at a token, writes another one in its place, and goes on. */
+  async takeAlternative(token, { text, tokenId, probability }) {
+    await this.giveUp();
+    const group = this.group();
+    const tokens = [{ text, tokenId, probability, run: ++this.#runs }];
+    this.#editor.replace(token.start, this.#editor.text.length, text, { tokens, group });
+    if (text !== "") return this.write({ group });
+    this.#ended = this.#editor.text;
+    this.#tell("state");
+    this.#tell("status", "The text ends here.");
+  }
+
+  /** Returns a new name of a step of undo. */
+  group() {
+    return `written ${++this.#groups}`;
+  }
+
+  /** Returns what gives this text again: its beginning, and what continues it; without the latter, the text is a beginning itself. */
+  recipe() {
+    const { text } = this.#editor;
+    if (this.#last?.count > 0 && !this.#last.hasChanged) {
+      const { start, seed, sampling, count } = this.#last;
+      return { prompt: text.slice(0, start), seed: BigInt(seed), settings: sampling, maxTokens: count };
+    }
+    const { seed, sampling, maxTokens } = this.#settings;
+    return { prompt: text, seed, settings: sampling, maxTokens };
+  }
+
+  /** What `restore` takes, as plain values. */
+  state() {
+    return { runs: this.#runs, oldRuns: this.#oldRuns, last: this.#last, ended: this.#ended === this.#editor.text };
+  }
+
+  restore({ runs, oldRuns, last, ended }) {
+    [this.#runs, this.#oldRuns, this.#last] = [runs, oldRuns, last];
+    this.#ended = ended ? this.#editor.text : null;
+  }
+
+  // ---- one run ----
+
+  /** Begins a new run; returns false if a setting is wrong, which the user is shown. */
+  #begin(group, keepsSeed, maxTokens) {
+    if (!this.#settings.require()) return false;
+    this.#run?.end();
+    this.#run = null;
+    if (!keepsSeed) this.#settings.nextSeed();
+    const isNextLine = this.#writesLines() && this.#ended === this.#editor.text && this.#ended !== "";
+    this.#editor.takeSpaceBack(group);
+    if (isNextLine) this.#editor.append("\n", { group });
+    const { seed, sampling } = this.#settings;
+    const { model } = this;
+    const prompt = readable(model, this.#editor.text);
+    this.#run = new Run((signal) => model.write(prompt, { ...sampling, seed, max_tokens: maxTokens, signal }));
+    this.#runs += 1;
+    this.#last = { start: this.#editor.text.length, seed: String(seed), sampling, count: 0, hasChanged: false };
+    return true;
+  }
+
+  async #go(run, group, isLast) {
+    const [number, last] = [this.#runs, this.#last];
+    this.#tell("status", run.count === 0 && this.#editor.text.length > LONG ? "Reading the text …" : "");
+    try {
+      await run.go((pieces) => this.#append(pieces, number, group), isLast);
+    } catch (error) {
+      run.end();
+      this.#tell("error", error);
+    }
+    this.isWriting = false;
+    const { text } = this.#editor;
+    const { isGivenUp } = run;
+    if (last) Object.assign(last, { count: run.count, hasChanged: run.hasChanged });
+    this.#left = text;
+    if (run.reason === "eos") this.#ended = text;
+    if (run.reason || isGivenUp || isLast) this.#forget();
+    if (!isGivenUp) this.#tell("status", this.#report(run));
+    this.#tell("state");
+  }
+
+  #append(pieces, run, group) {
+    const tokens = pieces.map(({ text, tokenId, logProbability }) => ({ text, tokenId, probability: Math.exp(logProbability), run }));
+    this.#editor.append(pieces.map(({ text }) => text).join(""), { tokens, group });
+  }
+
+  #report({ count, characters, seconds, reason }) {
+    const [amount, unit] = this.#amount(count, characters);
+    const rate = seconds > 0 && count > 1 ? `, ${Math.round(amount / seconds).toLocaleString("en")} per second` : "";
+    return `${amount.toLocaleString("en")} ${unit}${amount === 1 ? "" : "s"}${rate}: ${REASONS[reason] ?? "stopped"}`;
+  }
+
+  #amount(count, characters) {
+    if (this.countsTokens) return [count, "token"];
+    if (this.model.vocabulary.level === "char") return [characters, "character"];
+    const written = this.#editor.document.lastRun();
+    const words = this.#editor.text.slice(written[0]?.start).match(/\S+/g) ?? [];
+    return [written.length ? words.length : 0, "word"];
+  }
+
+  #canContinue() {
+    return this.#run !== null && this.#left === this.#editor.text;
+  }
+
+  #writesLines() {
+    return this.model?.config.by_line === true;
+  }
+
+  #forget() {
+    this.#run?.end();
+    this.#run = null;
+  }
+
+  /** Stops for good. */
+  async giveUp() {
+    this.#run?.end();
+    await this.#running;
+    this.#forget();
+  }
+
+  /** The user does not wait for the model, and the text is no longer what it made. */
+  #onEdit() {
+    if (this.isWriting) this.#run.end();
+    this.#last = null;
+  }
+
+  /** While it writes, a setting counts from the next token on. Otherwise the next text begins with it. */
+  #onSetting(name) {
+    if (this.isWriting && name in this.#settings.sampling) this.#run.change({ [name]: this.#settings.sampling[name] });
+    if (this.isWriting) return;
+    this.#forget();
+    this.#tell("state");
+  }
+
+  #tell(type, detail) {
+    this.dispatchEvent(new CustomEvent(type, { detail }));
+  }
+}

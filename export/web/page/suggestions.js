@@ -1,0 +1,68 @@
+// The row of suggestions: three places that never move.
+
+const LONGEST = 24; // characters of a word
+
+/** Returns a probability as a percentage. */
+export function percent(probability) {
+  return probability < 0.005 ? "<1%" : `${Math.round(probability * 100)}%`;
+}
+
+function shortened(word) {
+  return word.length > LONGEST ? `…${[...word].slice(1 - LONGEST).join("")}` : word;
+}
+
+export class SuggestionRow {
+  #box;
+  #words = [];
+  #abort = new AbortController(); // aborts the search that is no longer wanted
+  #asked = null; // the text and the model of the words that are shown or sought
+
+  /** `box` has the buttons; `onPick` gets the suggestion that is tapped. */
+  constructor(box, onPick) {
+    this.#box = box;
+    [...box.children].forEach((button, index) => {
+      button.append(document.createElement("span"), document.createElement("small"));
+      // The text keeps the focus, and the phone its keyboard.
+      button.addEventListener("pointerdown", (event) => event.preventDefault());
+      button.addEventListener("click", () => this.#words[index] && onPick(this.#words[index]));
+    });
+    this.clear();
+  }
+
+  /** Seeks and shows the likely next words of a text. The words before stay until the new ones are there. */
+  async seek(model, text) {
+    if (this.#asked?.model === model && this.#asked.text === text) return;
+    this.#abort.abort();
+    this.#abort = new AbortController();
+    const { signal } = this.#abort;
+    this.#asked = { model, text };
+    this.#box.ariaBusy = "true";
+    try {
+      const words = await model.suggest(text, this.#box.children.length, { signal });
+      if (!signal.aborted) this.#show(words);
+    } catch (error) {
+      if (signal.aborted) return; // A later search follows, or the model was closed.
+      this.clear();
+      throw error;
+    }
+  }
+
+  /** Shows nothing. */
+  clear() {
+    this.#abort.abort();
+    this.#asked = null;
+    this.#show([]);
+  }
+
+  #show(words) {
+    this.#words = words;
+    [...this.#box.children].forEach((button, index) => {
+      const word = words[index];
+      button.classList.toggle("empty", !word);
+      const [name, share] = button.children;
+      name.textContent = word ? shortened(word.text) : "";
+      share.textContent = word ? percent(word.probability) : "";
+    });
+    this.#box.ariaBusy = "false";
+  }
+}

@@ -1,0 +1,449 @@
+"""The page of export/web as a text that a user and a model write together, in Chromium."""
+
+import math
+import shutil
+
+import numpy as np
+import pytest
+from opened_page import (
+    DESKTOP,
+    PHONE,
+    begin_to_write,
+    fill_in,
+    opened,
+    show_more,
+    wait_for,
+    wait_for_suggestions,
+    wait_until_ready,
+    written,
+)
+from served_page import served
+
+from keras_seq_export import LiteRTSampler
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def model(small_tflite):
+    return small_tflite()
+
+
+@pytest.fixture
+def page(model, litert, chromium):
+    with served(model, litert) as address, opened(chromium, address) as page:
+        wait_until_ready(page)
+        yield page
+
+
+def percent(probability):
+    return "<1%" if probability < 0.005 else f"{math.floor(probability * 100 + 0.5)}%"
+
+
+def labels(page, selector):
+    return page.eval_on_selector_all(selector, "all => all.map((one) => [...one.children].map((it) => it.textContent))")
+
+
+def type_in(page, text):
+    page.focus("#text")
+    page.keyboard.type(text)
+
+
+# ---- the first seconds ----
+
+
+def test_it_has_written_before_the_user_is_asked_and_a_prompt_begins_another_text(page, model):
+    text = page.input_value("#text")
+    assert len([line for line in text.split("\n") if line.strip()]) <= 4
+    assert text
+    prompts = [it.text for it in LiteRTSampler(model).suggest("", 3)]
+    assert page.eval_on_selector_all("#prompts button", "all => all.map((one) => one.textContent)") == prompts
+    page.locator("#prompts button").first.tap()
+    assert written(page).startswith(prompts[0])
+    page.click("#undo")
+    assert page.input_value("#text") == text
+
+
+def test_who_types_while_it_writes_is_not_disturbed(litert, chromium, model):
+    with served(model, litert) as address, opened(chromium, address, **PHONE, reduced_motion="no-preference") as page:
+        wait_until_ready(page)
+        fill_in(page, "To be", seed=3, max_tokens=10**6, top_k=3)
+        begin_to_write(page)
+        type_in(page, "Q")
+        page.wait_for_selector("#write:has-text('Write')")
+        text = page.input_value("#text")
+        page.wait_for_timeout(300)
+        assert page.input_value("#text") == text
+        assert text.endswith("Q")
+        assert text.startswith("To be")
+
+
+# ---- suggestions ----
+
+
+def test_a_suggestion_shows_its_probability_and_a_tap_inserts_it(page, model):
+    sampler = LiteRTSampler(model)
+    for text in ("To be", "To be,"):
+        page.fill("#text", text)
+        wait_for_suggestions(page)
+        expected = sampler.suggest(text, 3)
+        found = [it for it in labels(page, "#suggestions button") if it[0]]
+        assert found == [[it.text, percent(it.probability)] for it in expected]
+    page.locator("#suggestions button").first.tap()
+    assert page.input_value("#text") == "To be," + expected[0].insert + " "
+    assert page.evaluate("document.activeElement.id") == "text"  # so that a phone's keyboard stays
+
+
+def test_what_is_typed_after_a_suggestion_takes_the_place_of_its_space(page):
+    for typed, expected in ((",", ","), (" ", " "), ("\n", "\n"), ("a", " a")):
+        page.fill("#text", "To b")
+        wait_for_suggestions(page)
+        page.focus("#text")
+        page.locator("#suggestions button").first.tap()
+        word = page.input_value("#text").rstrip(" ")
+        page.keyboard.type(typed)
+        assert page.input_value("#text") == word + expected
+
+
+def test_suggestions_are_those_at_the_caret_and_inserted_there(page, model):
+    page.fill("#text", "To b, or not")
+    page.focus("#text")
+    page.evaluate("document.getElementById('text').setSelectionRange(4, 4)")
+    (first, *_) = LiteRTSampler(model).suggest("To b", 3)
+    page.wait_for_selector(f"#suggestions button:has-text('{first.text}')")
+    wait_for_suggestions(page)
+    page.locator("#suggestions button").first.tap()
+    assert page.input_value("#text") == f"To b{first.insert} , or not"
+    assert page.evaluate("document.getElementById('text').selectionStart") == 4 + len(first.insert) + 1
+
+
+def test_write_takes_back_the_space_of_a_suggestion(page, model):
+    fill_in(page, "To b", seed=5, max_tokens=30)
+    wait_for_suggestions(page)
+    page.locator("#suggestions button").first.tap()
+    prompt = page.input_value("#text").removesuffix(" ")
+    page.click("#write")
+    assert written(page) == prompt + LiteRTSampler(model).sample(prompt, seed=5, max_tokens=30)
+
+
+SHIFTS = """
+window.shifts = [];
+new PerformanceObserver((list) => {
+  for (const { value, sources } of list.getEntries()) shifts.push([value, sources.map(({ node }) => node?.id || node?.nodeName)]);
+}).observe({ type: "layout-shift", buffered: true });
+"""
+
+
+@pytest.mark.parametrize("screen", [PHONE, DESKTOP], ids=["phone", "desktop"])
+def test_nothing_moves_when_text_and_suggestions_arrive(screen, litert, chromium, model):
+    with served(model, litert) as address, opened(chromium, address, **screen, reduced_motion="no-preference") as page:
+        page.context.add_init_script(SHIFTS)
+        page.reload()
+        wait_until_ready(page)
+        fill_in(page, "", seed=5, max_tokens=300)
+        page.click("#open_more")
+        page.wait_for_timeout(700)  # What moves at once after a click does so on purpose.
+        page.evaluate("shifts.length = 0")
+        for one in "To be, or":
+            type_in(page, one)
+            wait_for_suggestions(page)
+        page.keyboard.press("Control+Enter")
+        written(page)
+        wait_for_suggestions(page)
+        page.wait_for_timeout(700)
+        assert page.evaluate("shifts") == []
+
+
+# ---- the text ----
+
+TEXTS = [
+    "",
+    "a\n",
+    "\n\n",
+    "word " * 80,
+    "Donaudampfschifffahrtsgesellschaft" * 9,
+    "tab\tand  two spaces \n" * 5,
+    "שלום עולם " * 20,
+    "漢字かな" * 40,
+    "fi ffi 🙂 é —" * 12,
+]
+
+
+@pytest.mark.parametrize("width", [360, 700, 1280])
+def test_the_text_and_what_lies_behind_it_break_their_lines_alike(width, litert, chromium, model):
+    measures = """() => {
+      const [text, backdrop] = ["text", "backdrop"].map((id) => document.getElementById(id));
+      return [text.scrollHeight, text.clientHeight, text.clientWidth, backdrop.clientWidth];
+    }"""
+    with served(model, litert) as address, opened(chromium, address, viewport={"width": width, "height": 500}) as page:
+        wait_until_ready(page)
+        # Without its own height, the field has that of its text.
+        page.evaluate("document.getElementById('sheet').style.flex = 'none'")
+        for text in TEXTS:
+            page.fill("#text", text)
+            height, inside, *widths = page.evaluate(measures)
+            assert height == inside, text
+            assert widths[0] == widths[1]
+            page.evaluate("document.getElementById('text').style.height = '0'")
+            alone = page.evaluate(measures)[0]
+            page.evaluate("document.getElementById('text').style.height = ''")
+            assert alone == height, text
+
+
+def test_a_text_from_right_to_left_begins_at_the_right(page):
+    page.fill("#text", "שלום")
+    left = page.eval_on_selector("#backdrop span", "one => one.getBoundingClientRect().left")
+    assert left > 195
+    assert page.evaluate("getComputedStyle(document.getElementById('text')).direction") == "rtl"
+
+
+def test_undo_and_redo_cover_every_change(page):
+    fill_in(page, "", seed=5, max_tokens=30)
+    texts = [page.input_value("#text")]
+
+    def then(act):
+        act()
+        texts.append(page.input_value("#text"))
+
+    then(lambda: type_in(page, "To b"))
+    wait_for_suggestions(page)
+    then(lambda: page.locator("#suggestions button").first.tap())
+    then(lambda: (page.click("#write"), written(page)))
+    page.click("#again")
+    wait_for(lambda: page.input_value("#text") != texts[-1])
+    then(lambda: written(page))
+    then(lambda: page.click("#clear"))
+    then(lambda: type_in(page, "Ω"))
+    page.wait_for_selector("#unknown button")
+    then(lambda: page.click("#unknown button"))
+    assert len(set(texts)) == len(texts) - 2  # Three of them are empty.
+    for text in reversed(texts[:-1]):
+        page.click("#undo")
+        if page.input_value("#text") != text:
+            page.click("#undo")  # “To ” and “b” were typed, two words.
+        assert page.input_value("#text") == text
+    page.focus("#text")
+    for text in texts[1:]:
+        page.keyboard.press("Control+Shift+Z")
+        if page.input_value("#text") != text:
+            page.keyboard.press("Control+y")
+        assert page.input_value("#text") == text
+    page.keyboard.press("Control+z")
+    assert page.input_value("#text") == texts[-2]
+
+
+def test_try_again_replaces_the_last_text_by_that_of_another_seed(page, model):
+    fill_in(page, "To be", seed=5, max_tokens=30)
+    page.click("#write")
+    written(page)
+    page.click("#again")
+    wait_for(lambda: page.input_value("#seed") != "5")
+    text = written(page)
+    seed = int(page.input_value("#seed"))
+    assert text == "To be" + LiteRTSampler(model).sample("To be", seed=seed, max_tokens=30)
+
+
+def test_what_the_model_does_not_know_is_skipped_and_can_be_removed(page, model):
+    fill_in(page, "To 🙂be", seed=5, max_tokens=30)
+    name = page.text_content("#model").partition(" · ")[0]
+    assert page.text_content("#unknown span") == f"{name} does not know ‘🙂’, and skips it."
+    assert page.eval_on_selector_all(".unknown", "all => all.map((one) => one.textContent)") == ["🙂"]
+    wait_for_suggestions(page)
+    (first, *_) = LiteRTSampler(model).suggest("To be", 3)
+    assert labels(page, "#suggestions button")[0] == [first.text, percent(first.probability)]
+    page.click("#write")
+    continuation = LiteRTSampler(model).sample("To be", seed=5, max_tokens=30)
+    assert written(page) == "To 🙂be" + continuation
+    page.click("#unknown button")
+    assert page.input_value("#text") == "To be" + continuation
+    page.wait_for_selector("#unknown", state="hidden")
+
+
+def test_unknown_words_are_reported(litert, chromium, small_tflite):
+    with served(small_tflite(level="word"), litert) as address, opened(chromium, address) as page:
+        wait_until_ready(page)
+        page.fill("#text", "To see, or")
+        page.wait_for_selector("#unknown:has-text('does not know ‘see’, and reads this word as <unk>')")
+        assert not page.is_visible("#unknown button")
+
+
+# ---- alternatives ----
+
+
+def next_tokens(sampler, text, count):
+    states = sampler.initial_states()
+    for token in [sampler.vocabulary.start_id, *sampler.vocabulary.encode(text)]:
+        logits, states = sampler(int(token), states)
+    shares = np.exp(logits.astype(float) - logits.max())
+    shares /= shares.sum()
+    vocabulary = sampler.vocabulary
+    never = {vocabulary.pad_id, vocabulary.start_id, vocabulary.unk_id}
+    order = [id_ for id_ in np.argsort(-shares, kind="stable") if id_ not in never]
+    return [(vocabulary.decode([id_]), shares[id_]) for id_ in order[:count]]
+
+
+RECTANGLE = """([offset]) => {
+  let before = 0;
+  for (const { firstChild } of document.getElementById("backdrop").children) {
+    if (offset < before + firstChild.length) {
+      const range = document.createRange();
+      range.setStart(firstChild, offset - before);
+      range.setEnd(firstChild, offset - before + 1);
+      const { left, right, top, bottom } = range.getBoundingClientRect();
+      return [left, right, (top + bottom) / 2];
+    }
+    before += firstChild.length;
+  }
+}"""
+NAMES = {"\n": "new line", " ": "space", "": "the end"}
+
+
+def test_a_tap_shows_what_else_it_could_have_been_and_writing_goes_on_from_there(page, model):
+    sampler = LiteRTSampler(model)
+    fill_in(page, "To be", seed=5, max_tokens=30, top_k=3)
+    page.click("#open_more")
+    page.click("#write")
+    text = written(page)
+    left, right, middle = page.evaluate(RECTANGLE, [12])
+    for x in (left + 1, right - 1):  # both halves of the character
+        page.touchscreen.tap(x, middle)
+        page.wait_for_selector("#alternatives", state="visible")
+        shown = labels(page, "#alternatives .list button")
+        expected = next_tokens(sampler, text[:12], 12)
+        assert shown == [[NAMES.get(it, it), percent(share)] for it, share in expected]
+        assert page.text_content("[aria-current] span") == NAMES.get(text[12], text[12])
+        assert page.evaluate("document.activeElement.id") == "text"
+        page.click("#alternatives .close")
+        page.wait_for_timeout(600)  # otherwise the next tap would be the second one of a double tap
+    page.touchscreen.tap(left + 1, middle)
+    index, other = next((index, it) for index, (it, _) in enumerate(expected) if it not in (text[12], ""))
+    page.locator("#alternatives .list button").nth(index).tap()
+    prompt = text[:12] + other
+    wait_for(lambda: page.input_value("#text").startswith(prompt))
+    assert written(page) == prompt + sampler.sample(prompt, seed=5, max_tokens=30, top_k=3)
+    page.click("#undo")
+    assert page.input_value("#text") == text
+
+
+def test_alternatives_do_not_disturb_typing_and_have_a_key(page):
+    fill_in(page, "To be", seed=5, max_tokens=30, top_k=3)
+    page.click("#open_more")
+    page.click("#write")
+    text = written(page)
+    page.focus("#text")
+    page.evaluate("document.getElementById('text').setSelectionRange(9, 9)")
+    page.keyboard.press("Alt+ArrowDown")
+    page.wait_for_selector("#alternatives", state="visible")
+    assert page.text_content("[aria-current] span") == NAMES.get(text[8], text[8])
+    page.keyboard.type("x")
+    assert page.input_value("#text") == text[:9] + "x" + text[9:]
+    assert not page.is_visible("#alternatives")
+    assert page.is_visible("#suggestions")
+
+
+def test_tokens_and_colours_are_shown_on_request(page):
+    fill_in(page, "To be", seed=5, max_tokens=30, top_k=3)
+    page.click("#write")
+    written(page)
+    assert "30 characters" in page.text_content("#status")
+    assert page.locator("#backdrop .odd, #backdrop [class*=level]").count() == 0
+    page.check("#colours")
+    page.check("#show_tokens")
+    assert page.locator("#backdrop .odd").count() == 15
+    assert page.locator("#backdrop [class*=level]").count() == 30
+    assert page.is_visible("#legend")
+    page.fill("#text", "To be")
+    page.click("#write")
+    written(page)
+    assert "30 tokens" in page.text_content("#status")
+
+
+# ---- copies, links, and the next visit ----
+
+
+def test_copies_are_those_of_the_text_and_of_the_seed(page):
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    fill_in(page, "To be", seed=5, max_tokens=30)
+    for button, expected in (("#copy", "To be"), ("#copy_seed", "5")):
+        page.click(button)
+        page.wait_for_selector("#status:has-text('copied')")
+        assert page.evaluate("navigator.clipboard.readText()") == expected
+
+
+def test_a_link_gives_the_same_text_to_others(page, chromium, model):
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.evaluate("delete Navigator.prototype.share")
+    fill_in(page, "To be", seed=5, max_tokens=10**6, top_k=3)
+    begin_to_write(page)
+    page.click("#write")
+    page.wait_for_selector("#write:has-text('Continue')")
+    text = page.input_value("#text")
+    page.click("#share")
+    page.wait_for_selector("#status:has-text('The link is copied. It works on this device only.')")
+    link = page.evaluate("navigator.clipboard.readText()")
+    with opened(chromium, link) as other:
+        wait_until_ready(other)
+        assert other.input_value("#text") == text
+        assert "#" not in other.url
+        other.reload()
+        other.wait_for_selector("#write:not(:disabled)")
+        assert other.input_value("#text") == text
+
+
+def test_a_damaged_link_is_an_error(page):
+    page.evaluate("location.hash = '#prompt=a&seed=1'")
+    page.wait_for_selector("#error:has-text('This link is damaged')")
+
+
+def test_text_and_settings_survive_a_reload(page, model):
+    fill_in(page, "To be", seed=5, max_tokens=30, top_k=3)
+    page.check("#colours")
+    page.click("#write")
+    text = written(page)
+    wait_for_suggestions(page)
+    levels = page.locator("#backdrop [class*=level]").count()
+    page.reload()
+    page.wait_for_selector("#write:not(:disabled)")
+    wait_for_suggestions(page)
+    assert page.input_value("#text") == text
+    assert [page.input_value(f"#{name}") for name in ("seed", "max_tokens", "top_k")] == ["5", "30", "3"]
+    assert page.locator("#backdrop [class*=level]").count() == levels > 1
+    page.click("#again")
+    wait_for(lambda: page.input_value("#seed") != "5")
+    sampler = LiteRTSampler(model)
+    seed = int(page.input_value("#seed"))
+    assert written(page) == "To be" + sampler.sample("To be", seed=seed, max_tokens=30, top_k=3)
+
+
+def test_write_again_writes_another_line(litert, chromium, small_tflite):
+    sampling = {"bias": {"<eos>": 4.0}}
+    lines = small_tflite(by_line=True, sampling=sampling)
+    with served(lines, litert) as address, opened(chromium, address) as page:
+        wait_until_ready(page)
+        show_more(page)
+        page.uncheck("#new_seed")
+        page.fill("#text", "To")
+        page.fill("#seed", "5")
+        page.click("#write")
+        text = written(page)
+        sampler = LiteRTSampler(lines)
+        assert text == "To" + sampler.sample("To", seed=5)
+        assert page.text_content("#write") == "Write again"
+        page.fill("#seed", "6")
+        page.click("#write")
+        wait_for(lambda: page.input_value("#text") != text)
+        assert written(page) == text + "\n" + sampler.sample("", seed=6)
+        page.click("#undo")
+        assert page.input_value("#text") == text
+
+
+def test_shakespeare_begins_with_three_lines_of_romeo(litert, chromium, model, tmp_path):
+    """The page's own model is known by its name."""
+    own = tmp_path / "shakespeare.tflite"
+    shutil.copy(model, own)
+    with served(own, litert) as address, opened(chromium, address.partition("?")[0]) as page:
+        wait_until_ready(page)
+        prompts = page.eval_on_selector_all("#prompts button", "all => all.map((one) => one.textContent)")
+        assert prompts == ["ROMEO:", "To be, or not to be", "My lord,"]
+        assert page.input_value("#text").startswith("ROMEO:\n")
+        assert not page.eval_on_selector("#backdrop span", "one => one.classList.contains('written')")

@@ -1,0 +1,332 @@
+"""The modules of the page that need no browser, in Node: the text with its history, its parts, and what the model reads of it."""
+
+import json
+import re
+import subprocess
+
+import paths
+import pytest
+from devices import need_program
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import keras_seq as ks
+from keras_seq_export.tflite.page_files import page_folder
+
+
+def in_node(task, given):
+    need_program("node", "nodejs, version 20 or newer")
+    command = ["node", paths.SUPPORT / "web_page.mjs"]
+    done = subprocess.run(command, input=json.dumps([task, given]), text=True, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def imported(file, found):
+    """Adds the modules that a module imports, directly or not."""
+    for address in re.findall(r'^(?:import|export)[^;]*?from "([.][^"]+)"', file.read_text(), flags=re.M):
+        module = (file.parent / address).resolve()
+        if module not in found:
+            found.add(module)
+            imported(module, found)
+    return found
+
+
+def test_the_page_names_all_modules_that_it_imports():
+    """Otherwise, the browser asks for them one after the other."""
+    page = page_folder().resolve()
+    named = re.findall(r'<link rel="modulepreload" href="(.*?)"', (page / "index.html").read_text())
+    assert sorted(named) == sorted(it.relative_to(page).as_posix() for it in imported(page / "page" / "app.js", set()))
+
+
+class Oracle:
+    """The same text, as a list of characters, each with the token that it belongs to, and a copy for each step of undo."""
+
+    def __init__(self):
+        self.characters = []
+        self.steps = []
+        self.undone = []
+        self.group = None
+        self.tokens = 0
+
+    def replace(self, start, end, insert, tokens, group):
+        if insert == self.text[start:end] and not tokens:
+            return
+        if group is None or group != self.group:
+            self.steps.append(list(self.characters))
+        self.group, self.undone = group, []
+        cut = {token for _, token in self.characters[start:end]} - {None}
+        around = {self.characters[at][1] if 0 <= at < len(self.characters) else None for at in (start - 1, end)}
+        if start == end and len(around) == 1:
+            cut |= around - {None}  # inside a token
+        kept = [(one, None if token in cut else token) for one, token in self.characters]
+        new = []
+        for text, token_id, probability, run in tokens:
+            self.tokens += 1
+            new += [(one, (self.tokens, token_id, probability, run)) for one in text]
+        self.characters = kept[:start] + (new or [(one, None) for one in insert]) + kept[end:]
+
+    def move(self, source, target):
+        if source:
+            target.append(self.characters)
+            self.characters = source.pop()
+        self.group = None
+
+    @property
+    def text(self):
+        return "".join(one for one, _ in self.characters)
+
+    @property
+    def written(self):
+        found = {}
+        for position, (_, token) in enumerate(self.characters):
+            if token is not None:
+                found.setdefault(token, position)
+        counts = {token: sum(it == token for _, it in self.characters) for token in found}
+        return [[start, start + counts[token], *token[1:]] for token, start in found.items()]
+
+
+@st.composite
+def changes(draw):
+    """Random changes of a text that is never longer than they know, with undo and redo between them."""
+    length, found = 0, []
+    lengths, undone = [], []
+    for _ in range(draw(st.integers(1, 30))):
+        kind = draw(st.sampled_from(["replace", "replace", "write", "write", "undo", "redo"]))
+        if kind in ("undo", "redo"):
+            source, target = (lengths, undone) if kind == "undo" else (undone, lengths)
+            if source:
+                target.append(length)
+                length = source.pop()
+            found.append((kind,))
+            continue
+        start = draw(st.integers(0, length)) if kind == "replace" else length
+        end = draw(st.integers(start, length)) if kind == "replace" else length
+        pieces = draw(st.lists(st.sampled_from(["a", "b ", "the", "", "\n"]), max_size=4))
+        tokens = [[text, draw(st.integers(0, 9)), 0.5, draw(st.integers(1, 2))] for text in pieces]
+        insert = "".join(pieces)
+        found.append(("replace", start, end, insert, tokens if kind == "write" else []))
+        lengths.append(length)
+        undone = []
+        length += len(insert) - (end - start)
+    return found
+
+
+@settings(deadline=None, max_examples=25)
+@given(runs=st.lists(changes(), min_size=20, max_size=20))
+def test_any_changes_undone_and_redone_are_those_of_a_naive_oracle(runs):
+    for run in runs:
+        oracle, asked, expected = Oracle(), [], []
+        for name, *arguments in run:
+            if name == "replace":
+                start, end, insert, tokens = arguments
+                start, end = min(start, len(oracle.text)), min(end, len(oracle.text))
+                oracle.replace(start, end, insert, tokens, None)
+                names = ("text", "tokenId", "probability", "run")
+                asked.append(
+                    [name, start, end, insert, {"tokens": [dict(zip(names, it, strict=True)) for it in tokens]}]
+                )
+            else:
+                oracle.move(*((oracle.steps, oracle.undone) if name == "undo" else (oracle.undone, oracle.steps)))
+                asked.append([name])
+            expected.append((oracle.text, oracle.written, bool(oracle.steps), bool(oracle.undone)))
+        found = in_node("history", asked)
+        assert [(it["text"], it["written"], it["canUndo"], it["canRedo"]) for it in found] == expected
+
+
+def token(text, run=1):
+    return {"text": text, "tokenId": 5, "probability": 0.25, "run": run}
+
+
+def write(start, *texts, run=1):
+    return [
+        "replace",
+        start,
+        start,
+        "".join(texts),
+        {"tokens": [token(it, run) for it in texts], "group": f"run {run}"},
+    ]
+
+
+def texts_after_undo(changes):
+    found = in_node("history", [*changes, *[["undo"]] * 20])
+    texts = [it["text"] for it in found[len(changes) :]]
+    return texts[: texts.index("") + 1]
+
+
+def test_typing_is_undone_by_words_and_writing_by_calls():
+    typed = "To be, or"
+    changes = [["type", at, at, one, at * 100] for at, one in enumerate(typed)]
+    changes += [write(9, " not"), write(13, " to"), write(16, " be", run=2)]
+    assert texts_after_undo(changes) == ["To be, or not to", "To be, or", "To be, ", "To ", ""]
+
+
+def test_a_pause_and_another_place_and_deleting_begin_another_step():
+    changes = [["type", 0, 0, "a", 0], ["type", 1, 1, "b", 999], ["type", 2, 2, "c", 2500], ["type", 0, 0, "d", 2600]]
+    changes += [["type", 3, 4, "", 2700], ["type", 2, 3, "", 2800]]
+    assert texts_after_undo(changes) == ["dabc", "abc", "ab", ""]
+
+
+def test_redo_ends_where_something_else_is_typed():
+    found = in_node("history", [["type", 0, 0, "a", 0], ["undo"], ["redo"], ["undo"], ["type", 0, 0, "b", 0], ["redo"]])
+    assert [(it["text"], it["answer"], it["canRedo"]) for it in found] == [
+        ("a", None, False),
+        ("", 0, True),
+        ("a", 1, False),
+        ("", 0, True),
+        ("b", None, False),
+        ("b", None, False),
+    ]
+
+
+def test_replaced_text_and_what_is_written_in_its_place_are_one_step():
+    """Try again, and an alternative."""
+    again = ["replace", 2, 7, "", {"group": "again"}]
+    more = [
+        ["replace", 2 + at, 2 + at, one, {"tokens": [token(one, 2)], "group": "again"}] for at, one in enumerate("xyz")
+    ]
+    found = in_node("history", [["type", 0, 0, "To", 0], write(2, " be", ", "), again, *more, ["undo"], ["redo"]])
+    assert [it["text"] for it in found[-3:]] == ["Toxyz", "To be, ", "Toxyz"]
+    assert found[-2]["written"] == found[1]["written"]
+    assert found[-1]["written"] == found[-3]["written"] == [[2 + at, 3 + at, 5, 0.25, 2] for at in range(3)]
+
+
+def test_the_last_run_is_what_one_call_wrote_at_the_end():
+    changes = [write(0, "a", "b"), write(2, "c", "d", run=2), ["type", 3, 4, "", 0], ["type", 3, 3, "!", 0], ["undo"]]
+    assert [it["lastRun"] for it in in_node("history", changes)] == [0, 2, 2, None, 2]
+
+
+def test_a_text_survives_a_reload_and_a_damaged_one_is_refused():
+    found = in_node("history", [["type", 0, 0, "To ", 0], write(3, "be"), ["reload"], ["undo"]])
+    assert found[2] | {"canUndo": True} == found[1]
+    assert (found[3]["text"], found[3]["canUndo"]) == ("To be", False)
+    wrong = [[0, 9, 5, 0.5, 1], [1, 1, 5, 0.5, 1], [0, 1, 5, 0.5], [0, 1, None, 0.5, 1], [0, 1, 5, "0.5", 1], 7]
+    states = [None, 3, {}, {"text": "ab"}, {"text": 3, "written": []}, {"text": "ab", "written": {}}]
+    states += [{"text": "ab", "written": [it]} for it in wrong]
+    states.append({"text": "ab", "written": [[1, 2, 5, 0.5, 1], [0, 1, 5, 0.5, 1]]})
+    assert in_node("damaged", states) == [None] * len(states)
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    cases=st.lists(
+        st.tuples(*[st.text("ab🙂 ", max_size=6)] * 4, st.booleans()),
+        min_size=30,
+        max_size=30,
+    )
+)
+def test_an_edit_turns_the_text_before_into_the_text_after(cases):
+    asked = []
+    for head, removed, inserted, tail, knows in cases:
+        before, after = head + removed + tail, head + inserted + tail
+        caret = len((head + inserted).encode("utf-16-le")) // 2 if knows else 0
+        asked.append([before, after, caret])
+
+    def units(text):
+        return text.encode("utf-16-le", "surrogatepass")
+
+    for (before, after, _), edit in zip(asked, in_node("edits", asked), strict=True):
+        old = units(before)
+        assert old[: 2 * edit["start"]] + units(edit["insert"]) + old[2 * edit["end"] :] == units(after)
+
+
+def test_an_edit_is_where_the_caret_is():
+    """Of equal characters, that at the caret is the one that changed."""
+    asked = [["aaa", "aaaa", 2], ["aaa", "aa", 1], ["ab ab", "ab", 2], ["x", "xy", 2]]
+    expected = [(1, 1, "a"), (1, 2, ""), (2, 5, ""), (1, 1, "y")]
+    assert [(it["start"], it["end"], it["insert"]) for it in in_node("edits", asked)] == expected
+
+
+@pytest.mark.parametrize(
+    ("insert", "takes"),
+    [
+        (".", True),
+        (",", True),
+        ("?", True),
+        ("\n", True),
+        (" ", True),
+        ("”", True),
+        ("a", False),
+        ("“", False),
+        ("-", False),
+    ],
+)
+def test_punctuation_takes_the_place_of_the_space_after_a_suggestion(insert, takes):
+    edit = {"start": 6, "end": 6, "insert": insert}
+    elsewhere, deleting = edit | {"start": 5, "end": 5}, {"start": 5, "end": 6, "insert": ""}
+    found = in_node("spaces", [[it, 6] for it in (edit, elsewhere, deleting)])
+    assert found == [edit | {"start": 5 if takes else 6}, elsewhere, deleting]
+
+
+def test_the_parts_of_a_text():
+    written = [{"start": 2, "end": 3, "probability": 0.9}, {"start": 3, "end": 5, "probability": 0.001}]
+    marked = [{"start": 0, "end": 1}, {"start": 2, "end": 4}]
+    plain, marks, colours, separate = in_node(
+        "parts",
+        [
+            ["abcdef", written, []],
+            ["abcdef", written, marked],
+            ["abcdef", written, [], {"colours": True}],
+            ["abcdef", written, [], {"separate": True}],
+        ],
+    )
+
+    def listed(parts):
+        return [(it["start"], it["end"], it["kind"]) for it in parts]
+
+    assert listed(plain) == [(0, 2, ""), (2, 5, "written"), (5, 6, "")]
+    assert listed(marks) == [
+        (0, 1, "unknown"),
+        (1, 2, ""),
+        (2, 4, "written unknown"),
+        (4, 5, "written"),
+        (5, 6, ""),
+    ]
+    assert listed(colours) == [(0, 2, ""), (2, 3, "written level-1"), (3, 5, "written level-5"), (5, 6, "")]
+    assert listed(separate) == [(0, 2, ""), (2, 3, "written"), (3, 5, "written odd"), (5, 6, "")]
+
+
+def test_the_levels_of_probability():
+    assert in_node("levels", [1, 0.5, 0.49, 0.2, 0.19, 0.05, 0.04, 0.01, 0.009, 0]) == [1, 1, 2, 2, 3, 3, 4, 4, 5, 5]
+
+
+def test_what_suggestions_read_stays_the_same_while_a_long_text_grows():
+    text = "ab🙂" * 5000
+    lengths = list(range(0, 15_000, 37))
+    texts = [text[:length] for length in lengths]
+    found = in_node("recent", texts)
+    starts = {length: length - len(it) for length, it in zip(lengths, found, strict=True)}
+    assert all(text.endswith(it) for text, it in zip(texts, found, strict=True))
+    assert all(len(it.encode("utf-16-le")) // 2 >= min(4095, length) for length, it in zip(lengths, found, strict=True))
+    assert len(set(starts.values())) <= 5
+    assert all(len(it) < 8200 for it in found)
+
+
+def test_the_opening_ends_with_the_third_line_that_has_text():
+    pieces = ["One\n", "\n", " \n", "two", "\n", "three\n", "four"]
+    assert in_node("openings", [pieces, ["a" * 299, "b", "c"]]) == [5, 1]
+
+
+CHARACTERS = [ks.Vocabulary.from_text("to be\n").to_bytes().decode(), False]
+LINES = [ks.Vocabulary.from_text("to be").to_bytes().decode(), True]
+WORDS = [ks.Vocabulary.from_text("to be, or not to be", level="word").to_bytes().decode(), False]
+
+
+def test_what_the_model_does_not_know_is_skipped():
+    assert in_node("readable", [CHARACTERS, ["to 🙂be", "🙂", "", "tΩo\n"]]) == ["to be", "", "", "to\n"]
+    assert in_node("readable", [LINES, ["to\nbeΩ", "to\n", "to"]]) == ["be", "", "to"]
+    assert in_node("readable", [WORDS, ["to see"]]) == ["to see"]
+
+
+def test_the_sentence_about_what_the_model_does_not_know():
+    found = in_node("unknown", [CHARACTERS, [["to be", -1], ["t🙂", -1], ["🙂Ω\u0007🙂xyz", 3]]])
+    assert found[0] == [[], None]
+    assert found[1] == [["🙂"], "Hamlet does not know ‘🙂’, and skips it."]
+    assert found[2][1] == "Hamlet does not know ‘🙂’, ‘Ω’, ‘U+0007’ and 3 more characters, and skips them."
+    assert in_node("unknown", [LINES, [["to\nbe", -1]]]) == [[[], None]]
+
+
+def test_an_unknown_word_is_reported_once_it_is_finished():
+    found = in_node("unknown", [WORDS, [["to see", 6], ["to see, or", 10], ["to see", 3]]])
+    sentence = "Hamlet does not know ‘see’, and reads this word as <unk>."
+    assert found == [[[], None], [["see"], sentence], [["see"], sentence]]

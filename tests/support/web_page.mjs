@@ -1,0 +1,43 @@
+// Runs modules of export/web/page without a browser, for tests/export/web/test_page_modules.py: JSON in, JSON out.
+import { readFileSync } from "node:fs";
+import { levelOf, partsOf } from "../../export/web/page/backdrop.js";
+import { Document, editBetween } from "../../export/web/page/document.js";
+import { withoutSpace } from "../../export/web/page/editor.js";
+import { endOfOpening } from "../../export/web/page/prompts.js";
+import { readable, recent, unknownIn, unknownSentence } from "../../export/web/page/reading.js";
+import { Vocabulary } from "../../export/web/keras_seq/vocabulary.js";
+
+/** Makes changes in a document; returns its text and tokens after each, and what it can undo. */
+function history(changes) {
+  let document = new Document();
+  return changes.map(([name, ...given]) => {
+    let answer = null;
+    if (name === "reload") document = Document.from(JSON.parse(JSON.stringify(document.state())));
+    else answer = document[name](...given) ?? null;
+    const { text, written } = document.state();
+    const run = document.lastRun();
+    return { text, written, answer, canUndo: document.canUndo, canRedo: document.canRedo, lastRun: run.length ? run[0].start : null };
+  });
+}
+
+const modelOf = ([file, by_line]) => ({ vocabulary: new Vocabulary(file), config: by_line === null ? {} : { by_line } });
+
+const tasks = {
+  history,
+  edits: (all) => all.map((given) => editBetween(...given)),
+  spaces: (all) => all.map((given) => withoutSpace(...given)),
+  damaged: (states) => states.map((state) => Document.from(state)),
+  parts: (all) => all.map((given) => partsOf(...given)),
+  levels: (all) => all.map(levelOf),
+  recent: (all) => all.map(recent),
+  openings: (all) => all.map((pieces) => pieces.findIndex(((isLast) => (text) => isLast({ text }))(endOfOpening()))),
+  readable: ([model, texts]) => texts.map((text) => readable(modelOf(model), text)),
+  unknown: ([model, texts]) =>
+    texts.map(([text, caret]) => {
+      const found = unknownIn(modelOf(model), text, caret);
+      return [found.map((it) => it.text), found.length ? unknownSentence(modelOf(model), "Hamlet", found) : null];
+    }),
+};
+
+const [task, given] = JSON.parse(readFileSync(0, "utf8"));
+process.stdout.write(JSON.stringify(tasks[task](given)));
