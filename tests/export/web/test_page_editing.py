@@ -5,35 +5,13 @@ import shutil
 
 import numpy as np
 import pytest
-from opened_page import (
-    DESKTOP,
-    PHONE,
-    begin_to_write,
-    fill_in,
-    opened,
-    show_more,
-    wait_for,
-    wait_for_suggestions,
-    wait_until_ready,
-    written,
-)
-from served_page import served
+from browser import DESKTOP, PHONE, opened, wait_for
+from page_actions import begin_to_write, fill_in, show_more, wait_for_suggestions, wait_until_ready, written
+from sites import served_page
 
 from keras_seq_export import LiteRTSampler
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def model(small_tflite):
-    return small_tflite()
-
-
-@pytest.fixture
-def page(model, litert, chromium):
-    with served(model, litert) as address, opened(chromium, address) as page:
-        wait_until_ready(page)
-        yield page
 
 
 def percent(probability):
@@ -65,7 +43,10 @@ def test_it_has_written_before_the_user_is_asked_and_a_prompt_begins_another_tex
 
 
 def test_who_types_while_it_writes_is_not_disturbed(litert, chromium, model):
-    with served(model, litert) as address, opened(chromium, address, **PHONE, reduced_motion="no-preference") as page:
+    with (
+        served_page(model, litert) as address,
+        opened(chromium, address, **PHONE, reduced_motion="no-preference") as page,
+    ):
         wait_until_ready(page)
         fill_in(page, "To be", seed=3, max_tokens=10**6, top_k=3)
         begin_to_write(page)
@@ -129,14 +110,18 @@ def test_write_takes_back_the_space_of_a_suggestion(page, model):
 SHIFTS = """
 window.shifts = [];
 new PerformanceObserver((list) => {
-  for (const { value, sources } of list.getEntries()) shifts.push([value, sources.map(({ node }) => node?.id || node?.nodeName)]);
+  const name = ({ node }) => node?.id || node?.nodeName;
+  for (const { value, sources } of list.getEntries()) shifts.push([value, sources.map(name)]);
 }).observe({ type: "layout-shift", buffered: true });
 """
 
 
 @pytest.mark.parametrize("screen", [PHONE, DESKTOP], ids=["phone", "desktop"])
 def test_nothing_moves_when_text_and_suggestions_arrive(screen, litert, chromium, model):
-    with served(model, litert) as address, opened(chromium, address, **screen, reduced_motion="no-preference") as page:
+    with (
+        served_page(model, litert) as address,
+        opened(chromium, address, **screen, reduced_motion="no-preference") as page,
+    ):
         page.context.add_init_script(SHIFTS)
         page.reload()
         wait_until_ready(page)
@@ -175,7 +160,10 @@ def test_the_text_and_what_lies_behind_it_break_their_lines_alike(width, litert,
       const [text, backdrop] = ["text", "backdrop"].map((id) => document.getElementById(id));
       return [text.scrollHeight, text.clientHeight, text.clientWidth, backdrop.clientWidth];
     }"""
-    with served(model, litert) as address, opened(chromium, address, viewport={"width": width, "height": 500}) as page:
+    with (
+        served_page(model, litert) as address,
+        opened(chromium, address, viewport={"width": width, "height": 500}) as page,
+    ):
         wait_until_ready(page)
         # Without its own height, the field has that of its text.
         page.evaluate("document.getElementById('sheet').style.flex = 'none'")
@@ -260,7 +248,7 @@ def test_what_the_model_does_not_know_is_skipped_and_can_be_removed(page, model)
 
 
 def test_unknown_words_are_reported(litert, chromium, small_tflite):
-    with served(small_tflite(level="word"), litert) as address, opened(chromium, address) as page:
+    with served_page(small_tflite(level="word"), litert) as address, opened(chromium, address) as page:
         wait_until_ready(page)
         page.fill("#text", "To see, or")
         page.wait_for_selector("#unknown:has-text('does not know ‘see’, and reads this word as <unk>')")
@@ -418,7 +406,7 @@ def test_text_and_settings_survive_a_reload(page, model):
 def test_write_again_writes_another_line(litert, chromium, small_tflite):
     sampling = {"bias": {"<eos>": 4.0}}
     lines = small_tflite(by_line=True, sampling=sampling)
-    with served(lines, litert) as address, opened(chromium, address) as page:
+    with served_page(lines, litert) as address, opened(chromium, address) as page:
         wait_until_ready(page)
         show_more(page)
         page.uncheck("#new_seed")
@@ -441,7 +429,7 @@ def test_shakespeare_begins_with_three_lines_of_romeo(litert, chromium, model, t
     """The page's own model is known by its name."""
     own = tmp_path / "shakespeare.tflite"
     shutil.copy(model, own)
-    with served(own, litert) as address, opened(chromium, address.partition("?")[0]) as page:
+    with served_page(own, litert) as address, opened(chromium, address.partition("?")[0]) as page:
         wait_until_ready(page)
         prompts = page.eval_on_selector_all("#prompts button", "all => all.map((one) => one.textContent)")
         assert prompts == ["ROMEO:", "To be, or not to be", "My lord,"]
