@@ -13,6 +13,7 @@ from bundles import rebundled
 from changed_models import without_write
 from devices import need_program
 from hamlet import TEXT, prompts
+from next_tokens import next_tokens
 from npm import npm_install
 from sites import served_folder
 
@@ -220,18 +221,6 @@ def test_suggestions_of_a_growing_text_are_those_of_python(app, small_tflite, op
         assert {word["text"]: word["insert"] for word in words} == {one.text: one.insert for one in expected}
 
 
-def expected_next(path, text, count):
-    """Returns the next tokens by Python's own runtime, as (id, text, probability)."""
-    sampler = LiteRTSampler(path)
-    vocabulary = sampler.vocabulary
-    logits, _ = sampler.prefill([vocabulary.start_id, *vocabulary.encode(text).tolist()], sampler.initial_states())
-    shares = np.exp(logits.astype(np.float64) - logits.max())
-    shares /= shares.sum()
-    never = {vocabulary.pad_id, vocabulary.start_id, vocabulary.unk_id}
-    ids = [int(token) for token in np.argsort(-shares, kind="stable") if token not in never][:count]
-    return [(token, "" if token == vocabulary.eos_id else vocabulary.tokens[token], shares[token]) for token in ids]
-
-
 @pytest.mark.parametrize("options", [{}, {"level": "word"}])
 def test_next_tokens_are_those_of_python(app, small_tflite, options):
     path = small_tflite(**options)
@@ -239,7 +228,7 @@ def test_next_tokens_are_those_of_python(app, small_tflite, options):
     asked = [["", 5], ["To", 3], ["To be", 10], [TEXT, 5], [TEXT[:-3], 5], [TEXT[:100], 5], ["that is", 100]]
     (found,) = in_node(app, path, ["nextTokens", asked])
     for (text, count), tokens in zip(asked, found, strict=True):
-        expected = expected_next(path, text, count)
+        expected = next_tokens(LiteRTSampler(path), text, count)
         assert [(it["tokenId"], it["text"]) for it in tokens] == [it[:2] for it in expected], text
         assert [it["probability"] for it in tokens] == pytest.approx([it[2] for it in expected], rel=1e-4)
 
@@ -468,7 +457,7 @@ def test_a_model_in_a_worker_is_one_in_the_page(worker_app, model):
     for text, words in zip(("To b", "To be, "), run_task("suggest", [["To b", 3], ["To be, ", 3]]), strict=True):
         assert [word["text"] for word in words] == [word.text for word in sampler.suggest(text, 3)]
     (tokens,) = run_task("nextTokens", [["To b", 5]])
-    assert [it["tokenId"] for it in tokens] == [it[0] for it in expected_next(model, "To b", 5)]
+    assert [it["tokenId"] for it in tokens] == [it[0] for it in next_tokens(sampler, "To b", 5)]
     check_trace(model, TEXT[:20], run_task("trace", TEXT[:20]))
     assert run_task("refused", "To be") == REFUSED
 

@@ -1,21 +1,16 @@
 """The page of export/web as a text that a user and a model write together, in Chromium."""
 
-import math
 import shutil
 
-import numpy as np
 import pytest
 from browser import DESKTOP, PHONE, opened, wait_for
+from next_tokens import name_of, next_tokens, percent
 from page_actions import begin_to_write, fill_in, show_more, wait_for_suggestions, wait_until_ready, written
 from sites import served_page
 
 from keras_seq_export import LiteRTSampler
 
 pytestmark = pytest.mark.slow
-
-
-def percent(probability):
-    return "<1%" if probability < 0.005 else f"{math.floor(probability * 100 + 0.5)}%"
 
 
 def labels(page, selector):
@@ -258,18 +253,6 @@ def test_unknown_words_are_reported(litert, chromium, small_tflite):
 # ---- alternatives ----
 
 
-def next_tokens(sampler, text, count):
-    states = sampler.initial_states()
-    for token in [sampler.vocabulary.start_id, *sampler.vocabulary.encode(text)]:
-        logits, states = sampler(int(token), states)
-    shares = np.exp(logits.astype(float) - logits.max())
-    shares /= shares.sum()
-    vocabulary = sampler.vocabulary
-    never = {vocabulary.pad_id, vocabulary.start_id, vocabulary.unk_id}
-    order = [id_ for id_ in np.argsort(-shares, kind="stable") if id_ not in never]
-    return [(vocabulary.decode([id_]), shares[id_]) for id_ in order[:count]]
-
-
 RECTANGLE = """([offset]) => {
   let before = 0;
   for (const { firstChild } of document.getElementById("backdrop").children) {
@@ -283,7 +266,6 @@ RECTANGLE = """([offset]) => {
     before += firstChild.length;
   }
 }"""
-NAMES = {"\n": "new line", " ": "space", "": "the end"}
 
 
 def test_a_tap_shows_what_else_it_could_have_been_and_writing_goes_on_from_there(page, model):
@@ -298,13 +280,13 @@ def test_a_tap_shows_what_else_it_could_have_been_and_writing_goes_on_from_there
         page.wait_for_selector("#alternatives", state="visible")
         shown = labels(page, "#alternatives .list button")
         expected = next_tokens(sampler, text[:12], 12)
-        assert shown == [[NAMES.get(it, it), percent(share)] for it, share in expected]
-        assert page.text_content("[aria-current] span") == NAMES.get(text[12], text[12])
+        assert shown == [[name_of(it), percent(share)] for _, it, share in expected]
+        assert page.text_content("[aria-current] span") == name_of(text[12])
         assert page.evaluate("document.activeElement.id") == "text"
         page.click("#alternatives .close")
         page.wait_for_timeout(600)  # otherwise the next tap would be the second one of a double tap
     page.touchscreen.tap(left + 1, middle)
-    index, other = next((index, it) for index, (it, _) in enumerate(expected) if it not in (text[12], ""))
+    index, other = next((index, it) for index, (_, it, _) in enumerate(expected) if it not in (text[12], ""))
     page.locator("#alternatives .list button").nth(index).tap()
     prompt = text[:12] + other
     wait_for(lambda: page.input_value("#text").startswith(prompt))
@@ -322,7 +304,7 @@ def test_alternatives_do_not_disturb_typing_and_have_a_key(page):
     page.evaluate("document.getElementById('text').setSelectionRange(9, 9)")
     page.keyboard.press("Alt+ArrowDown")
     page.wait_for_selector("#alternatives", state="visible")
-    assert page.text_content("[aria-current] span") == NAMES.get(text[8], text[8])
+    assert page.text_content("[aria-current] span") == name_of(text[8])
     page.keyboard.type("x")
     assert page.input_value("#text") == text[:9] + "x" + text[9:]
     assert not page.is_visible("#alternatives")
