@@ -40,6 +40,7 @@ def add_parser(commands: Any) -> None:
         help="states as inputs and outputs, or as variables with a signature reset (default: explicit)",
     )
     tflite.add_argument("--batch", type=int, help="rows that it takes at once (default: 1)")
+    tflite.add_argument("--temperature", type=float, help="temperature that it is sampled with by default (default: 1)")
     tflite.add_argument(
         "--gates",
         action="store_true",
@@ -113,11 +114,13 @@ def _export_tflite(run: "Run", target: Path, arguments: argparse.Namespace) -> N
         "cell": run.config.cell,
         "units": list(run.config.units),
     }
+    sampling = given_options(arguments, "temperature")
     with naming_corpus():
         report = export_tflite(
             run.model,
             run.vocabulary,
             target,
+            sampling=sampling,
             by_line=run.config.by_line,
             held_out=held_out,
             gates=arguments.gates,

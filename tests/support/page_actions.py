@@ -3,7 +3,7 @@
 
 def wait_until_ready(page):
     """Waits until a model is open and has written its first lines."""
-    page.wait_for_selector("#again:not(:disabled)", timeout=60_000)
+    page.wait_for_selector("#again:not(:disabled), #status:has-text('Written on your device')", timeout=60_000)
     page.wait_for_selector("#write:not(.stop)", timeout=60_000)
     wait_for_suggestions(page)
 

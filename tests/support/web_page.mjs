@@ -4,7 +4,7 @@ import { levelOf, partsOf } from "../../export/web/page/backdrop.js";
 import { Document, editBetween } from "../../export/web/page/document.js";
 import { withoutSpace } from "../../export/web/page/editor.js";
 import { endOfOpening } from "../../export/web/page/prompts.js";
-import { readable, recent, unknownIn, unknownSentence } from "../../export/web/page/reading.js";
+import { readable, unknownIn, unknownSentence } from "../../export/web/page/reading.js";
 import { Vocabulary } from "../../export/web/keras_seq/vocabulary.js";
 
 /** Makes changes in a document; returns its text and tokens after each, and what it can undo. */
@@ -29,7 +29,6 @@ const tasks = {
   damaged: (states) => states.map((state) => Document.from(state)),
   parts: (all) => all.map((given) => partsOf(...given)),
   levels: (all) => all.map(levelOf),
-  recent: (all) => all.map(recent),
   openings: (all) => all.map((pieces) => pieces.findIndex(((isLast) => (text) => isLast({ text }))(endOfOpening()))),
   readable: ([model, texts]) => texts.map((text) => readable(modelOf(model), text)),
   unknown: ([model, texts]) =>

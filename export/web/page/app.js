@@ -10,7 +10,7 @@ import { Marks } from "./marks.js";
 import { Models } from "./models.js";
 import { register } from "./offline.js";
 import { listenForFiles } from "./opening.js";
-import { readable, recent } from "./reading.js";
+import { readable, spaceAfterWord } from "./reading.js";
 import { save, saved } from "./saved.js";
 import { Settings } from "./settings.js";
 import { copy, share } from "./sharing.js";
@@ -24,7 +24,7 @@ const settings = new Settings(at);
 const desk = new Desk(editor, settings);
 const models = new Models();
 const marks = new Marks(at("unknown"), editor);
-const suggestions = new SuggestionRow(at("suggestions"), ({ insert }) => editor.insertWord(insert));
+const suggestions = new SuggestionRow(at("suggestions"), (insert) => editor.insertWord(insert));
 const alternatives = new Alternatives(at("alternatives"), takeAlternative);
 const visit = new Visit({ editor, desk, settings, models });
 
@@ -41,8 +41,9 @@ function update() {
     refresh();
     if (desk.isWriting || !models.model) return suggestions.clear();
     marks.show(models.model, models.title);
-    const text = readable(models.model, recent(editor.text.slice(0, editor.selection.start)));
-    suggestions.seek(models.model, text).catch(showError);
+    const caret = editor.selection.start;
+    const space = spaceAfterWord(models.model, editor.document, caret);
+    suggestions.seek(models.model, readable(models.model, editor.text.slice(0, caret)), space).catch(showError);
     remember();
   });
 }
@@ -93,7 +94,7 @@ desk.addEventListener("error", ({ detail }) => showError(new Error(`${models.nam
 async function openAlternatives(token) {
   if (!token || !models.model || desk.isWriting || !desk.isOwn(token)) return;
   const { text, view } = editor;
-  const before = readable(models.model, recent(text.slice(0, token.start)));
+  const before = readable(models.model, text.slice(0, token.start));
   const isOpen = await alternatives.open(models.model, before, { ...token, text: text.slice(token.start, token.end) }, view.separate);
   if (!isOpen) return;
   at("suggestions").hidden = true;

@@ -2,7 +2,9 @@
 
 const COUNT = 3;
 const SHAKESPEARE = ["ROMEO:\n", "To be, or not to be", "My lord,"];
-const LINES = 3; // that the page writes by itself on the first visit
+/** What the page writes by itself on a first visit, with its own model: the same for everyone. */
+export const OPENING = { prompt: "JULIET:\n", seed: 2n };
+const LINES = 3; // of it
 const LONGEST = 300; // characters of these lines
 
 /** Returns the beginnings for a model: those of the page's own, or else its likeliest first words. */

@@ -1,8 +1,6 @@
 // What the model reads of a text: all that it knows, up to the caret.
 
-import { codePoint } from "../keras_seq/tokens.js";
-
-const LONGEST = 4096; // characters before the caret that suggestions need; what is further away changes hardly any of them
+import { classOf, codePoint } from "../keras_seq/tokens.js";
 
 /**
  * Returns what the model does not know in a text, `{start, end, text}`. A word that is being typed, at the caret, is not finished and
@@ -33,13 +31,13 @@ export function readable(model, text) {
 }
 
 /**
- * Returns the part of a text that suggestions read: its end, from a beginning that stays the same while the text grows, so that the
- * model need not read it again for each character.
+ * Returns the space that the next word at the caret needs first: after a word of the model, which is whole. A word of the user may be
+ * unfinished, as may one of a model of characters.
  */
-export function recent(text) {
-  const start = Math.max(0, Math.floor(text.length / LONGEST) - 1) * LONGEST;
-  const isInside = text.charCodeAt(start) >= 0xdc00 && text.charCodeAt(start) < 0xe000; // the second half of a character
-  return text.slice(isInside ? start + 1 : start);
+export function spaceAfterWord({ vocabulary }, document, caret) {
+  const token = vocabulary.level === "char" ? null : document.tokenAt(caret - 1);
+  const isWord = token?.end === caret && classOf(document.text[caret - 1]) === "word";
+  return isWord ? " " : "";
 }
 
 /** Returns the sentence about what the model does not know; `name` is that of the model. */

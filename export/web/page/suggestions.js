@@ -14,23 +14,25 @@ function shortened(word) {
 export class SuggestionRow {
   #box;
   #words = [];
+  #space = ""; // before the words that are shown
   #abort = new AbortController(); // aborts the search that is no longer wanted
   #asked = null; // the text and the model of the words that are shown or sought
 
-  /** `box` has the buttons; `onPick` gets the suggestion that is tapped. */
+  /** `box` has the buttons; `onPick` gets what a tap appends to the text. */
   constructor(box, onPick) {
     this.#box = box;
     [...box.children].forEach((button, index) => {
       button.append(document.createElement("span"), document.createElement("small"));
       // The text keeps the focus, and the phone its keyboard.
       button.addEventListener("pointerdown", (event) => event.preventDefault());
-      button.addEventListener("click", () => this.#words[index] && onPick(this.#words[index]));
+      button.addEventListener("click", () => this.#words[index] && onPick(this.#space + this.#words[index].insert));
     });
     this.clear();
   }
 
-  /** Seeks and shows the likely next words of a text. The words before stay until the new ones are there. */
-  async seek(model, text) {
+  /** Seeks and shows the likely next words of a text, after a space if it needs one. The words before stay until they are there. */
+  async seek(model, before, space = "") {
+    const text = before + space;
     if (this.#asked?.model === model && this.#asked.text === text) return;
     this.#abort.abort();
     this.#abort = new AbortController();
@@ -39,7 +41,9 @@ export class SuggestionRow {
     this.#box.ariaBusy = "true";
     try {
       const words = await model.suggest(text, this.#box.children.length, { signal });
-      if (!signal.aborted) this.#show(words);
+      if (signal.aborted) return;
+      this.#space = space;
+      this.#show(words);
     } catch (error) {
       if (signal.aborted) return; // A later search follows, or the model was closed.
       this.clear();

@@ -5,13 +5,12 @@ import { Document } from "./document.js";
 import { at, attempt, showError, showStatus } from "./elements.js";
 import { keepForLater } from "./offline.js";
 import { listedModels, modelAt } from "./opening.js";
-import { endOfOpening, promptsFor, showPrompts } from "./prompts.js";
+import { endOfOpening, OPENING, promptsFor, showPrompts } from "./prompts.js";
 import { forgetModel, saved, savedModel, saveModel } from "./saved.js";
 import { otherModel, readLink } from "./share.js";
 import { wasmFolder } from "../keras_seq/wasm.js";
 
 const SHAKESPEARE = "shakespeare.tflite"; // the page's own model
-const PROMPT = "ROMEO:\n"; // what it continues on a first visit
 
 export class Visit {
   onOpened = () => {}; // is called when another model is open
@@ -72,7 +71,7 @@ export class Visit {
       if (!asked) this.#own = (await listing).open;
       found ??= this.#own;
       const isShakespeare = found !== null && found === this.#own && found.name === SHAKESPEARE;
-      if (isFirst && isShakespeare && !this.#hasTyped) this.#editor.load(Document.from({ text: PROMPT, written: [] }));
+      if (isFirst && isShakespeare && !this.#hasTyped) this.#editor.load(Document.from({ text: OPENING.prompt, written: [] }));
       if (found) return this.#open(found);
       throw new Error("This page has no model of its own. Open a .tflite file that keras-seq export has made.");
     });
@@ -116,8 +115,10 @@ export class Visit {
   async #writeOpening() {
     const isLines = this.#models.model.config.by_line === true;
     const isLast = endOfOpening();
-    for (let line = 0; line < (isLines ? 3 : 1); line++) await this.#desk.write({ isLast });
-    if (this.#desk.canTryAgain) showStatus("Written on your device. Touch any of it, or type on.");
+    const keepsSeed = this.#isShakespeare();
+    if (keepsSeed) this.#settings.fill({ seed: OPENING.seed });
+    for (let line = 0; line < (isLines ? 3 : 1); line++) await this.#desk.write({ isLast, keepsSeed });
+    if (this.#editor.text) showStatus("Written on your device. Touch any of it, or type on.");
   }
 
   /** Takes the beginning of a link; returns the link, or null if the address is none. */

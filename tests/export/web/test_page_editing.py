@@ -1,7 +1,5 @@
 """The page of export/web as a text that a user and a model write together, in Chromium."""
 
-import shutil
-
 import pytest
 from browser import DESKTOP, PHONE, opened, wait_for
 from next_tokens import name_of, next_tokens, percent
@@ -9,6 +7,7 @@ from page_actions import begin_to_write, fill_in, show_more, wait_for_suggestion
 from sites import served_page
 
 from keras_seq_export import LiteRTSampler
+from keras_seq_export.tflite.page_files import page_folder
 
 pytestmark = pytest.mark.slow
 
@@ -407,13 +406,23 @@ def test_write_again_writes_another_line(litert, chromium, small_tflite):
         assert page.input_value("#text") == text
 
 
-def test_shakespeare_begins_with_three_lines_of_romeo(litert, chromium, model, tmp_path):
-    """The page's own model is known by its name."""
-    own = tmp_path / "shakespeare.tflite"
-    shutil.copy(model, own)
-    with served_page(own, litert) as address, opened(chromium, address.partition("?")[0]) as page:
+def test_the_page_opens_with_its_own_model_and_has_written_three_lines(litert, chromium):
+    own = LiteRTSampler(page_folder() / "models/shakespeare.tflite")
+    with served_page(None, litert) as address, opened(chromium, address) as page:
         wait_until_ready(page)
+        page.wait_for_selector("#status:has-text('Written on your device')")
         prompts = page.eval_on_selector_all("#prompts button", "all => all.map((one) => one.textContent)")
         assert prompts == ["ROMEO:", "To be, or not to be", "My lord,"]
-        assert page.input_value("#text").startswith("ROMEO:\n")
-        assert not page.eval_on_selector("#backdrop span", "one => one.classList.contains('written')")
+        text = page.input_value("#text")
+        assert page.text_content("#model") == "Shakespeare"
+        assert page.input_value("#temperature") == "0.6"
+        assert ("JULIET:\n" + own.sample("JULIET:\n", seed=2)).startswith(text)
+        assert len([line for line in text.splitlines() if line.strip()]) == 4
+        # After a whole word of the model the next word is suggested, with the space before it.
+        page.evaluate("() => document.getElementById('text').focus()")
+        whole = text.index(" ", len("JULIET:\n") + 4)
+        page.evaluate("(at) => document.getElementById('text').setSelectionRange(at, at)", whole)
+        (first, *_) = own.suggest(text[:whole] + " ", 3)
+        wait_for(lambda: labels(page, "#suggestions button")[0] == [first.text, percent(first.probability)])
+        page.locator("#suggestions button").first.tap()
+        assert page.input_value("#text") == f"{text[:whole]} {first.text}{text[whole:]}"

@@ -290,18 +290,6 @@ def test_the_levels_of_probability():
     assert in_node("levels", [1, 0.5, 0.49, 0.2, 0.19, 0.05, 0.04, 0.01, 0.009, 0]) == [1, 1, 2, 2, 3, 3, 4, 4, 5, 5]
 
 
-def test_what_suggestions_read_stays_the_same_while_a_long_text_grows():
-    text = "ab🙂" * 5000
-    lengths = list(range(0, 15_000, 37))
-    texts = [text[:length] for length in lengths]
-    found = in_node("recent", texts)
-    starts = {length: length - len(it) for length, it in zip(lengths, found, strict=True)}
-    assert all(text.endswith(it) for text, it in zip(texts, found, strict=True))
-    assert all(len(it.encode("utf-16-le")) // 2 >= min(4095, length) for length, it in zip(lengths, found, strict=True))
-    assert len(set(starts.values())) <= 5
-    assert all(len(it) < 8200 for it in found)
-
-
 def test_the_opening_ends_with_the_third_line_that_has_text():
     pieces = ["One\n", "\n", " \n", "two", "\n", "three\n", "four"]
     assert in_node("openings", [pieces, ["a" * 299, "b", "c"]]) == [5, 1]
