@@ -32,6 +32,12 @@ class User {
   label = () => this.page.$eval("#write", ({ textContent }) => textContent);
   status = () => this.page.$eval("#status", ({ value }) => value);
   focused = () => this.page.evaluate(() => document.activeElement.id);
+  /** Returns the width of the text, and whether it is longer than the screen. */
+  measures = () =>
+    this.page.evaluate(() => {
+      const { scrollHeight, clientHeight } = document.getElementById("main");
+      return [document.getElementById("text").clientWidth, scrollHeight > clientHeight];
+    });
   error = () => this.page.$eval("#error", ({ textContent }) => textContent);
 
   /** Returns what is written on buttons, by their parts. */
@@ -140,7 +146,7 @@ async function stop(user) {
   await user.fill({ max_tokens: 1_000_000 });
   await user.type(given.prompt);
   await user.tap("#write");
-  await until(async () => (await user.label()) === "Stop" && (await user.text()).length > 40, "it writes");
+  await until(async () => (await user.label()) === "Stop" && (await user.text()).length > 1000, "it writes");
   await user.tap("#write");
   await until(async () => (await user.label()) === "Continue", "it stops");
   return user.text();
@@ -160,9 +166,11 @@ async function link(user) {
 
 async function run(browser) {
   const user = await User.visit(browser, given.address);
-  const seen = { opening: await opening(user), suggestions: await suggestions(user), seeded: await seeded(user) };
+  const seen = { opening: await opening(user), measures: [await user.measures()] };
+  Object.assign(seen, { suggestions: await suggestions(user), seeded: await seeded(user) });
   seen.alternative = await alternative(user);
   seen.stopped = await stop(user);
+  seen.measures.push(await user.measures());
   seen.link = await link(user);
   seen.afterPasting = await user.text();
   await user.page.reload();

@@ -92,8 +92,15 @@ def test_a_tap_shows_what_else_it_could_have_been_and_undo_takes_it_back(seen, s
 def test_a_text_that_was_stopped_is_the_beginning_of_that_of_python(seen, sampler):
     fields = dict(urllib.parse.parse_qsl(seen["link"].partition("#")[2], strict_parsing=True))
     assert (fields["prompt"], fields["seed"]) == (PROMPT, str(SETTINGS["seed"]))
-    assert len(seen["stopped"]) > 40
+    assert len(seen["stopped"]) > 1000
     assert seen["stopped"] == written(sampler, PROMPT, max_tokens=int(fields["max"]))
+
+
+def test_the_lines_stay_as_wide_when_the_text_becomes_longer_than_the_screen(seen):
+    """Firefox has a scroll bar that takes room."""
+    (width, is_longer), (width_later, is_longer_later) = seen["measures"]
+    assert (is_longer, is_longer_later) == (False, True)
+    assert width == width_later < 390
 
 
 def test_a_link_gives_the_same_text_to_others_and_a_reload_keeps_it(seen):
