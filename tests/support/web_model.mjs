@@ -113,7 +113,7 @@ export const tasks = {
     await model.close();
     const ended = await errorOf(paused.next()); // even if it has tokens that were drawn before
     const tokens = model.encode(prompt); // needs no model
-    const calls = [model.suggest(prompt), model.score(prompt), read(model.write(prompt))];
-    return [await reading, ended, ...(await Promise.all(calls.map(errorOf))), tokens.length];
+    const later = [model.suggest(prompt), model.score(prompt), read(model.write(prompt))].map(errorOf);
+    return [await reading, ended, ...(await Promise.all(later)), tokens.length];
   },
 };
