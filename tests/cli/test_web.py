@@ -9,7 +9,7 @@ import time
 import webbrowser
 
 import pytest
-from served_page import litert_like
+from sites import litert_like
 
 from keras_seq_export.tflite import page_server
 

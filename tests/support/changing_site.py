@@ -4,8 +4,9 @@ import contextlib
 import hashlib
 import http.server
 import json
-import threading
 import time
+
+from sites import running
 
 TYPES = {"html": "text/html", "js": "text/javascript", "json": "application/json", "wasm": "application/wasm"}
 
@@ -67,10 +68,5 @@ def serving(files):
             pass
 
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    site.address = f"http://127.0.0.1:{server.server_address[1]}/"
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
+    with running(server) as site.address:
         yield site
-    finally:
-        server.shutdown()
-        server.server_close()

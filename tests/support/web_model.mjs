@@ -113,6 +113,7 @@ export const tasks = {
     await model.close();
     const ended = await errorOf(paused.next()); // even if it has tokens that were drawn before
     const tokens = model.encode(prompt); // needs no model
-    return [await reading, ended, await errorOf(model.suggest(prompt)), await errorOf(model.score(prompt)), await errorOf(read(model.write(prompt))), tokens.length];
+    const later = [model.suggest(prompt), model.score(prompt), read(model.write(prompt))].map(errorOf);
+    return [await reading, ended, ...(await Promise.all(later)), tokens.length];
   },
 };

@@ -113,7 +113,8 @@ async function failedWorker(file) {
   class GivenWorker extends EventTarget {
     postMessage({ number, method }) {
       said.push(method);
-      if (method === "load") this.say("message", { data: { number, answer: { file, config: { sampling: {} }, card: {}, hasWrite: false } } });
+      const answer = { file, config: { sampling: {} }, card: {}, hasWrite: false };
+      if (method === "load") this.say("message", { data: { number, answer } });
       this.last = number;
     }
     terminate() {
@@ -153,7 +154,11 @@ function untilStop(texts, stops) {
 }
 
 const tasks = {
-  random: (pairs) => pairs.map(([seed, position]) => [threefry(BigInt(seed), position).toString(16).padStart(8, "0"), uniforms(BigInt(seed), position, 1)[0]]),
+  random: (pairs) =>
+    pairs.map(([seed, position]) => [
+      threefry(BigInt(seed), position).toString(16).padStart(8, "0"),
+      uniforms(BigInt(seed), position, 1)[0],
+    ]),
   words: (texts) => texts.map(splitWords),
   encode: ([file, texts]) => {
     const vocabulary = new Vocabulary(file);
@@ -174,7 +179,8 @@ const tasks = {
     }),
   unknown: ([file, texts]) => {
     const vocabulary = new Vocabulary(file);
-    return texts.map((text) => vocabulary.unknown(text).map(({ start, end, text: part }) => [start, end, part, text.slice(start, end)]));
+    const found = ({ start, end, text: part }, text) => [start, end, part, text.slice(start, end)];
+    return texts.map((text) => vocabulary.unknown(text).map((one) => found(one, text)));
   },
   nextTokens: ([file, logits, before, count]) => nextTokens(Float32Array.from(logits), new Vocabulary(file), before, count),
   blobs: () => Promise.all(unreadable.map((blob) => bytesOf(blob).catch(({ message }) => message))),
@@ -190,8 +196,10 @@ const tasks = {
     ),
   abortedSuggestions,
   failedWorker,
-  unread: (file) =>
-    new TextModel({ vocabulary: new Vocabulary(file), config: { sampling: {} }, release() {} }).suggest("?").catch(({ message }) => message),
+  unread: (file) => {
+    const model = { vocabulary: new Vocabulary(file), config: { sampling: {} }, release() {} };
+    return new TextModel(model).suggest("?").catch(({ message }) => message);
+  },
   writing: (cases) => Promise.all(cases.map(writing)),
   bundles: (paths) =>
     Promise.all(

@@ -33,7 +33,9 @@ export async function readBundle(bytes) {
   const model = bytes.subarray(0, config.model_bytes);
   if ((await sha256(model)) !== config.model_sha256) throw new Error("The model in this file is damaged: its SHA-256 differs.");
   const words = await unpack(parts, "vocab.txt");
-  if ((await sha256(words)) !== config.vocabulary_sha256) throw new Error("The vocabulary in this file is damaged: its SHA-256 differs.");
+  if ((await sha256(words)) !== config.vocabulary_sha256) {
+    throw new Error("The vocabulary in this file is damaged: its SHA-256 differs.");
+  }
   if (words.reduce((tokens, byte) => tokens + (byte === 10), 0) > MOST_TOKENS) {
     throw new Error(`The vocabulary in this file has more than the ${MOST_TOKENS} tokens that are allowed.`);
   }
@@ -107,7 +109,9 @@ function partAt(bytes, view, entry, directory) {
 
 async function unpack(parts, name) {
   const { packed, method, sum, size } = parts.get(name);
-  if (size > LARGEST[name]) throw new Error(`${name} in this file has ${size} bytes, more than the ${LARGEST[name]} that are allowed.`);
+  if (size > LARGEST[name]) {
+    throw new Error(`${name} in this file has ${size} bytes, more than the ${LARGEST[name]} that are allowed.`);
+  }
   const content = method === 0 ? packed : await inflate(packed, size);
   if (content.length !== size || crc32(content) !== sum) throw damaged(`${name} is damaged`);
   return content;

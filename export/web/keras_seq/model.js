@@ -261,7 +261,9 @@ function requireSignatures(signatures, vocabulary) {
   if (missing.length) throw new Error(`This file lacks the signature ${missing[0]}: export it again.`);
   for (const one of Object.values(signatures)) {
     const most = Math.max(one.getInputDetails().length, one.getOutputDetails().length);
-    if (most > MOST_TENSORS) throw new Error(`The model in this file has a signature with more than ${MOST_TENSORS} inputs or outputs.`);
+    if (most > MOST_TENSORS) {
+      throw new Error(`The model in this file has a signature with more than ${MOST_TENSORS} inputs or outputs.`);
+    }
   }
   if (signatures.encode) throw new Error("This model begins with the states of an encoder, which cannot be run here.");
   const size = signatures.decode.getOutputDetails().find(({ name }) => name === "logits")?.shape.at(-1);

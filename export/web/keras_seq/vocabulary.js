@@ -73,7 +73,8 @@ export class Vocabulary {
     this.level = levelOf(this.tokens, this.reserved);
     requireValid(this.tokens, this.reserved, this.level);
     if (Math.min(this.padId, this.startId, this.eosId) < 0) throw damaged("it lacks <pad>, <s> or <eos>");
-    this.ids = new Map(this.tokens.map((token, id) => [token, id]).filter(([, id]) => id === this.unknownId || !this.reserved.has(id)));
+    const isRead = (id) => id === this.unknownId || !this.reserved.has(id);
+    this.ids = new Map(this.tokens.map((token, id) => [token, id]).filter(([, id]) => isRead(id)));
     if (this.level === "char") this.#isForeign = otherThan(this.ids.keys());
     this.silent = new Set([...this.reserved].filter((id) => id !== this.unknownId).map((id) => this.tokens[id]));
   }
@@ -125,7 +126,9 @@ export class Vocabulary {
     const pieces = [];
     let last = before;
     for (const id of ids) {
-      if (this.tokens[id] === undefined) throw new RangeError(`A token id must be from 0 to ${this.tokens.length - 1}. Received: ${id}`);
+      if (this.tokens[id] === undefined) {
+        throw new RangeError(`A token id must be from 0 to ${this.tokens.length - 1}. Received: ${id}`);
+      }
       const piece = this.piece(id, last);
       pieces.push(piece);
       last = piece || last;

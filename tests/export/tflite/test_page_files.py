@@ -6,7 +6,7 @@ import os
 import shutil
 
 import pytest
-from served_page import litert_like
+from sites import litert_like
 
 from keras_seq_export.errors import BundleError, ExportError
 from keras_seq_export.tflite.page_files import COMPARED, page_files, page_folder

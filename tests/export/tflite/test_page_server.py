@@ -12,7 +12,7 @@ import threading
 import time
 
 import pytest
-from served_page import litert_like, served
+from sites import litert_like, served_page
 
 from keras_seq_export.tflite import page_server as page_server_module
 from keras_seq_export.tflite.page_server import litert_folder, page_folder, page_server
@@ -55,7 +55,7 @@ def fetched(path, port, **headers):
 
 
 def test_texts_are_sent_in_gzip_to_browsers_that_take_it(modules):
-    with served(None, modules) as address:
+    with served_page(None, modules) as address:
         port = port_of(address)
         for path, is_text in (
             ("/page/app.js", True),
@@ -75,7 +75,7 @@ def test_texts_are_sent_in_gzip_to_browsers_that_take_it(modules):
 
 
 def test_only_the_page_litert_and_the_models_are_served(modules):
-    with served(None, modules) as address:
+    with served_page(None, modules) as address:
         port = port_of(address)
         for path, content_type in (
             ("/", "text/html; charset=utf-8"),
@@ -113,7 +113,7 @@ def test_only_the_page_litert_and_the_models_are_served(modules):
 
 
 def test_the_browser_keeps_the_wasm_and_asks_for_what_may_change(modules):
-    with served(None, modules) as address:
+    with served_page(None, modules) as address:
         port = port_of(address)
         assert fetched(WASM, port)[1]["Cache-Control"] == "max-age=31536000, immutable"
         for path in ("/", "/page/app.js", "/litert/2.5.3/core/dist/index.js", "/models.json", "/files.json"):
@@ -130,7 +130,7 @@ def test_another_model_of_the_same_name_and_age_is_sent_again(modules, small_tfl
         model = tmp_path / folder / "fox.tflite"
         model.write_bytes(small_tflite(level=level).read_bytes())
         os.utime(model, (1_700_000_000, 1_700_000_000))
-        with served(model, modules) as address:
+        with served_page(model, modules) as address:
             assert address.endswith("?model=models/fox.tflite")
             asked = {"If-None-Match": tags[0], "If-Modified-Since": "Fri, 01 Jan 2100 00:00:00 GMT"} if tags else {}
             status, headers, content = fetched("/models/fox.tflite", port_of(address), **asked)
@@ -142,7 +142,7 @@ def test_another_model_of_the_same_name_and_age_is_sent_again(modules, small_tfl
 def test_edits_of_the_page_show_and_a_script_that_cannot_run_is_an_error(modules, monkeypatch, tmp_path, capfd):
     page = copied_page(tmp_path)
     monkeypatch.setattr(page_server_module, "page_folder", lambda: page)
-    with served(None, modules) as address:
+    with served_page(None, modules) as address:
         port = port_of(address)
         before = fetched("/page/app.js", port)[1]["ETag"]
         (page / "page" / "app.js").write_text('import "@litertjs/core"; // ä')
@@ -178,7 +178,7 @@ def test_links_and_what_is_no_file_are_not_followed(modules, monkeypatch, tmp_pa
     os.mkfifo(page / "page" / "fifo.js")
     (tmp_path / "secret.js").write_text("secret")
     monkeypatch.setattr(page_server_module, "page_folder", lambda: page)
-    with served(None, modules) as address:
+    with served_page(None, modules) as address:
         port = port_of(address)
         assert [get(path, port) for path in ("/", "/index.html", "/page/inside.js")] == [200] * 3
         for name in ("link.js", "folder/secret.js", "circle.js", ".hidden.js", "fifo.js", "../node_modules/secret.js"):
@@ -187,7 +187,7 @@ def test_links_and_what_is_no_file_are_not_followed(modules, monkeypatch, tmp_pa
 
 
 def test_requests_that_no_browser_sends_are_refused_without_a_traceback(modules, capfd):
-    with served(None, modules) as address:
+    with served_page(None, modules) as address:
         port = port_of(address)
         host = f"Host: 127.0.0.1:{port}\r\n".encode()
         for path in (
@@ -222,7 +222,7 @@ def test_requests_that_no_browser_sends_are_refused_without_a_traceback(modules,
 
 def test_aborted_and_idle_connections_end_and_are_limited(modules, capfd, monkeypatch):
     monkeypatch.setattr(page_server_module._Handler, "timeout", 0.5)
-    with served(None, modules) as address, contextlib.ExitStack() as stack:
+    with served_page(None, modules) as address, contextlib.ExitStack() as stack:
         port = port_of(address)
         before = threading.active_count()
         large = f"GET {WASM} HTTP/1.1\r\nHost: localhost:{port}\r\n\r\n".encode()
@@ -244,7 +244,7 @@ def test_aborted_and_idle_connections_end_and_are_limited(modules, capfd, monkey
 
 
 def test_only_the_loopback_address_answers(modules):
-    with served(None, modules) as address:
+    with served_page(None, modules) as address:
         port = port_of(address)
         assert get("/page/app.js", port) == 200
         for other in ("127.0.0.2", "::1"):
@@ -267,7 +267,7 @@ def test_a_port_in_use_and_a_wrong_file_are_refused(modules, tmp_path):
     (tmp_path / "a.tflite").write_text("to be")
     with pytest.raises(ValueError, match=r"is not a \.tflite file"):
         page_server(tmp_path / "a.tflite", modules)
-    with served(None, modules) as address:
+    with served_page(None, modules) as address:
         port = port_of(address)
         for wrong in (port, 99999):
             with pytest.raises(ValueError, match=f"port {wrong} cannot be used"):

@@ -1,41 +1,43 @@
-"""What the tests of the page and of the package use: LiteRT.js from the npm registry, and Chromium."""
+"""What the tests of the page and of the package use: LiteRT.js from the npm registry, Chromium, and the page open there."""
 
-import importlib.util
 import shutil
-import subprocess
-from pathlib import Path
 
 import pytest
-from devices import need, need_program
+from browser import opened, running_chromium
+from npm import npm_install
+from page_actions import wait_until_ready
+from sites import served_page
 
 from keras_seq_export.tflite.page_files import page_folder
 
-CHROMIUM = "/usr/bin/chromium"
-# Without these it contacts servers of its vendor.
-QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
-QUIET += ["--disable-component-update", "--disable-sync"]
 
+@pytest.fixture(scope="session")
+def litert(made_once):
+    """The `node_modules` with LiteRT.js, and axe, which checks accessibility."""
 
-@pytest.fixture(scope="module")
-def litert(tmp_path_factory):
-    """The `node_modules` with LiteRT.js, and axe, which checks accessibility, from the npm registry."""
-    need_program("npm", "npm")
-    folder = tmp_path_factory.mktemp("npm")
-    shutil.copy(page_folder() / "package.json", folder)
-    command = ["npm", "install", "--silent", "--no-audit", "--no-fund", "axe-core@4"]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    need(done.returncode == 0, f"needs LiteRT.js from the npm registry: {done.stderr[-300:]}")
-    return folder / "node_modules"
+    def install(folder):
+        shutil.copy(page_folder() / "package.json", folder)
+        return npm_install(folder, "axe-core@4")
+
+    return made_once("npm", install)
 
 
 @pytest.fixture(scope="module")
 def chromium():
     """A running browser."""
-    need(Path(CHROMIUM).is_file(), "needs Chromium: apt-get install chromium")
-    need(importlib.util.find_spec("playwright"), "needs Playwright: pip install playwright")
-    from playwright import sync_api
-
-    with sync_api.sync_playwright() as running:
-        browser = running.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+    with running_chromium() as browser:
         yield browser
-        browser.close()
+
+
+@pytest.fixture(scope="module")
+def model(small_tflite):
+    """A small model of characters."""
+    return small_tflite()
+
+
+@pytest.fixture
+def page(model, litert, chromium):
+    """The page, open on a phone with the small model."""
+    with served_page(model, litert) as address, opened(chromium, address) as page:
+        wait_until_ready(page)
+        yield page

@@ -5,9 +5,9 @@ import json
 import keras
 import numpy as np
 import pytest
+from browser import DESKTOP, PHONE, opened, violations
 from hamlet import tiny_model
-from opened_page import DESKTOP, PHONE, opened, violations
-from served_page import served
+from sites import served_page
 
 import keras_seq as ks
 from keras_seq.data import agreement
@@ -43,7 +43,7 @@ def demo(models, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def address(demo, litert):
-    with served(None, litert, demo) as home:
+    with served_page(None, litert, demo) as home:
         yield f"{home}compare.html"
 
 
@@ -66,7 +66,8 @@ def read(page):
         """() => {
           const property = (it, name) => Number(it.style.getPropertyValue(name));
           const sides = ["singular", "plural", "right", "wrong"];
-          const bar = (it) => [sides.filter((one) => it.classList.contains(one)), property(it, "--sure"), it.textContent];
+          const classes = (it) => sides.filter((one) => it.classList.contains(one));
+          const bar = (it) => [classes(it), property(it, "--sure"), it.textContent];
           const rows = [...document.querySelectorAll("#verbs tbody tr")];
           const gates = [...document.querySelectorAll("#gates tbody tr")];
           return {
@@ -162,10 +163,10 @@ def test_the_sentences_have_the_grammar_s_words_and_the_chosen_distance(page):
     drawn = page.evaluate(
         """async () => {
           const { DISTANCES, drawSentence, PLURALS } = await import("./page/compare_sentence.js");
-          const sentences = [];
+          const [numbers, sentences] = [["singular", "plural"], []];
           for (const distance of DISTANCES)
             for (let seed = 0n; seed < 20n; seed++)
-              sentences.push([distance, ...["singular", "plural"].map((number) => drawSentence(seed, number, distance))]);
+              sentences.push([distance, ...numbers.map((number) => drawSentence(seed, number, distance))]);
           return [PLURALS, sentences];
         }"""
     )
@@ -191,7 +192,7 @@ def test_the_choices_make_another_sentence(page):
     singular = page.input_value("#text")
     page.check("input[value=plural]")
     plural = page.input_value("#text")
-    assert [len(text.split()) for text in (singular, plural)] == [23, 23]  # `the`, an adjective, the noun and 20 words
+    assert [len(text.split()) for text in (singular, plural)] == [10, 10]  # `the`, an adjective, the noun and 7 words
     page.focus("#distance")
     page.keyboard.press("Home")
     page.wait_for_function("() => document.querySelectorAll('#verbs tbody tr').length === 3")
@@ -219,7 +220,7 @@ def test_what_the_models_do_not_know_is_named(page):
 
 
 def test_without_the_demo_it_says_how_to_make_it_and_opens_two_files(litert, chromium, demo, small_tflite):
-    with served(None, litert) as home, opened(chromium, f"{home}compare.html") as page:
+    with served_page(None, litert) as home, opened(chromium, f"{home}compare.html") as page:
         page.wait_for_selector("#how:has-text('keras-seq web --demo=demo')")
         assert page.is_hidden("#comparison")
         page.set_input_files("#file_0", {"name": "notes.txt", "mimeType": "", "buffer": b"to be"})
@@ -257,8 +258,6 @@ def test_nothing_is_wider_than_the_screen(address, chromium):
         for width in (360, 390, 480, 640, 768, 992, 1280, 1600):
             page.set_viewport_size({"width": width, "height": 900})
             assert page.evaluate("() => document.documentElement.scrollWidth <= innerWidth"), width
-            tops = "() => ['verbs', 'gates'].map((id) => document.querySelector(`#${id} tbody tr`).getBoundingClientRect().top)"
-            verbs, gates = page.evaluate(tops)
-            assert (abs(verbs - gates) < 1) == (
-                width >= 992
-            )  # Beside each other, the rows are those of the same words.
+            verbs, gates = (page.locator(f"#{name} tbody tr").first.bounding_box()["y"] for name in ("verbs", "gates"))
+            is_beside = width >= 992  # The rows are then those of the same words.
+            assert (abs(verbs - gates) < 1) == is_beside

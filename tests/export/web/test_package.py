@@ -1,26 +1,26 @@
 """The npm package of export/web, installed as its users install it: types, Node, bundlers and a worker in Chromium."""
 
-import contextlib
-import functools
-import http.server
 import json
 import re
 import shutil
 import subprocess
-import threading
 
 import numpy as np
 import paths
 import pytest
+from browser import DESKTOP, opened
 from bundles import rebundled
 from changed_models import without_write
-from devices import need, need_program
+from devices import need_program
 from hamlet import TEXT, prompts
+from next_tokens import next_tokens
+from npm import npm_install
+from sites import served_folder
 
 from keras_seq_export import LiteRTSampler
 from keras_seq_export.tflite import flatbuffer
 from keras_seq_export.tflite.bundle import read_bundle
-from keras_seq_export.tflite.page_files import TYPES, page_folder
+from keras_seq_export.tflite.page_files import page_folder
 
 pytestmark = pytest.mark.slow
 
@@ -41,28 +41,15 @@ def app(tmp_path_factory):
     assert package.stat().st_size < 60_000
     assert not (page_folder() / "LICENSE").exists()  # only in the package
     (folder / "package.json").write_text('{"private": true, "type": "module"}')
-    command = [
-        "npm",
-        "install",
-        "--silent",
-        "--no-audit",
-        "--no-fund",
-        package,
-        "esbuild@0.28",
-        "vite@8",
-        "typescript@7",
-        "@types/node@20",
-    ]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    need(done.returncode == 0, f"needs the npm registry: {done.stderr[-300:]}")
+    npm_install(folder, package, "esbuild@0.28", "vite@8", "typescript@7", "@types/node@20")
     for name in ("web_model.mjs", "web_node.mjs"):
         shutil.copy(paths.SUPPORT / name, folder)
     return folder
 
 
 @pytest.fixture(scope="module")
-def model(small_tflite):
-    return small_tflite()
+def with_gates(small_tflite):
+    return small_tflite(gates=True)
 
 
 # ---- types ----
@@ -234,18 +221,6 @@ def test_suggestions_of_a_growing_text_are_those_of_python(app, small_tflite, op
         assert {word["text"]: word["insert"] for word in words} == {one.text: one.insert for one in expected}
 
 
-def expected_next(path, text, count):
-    """Returns the next tokens by Python's own runtime, as (id, text, probability)."""
-    sampler = LiteRTSampler(path)
-    vocabulary = sampler.vocabulary
-    logits, _ = sampler.prefill([vocabulary.start_id, *vocabulary.encode(text).tolist()], sampler.initial_states())
-    shares = np.exp(logits.astype(np.float64) - logits.max())
-    shares /= shares.sum()
-    never = {vocabulary.pad_id, vocabulary.start_id, vocabulary.unk_id}
-    ids = [int(token) for token in np.argsort(-shares, kind="stable") if token not in never][:count]
-    return [(token, "" if token == vocabulary.eos_id else vocabulary.tokens[token], shares[token]) for token in ids]
-
-
 @pytest.mark.parametrize("options", [{}, {"level": "word"}])
 def test_next_tokens_are_those_of_python(app, small_tflite, options):
     path = small_tflite(**options)
@@ -253,7 +228,7 @@ def test_next_tokens_are_those_of_python(app, small_tflite, options):
     asked = [["", 5], ["To", 3], ["To be", 10], [TEXT, 5], [TEXT[:-3], 5], [TEXT[:100], 5], ["that is", 100]]
     (found,) = in_node(app, path, ["nextTokens", asked])
     for (text, count), tokens in zip(asked, found, strict=True):
-        expected = expected_next(path, text, count)
+        expected = next_tokens(LiteRTSampler(path), text, count)
         assert [(it["tokenId"], it["text"]) for it in tokens] == [it[:2] for it in expected], text
         assert [it["probability"] for it in tokens] == pytest.approx([it[2] for it in expected], rel=1e-4)
 
@@ -265,16 +240,25 @@ def check_trace(path, text, traced):
     assert "".join(one["text"] for one in traced) == text
     states = sampler.initial_states()
     for token, one in zip(ids, traced, strict=True):
+        check_gates(sampler.decoder, token, states, one["updateGates"])
         logits, states = sampler(token, states)
         logits = logits.astype(np.float64)
         expected = logits - logits.max() - np.log(np.exp(logits - logits.max()).sum())
         np.testing.assert_allclose(one["logProbabilities"], expected, atol=1e-4)
 
 
-def test_a_trace_has_the_logits_of_each_step(app, model):
-    (traced,) = in_node(app, model, ["trace", TEXT[:30]])
-    check_trace(model, TEXT[:30], traced)
-    assert {str(one["updateGates"]) for one in traced} == {"None"}
+def check_gates(decoder, token, states, found):
+    if not decoder.has_gates:
+        assert found is None
+        return
+    for one, expected in zip(found, decoder.update_gates([token], states), strict=True):
+        np.testing.assert_allclose(one, expected[0], atol=1e-5)
+
+
+def test_a_trace_has_the_logits_and_the_gates_of_each_step(app, model, with_gates):
+    for path in (model, with_gates):
+        (traced,) = in_node(app, path, ["trace", TEXT[:30]])
+        check_trace(path, TEXT[:30], traced)
 
 
 REFUSED = [
@@ -333,29 +317,6 @@ def test_a_model_can_be_closed_while_it_writes(app, model):
 # ---- bundlers, in Chromium ----
 
 
-class Handler(http.server.SimpleHTTPRequestHandler):
-    """Serves files with the types that browsers need."""
-
-    extensions_map = http.server.SimpleHTTPRequestHandler.extensions_map | TYPES
-
-    def log_message(self, *_):
-        """Logs nothing."""
-
-
-@contextlib.contextmanager
-def served(folder):
-    """Serves a folder; yields its address."""
-
-    handler = functools.partial(Handler, directory=folder)
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}/"
-    finally:
-        server.shutdown()
-        server.server_close()
-
-
 PAGE = """<!doctype html><meta charset="utf-8"><title>-</title><p id="text"></p><input type="file">
 <script type="module" src="./app.js"></script>"""
 PROMPTS = {"ROMEO: but soft": "To be", "ROMEO: but so": "To b", "ROMEO:": "To be", "\\n\\n": "zzzz"}
@@ -401,15 +362,15 @@ def in_worker(code, tool):
 def test_the_app_of_the_readme_runs_in_chromium(app, chromium, model, tmp_path, tool, place):
     code = example() if place == "page" else in_worker(example(), tool)
     expected = LiteRTSampler(model).sample("To be", max_tokens=500, temperature=0.8, stop="zzzz", seed=7)
-    with served(bundled(app, tool, code, model, tmp_path)) as address:
-        page = chromium.new_page()
-        page.goto(address)
+    folder = bundled(app, tool, code, model, tmp_path)
+    with served_folder(folder) as (address, _), opened(chromium, address) as page:
         page.wait_for_function("document.title !== '-'", timeout=30_000)
         assert page.text_content("#text") == expected
         assert page.title() == expected.finish_reason
 
 
 WORKER_APP = """
+    import { KerasSeq } from "keras_seq";
     import { KerasSeqWorker } from "keras_seq/worker";
     import { tasks } from "./web_model.mjs";
     window.loaded = [];
@@ -455,21 +416,30 @@ WORKER_APP = """
     };
     window.refused = (source, wasm) => KerasSeqWorker.load(source, { wasm }).catch(({ message }) => message);
     window.chosen = () => document.querySelector("input").files[0];
+    // Returns the traces of a text by another model, in a worker and in the page.
+    window.traces = async (address, text) => {
+      const found = [];
+      for (const Kind of [KerasSeqWorker, KerasSeq]) {
+        const other = await Kind.load(address, { wasm: "wasm/" });
+        found.push(await tasks.trace(other, text));
+        await other.close();
+      }
+      return found;
+    };
     document.title = "open";
 """
 
 
 @pytest.fixture(scope="module")
-def worker_app(app, chromium, model, tmp_path_factory):
-    """A page with a model in a worker."""
+def worker_app(app, chromium, model, with_gates, tmp_path_factory):
+    """A page with a model in a worker, and another file beside it."""
     folder = tmp_path_factory.mktemp("worker")
     shutil.copy(app / "web_model.mjs", folder)
-    with served(bundled(app, "vite", WORKER_APP, model, folder)) as address:
-        page = chromium.new_page()
-        page.goto(address)
+    site = bundled(app, "vite", WORKER_APP, model, folder)
+    shutil.copy(with_gates, site / "gates.tflite")
+    with served_folder(site) as (address, _), opened(chromium, address, **DESKTOP) as page:
         page.wait_for_function("document.title === 'open'", timeout=60_000)
         yield page
-        page.close()
 
 
 def test_a_model_in_a_worker_is_one_in_the_page(worker_app, model):
@@ -487,9 +457,17 @@ def test_a_model_in_a_worker_is_one_in_the_page(worker_app, model):
     for text, words in zip(("To b", "To be, "), run_task("suggest", [["To b", 3], ["To be, ", 3]]), strict=True):
         assert [word["text"] for word in words] == [word.text for word in sampler.suggest(text, 3)]
     (tokens,) = run_task("nextTokens", [["To b", 5]])
-    assert [it["tokenId"] for it in tokens] == [it[0] for it in expected_next(model, "To b", 5)]
+    assert [it["tokenId"] for it in tokens] == [it[0] for it in next_tokens(sampler, "To b", 5)]
     check_trace(model, TEXT[:20], run_task("trace", TEXT[:20]))
     assert run_task("refused", "To be") == REFUSED
+
+
+def test_a_trace_in_a_worker_and_in_the_page_has_the_gates(worker_app, with_gates):
+    traces = worker_app.evaluate("text => traces('gates.tflite', text)", TEXT[:30])
+    assert len(traces) == 2
+    for traced in traces:
+        assert [len(gates) for gates in traced[0]["updateGates"]] == [24, 16]
+        check_trace(with_gates, TEXT[:30], traced)
 
 
 def test_the_page_goes_on_while_the_worker_reads(worker_app):

@@ -3,36 +3,14 @@
 import shutil
 
 import pytest
+from browser import DESKTOP, PHONE, opened, violations, wait_for
 from hamlet import prompts
-from opened_page import (
-    DESKTOP,
-    PHONE,
-    begin_to_write,
-    fill_in,
-    opened,
-    violations,
-    wait_for,
-    wait_for_suggestions,
-    wait_until_ready,
-    written,
-)
-from served_page import served
+from page_actions import begin_to_write, fill_in, wait_for_suggestions, wait_until_ready, written
+from sites import served_page
 
 from keras_seq_export import LiteRTSampler
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def model(small_tflite):
-    return small_tflite()
-
-
-@pytest.fixture
-def page(model, litert, chromium):
-    with served(model, litert) as address, opened(chromium, address) as page:
-        wait_until_ready(page)
-        yield page
 
 
 def test_twenty_texts_are_those_of_python(page, model):
@@ -47,7 +25,7 @@ def test_texts_of_words(litert, chromium, small_tflite):
     """The states of this model do not begin at zero."""
     model = small_tflite(level="word", starting=True, sampling={"temperature": 0.5, "top_k": 9})
     sampler = LiteRTSampler(model)
-    with served(model, litert) as address, opened(chromium, address) as page:
+    with served_page(model, litert) as address, opened(chromium, address) as page:
         wait_until_ready(page)
         assert (page.input_value("#temperature"), page.input_value("#top_k")) == ("0.5", "9")
         assert page.input_value("#wildness") == "0.5"
@@ -58,7 +36,10 @@ def test_texts_of_words(litert, chromium, small_tflite):
 
 
 def test_the_same_text_appears_with_animations(litert, chromium, model):
-    with served(model, litert) as address, opened(chromium, address, **PHONE, reduced_motion="no-preference") as page:
+    with (
+        served_page(model, litert) as address,
+        opened(chromium, address, **PHONE, reduced_motion="no-preference") as page,
+    ):
         wait_until_ready(page)
         fill_in(page, "To be", seed=5, max_tokens=150)
         page.click("#write")
@@ -225,7 +206,7 @@ def test_an_unusable_file_is_refused_in_one_sentence(page, model, small_tflite):
 
 
 def test_a_wrong_model_in_the_address_is_refused(litert, chromium, model):
-    with served(model, litert) as address:
+    with served_page(model, litert) as address:
         home = address.partition("?")[0]
         foreign = "http://127.0.0.1:1/a.tflite"
         for asked, sentence in (
@@ -254,7 +235,7 @@ def test_a_file_that_was_opened_is_there_after_a_reload(page, small_tflite):
 def test_a_file_name_with_special_characters(litert, chromium, model, tmp_path):
     odd = tmp_path / "a#b ?%20c.tflite"
     shutil.copy(model, odd)
-    with served(odd, litert) as address, opened(chromium, address) as page:
+    with served_page(odd, litert) as address, opened(chromium, address) as page:
         wait_until_ready(page)
         page.click("#model")
         page.wait_for_selector(f"#card dd:text-is('{odd.name}')")
@@ -265,7 +246,7 @@ def test_it_opens_off_line_after_one_visit(model, litert, chromium):
       const requests = await Promise.all((await caches.keys()).map(async (name) => (await caches.open(name)).keys()));
       return requests.flat().map(({ url }) => url);
     }"""
-    with served(model, litert) as address, opened(chromium, address) as page:
+    with served_page(model, litert) as address, opened(chromium, address) as page:
         wait_until_ready(page)
         for _ in range(200):
             addresses = page.evaluate(kept)
@@ -313,7 +294,7 @@ MIDDLE = """() => {
 @pytest.mark.parametrize("screen", [PHONE, DESKTOP], ids=["phone", "desktop"])
 def test_the_page_is_accessible_according_to_axe_in_every_state(screen, scheme, model, litert, chromium):
     options = {**screen, "color_scheme": scheme, "bypass_csp": True}
-    with served(model, litert) as address, opened(chromium, address, **options) as page:
+    with served_page(model, litert) as address, opened(chromium, address, **options) as page:
 
         def check(state):
             assert (state, violations(page, litert)) == (state, [])
@@ -350,7 +331,10 @@ def test_the_page_is_accessible_according_to_axe_in_every_state(screen, scheme, 
 
 @pytest.mark.parametrize("width", [360, 600, 899, 1600])
 def test_the_page_fits_any_width(width, model, litert, chromium):
-    with served(model, litert) as address, opened(chromium, address, viewport={"width": width, "height": 700}) as page:
+    with (
+        served_page(model, litert) as address,
+        opened(chromium, address, viewport={"width": width, "height": 700}) as page,
+    ):
         wait_until_ready(page)
         for _ in range(2):
             outside = """() => [...document.querySelectorAll("button, input, textarea, output")]

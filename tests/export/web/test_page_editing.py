@@ -1,43 +1,15 @@
 """The page of export/web as a text that a user and a model write together, in Chromium."""
 
-import math
-
-import numpy as np
 import pytest
-from opened_page import (
-    DESKTOP,
-    PHONE,
-    begin_to_write,
-    fill_in,
-    opened,
-    show_more,
-    wait_for,
-    wait_for_suggestions,
-    wait_until_ready,
-    written,
-)
-from served_page import served
+from browser import DESKTOP, PHONE, opened, wait_for
+from next_tokens import name_of, next_tokens, percent
+from page_actions import begin_to_write, fill_in, show_more, wait_for_suggestions, wait_until_ready, written
+from sites import served_page
 
 from keras_seq_export import LiteRTSampler
 from keras_seq_export.tflite.page_files import page_folder
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def model(small_tflite):
-    return small_tflite()
-
-
-@pytest.fixture
-def page(model, litert, chromium):
-    with served(model, litert) as address, opened(chromium, address) as page:
-        wait_until_ready(page)
-        yield page
-
-
-def percent(probability):
-    return "<1%" if probability < 0.005 else f"{math.floor(probability * 100 + 0.5)}%"
 
 
 def labels(page, selector):
@@ -65,7 +37,10 @@ def test_it_has_written_before_the_user_is_asked_and_a_prompt_begins_another_tex
 
 
 def test_who_types_while_it_writes_is_not_disturbed(litert, chromium, model):
-    with served(model, litert) as address, opened(chromium, address, **PHONE, reduced_motion="no-preference") as page:
+    with (
+        served_page(model, litert) as address,
+        opened(chromium, address, **PHONE, reduced_motion="no-preference") as page,
+    ):
         wait_until_ready(page)
         fill_in(page, "To be", seed=3, max_tokens=10**6, top_k=3)
         begin_to_write(page)
@@ -129,14 +104,18 @@ def test_write_takes_back_the_space_of_a_suggestion(page, model):
 SHIFTS = """
 window.shifts = [];
 new PerformanceObserver((list) => {
-  for (const { value, sources } of list.getEntries()) shifts.push([value, sources.map(({ node }) => node?.id || node?.nodeName)]);
+  const name = ({ node }) => node?.id || node?.nodeName;
+  for (const { value, sources } of list.getEntries()) shifts.push([value, sources.map(name)]);
 }).observe({ type: "layout-shift", buffered: true });
 """
 
 
 @pytest.mark.parametrize("screen", [PHONE, DESKTOP], ids=["phone", "desktop"])
 def test_nothing_moves_when_text_and_suggestions_arrive(screen, litert, chromium, model):
-    with served(model, litert) as address, opened(chromium, address, **screen, reduced_motion="no-preference") as page:
+    with (
+        served_page(model, litert) as address,
+        opened(chromium, address, **screen, reduced_motion="no-preference") as page,
+    ):
         page.context.add_init_script(SHIFTS)
         page.reload()
         wait_until_ready(page)
@@ -175,7 +154,10 @@ def test_the_text_and_what_lies_behind_it_break_their_lines_alike(width, litert,
       const [text, backdrop] = ["text", "backdrop"].map((id) => document.getElementById(id));
       return [text.scrollHeight, text.clientHeight, text.clientWidth, backdrop.clientWidth];
     }"""
-    with served(model, litert) as address, opened(chromium, address, viewport={"width": width, "height": 500}) as page:
+    with (
+        served_page(model, litert) as address,
+        opened(chromium, address, viewport={"width": width, "height": 500}) as page,
+    ):
         wait_until_ready(page)
         # Without its own height, the field has that of its text.
         page.evaluate("document.getElementById('sheet').style.flex = 'none'")
@@ -260,7 +242,7 @@ def test_what_the_model_does_not_know_is_skipped_and_can_be_removed(page, model)
 
 
 def test_unknown_words_are_reported(litert, chromium, small_tflite):
-    with served(small_tflite(level="word"), litert) as address, opened(chromium, address) as page:
+    with served_page(small_tflite(level="word"), litert) as address, opened(chromium, address) as page:
         wait_until_ready(page)
         page.fill("#text", "To see, or")
         page.wait_for_selector("#unknown:has-text('does not know ‘see’, and reads this word as <unk>')")
@@ -268,18 +250,6 @@ def test_unknown_words_are_reported(litert, chromium, small_tflite):
 
 
 # ---- alternatives ----
-
-
-def next_tokens(sampler, text, count):
-    states = sampler.initial_states()
-    for token in [sampler.vocabulary.start_id, *sampler.vocabulary.encode(text)]:
-        logits, states = sampler(int(token), states)
-    shares = np.exp(logits.astype(float) - logits.max())
-    shares /= shares.sum()
-    vocabulary = sampler.vocabulary
-    never = {vocabulary.pad_id, vocabulary.start_id, vocabulary.unk_id}
-    order = [id_ for id_ in np.argsort(-shares, kind="stable") if id_ not in never]
-    return [(vocabulary.decode([id_]), shares[id_]) for id_ in order[:count]]
 
 
 RECTANGLE = """([offset]) => {
@@ -295,7 +265,6 @@ RECTANGLE = """([offset]) => {
     before += firstChild.length;
   }
 }"""
-NAMES = {"\n": "new line", " ": "space", "": "the end"}
 
 
 def test_a_tap_shows_what_else_it_could_have_been_and_writing_goes_on_from_there(page, model):
@@ -310,13 +279,13 @@ def test_a_tap_shows_what_else_it_could_have_been_and_writing_goes_on_from_there
         page.wait_for_selector("#alternatives", state="visible")
         shown = labels(page, "#alternatives .list button")
         expected = next_tokens(sampler, text[:12], 12)
-        assert shown == [[NAMES.get(it, it), percent(share)] for it, share in expected]
-        assert page.text_content("[aria-current] span") == NAMES.get(text[12], text[12])
+        assert shown == [[name_of(it), percent(share)] for _, it, share in expected]
+        assert page.text_content("[aria-current] span") == name_of(text[12])
         assert page.evaluate("document.activeElement.id") == "text"
         page.click("#alternatives .close")
         page.wait_for_timeout(600)  # otherwise the next tap would be the second one of a double tap
     page.touchscreen.tap(left + 1, middle)
-    index, other = next((index, it) for index, (it, _) in enumerate(expected) if it not in (text[12], ""))
+    index, other = next((index, it) for index, (_, it, _) in enumerate(expected) if it not in (text[12], ""))
     page.locator("#alternatives .list button").nth(index).tap()
     prompt = text[:12] + other
     wait_for(lambda: page.input_value("#text").startswith(prompt))
@@ -334,7 +303,7 @@ def test_alternatives_do_not_disturb_typing_and_have_a_key(page):
     page.evaluate("document.getElementById('text').setSelectionRange(9, 9)")
     page.keyboard.press("Alt+ArrowDown")
     page.wait_for_selector("#alternatives", state="visible")
-    assert page.text_content("[aria-current] span") == NAMES.get(text[8], text[8])
+    assert page.text_content("[aria-current] span") == name_of(text[8])
     page.keyboard.type("x")
     assert page.input_value("#text") == text[:9] + "x" + text[9:]
     assert not page.is_visible("#alternatives")
@@ -418,7 +387,7 @@ def test_text_and_settings_survive_a_reload(page, model):
 def test_write_again_writes_another_line(litert, chromium, small_tflite):
     sampling = {"bias": {"<eos>": 4.0}}
     lines = small_tflite(by_line=True, sampling=sampling)
-    with served(lines, litert) as address, opened(chromium, address) as page:
+    with served_page(lines, litert) as address, opened(chromium, address) as page:
         wait_until_ready(page)
         show_more(page)
         page.uncheck("#new_seed")
@@ -439,7 +408,7 @@ def test_write_again_writes_another_line(litert, chromium, small_tflite):
 
 def test_the_page_opens_with_its_own_model_and_has_written_three_lines(litert, chromium):
     own = LiteRTSampler(page_folder() / "models/shakespeare.tflite")
-    with served(None, litert) as address, opened(chromium, address) as page:
+    with served_page(None, litert) as address, opened(chromium, address) as page:
         wait_until_ready(page)
         page.wait_for_selector("#status:has-text('Written on your device')")
         prompts = page.eval_on_selector_all("#prompts button", "all => all.map((one) => one.textContent)")

@@ -1,11 +1,11 @@
-"""The parts of the page that need a browser, in Chromium on a small page: opening files, what is kept, and the model's card."""
+"""Parts of the page that need a browser, on a small page in Chromium: opening files, what is kept, and the model's card."""
 
 import json
 import os
 import time
 
 import pytest
-from browser import running_chromium
+from browser import DESKTOP, opened
 from changing_site import serving
 
 from keras_seq_export.tflite.page_server import page_folder
@@ -22,16 +22,11 @@ PAGE = """<!doctype html><title>parts</title>
   import * as saved from "./page/saved.js";
   const given = [];
   const onFile = (file) => given.push([file.name, file.size]) && (window.file = file);
-  opening.listenForFiles({ button: document.getElementById("open"), onFile, onError: ({ message }) => given.push(message) });
+  const onError = ({ message }) => given.push(message);
+  opening.listenForFiles({ button: document.getElementById("open"), onFile, onError });
   Object.assign(window, { ...card, ...opening, ...saved, given });
 </script>"""
 GIGABYTE = 2**30
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    with running_chromium() as browser:
-        yield browser
 
 
 @pytest.fixture(scope="module")
@@ -45,15 +40,9 @@ def site():
 
 @pytest.fixture
 def page(chromium, site):
-    context = chromium.new_context()
-    page = context.new_page()
-    errors = []
-    page.on("pageerror", lambda error: errors.append(error))
-    page.goto(site.address)
-    page.wait_for_function("() => window.given")
-    yield page
-    context.close()
-    assert errors == []
+    with opened(chromium, site.address, **DESKTOP) as page:
+        page.wait_for_function("() => window.given")
+        yield page
 
 
 # ---- opening ----
@@ -74,7 +63,8 @@ def test_a_button_opens_a_file_and_the_same_file_again(page, tmp_path):
     assert page.evaluate("() => given") == [["ä #1.tflite", 3]] * 2
 
 
-READ = "() => import('./keras_seq/source.js').then(({ bytesOf }) => bytesOf(file)).then(() => 'read', ({ message }) => message)"
+READ = """() => import("./keras_seq/source.js")
+  .then(({ bytesOf }) => bytesOf(file)).then(() => "read", ({ message }) => message)"""
 
 
 def test_a_file_of_three_gigabytes_is_refused_before_it_is_read(page, tmp_path):

@@ -3,7 +3,7 @@
 import time
 
 import pytest
-from browser import running_chromium
+from browser import opened, wait_for
 from changing_site import serving
 
 from keras_seq_export.tflite.page_server import page_folder
@@ -36,12 +36,6 @@ def version(number):
     }
 
 
-@pytest.fixture(scope="module")
-def chromium():
-    with running_chromium() as browser:
-        yield browser
-
-
 @pytest.fixture
 def site():
     worker = (page_folder() / "service-worker.js").read_bytes()
@@ -54,30 +48,18 @@ def site():
 @pytest.fixture
 def page(chromium, site):
     """A page after its first visit, in which the service worker has kept the site."""
-    context = chromium.new_context()
-    page = context.new_page()
-    page.goto(site.address)
-    page.evaluate(REGISTER)
-    wait_until_active(page)
-    yield page
-    context.close()
-
-
-def wait_until(is_true, page):
-    """`wait_for_function` does not wait for promises."""
-    for _ in range(100):
-        if is_true():
-            return
-        page.wait_for_timeout(50)
-    raise AssertionError
+    with opened(chromium, site.address) as page:
+        page.evaluate(REGISTER)
+        wait_until_active(page)
+        yield page
 
 
 def wait_until_active(page):
-    wait_until(lambda: page.evaluate(IS_ACTIVE), page)
+    wait_for(lambda: page.evaluate(IS_ACTIVE), seconds=5)
 
 
 def wait_until_kept(page, address, kept=True):
-    wait_until(lambda: any(address in url for url in page.evaluate(KEPT)) is kept, page)
+    wait_for(lambda: any(address in url for url in page.evaluate(KEPT)) is kept, seconds=5)
 
 
 def visited(page, address=None):
@@ -205,32 +187,22 @@ def test_the_runtime_is_kept_when_the_page_asks_for_it(page, site):
 
 
 def test_it_deletes_its_own_old_caches_only(chromium, site):
-    context = chromium.new_context()
-    page = context.new_page()
-    page.goto(site.address)
     other = f"keras_seq-1 page {site.address}elsewhere/"
-    old = f"keras_seq-1 page {site.address}"
-    page.evaluate(
-        "(all) => Promise.all(all.map((it) => caches.open(it))).then(() => null)", ["keras_seq-1", old, other, "x"]
-    )
-    page.evaluate(REGISTER)
-    wait_until_active(page)
-    names = page.evaluate("() => caches.keys()")
+    old = ["keras_seq-1", f"keras_seq-1 page {site.address}"]
+    with opened(chromium, site.address) as page:
+        page.evaluate("(all) => Promise.all(all.map((it) => caches.open(it))).then(() => null)", [*old, other, "x"])
+        page.evaluate(REGISTER)
+        wait_until_active(page)
+        names = page.evaluate("() => caches.keys()")
     assert sorted(names) == sorted([other, "x", f"keras_seq-2 page {site.address}"])
-    context.close()
 
 
 def test_without_a_list_of_files_the_page_works_on_line_only(chromium, site):
     del site.files["files.json"]
-    context = chromium.new_context()
-    page = context.new_page()
-    page.goto(site.address)
-    failed = page.evaluate(
-        """async () => {
-          const { installing } = await navigator.serviceWorker.register("service-worker.js");
-          return new Promise((resolve) => installing.addEventListener("statechange", () => resolve(installing.state)));
-        }"""
-    )
-    assert failed == "redundant"
-    assert visited(page) == "111"
-    context.close()
+    register = """async () => {
+      const { installing } = await navigator.serviceWorker.register("service-worker.js");
+      return new Promise((resolve) => installing.addEventListener("statechange", () => resolve(installing.state)));
+    }"""
+    with opened(chromium, site.address) as page:
+        assert page.evaluate(register) == "redundant"
+        assert visited(page) == "111"
