@@ -91,7 +91,7 @@ export class Run {
     this.#free();
     this.#abort = new AbortController();
     this.#writer = this.#begin(this.#abort.signal);
-    this.#writer.change(this.#changed);
+    if (this.hasChanged) this.#writer.change(this.#changed);
   }
 
   #free() {

@@ -224,7 +224,7 @@ def test_the_state_survives_a_reload_right_after_a_change(page):
 
 def test_the_state_is_saved_within_half_a_second_while_changes_go_on(page):
     """A phone may end the page without an event."""
-    page.evaluate("() => { let n = 0; setInterval(() => save(() => ({ n: n++ })), 20); }")
+    page.evaluate("() => { let n = 0; setInterval(() => { n++; save(() => ({ n })); }, 20); }")
     page.wait_for_timeout(900)
     assert page.evaluate("() => saved().n") > 5
 
