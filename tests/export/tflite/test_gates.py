@@ -259,7 +259,7 @@ def test_wrong_gates_are_refused(change, gated, take_converted, model, vocabular
         (lambda gate: 1 - gate, r"gates, update_gate_0: the gates of the file differ from the model's by 0\.\d+ on average$"),
         (lambda gate: gate[:, 1:], r"gates, update_gate_0: the file returns shape"),
     ],
-    ids=["Keras's sense", "one is missing"],
+    ids=["Keras's sense", "without a unit"],
 )
 def test_wrong_gates_of_a_quantized_file_are_refused(
     change, words, small_tflite, take_converted, tmp_path, monkeypatch
