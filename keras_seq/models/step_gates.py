@@ -62,9 +62,7 @@ def _require_gates(step: RecurrentStep) -> None:
         found, advice = "several cells", "make each of its cells a layer"
     elif type(cell) is keras.layers.GRUCell:
         found = "the cell keras.layers.GRUCell"
-        advice = (
-            "make it one with `keras_seq.GRU.from_config(layer.get_config())`, and give it the weights with `set_weights`"
-        )
+        advice = "make it one with `keras_seq.GRU.from_config(layer.get_config())`, and give it the weights with `set_weights`"
     elif not isinstance(cell, GRUCell) or type(cell).call is not GRUCell.call or type(cell).gates is not GRUCell.gates:
         found = f"the cell {type(cell).__name__}, which may compute its memory in another way"
         advice = "leave {} out"

@@ -256,7 +256,10 @@ def test_wrong_gates_are_refused(change, gated, take_converted, model, vocabular
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda gate: 1 - gate, r"gates, update_gate_0: the gates of the file differ from the model's by 0\.\d+ on average$"),
+        (
+            lambda gate: 1 - gate,
+            r"gates, update_gate_0: the gates of the file differ from the model's by 0\.\d+ on average$",
+        ),
         (lambda gate: gate[:, 1:], r"gates, update_gate_0: the file returns shape"),
     ],
     ids=["Keras's sense", "without a unit"],

@@ -105,7 +105,9 @@ def test_another_package_is_refused(script):
     ],
 )
 def test_a_package_that_would_stay_is_refused(script):
-    with pytest.raises(ExportError, match=r"^page/app\.js has @litertjs/[\w-]+ in quotes where no import is read\. Name a"):
+    with pytest.raises(
+        ExportError, match=r"^page/app\.js has @litertjs/[\w-]+ in quotes where no import is read\. Name a"
+    ):
         with_addresses(script, "page/app.js", PACKAGES)
 
 

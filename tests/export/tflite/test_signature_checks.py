@@ -139,13 +139,13 @@ def test_gates_of_a_file_that_is_not_of_text_or_has_internal_states_are_refused(
     """`update_gates` gives a token and the states."""
     signatures = signatures_with_gates(update_gate_0=GATE)
     del signatures["sample"]
-    with pytest.raises(ValueError, match="does not fit its signatures: it has gates$"):
+    with pytest.raises(ValueError, match=r"does not fit its signatures: it has gates$"):
         require_signatures(signatures, EXPLICIT, is_of_text=False)
     internal = {
         name: Signature(_without_states(one.inputs), _without_states(one.outputs), {})
         for name, one in signatures_with_gates(update_gate_0=GATE).items()
     } | {"reset": Signature({}, {}, {})}
-    with pytest.raises(ValueError, match="does not fit its signatures: it has gates$"):
+    with pytest.raises(ValueError, match=r"does not fit its signatures: it has gates$"):
         require_signatures(internal, {"state": "internal", "batch": 2}, is_of_text=True)
     del internal["gates"]
     require_signatures(internal, {"state": "internal", "batch": 2}, is_of_text=True)
