@@ -7,21 +7,18 @@ import { gateCaption, gateTable, unitsToShow } from "./compare_gates.js";
 import { DISTANCES, drawSentence, subjectOf, wordsBetween } from "./compare_sentence.js";
 import { element } from "./compare_table.js";
 import { expected, verbsOf, verbTable, verdict } from "./compare_verbs.js";
+import { at, showError } from "./elements.js";
 import { listedModels } from "./opening.js";
 
 const FIRST_DISTANCE = 7; // words between subject and verb, on arrival
 const TYPING = 150; // milliseconds without a key, after which the models read
 const MOST_WORDS = 200;
 
-const at = (id) => document.getElementById(id);
 const shown = [null, null]; // the models: {name, model, verbs}
+let requests = 0; // models requested so far
+const opened = [0, 0]; // the requests of the models that are shown: no earlier one is shown after it
 let seed = newSeed();
 let readings = 0; // only the last one is shown, whichever is ready first
-
-function showError(error) {
-  at("error").textContent = error?.message ?? "";
-  at("error").hidden = !error;
-}
 
 /** Returns an error that names its file. */
 function named(name, error) {
@@ -32,14 +29,18 @@ function named(name, error) {
 
 /** Opens a model at a position, and closes the one that was there. */
 async function open(position, { name, source }) {
+  const number = ++requests;
   let model = null;
   try {
     model = await KerasSeqWorker.load(source);
     const verbs = verbsOf(model);
+    if (number < opened[position]) return model.close();
+    opened[position] = number;
     shown[position]?.model.close();
     shown[position] = { name: String(model.card.name ?? name).slice(0, 40), model, verbs };
   } catch (error) {
     model?.close();
+    if (number < opened[position]) return; // Another file has been chosen since.
     throw named(name, error);
   }
 }

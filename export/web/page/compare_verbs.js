@@ -1,6 +1,7 @@
 // Which verb two models expect after each word of a sentence: one row per word, one column per model.
 
 import { cell, element, wordCell } from "./compare_table.js";
+import { percent } from "./elements.js";
 
 // Forms for one and for several, of verbs that follow such subjects. A model may know only some of them.
 const VERBS = [
@@ -33,11 +34,6 @@ export function expected(step, verbs, name) {
   const share = 1 / (1 + Math.exp(one - several)); // of the plural: both probabilities may be too small to be divided
   const number = share > 0.5 ? "plural" : "singular";
   return { number, verb: verbs[number], share: Math.max(share, 1 - share) };
-}
-
-/** Returns a share in percent: never 100 for less than all. */
-export function percent(share) {
-  return share > 0.995 ? ">99\u00a0%" : `${Math.round(share * 100)}\u00a0%`;
 }
 
 /** Returns the table of a sentence. `columns` has a name and what is expected after each word, for each model. */
