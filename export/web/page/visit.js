@@ -90,7 +90,7 @@ export class Visit {
     if (!(await models.open(found, (model) => this.#use(model)))) return false;
     const { model, name } = models;
     at("model").textContent = chipText(model.card, name);
-    at("max_unit").textContent = `Maximum length in ${model.vocabulary.level === "char" ? "characters" : "words"}`;
+    at("max_unit").textContent = `Maximum length in ${model.vocabulary.level === "char" ? "characters" : "words and signs"}`;
     this.onOpened();
     const show = (prompts) => showPrompts(at("prompts"), prompts, (one) => this.#begin(one));
     promptsFor(model, this.#isShakespeare()).then(show).catch(showError);

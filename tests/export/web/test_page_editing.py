@@ -245,7 +245,7 @@ def test_unknown_words_are_reported(litert, chromium, small_tflite):
     with served_page(small_tflite(level="word"), litert) as address, opened(chromium, address) as page:
         wait_until_ready(page)
         page.fill("#text", "To see, or")
-        page.wait_for_selector("#unknown:has-text('does not know ‘see’, and reads this word as <unk>')")
+        page.wait_for_selector("#unknown:has-text('does not know ‘see’, and reads it as an unknown word.')")
         assert not page.is_visible("#unknown button")
 
 
@@ -254,7 +254,7 @@ def test_unknown_words_are_reported(litert, chromium, small_tflite):
 
 RECTANGLE = """([offset]) => {
   let before = 0;
-  for (const { firstChild } of document.getElementById("backdrop").children) {
+  for (const { firstChild } of document.querySelectorAll("#backdrop span")) {
     if (offset < before + firstChild.length) {
       const range = document.createRange();
       range.setStart(firstChild, offset - before);

@@ -198,7 +198,7 @@ def test_the_last_run_is_what_one_call_wrote_at_the_end():
 
 def test_a_text_survives_a_reload_and_a_damaged_one_is_refused():
     found = in_node("history", [["type", 0, 0, "To ", 0], write(3, "be"), ["reload"], ["undo"]])
-    assert found[2] | {"canUndo": True} == found[1]
+    assert found[2] | {"canUndo": True, "answer": 5} == found[1]
     assert (found[3]["text"], found[3]["canUndo"]) == ("To be", False)
     wrong = [[0, 9, 5, 0.5, 1], [1, 1, 5, 0.5, 1], [0, 1, 5, 0.5], [0, 1, None, 0.5, 1], [0, 1, 5, "0.5", 1], 7]
     states = [None, 3, {}, {"text": "ab"}, {"text": 3, "written": []}, {"text": "ab", "written": {}}]
@@ -316,5 +316,5 @@ def test_the_sentence_about_what_the_model_does_not_know():
 
 def test_an_unknown_word_is_reported_once_it_is_finished():
     found = in_node("unknown", [WORDS, [["to see", 6], ["to see, or", 10], ["to see", 3]]])
-    sentence = "Hamlet does not know ‘see’, and reads this word as <unk>."
+    sentence = "Hamlet does not know ‘see’, and reads it as an unknown word."
     assert found == [[[], None], [["see"], sentence], [["see"], sentence]]
