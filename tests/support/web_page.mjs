@@ -4,7 +4,7 @@ import { levelOf, partsOf } from "../../export/web/page/backdrop.js";
 import { Document, editBetween } from "../../export/web/page/document.js";
 import { withoutSpace } from "../../export/web/page/editor.js";
 import { endOfOpening } from "../../export/web/page/prompts.js";
-import { readable, unknownIn, unknownSentence } from "../../export/web/page/reading.js";
+import { isInsideWord, readable, unknownIn, unknownSentence } from "../../export/web/page/reading.js";
 import { Vocabulary } from "../../export/web/keras_seq/vocabulary.js";
 
 /** Makes changes in a document; returns its text and tokens after each, and what it can undo. */
@@ -31,10 +31,11 @@ const tasks = {
   levels: (all) => all.map(levelOf),
   openings: (all) => all.map((pieces) => pieces.findIndex(((isLast) => (text) => isLast({ text }))(endOfOpening()))),
   readable: ([model, texts]) => texts.map((text) => readable(modelOf(model), text)),
+  insides: ([text, carets]) => carets.map((caret) => isInsideWord(text, caret)),
   unknown: ([model, texts]) =>
     texts.map(([text, caret]) => {
       const found = unknownIn(modelOf(model), text, caret);
-      return [found.map((it) => it.text), found.length ? unknownSentence(modelOf(model), "Hamlet", found) : null];
+      return [found.map((it) => it.text), found.length ? unknownSentence(found) : null];
     }),
 };
 

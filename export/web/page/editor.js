@@ -92,10 +92,14 @@ export class Editor extends EventTarget {
     if (space) this.#space = start + insert.length + 1;
   }
 
-  /** Takes back the space that a tap put at the end of the text: the model writes its own. */
-  takeSpaceBack(group) {
+  /**
+   * Takes back the space at the end of the text: one that a tap put there or, `alsoTyped`, one that was typed. The words of a model of
+   * words bring theirs.
+   */
+  takeSpaceBack(group, { alsoTyped = false } = {}) {
     const { length } = this.text;
-    if (this.#space === length && length > 0) this.replace(length - 1, length, "", { group });
+    const isTaken = (length > 0 && this.#space === length) || (alsoTyped && /\S $/.test(this.text));
+    if (isTaken) this.replace(length - 1, length, "", { group });
   }
 
   undo() {

@@ -8,7 +8,6 @@ export class Marks {
   #box;
   #editor;
   #model = null;
-  #title = "";
 
   /** `box` has the sentence and the button. */
   constructor(box, editor) {
@@ -19,9 +18,9 @@ export class Marks {
     editor.addEventListener("edit", ({ detail }) => detail.byUser && this.#tell()); // Some of the marks may be gone.
   }
 
-  /** Marks what a model, called `title`, does not know. */
-  show(model, title) {
-    [this.#model, this.#title] = [model, title];
+  /** Marks what a model does not know. */
+  show(model) {
+    this.#model = model;
     const unknown = this.#unknown();
     const before = this.#editor.marked;
     this.#editor.marked = unknown;
@@ -31,8 +30,10 @@ export class Marks {
   }
 
   #unknown() {
-    const { selection, text } = this.#editor;
-    return unknownIn(this.#model, text, selection.start === selection.end ? selection.start : -1);
+    const { document, selection, text } = this.#editor;
+    const unknown = unknownIn(this.#model, text, selection.start === selection.end ? selection.start : -1);
+    // Two words that the model wrote without a space between them are no unknown word of the user.
+    return unknown.filter(({ isSkipped, start, end }) => isSkipped || !document.tokenAt(start) || !document.tokenAt(end - 1));
   }
 
   /** Says what is marked. A screen reader reads each change aloud, so what is the same stays. */
@@ -43,7 +44,7 @@ export class Marks {
     const skipped = marked.filter(({ isSkipped }) => isSkipped).length;
     this.#button.hidden = skipped === 0;
     change(this.#button, skipped > 1 ? "Remove them" : "Remove it");
-    change(this.#sentence, unknownSentence(this.#model, this.#title, marked));
+    change(this.#sentence, unknownSentence(marked));
   }
 
   /** Removes what the model skips in the text as it is now, which need not be what was marked. */

@@ -8,12 +8,21 @@ const HALF = /\p{Surrogate}/gu; // half of a character, which no model can read
  * Returns what the model does not know in a text, `{start, end, text, isSkipped}`. A word that is being typed, at the caret, is not
  * finished and not reported. A model of lines reads no line feeds.
  */
-export function unknownIn(model, text, caret = -1) {
+export function unknownIn(model, given, caret = -1) {
   const { vocabulary, config } = model;
+  const text = withKnownApostrophes(vocabulary, given);
   const isUnfinished = ({ end, isSkipped }) => vocabulary.level !== "char" && end === caret && !isSkipped;
   const isBreak = (one) => config.by_line === true && one.text === "\n";
   const all = unknownByLines(vocabulary, text).map((one) => ({ ...one, isSkipped: skipsUnknown(model) || !one.text.isWellFormed() }));
   return all.filter((one) => !isBreak(one) && !isUnfinished(one));
+}
+
+const curlyApostrophes = new WeakMap(); // of each vocabulary: whether it has ’
+
+/** Returns a text in which ’, which phones type, is ' if the vocabulary has only that. */
+function withKnownApostrophes(vocabulary, text) {
+  if (!curlyApostrophes.has(vocabulary)) curlyApostrophes.set(vocabulary, vocabulary.tokens.some((token) => token.includes("’")));
+  return curlyApostrophes.get(vocabulary) ? text : text.replaceAll("’", "'");
 }
 
 const linesBefore = new WeakMap(); // of each vocabulary: the lines of the last text, each with what is unknown in it
@@ -53,7 +62,7 @@ export function skipsUnknown({ vocabulary }) {
  */
 export function readable(model, text) {
   const last = model.config.by_line === true ? text.slice(text.lastIndexOf("\n") + 1) : text;
-  const line = last.replace(HALF, "");
+  const line = withKnownApostrophes(model.vocabulary, last.replace(HALF, ""));
   if (!skipsUnknown(model)) return line;
   let read = "";
   let position = 0;
@@ -74,20 +83,25 @@ export function spaceAfterWord({ vocabulary }, document, caret) {
   return vocabulary.level === "whitespace" || classOf(document.text[caret - 1]) === "word" ? " " : "";
 }
 
-/** Returns what to say about what the model does not know; `name` is that of the model. */
-export function unknownSentence(model, name, unknown) {
-  const kind = model.vocabulary.level === "char" ? "character" : "word";
+/** Whether a caret is inside a word, where a suggestion would split it. */
+export function isInsideWord(text, caret) {
+  const isWord = (offset) => classOf(String.fromCodePoint(text.codePointAt(offset))) === "word";
+  return caret > 0 && caret < text.length && isWord(caret - 1) && isWord(caret);
+}
+
+/** Returns what to say about what the model does not know. */
+export function unknownSentence(unknown) {
   const sentence = (found, verb, [one, several]) => {
     const all = [...new Set(found.map(({ text }) => text))];
     if (!all.length) return [];
     const named = all.slice(0, 3).map((it) => `‘${shown(it)}’`).join(", ");
-    const more = all.length > 3 ? ` and ${all.length - 3} more ${kind}s` : "";
-    return [`${name} does not know ${named}${more}, and ${verb} ${all.length > 1 ? several : one}.`];
+    const more = all.length > 3 ? ` and ${all.length - 3} more` : "";
+    return [`This model does not know ${named}${more}, and ${verb} ${all.length > 1 ? several : one}.`];
   };
   const read = unknown.filter(({ isSkipped }) => !isSkipped);
   const skipped = unknown.filter(({ isSkipped }) => isSkipped);
   return [
-    ...sentence(read, "reads", ["it as an unknown word", "these words as unknown words"]),
+    ...sentence(read, "reads", ["it as an unknown word", "them as unknown words"]),
     ...sentence(skipped, "skips", ["it", "them"]),
   ].join(" ");
 }

@@ -297,6 +297,8 @@ def test_the_opening_ends_with_the_third_line_that_has_text():
 
 CHARACTERS = [ks.Vocabulary.from_text("to be\n").to_bytes().decode(), False]
 LINES = [ks.Vocabulary.from_text("to be").to_bytes().decode(), True]
+APOSTROPHE = [ks.Vocabulary.from_text("to'be\n").to_bytes().decode(), False]
+CURLY = [ks.Vocabulary.from_text("to’be'\n").to_bytes().decode(), False]
 WORDS = [ks.Vocabulary.from_text("to be, or not to be", level="word").to_bytes().decode(), False]
 
 
@@ -304,17 +306,33 @@ def test_what_the_model_does_not_know_is_skipped():
     assert in_node("readable", [CHARACTERS, ["to 🙂be", "🙂", "", "tΩo\n"]]) == ["to be", "", "", "to\n"]
     assert in_node("readable", [LINES, ["to\nbeΩ", "to\n", "to"]]) == ["be", "", "to"]
     assert in_node("readable", [WORDS, ["to see"]]) == ["to see"]
+    # Phones type ’, which these vocabularies lack.
+    assert in_node("readable", [APOSTROPHE, ["to’be"]]) == ["to'be"]
+    assert in_node("readable", [CURLY, ["to’be"]]) == ["to’be"]
+
+
+def test_a_caret_between_two_characters_of_a_word_is_inside_it():
+    text = "to be, 🙂’tis 9x"
+    carets = list(range(len(text.encode("utf-16-le")) // 2 + 1))
+    inside = [caret for caret, is_inside in zip(carets, in_node("insides", [text, carets]), strict=True) if is_inside]
+    assert [text.encode("utf-16-le")[: 2 * caret].decode("utf-16-le") for caret in inside] == [
+        "t",
+        "to b",
+        "to be, 🙂’t",
+        "to be, 🙂’ti",
+        "to be, 🙂’tis 9",
+    ]
 
 
 def test_the_sentence_about_what_the_model_does_not_know():
     found = in_node("unknown", [CHARACTERS, [["to be", -1], ["t🙂", -1], ["🙂Ω\u0007🙂xyz", 3]]])
     assert found[0] == [[], None]
-    assert found[1] == [["🙂"], "Hamlet does not know ‘🙂’, and skips it."]
-    assert found[2][1] == "Hamlet does not know ‘🙂’, ‘Ω’, ‘U+0007’ and 3 more characters, and skips them."
+    assert found[1] == [["🙂"], "This model does not know ‘🙂’, and skips it."]
+    assert found[2][1] == "This model does not know ‘🙂’, ‘Ω’, ‘U+0007’ and 3 more, and skips them."
     assert in_node("unknown", [LINES, [["to\nbe", -1]]]) == [[[], None]]
 
 
 def test_an_unknown_word_is_reported_once_it_is_finished():
     found = in_node("unknown", [WORDS, [["to see", 6], ["to see, or", 10], ["to see", 3]]])
-    sentence = "Hamlet does not know ‘see’, and reads it as an unknown word."
+    sentence = "This model does not know ‘see’, and reads it as an unknown word."
     assert found == [[[], None], [["see"], sentence], [["see"], sentence]]
