@@ -145,6 +145,9 @@ TEXTS = [
     "שלום עולם " * 20,
     "漢字かな" * 40,
     "fi ffi 🙂 é —" * 12,
+    "one line\n" * 30 + "and a long one " * 20 + "\n\n",
+    "א\nabc\nא ב\n\tc\n",
+    "a\u2028b\u2029c\x0bd\x0ce\x85f",
 ]
 
 
