@@ -13,16 +13,18 @@ export function unknownIn(model, given, caret = -1) {
   const text = withKnownApostrophes(vocabulary, given);
   const isUnfinished = ({ end, isSkipped }) => vocabulary.level !== "char" && end === caret && !isSkipped;
   const isBreak = (one) => config.by_line === true && one.text === "\n";
-  const all = unknownByLines(vocabulary, text).map((one) => ({ ...one, isSkipped: skipsUnknown(model) || !one.text.isWellFormed() }));
+  const isSkipped = (one) => skipsUnknown(model) || !one.text.isWellFormed();
+  const all = unknownByLines(vocabulary, text).map((one) => ({ ...one, text: given.slice(one.start, one.end), isSkipped: isSkipped(one) }));
   return all.filter((one) => !isBreak(one) && !isUnfinished(one));
 }
 
-const curlyApostrophes = new WeakMap(); // of each vocabulary: whether it has ’
+const straightOnly = new WeakMap(); // of each vocabulary: whether it has ' and lacks ’
 
 /** Returns a text in which ’, which phones type, is ' if the vocabulary has only that. */
 function withKnownApostrophes(vocabulary, text) {
-  if (!curlyApostrophes.has(vocabulary)) curlyApostrophes.set(vocabulary, vocabulary.tokens.some((token) => token.includes("’")));
-  return curlyApostrophes.get(vocabulary) ? text : text.replaceAll("’", "'");
+  const has = (apostrophe) => vocabulary.tokens.some((token) => token.includes(apostrophe));
+  if (!straightOnly.has(vocabulary)) straightOnly.set(vocabulary, has("'") && !has("’"));
+  return straightOnly.get(vocabulary) ? text.replaceAll("’", "'") : text;
 }
 
 const linesBefore = new WeakMap(); // of each vocabulary: the lines of the last text, each with what is unknown in it

@@ -214,7 +214,9 @@ def test_the_list_of_models(page, site, content, expected):
 
 def test_the_state_survives_a_reload_right_after_a_change(page):
     assert page.evaluate("() => saved()") is None
-    page.evaluate("() => { save(() => ({ text: 'old' })); save(() => ({ text: 'To be \U0001f642', spans: [[0, 2]] })); }")
+    page.evaluate(
+        "() => { save(() => ({ text: 'old' })); save(() => ({ text: 'To be \U0001f642', spans: [[0, 2]] })); }"
+    )
     page.reload()
     page.wait_for_function("() => window.given")
     assert page.evaluate("() => saved()") == {"text": "To be 🙂", "spans": [[0, 2]]}
@@ -284,7 +286,8 @@ def test_a_forbidden_storage_is_no_error(page, site):
     assert frame.evaluate(refused) == "SecurityError"
     assert frame.evaluate(refused.replace("localStorage.length", "caches")) == "SecurityError"
     assert (
-        frame.evaluate("() => { save(() => ({ text: 'a' })); dispatchEvent(new Event('pagehide')); return saved(); }") is None
+        frame.evaluate("() => { save(() => ({ text: 'a' })); dispatchEvent(new Event('pagehide')); return saved(); }")
+        is None
     )
     assert frame.evaluate("() => saveModel('a', new Blob(['a']))") is False
     assert frame.evaluate(KEPT) is None
