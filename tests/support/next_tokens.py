@@ -21,7 +21,9 @@ def next_tokens(sampler, text, count):
 
 def percent(probability):
     """Returns a probability as the page shows it."""
-    return "<1%" if probability < 0.005 else f"{math.floor(probability * 100 + 0.5)}%"
+    if probability < 0.005:
+        return "<1%"
+    return f"{math.floor(probability * 100 + 0.5)}%" if probability < 0.995 else ">99%"
 
 
 def name_of(text):

@@ -1,8 +1,10 @@
 // Runs modules of export/web/page without a browser, for tests/export/web/test_page_modules.py: JSON in, JSON out.
 import { readFileSync } from "node:fs";
+import { nameOf, titleOf } from "../../export/web/page/alternatives.js";
 import { levelOf, linesOf, partsOf } from "../../export/web/page/backdrop.js";
 import { Document, editBetween, movedRanges } from "../../export/web/page/document.js";
 import { withoutSpace } from "../../export/web/page/editor.js";
+import { percent } from "../../export/web/page/elements.js";
 import { endOfOpening } from "../../export/web/page/prompts.js";
 import { isInsideWord, readable, spaceAfterWord, unknownIn, unknownSentence } from "../../export/web/page/reading.js";
 import { Vocabulary } from "../../export/web/keras_seq/vocabulary.js";
@@ -31,6 +33,9 @@ const tasks = {
   lines: (all) => all.map(([text, ...given]) => linesOf(text, partsOf(text, ...given))),
   moved: (all) => all.map((given) => movedRanges(...given)),
   levels: (all) => all.map(levelOf),
+  names: (all) => all.map(nameOf),
+  percents: (all) => all.map(percent),
+  titles: (all) => all.map((given) => titleOf(...given)),
   openings: (all) => all.map((pieces) => pieces.findIndex(((isLast) => (text) => isLast({ text }))(endOfOpening()))),
   readable: ([model, texts]) => texts.map((text) => readable(modelOf(model), text)),
   insides: ([text, carets]) => carets.map((caret) => isInsideWord(text, caret)),

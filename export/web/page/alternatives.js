@@ -11,7 +11,7 @@ export function nameOf(text) {
 }
 
 /** Returns what is said above the alternatives. Those after an edited text are not those that there were when the token was written. */
-function titleOf({ text, tokenId }, all) {
+export function titleOf({ text, tokenId }, all) {
   const same = all.find((one) => one.tokenId === tokenId);
   const share = same ? `has ${percent(same.probability)} here` : "is not among the likeliest here";
   return `‘${nameOf(text)}’ ${share}. It could have been:`;

@@ -77,6 +77,7 @@ export class Desk extends EventTarget {
   /** Replaces what the model wrote last by another text of the same beginning. */
   async tryAgain() {
     await this.giveUp();
+    if (this.isWriting) return; // Another tap was faster.
     const start = this.#lastStart();
     if (start === undefined || !this.#settings.require()) return;
     const group = this.group();

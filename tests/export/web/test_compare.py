@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from browser import DESKTOP, PHONE, opened, violations
 from hamlet import tiny_model
+from next_tokens import percent
 from sites import served_page
 
 import keras_seq as ks
@@ -128,9 +129,7 @@ def test_each_verb_is_what_the_keras_models_expect(sentence, page, models):
             assert classes == [side, *judged]
             assert sure == pytest.approx(abs(2 * share - 1), abs=2e-3)
             mark = "✗ wrong: " if judged == ["wrong"] else ""
-            value = max(share, 1 - share)
-            percent = ">99" if value > 0.995 else int(value * 100 + 0.5)
-            assert label == f"{mark}{verb} {percent}\u00a0%"
+            assert label == f"{mark}{verb} {percent(max(share, 1 - share))}"
 
 
 def test_each_gate_is_that_of_the_keras_layer(page, models):
@@ -144,7 +143,7 @@ def test_each_gate_is_that_of_the_keras_layer(page, models):
     np.testing.assert_allclose(found["means"], gates[:, units].mean(axis=1), rtol=0, atol=6e-3)
     caption = page.text_content("#gates_caption")
     assert f"Unit {units[0]} wrote {gates[position, units[0]]:.2f} at “cats”" in caption
-    assert f"still holds {kept[units[0]]:.0%}".replace("%", "\u00a0%") in caption
+    assert f"still holds {percent(kept[units[0]])}" in caption
 
 
 def test_the_last_sentence_says_who_is_right(page, models):
@@ -153,10 +152,8 @@ def test_the_last_sentence_says_who_is_right(page, models):
     for line, (cell, model) in zip(lines, models.items(), strict=True):
         share = shares_of_plural(model, SENTENCES[0])[-1]
         judged = "✓ right" if share > 0.5 else "✗ wrong"
-        verb, percent = ("were", share) if share > 0.5 else ("was", 1 - share)
-        assert line == (
-            f"The {CELLS[cell]} expects {verb} with {percent:.0%}: {judged}, the subject cats is plural."
-        ).replace("%", "\u00a0%")
+        verb, sure = ("were", share) if share > 0.5 else ("was", 1 - share)
+        assert line == f"The {CELLS[cell]} expects {verb} with {percent(sure)}: {judged}, the subject cats is plural."
 
 
 def test_the_sentences_have_the_grammar_s_words_and_the_chosen_distance(page):
@@ -237,6 +234,27 @@ def test_without_the_demo_it_says_how_to_make_it_and_opens_two_files(litert, chr
         page.click("#other summary")
         page.set_input_files("#file_0", demo / "simple_rnn.tflite")
         page.wait_for_selector("#gates_section", state="hidden")  # Neither model has gates.
+
+
+FIRST_LOADS_LAST = """() => {
+  const post = Worker.prototype.postMessage;
+  let loads = 0;
+  Worker.prototype.postMessage = function (...message) {
+    const isFirst = message[0].method === "load" && loads++ === 0;
+    setTimeout(() => post.apply(this, message), isFirst ? 1500 : 0);
+  };
+}"""
+
+
+def test_of_two_files_the_one_that_was_chosen_last_is_shown(page, demo):
+    page.evaluate(FIRST_LOADS_LAST)
+    page.click("#other summary")
+    page.set_input_files("#file_1", demo / "gru.tflite")
+    page.set_input_files("#file_1", demo / "simple_rnn.tflite")
+    page.wait_for_selector("#gates_section", state="hidden")
+    page.wait_for_timeout(2500)
+    names = page.eval_on_selector_all("#verbs thead th", "all => all.map((it) => it.firstChild.textContent)")
+    assert names == ["Word", "SimpleRNN", "SimpleRNN"]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -446,3 +446,24 @@ def test_the_space_after_a_word_of_the_model():
     assert in_node("spacesAfter", [BETWEEN_SPACES, states(2, 5, 6, 9)]) == [" ", "", " ", ""]
     assert in_node("spacesAfter", [WORDS, states(2, 6)]) == [" ", ""]
     assert in_node("spacesAfter", [CHARACTERS, states(2)]) == [""]
+
+
+def test_a_percentage_is_never_0_or_100():
+    shares = [0, 0.004, 0.005, 0.124, 0.126, 0.9949, 0.995, 0.9999, 1]
+    assert in_node("percents", shares) == ["<1%", "<1%", "1%", "12%", "13%", "99%", ">99%", ">99%", ">99%"]
+
+
+def test_the_names_of_tokens():
+    texts = ["", "\n", " ", "\t", " to", "constructor", "__proto__"]
+    names = ["the end", "new line", "space", "tab", "to", "constructor", "__proto__"]
+    assert in_node("names", texts) == names
+
+
+def test_the_title_of_the_alternatives_says_what_they_show():
+    """The text before a token may have been changed since the model wrote it."""
+    token = {"text": " to", "tokenId": 7, "probability": 0.5}
+    listed = [{"tokenId": 3, "probability": 0.6}, {"tokenId": 7, "probability": 0.1}]
+    assert in_node("titles", [[token, listed], [token, listed[:1]]]) == [
+        "‘to’ has 10% here. It could have been:",
+        "‘to’ is not among the likeliest here. It could have been:",
+    ]
