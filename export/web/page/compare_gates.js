@@ -1,6 +1,7 @@
 // The update gate of a GRU over a sentence: one row per word, one column per unit, for the units that keep the subject best.
 
 import { cell, element, wordCell } from "./compare_table.js";
+import { percent } from "./elements.js";
 
 const SHOWN = 16; // units, as in the picture of keras-seq demo
 
@@ -73,8 +74,7 @@ export function gateCaption(words, subject, gates, units) {
   const later = words.length - 1 - subject.position;
   const first = `Each column is a unit; those that keep “${subject.word}” best come first. `;
   if (!later) return `${gate}${first}The verb follows at once: nothing has to be kept.`;
-  const share = `${Math.round(left[best] * 100)}\u00a0%`;
   const many = `${holding} of ${left.length} units ${holding === 1 ? "holds" : "hold"} more than half of it`;
   const wrote = `Unit ${best} wrote ${two(gates[subject.position][best])} at “${subject.word}”`;
-  return `${gate}${first}${wrote} and still holds ${share} of that word after ${later} more words and commas; ${many}.`;
+  return `${gate}${first}${wrote} and still holds ${percent(left[best])} of that word after ${later} more words and commas; ${many}.`;
 }

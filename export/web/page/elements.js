@@ -8,6 +8,12 @@ export function showError(error) {
   at("error").hidden = !error;
 }
 
+/** Returns a probability in percent: never 0 for more than nothing, never 100 for less than all. */
+export function percent(probability) {
+  if (probability < 0.005) return "<1%";
+  return probability < 0.995 ? `${Math.round(probability * 100)}%` : ">99%";
+}
+
 export function showStatus(text) {
   at("status").value = text;
 }
