@@ -6,10 +6,10 @@
 import { element } from "./compare_table.js";
 import { percent } from "./elements.js";
 
-// The difference of P(was) between both readings. Above 0.5 each reading must get its own verb: P(was) is above 0.5 in one and below
-// in the other. Below 0.1 the answer is as good as the same.
-const REMEMBERS = 0.5;
-const FORGOTTEN = 0.1;
+// The difference of P(was) between both readings, in points: percents as the page shows them. Above 50, each subject must get its own
+// verb: P(was) is above 50 % in one reading and below 50 % in the other. Below 10, the answer is as good as the same.
+const REMEMBERS = 50;
+const FORGOTTEN = 10;
 
 /** What is said of each result of `memoryOf`. */
 const SAID = {
@@ -24,7 +24,8 @@ const SAID = {
  * @returns {"remembers" | "partly" | "forgotten" | "reversed"}
  */
 export function memoryOf(singular, plural) {
-  const difference = plural.ofPlural - singular.ofPlural; // that of P(was) too: P(was) + P(were) = 1
+  const points = ({ ofPlural }) => Math.round(100 * ofPlural);
+  const difference = points(plural) - points(singular); // that of P(was) too: P(was) + P(were) = 1
   if (difference > REMEMBERS) return "remembers";
   if (difference >= FORGOTTEN) return "partly";
   return difference > -FORGOTTEN ? "forgotten" : "reversed";
@@ -60,7 +61,7 @@ export function rule(subject, verbs, hasOther) {
   return [
     "Each model reads the sentence twice, with ", one, " and with ", several, "; all other words stay the same. ",
     "By how many points does its percentage for ", quoted(verbs.singular), " differ? ",
-    `More than ${REMEMBERS * 100}: it remembers. ${FORGOTTEN * 100} to ${REMEMBERS * 100}: in part. `,
-    `Less than ${FORGOTTEN * 100}: forgotten, even where its verb is right by chance.`,
+    `More than ${REMEMBERS}: it remembers. ${FORGOTTEN} to ${REMEMBERS}: in part. `,
+    `Less than ${FORGOTTEN}: forgotten, even where its verb is right by chance.`,
   ];
 }
