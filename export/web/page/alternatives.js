@@ -1,13 +1,20 @@
 // What a token that the model wrote could have been, in the place of the suggestions.
 
-import { percent } from "./suggestions.js";
+import { percent } from "./elements.js";
 
 const COUNT = 12;
-const NAMES = { "": "the end", "\n": "new line", " ": "space", "\t": "tab", "\r": "carriage return" };
+const NAMES = new Map(Object.entries({ "": "the end", "\n": "new line", " ": "space", "\t": "tab", "\r": "carriage return" }));
 
 /** Returns how a token is called: white space and the end have no letters. */
 export function nameOf(text) {
-  return NAMES[text] ?? text.trim();
+  return NAMES.get(text) ?? text.trim();
+}
+
+/** Returns what is said above the alternatives. Those after an edited text are not those that there were when the token was written. */
+function titleOf({ text, tokenId }, all) {
+  const same = all.find((one) => one.tokenId === tokenId);
+  const share = same ? `has ${percent(same.probability)} here` : "is not among the likeliest here";
+  return `‘${nameOf(text)}’ ${share}. It could have been:`;
 }
 
 export class Alternatives {
@@ -40,13 +47,13 @@ export class Alternatives {
     try {
       const all = await model.nextTokens(before, COUNT, { signal });
       signal.throwIfAborted();
+      this.title = titleOf(token, all);
       this.#list.replaceChildren(...all.map((one) => this.#button(one, token, hasIds)));
     } catch (error) {
       if (signal.aborted) return false;
       throw error;
     }
     this.#list.scrollLeft = 0;
-    this.title = `‘${nameOf(token.text)}’ had ${percent(token.probability)}. It could have been:`;
     this.#box.hidden = false;
     return true;
   }
@@ -62,7 +69,7 @@ export class Alternatives {
     button.type = "button";
     const [name, share] = [document.createElement("span"), document.createElement("small")];
     name.textContent = nameOf(text);
-    name.classList.toggle("named", text in NAMES);
+    name.classList.toggle("named", NAMES.has(text));
     share.textContent = hasIds ? `${percent(probability)} · ${tokenId}` : percent(probability);
     button.append(name, share);
     if (tokenId === token.tokenId) button.ariaCurrent = "true";

@@ -39,16 +39,31 @@ function update() {
   queueMicrotask(() => {
     isDue = false;
     refresh();
+    remember();
+    if (desk.isWriting) showNoMarks();
     if (desk.isWriting || !models.model) return suggestions.clear();
     marks.show(models.model, models.title);
     const caret = editor.selection.start;
     const space = spaceAfterWord(models.model, editor.document, caret);
     suggestions.seek(models.model, readable(models.model, editor.text.slice(0, caret)), space).catch(showError);
-    remember();
   });
 }
 
+/** What the model does not know is not sought while it writes, and what was found may be of another text. */
+function showNoMarks() {
+  at("unknown").hidden = true;
+  if (!editor.marked.length) return;
+  editor.marked = [];
+  editor.draw();
+}
+
+/** Gives the focus to the text when what had it is gone. On a phone, this would open the keyboard. */
+function focusText() {
+  if (matchMedia("(pointer: fine)").matches) at("text").focus();
+}
+
 function refresh() {
+  const { activeElement } = document;
   at("write").textContent = desk.label;
   at("write").classList.toggle("stop", desk.isWriting);
   at("write").disabled = !models.model;
@@ -56,13 +71,18 @@ function refresh() {
   at("undo").disabled = !editor.document.canUndo;
   at("redo").disabled = !editor.document.canRedo;
   for (const id of ["clear", "copy", "share"]) at(id).disabled = editor.text === "" || !models.model;
+  if (activeElement?.disabled) focusText();
 }
 
 function remember() {
-  if (!models.model) return;
+  if (desk.model) save(state);
+}
+
+/** What the next visit begins with. */
+function state() {
   const view = { ...editor.view, isMore: !at("more").hidden };
-  const model = models.model.config.model_sha256;
-  save({ document: editor.document.state(), desk: desk.state(), settings: settings.state(), view, model });
+  const model = desk.model.config.model_sha256; // that of the text
+  return { document: editor.document.state(), desk: desk.state(), settings: settings.state(), view, model };
 }
 
 /** Keeps the end of the text in sight while the model writes, unless the user has scrolled up. */
@@ -102,9 +122,11 @@ async function openAlternatives(token) {
 }
 
 function closeAlternatives() {
+  const hadFocus = at("alternatives").contains(document.activeElement);
   if (alternatives.isOpen) showStatus("");
   alternatives.close();
   at("suggestions").hidden = false;
+  if (hadFocus) focusText();
 }
 
 function takeAlternative(token, alternative) {
@@ -137,8 +159,10 @@ const actions = {
   copy: async () => showStatus(await copy(editor.text, "The text")),
   copy_seed: async () => showStatus(await copy(at("seed").value, "The seed")),
   share: async () => {
+    const recipe = desk.recipe();
+    if (!recipe) return;
     const model = { name: models.name, sha256: models.model.config.model_sha256 };
-    showStatus(await share({ ...desk.recipe(), model }));
+    showStatus(await share({ ...recipe, model }));
   },
   open_more: () => showMore(at("more").hidden),
   model: showCard,
@@ -164,12 +188,12 @@ staysAboveKeyboard();
 
 const [cardActions, ownButton] = [at("card_actions"), at("own_model")]; // They are not in the page while the card is filled anew.
 
-async function showCard() {
-  const { model, name } = models;
+function showCard() {
+  const { model, name, bytes } = models;
   const dialog = at("card");
   if (model) {
     const { card, config, vocabulary } = model;
-    fillCard(dialog, { card, config, vocabulary, name, bytes: await models.bytes() });
+    fillCard(dialog, { card, config, vocabulary, name, bytes });
   }
   dialog.append(cardActions);
   ownButton.hidden = !visit.canOpenOwn;

@@ -4,8 +4,8 @@
 import { newSeed } from "../keras_seq/random.js";
 import { KerasSeqWorker } from "../keras_seq/worker.js";
 import { gateCaption, gateTable, unitsToShow } from "./compare_gates.js";
-import { DISTANCES, drawSentence, subjectOf, tidied, wordsBetween } from "./compare_sentence.js";
 import { rule, verdict } from "./compare_memory.js";
+import { DISTANCES, drawSentence, subjectOf, tidied, wordsBetween } from "./compare_sentence.js";
 import { element } from "./compare_table.js";
 import { expected, verbsOf, verbTable } from "./compare_verbs.js";
 import { at, showError } from "./elements.js";
@@ -16,6 +16,8 @@ const TYPING = 150; // milliseconds without a key, after which the models read
 const MOST_WORDS = 200;
 
 const shown = [null, null]; // the models: {name, model, verbs}
+let requests = 0; // models requested so far
+const opened = [0, 0]; // the requests of the models that are shown: no earlier one is shown after it
 let seed = newSeed();
 let readings = 0; // only the last one is shown, whichever is ready first
 
@@ -28,14 +30,18 @@ function named(name, error) {
 
 /** Opens a model at a position, and closes the one that was there. */
 async function open(position, { name, source }) {
+  const number = ++requests;
   let model = null;
   try {
     model = await KerasSeqWorker.load(source);
     const verbs = verbsOf(model);
+    if (number < opened[position]) return model.close();
+    opened[position] = number;
     shown[position]?.model.close();
     shown[position] = { name: String(model.card.name ?? name).slice(0, 40), model, verbs };
   } catch (error) {
     model?.close();
+    if (number < opened[position]) return; // Another file has been chosen since.
     throw named(name, error);
   }
 }
@@ -165,8 +171,7 @@ async function read() {
     const words = requireWords(text);
     const subject = subjectOf(words);
     const other = subject && withOtherSubject(words, subject);
-    const found = await readBy(text);
-    const others = other && (await readBy(other));
+    const [found, others] = await Promise.all([readBy(text), other && readBy(other)]);
     if (number !== readings) return;
     showError(null);
     show(words, subject, found, others);

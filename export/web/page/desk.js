@@ -41,11 +41,14 @@ export class Desk extends EventTarget {
   async use(model, { isSame = false } = {}) {
     await this.giveUp();
     this.model = model;
-    if (!isSame) this.#oldRuns = this.#runs;
+    if (!isSame) [this.#oldRuns, this.#last] = [this.#runs, null];
     this.#tell("state");
   }
 
-  /** Continues a stopped text, or begins a new one. `isLast` and `maxTokens` limit it; `group` names the step of undo. */
+  /**
+   * Continues a stopped text, or begins a new one. `isLast` and `maxTokens` limit it; `group` names the step of undo. Returns why the
+   * text ended, null if it can go on, when it is there.
+   */
   write({ group = this.group(), keepsSeed = false, maxTokens = this.#settings.maxTokens, isLast } = {}) {
     if (!this.model || this.isWriting) return this.#running;
     try {
@@ -66,19 +69,19 @@ export class Desk extends EventTarget {
     return this.#running;
   }
 
-  /** Whether the text ends with what the model wrote. */
+  /** Whether the text ends with what the model wrote, which may be nothing yet. */
   get canTryAgain() {
-    return this.model !== null && this.#editor.document.lastRun().length > 0;
+    return this.model !== null && this.#lastStart() !== undefined;
   }
 
   /** Replaces what the model wrote last by another text of the same beginning. */
   async tryAgain() {
     await this.giveUp();
-    const [first] = this.#editor.document.lastRun();
-    if (!first || !this.#settings.require()) return;
+    const start = this.#lastStart();
+    if (start === undefined || !this.#settings.require()) return;
     const group = this.group();
     this.#settings.drawSeed();
-    this.#editor.replace(first.start, this.#editor.text.length, "", { group });
+    this.#editor.replace(start, this.#editor.text.length, "", { group });
     await this.write({ group, keepsSeed: true });
   }
 
@@ -104,13 +107,17 @@ export class Desk extends EventTarget {
     return `written ${++this.#groups}`;
   }
 
-  /** Returns what gives this text again: its beginning, and what continues it; without the latter, the text is a beginning itself. */
+  /**
+   * Returns what gives this text again: its beginning, and what continues it; without the latter, the text is a beginning itself.
+   * null if that needs a setting that is wrong, which the user is shown.
+   */
   recipe() {
     const { text } = this.#editor;
     if (this.#last?.count > 0 && !this.#last.hasChanged) {
       const { start, seed, sampling, count } = this.#last;
       return { prompt: text.slice(0, start), seed: BigInt(seed), settings: sampling, maxTokens: count };
     }
+    if (!this.#settings.require()) return null;
     const { seed, sampling, maxTokens } = this.#settings;
     return { prompt: text, seed, settings: sampling, maxTokens };
   }
@@ -149,7 +156,10 @@ export class Desk extends EventTarget {
     const [number, last] = [this.#runs, this.#last];
     this.#tell("status", run.count === 0 && this.#editor.text.length > LONG ? "Reading the text …" : "");
     try {
-      await run.go((pieces) => this.#append(pieces, number, group), isLast);
+      await run.go((pieces) => {
+        this.#append(pieces, number, group);
+        if (last) Object.assign(last, { count: run.count, hasChanged: run.hasChanged });
+      }, isLast);
     } catch (error) {
       run.end();
       this.#tell("error", error);
@@ -157,12 +167,12 @@ export class Desk extends EventTarget {
     this.isWriting = false;
     const { text } = this.#editor;
     const { isGivenUp } = run;
-    if (last) Object.assign(last, { count: run.count, hasChanged: run.hasChanged });
     this.#left = text;
     if (run.reason === "eos") this.#ended = text;
     if (run.reason || isGivenUp || isLast) this.#forget();
     if (!isGivenUp) this.#tell("status", this.#report(run));
     this.#tell("state");
+    return run.reason;
   }
 
   #append(pieces, run, group) {
@@ -188,6 +198,11 @@ export class Desk extends EventTarget {
     return this.#run !== null && this.#left === this.#editor.text;
   }
 
+  /** Returns where the last run began, also if it has written nothing yet; undefined if the text ends with something else. */
+  #lastStart() {
+    return this.#last?.start ?? this.#editor.document.lastRun()[0]?.start;
+  }
+
   #writesLines() {
     return this.model?.config.by_line === true;
   }
@@ -197,10 +212,12 @@ export class Desk extends EventTarget {
     this.#run = null;
   }
 
-  /** Stops for good. */
+  /** Stops for good. Of several calls at the same time, each one ends what the others have begun. */
   async giveUp() {
-    this.#run?.end();
-    await this.#running;
+    while (this.isWriting) {
+      this.#run.end();
+      await this.#running;
+    }
     this.#forget();
   }
 

@@ -12,12 +12,13 @@ export function listenForKeys({ field, writeOrStop, escape, undo, redo, alternat
     return letter === "y" ? redo : null;
   };
   addEventListener("keydown", (event) => {
+    if (event.isComposing) return; // The keys are those of an input method.
     if (document.querySelector("dialog[open]")) return;
     if (event.key === "Escape") return escape();
     const act = meaning(event);
     if (!act) return;
     event.preventDefault();
-    act();
+    if (act !== writeOrStop || !event.repeat) act(); // A key that is held would stop what it has begun.
   });
 }
 

@@ -7,31 +7,50 @@ export class Models extends EventTarget {
   model = null;
   name = "";
   source = null;
-  #requests = 0; // models requested so far: only the last one is opened, whichever is ready first
+  bytes = 0; // the size of the file
+  #requests = 0; // models requested so far
+  #opened = 0; // the number of the request whose model is open: no earlier one is opened after it
+  #loading = 0; // requests that are not done
 
   /**
    * Opens a model, and closes the one before after `use` has been called with the new one. Events: "loading" with the name, "progress"
-   * with the loaded part, from 0 to 1, "done". Returns whether it is the open one now; an error names the file.
+   * with the loaded part, from 0 to 1, "done" when nothing is loading any more. Returns false if a model that was requested later is
+   * open already; an error names the file.
    */
   async open({ name, source }, use) {
     const number = ++this.#requests;
+    this.#loading += 1;
     this.#tell("loading", name);
-    const progress = (loaded, total) => total > 0 && this.#tell("progress", loaded / total);
-    let opened;
     try {
-      opened = await KerasSeqWorker.load(source, { progress });
+      const opened = await this.#load(number, name, source);
+      if (number < this.#opened) return opened?.close(), false;
+      this.#opened = number;
+      const before = this.model;
+      const isFile = source instanceof Blob;
+      Object.assign(this, { model: opened, name, source, bytes: isFile ? source.size : opened.config.model_bytes });
+      if (!isFile) this.#askSize(source).catch(() => {}); // off-line: that of the file without its card and vocabulary stays
+      await use(opened);
+      before?.close();
+      return true;
+    } finally {
+      this.#loading -= 1;
+      if (!this.isLoading) this.#tell("done");
+    }
+  }
+
+  get isLoading() {
+    return this.#loading > 0;
+  }
+
+  /** Returns a model; null if it cannot be loaded and is no longer wanted. */
+  async #load(number, name, source) {
+    const progress = (loaded, total) => total > 0 && this.#tell("progress", loaded / total);
+    try {
+      return await KerasSeqWorker.load(source, { progress });
     } catch (error) {
-      if (number !== this.#requests) return false;
-      this.#tell("done");
+      if (number < this.#opened) return null;
       throw new Error(error.message.includes(name) ? error.message : `${name} was not opened: ${error.message}`, { cause: error });
     }
-    if (number !== this.#requests) return opened.close(), false;
-    const before = this.model;
-    Object.assign(this, { model: opened, name, source });
-    await use(opened);
-    before?.close();
-    this.#tell("done");
-    return true;
   }
 
   /** What the model is called. */
@@ -40,14 +59,11 @@ export class Models extends EventTarget {
     return typeof name === "string" && name ? name : this.name.replace(/\.tflite$/i, "");
   }
 
-  /** Returns the size of the file in bytes. */
-  async bytes() {
-    if (this.source instanceof Blob) return this.source.size;
-    try {
-      return (await (await fetch(this.source)).blob()).size;
-    } catch {
-      return this.model.config.model_bytes; // off-line: the file without its card and vocabulary
-    }
+  /** Asks for the size of the file at an address. */
+  async #askSize(source) {
+    const { ok, headers } = await fetch(source, { method: "HEAD" });
+    const size = Number(headers.get("Content-Length"));
+    if (ok && size > 0 && !headers.has("Content-Encoding") && source === this.source) this.bytes = size;
   }
 
   #tell(type, detail) {

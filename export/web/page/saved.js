@@ -22,15 +22,15 @@ export function saved() {
   }
 }
 
-let waiting = null; // the state to save
+let waiting = null; // returns the state to save
 let timer = null;
 
 /**
  * Saves a state within half a second, and at once when the page is left. A later call replaces it.
- * @param {object} state what JSON can hold; it must not be changed afterwards
+ * @param {() => object} stateOf is called when the state is saved; returns what JSON can hold
  */
-export function save(state) {
-  waiting = state;
+export function save(stateOf) {
+  waiting = stateOf;
   timer ??= setTimeout(saveNow, DELAY);
 }
 
@@ -38,7 +38,7 @@ function saveNow() {
   clearTimeout(timer);
   timer = null;
   if (waiting === null) return;
-  const state = JSON.stringify(waiting);
+  const state = JSON.stringify(waiting());
   waiting = null;
   try {
     localStorage.setItem(STATE, state);

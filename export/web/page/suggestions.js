@@ -1,11 +1,8 @@
 // The row of suggestions: three places that never move.
 
-const LONGEST = 24; // characters of a word
+import { percent } from "./elements.js";
 
-/** Returns a probability as a percentage. */
-export function percent(probability) {
-  return probability < 0.005 ? "<1%" : `${Math.round(probability * 100)}%`;
-}
+const LONGEST = 24; // characters of a word
 
 function shortened(word) {
   return word.length > LONGEST ? `…${[...word].slice(1 - LONGEST).join("")}` : word;
@@ -13,37 +10,39 @@ function shortened(word) {
 
 export class SuggestionRow {
   #box;
+  #onPick;
   #words = [];
-  #space = ""; // before the words that are shown
   #abort = new AbortController(); // aborts the search that is no longer wanted
-  #asked = null; // the text and the model of the words that are shown or sought
+  #asked = null; // the model, the text and the space before the words that are wanted
+  #shown = null; // the same of the words that are shown
 
   /** `box` has the buttons; `onPick` gets what a tap appends to the text. */
   constructor(box, onPick) {
     this.#box = box;
+    this.#onPick = onPick;
     [...box.children].forEach((button, index) => {
       button.append(document.createElement("span"), document.createElement("small"));
       // The text keeps the focus, and the phone its keyboard.
       button.addEventListener("pointerdown", (event) => event.preventDefault());
-      button.addEventListener("click", () => this.#words[index] && onPick(this.#space + this.#words[index].insert));
+      button.addEventListener("click", () => this.#pick(index));
     });
     this.clear();
   }
 
   /** Seeks and shows the likely next words of a text, after a space if it needs one. The words before stay until they are there. */
   async seek(model, before, space = "") {
-    const text = before + space;
-    if (this.#asked?.model === model && this.#asked.text === text) return;
+    const last = this.#asked;
+    if (last?.model === model && last.before === before && last.space === space) return;
     this.#abort.abort();
     this.#abort = new AbortController();
     const { signal } = this.#abort;
-    this.#asked = { model, text };
+    const asked = { model, before, space };
+    this.#asked = asked;
     this.#box.ariaBusy = "true";
     try {
-      const words = await model.suggest(text, this.#box.children.length, { signal });
+      const words = await model.suggest(before + space, this.#box.children.length, { signal });
       if (signal.aborted) return;
-      this.#space = space;
-      this.#show(words);
+      this.#show(words, asked);
     } catch (error) {
       if (signal.aborted) return; // A later search follows, or the model was closed.
       this.clear();
@@ -55,11 +54,18 @@ export class SuggestionRow {
   clear() {
     this.#abort.abort();
     this.#asked = null;
-    this.#show([]);
+    this.#show([], null);
   }
 
-  #show(words) {
+  /** A word of the text before the last change does not fit any more. */
+  #pick(index) {
+    const word = this.#words[index];
+    if (word && this.#shown === this.#asked) this.#onPick(this.#shown.space + word.insert);
+  }
+
+  #show(words, asked) {
     this.#words = words;
+    this.#shown = asked;
     [...this.#box.children].forEach((button, index) => {
       const word = words[index];
       button.classList.toggle("empty", !word);

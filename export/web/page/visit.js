@@ -6,7 +6,7 @@ import { at, attempt, showError, showStatus } from "./elements.js";
 import { keepForLater } from "./offline.js";
 import { listedModels, modelAt } from "./opening.js";
 import { endOfOpening, OPENING, promptsFor, showPrompts } from "./prompts.js";
-import { forgetModel, saved, savedModel, saveModel } from "./saved.js";
+import { forgetModel, savedModel, saveModel } from "./saved.js";
 import { otherModel, readLink } from "./share.js";
 import { wasmFolder } from "../keras_seq/wasm.js";
 
@@ -19,33 +19,41 @@ export class Visit {
   #settings;
   #models;
   #own = null; // the model that the page opens by itself
-  #hasTyped = false; // The page writes nothing by itself once the user has typed.
+  #hasActed = false; // The page writes nothing by itself once the user has typed, opened a file, or followed a link.
+  #known = {}; // the SHA-256 of the model of the text, `model`, and `settings` of the last visit
+  #link = null; // is followed when a model is open
 
   constructor({ editor, desk, settings, models }) {
     [this.#editor, this.#desk, this.#settings, this.#models] = [editor, desk, settings, models];
-    at("text").addEventListener("input", () => (this.#hasTyped = true), { once: true });
-    addEventListener("hashchange", () => attempt(() => this.#followLink(this.#takeLink())));
+    at("text").addEventListener("input", () => (this.#hasActed = true), { once: true });
+    addEventListener("hashchange", () => {
+      this.#hasActed = true;
+      attempt(() => (this.#takeLink(), this.#followLink()));
+    });
+    models.addEventListener("done", () => this.#followLink().catch(showError));
   }
 
   /** Shows the text of the last visit or of a link, opens the model, and writes the first lines if there is no text. */
-  async start(before = saved()) {
+  async start(before) {
+    this.#known = { model: before?.model, settings: before?.settings };
     const document = Document.from(before?.document);
     if (document) {
       this.#editor.load(document);
       this.#desk.restore(before.desk);
     }
-    const link = await attempt(() => this.#takeLink());
-    const isFirst = !document && !link;
+    const damage = this.#damageOfLink();
+    const isFirst = !document && !this.#link && !damage;
     const isOpen = await this.#openFirst(isFirst);
     if (!isOpen) return;
-    if (link) await this.#followLink(link);
-    else if (isFirst && !this.#hasTyped) await this.#writeOpening();
+    if (damage) showError(damage);
+    if (isFirst && !this.#hasActed) await this.#writeOpening();
     const { source } = this.#models;
     await keepForLater(wasmFolder(), typeof source === "string" ? [source] : []).catch(() => {}); // Off-line use is not vital.
   }
 
   /** Opens a file of the user, which the browser keeps for the next visit. */
   async openFile(file) {
+    this.#hasActed = true;
     if (!(await this.#open({ name: file.name, source: file }))) return;
     if (!(await saveModel(file.name, file))) showStatus("The browser cannot keep this file for the next visit.");
   }
@@ -71,7 +79,7 @@ export class Visit {
       if (!asked) this.#own = (await listing).open;
       found ??= this.#own;
       const isShakespeare = found !== null && found === this.#own && found.name === SHAKESPEARE;
-      if (isFirst && isShakespeare && !this.#hasTyped) this.#editor.load(Document.from({ text: OPENING.prompt, written: [] }));
+      if (isFirst && isShakespeare && !this.#hasActed) this.#editor.load(Document.from({ text: OPENING.prompt, written: [] }));
       if (found) return this.#open(found);
       throw new Error("This page has no model of its own. Open a .tflite file that keras-seq export has made.");
     });
@@ -79,15 +87,7 @@ export class Visit {
 
   async #open(found) {
     const models = this.#models;
-    const isOpen = await models.open(found, async (model) => {
-      const before = saved();
-      const isSame = before?.model === model.config.model_sha256;
-      await this.#desk.use(model, { isSame });
-      this.#settings.fill({ sampling: model.defaults });
-      if (isSame) this.#settings.fill(before.settings);
-    });
-    if (!isOpen) return false;
-    showError(null);
+    if (!(await models.open(found, (model) => this.#use(model)))) return false;
     const { model, name } = models;
     at("model").textContent = chipText(model.card, name);
     at("max_unit").textContent = `Maximum length in ${model.vocabulary.level === "char" ? "characters" : "words"}`;
@@ -95,6 +95,17 @@ export class Visit {
     const show = (prompts) => showPrompts(at("prompts"), prompts, (one) => this.#begin(one));
     promptsFor(model, this.#isShakespeare()).then(show).catch(showError);
     return true;
+  }
+
+  /** Uses a model. That of the text keeps its settings, whether it was open in this tab or in the last visit. */
+  async #use(model) {
+    const { model_sha256: sha256 } = model.config;
+    const isSame = sha256 === this.#known.model;
+    const kept = isSame ? (this.#known.settings ?? this.#settings.state()) : null;
+    this.#known = { model: sha256 };
+    await this.#desk.use(model, { isSame });
+    this.#settings.fill({ sampling: model.defaults });
+    if (kept) this.#settings.fill(kept);
   }
 
   #isShakespeare() {
@@ -117,22 +128,38 @@ export class Visit {
     const isLast = endOfOpening();
     const keepsSeed = this.#isShakespeare();
     if (keepsSeed) this.#settings.fill({ seed: OPENING.seed });
-    for (let line = 0; line < (isLines ? 3 : 1); line++) await this.#desk.write({ isLast, keepsSeed });
+    for (let line = 0; line < (isLines ? 3 : 1); line++) {
+      const reason = await this.#desk.write({ isLast, keepsSeed });
+      if (reason !== "eos") break; // The user has stopped it, or the lines are long enough.
+    }
+    if (this.#hasActed) return;
     if (this.#editor.text) showStatus("Written on your device. Touch any of it, or type on.");
   }
 
-  /** Takes the beginning of a link; returns the link, or null if the address is none. */
-  #takeLink() {
-    const link = readLink(location.hash);
-    if (!link) return null;
-    history.replaceState(null, "", location.href.replace(/#.*$/, "")); // A reload shows what the text has become.
-    this.#editor.replace(0, this.#editor.text.length, link.prompt);
-    return link;
+  /** Takes the link of the address, if it is one; returns the error of a damaged one, or null. */
+  #damageOfLink() {
+    try {
+      this.#takeLink();
+      return null;
+    } catch (error) {
+      return error;
+    }
   }
 
-  /** Writes what the sender of a link saw. */
-  async #followLink(link) {
-    if (!link || !this.#models.model) return;
+  /** Takes the link of the address, if it is one, and shows its beginning. */
+  #takeLink() {
+    const link = readLink(location.hash);
+    if (!link) return;
+    history.replaceState(null, "", location.href.replace(/#.*$/, "")); // A reload shows what the text has become.
+    this.#editor.replace(0, this.#editor.text.length, link.prompt);
+    this.#link = link;
+  }
+
+  /** Writes what the sender of a link saw, unless a model is still loading. */
+  async #followLink() {
+    const link = this.#link;
+    if (!link || !this.#models.model || this.#models.isLoading) return;
+    this.#link = null;
     await this.#desk.giveUp();
     this.#settings.fill({ sampling: link.settings, seed: link.seed });
     await this.#desk.write({ keepsSeed: true, maxTokens: link.maxTokens });

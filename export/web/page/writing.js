@@ -20,6 +20,7 @@ export class Run {
   #begin;
   #writer;
   #abort;
+  #changed = {}; // settings that were changed on the way
   #isRunning = false;
   isGivenUp = false;
 
@@ -35,7 +36,7 @@ export class Run {
 
   /** Writes until the end, until `pause`, or up to the piece that `isLast`; `show` gets the pieces that are new. */
   async go(show, isLast = () => false) {
-    if (this.#abort.signal.aborted) this.#open(); // It was paused while it read the prompt, and begins again with the same seed.
+    if (this.#abort.signal.aborted) this.#open(); // It was paused before its first token, and begins again with the same seed.
     this.#isRunning = true;
     let unshown = [];
     let shown = performance.now();
@@ -43,7 +44,8 @@ export class Run {
       while (this.#isRunning) {
         const began = performance.now();
         const { value: piece, done } = await this.#writer.next();
-        if (done || this.isGivenUp) break;
+        // A first token that comes after the abort is not kept: the next writer draws it again.
+        if (done || this.isGivenUp || this.#abort.signal.aborted) break;
         if (this.count > 0) this.seconds += (performance.now() - began) / 1000;
         this.count += 1;
         this.characters += piece.text.length;
@@ -75,17 +77,24 @@ export class Run {
   end() {
     this.isGivenUp = true;
     this.pause();
-    this.#writer.return().catch(() => {}); // The model may be closed, which frees the same memory.
+    this.#free();
   }
 
   /** Changes settings from the next token on. */
   change(settings) {
     this.#writer.change(settings);
+    Object.assign(this.#changed, settings);
     this.hasChanged = true;
   }
 
   #open() {
+    this.#free();
     this.#abort = new AbortController();
     this.#writer = this.#begin(this.#abort.signal);
+    this.#writer.change(this.#changed);
+  }
+
+  #free() {
+    this.#writer?.return().catch(() => {}); // The model may be closed, which frees the same memory.
   }
 }

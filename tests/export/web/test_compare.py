@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from browser import DESKTOP, PHONE, opened, violations
 from hamlet import tiny_model
+from next_tokens import percent
 from sites import served_page
 
 import keras_seq as ks
@@ -130,11 +131,6 @@ def memory_of(singular, plural):
     return "reversed" if difference < 0 else "remembers" if difference > 50 else "partly"
 
 
-def percent_of(share):
-    value = max(share, 1 - share)
-    return ">99%" if value >= 0.995 else f"{int(value * 100 + 0.5)}%"
-
-
 SENTENCES = [
     "the old cats, which saw the bird near the tree, followed the dog under the table,",
     "the cat near the small dogs",
@@ -157,14 +153,16 @@ def test_each_verb_is_what_the_keras_models_expect(sentence, page, models):
             side, verb = ("plural", "were") if share > 0.5 else ("singular", "was")
             assert sure == pytest.approx(abs(2 * share - 1), abs=2e-3)
             if index < position:
-                assert (classes, label, mark) == ([side], f"{verb} {percent_of(share)}", None)
+                assert (classes, label, mark) == ([side], f"{verb} {percent(max(share, 1 - share))}", None)
                 continue
             memory = memory_of(share, other) if number == "singular" else memory_of(other, share)
             assert classes == [side, memory]
             sign = f"✗ {memory}: " if memory in ("forgotten", "reversed") else ""
-            assert label == f"{sign}{verb} {percent_of(share)}"
+            assert label == f"{sign}{verb} {percent(max(share, 1 - share))}"
             assert mark[0] == pytest.approx(other, abs=1e-3)
-            assert mark[1] == f"with “{other_noun}”: {'were' if other > 0.5 else 'was'} {percent_of(other)}"
+            assert (
+                mark[1] == f"with “{other_noun}”: {'were' if other > 0.5 else 'was'} {percent(max(other, 1 - other))}"
+            )
 
 
 def test_each_gate_is_that_of_the_keras_layer(page, models):
@@ -178,7 +176,7 @@ def test_each_gate_is_that_of_the_keras_layer(page, models):
     np.testing.assert_allclose(found["means"], gates[:, units].mean(axis=1), rtol=0, atol=6e-3)
     caption = page.text_content("#gates_caption")
     assert f"Unit {units[0]} wrote {gates[position, units[0]]:.2f} at “cats”" in caption
-    assert f"still holds {kept[units[0]]:.0%}" in caption
+    assert f"still holds {percent(kept[units[0]])}" in caption
 
 
 SAID = {
@@ -197,7 +195,7 @@ def test_the_verdict_is_that_of_both_readings(sentence, page, models):
     for line, (cell, model) in zip(lines, models.items(), strict=True):
         shares = [shares_of_plural(model, text)[-1] for text in (one, several)]
         verbs = ["were" if share > 0.5 else "was" for share in shares]
-        percents = [percent_of(share) for share in shares]
+        percents = [percent(max(share, 1 - share)) for share in shares]
         second = f"{verbs[1]} with" if verbs[0] != verbs[1] else "with"
         same = "the same answer to both; " if verbs[0] == verbs[1] and percents[0] == percents[1] else ""
         assert line == (

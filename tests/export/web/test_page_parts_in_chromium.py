@@ -214,7 +214,7 @@ def test_the_list_of_models(page, site, content, expected):
 
 def test_the_state_survives_a_reload_right_after_a_change(page):
     assert page.evaluate("() => saved()") is None
-    page.evaluate("() => { save({ text: 'old' }); save({ text: 'To be \U0001f642', spans: [[0, 2]] }); }")
+    page.evaluate("() => { save(() => ({ text: 'old' })); save(() => ({ text: 'To be \U0001f642', spans: [[0, 2]] })); }")
     page.reload()
     page.wait_for_function("() => window.given")
     assert page.evaluate("() => saved()") == {"text": "To be 🙂", "spans": [[0, 2]]}
@@ -222,21 +222,21 @@ def test_the_state_survives_a_reload_right_after_a_change(page):
 
 def test_the_state_is_saved_within_half_a_second_while_changes_go_on(page):
     """A phone may end the page without an event."""
-    page.evaluate("() => { let n = 0; setInterval(() => save({ n: n++ }), 20); }")
+    page.evaluate("() => { let n = 0; setInterval(() => save(() => ({ n: n++ })), 20); }")
     page.wait_for_timeout(900)
     assert page.evaluate("() => saved().n") > 5
 
 
 @pytest.mark.parametrize("damaged", ["{", "", "5", "null", '"text"', "undefined"])
 def test_a_damaged_state_is_none(page, damaged):
-    page.evaluate("() => { save({}); dispatchEvent(new Event('pagehide')); }")
+    page.evaluate("() => { save(() => ({})); dispatchEvent(new Event('pagehide')); }")
     page.evaluate("(value) => localStorage.setItem(Object.keys(localStorage)[0], value)", damaged)
     assert page.evaluate("() => saved()") is None
 
 
 def test_a_full_storage_keeps_the_last_state_that_fitted(page):
-    page.evaluate("() => { save({ text: 'small' }); dispatchEvent(new Event('pagehide')); }")
-    page.evaluate("() => { save({ text: 'x'.repeat(6e6) }); dispatchEvent(new Event('pagehide')); }")
+    page.evaluate("() => { save(() => ({ text: 'small' })); dispatchEvent(new Event('pagehide')); }")
+    page.evaluate("() => { save(() => ({ text: 'x'.repeat(6e6) })); dispatchEvent(new Event('pagehide')); }")
     assert page.evaluate("() => saved()") == {"text": "small"}
 
 
@@ -284,7 +284,7 @@ def test_a_forbidden_storage_is_no_error(page, site):
     assert frame.evaluate(refused) == "SecurityError"
     assert frame.evaluate(refused.replace("localStorage.length", "caches")) == "SecurityError"
     assert (
-        frame.evaluate("() => { save({ text: 'a' }); dispatchEvent(new Event('pagehide')); return saved(); }") is None
+        frame.evaluate("() => { save(() => ({ text: 'a' })); dispatchEvent(new Event('pagehide')); return saved(); }") is None
     )
     assert frame.evaluate("() => saveModel('a', new Blob(['a']))") is False
     assert frame.evaluate(KEPT) is None
