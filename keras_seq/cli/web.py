@@ -40,7 +40,8 @@ def _serve(arguments: argparse.Namespace) -> None:
     server, address = page_server(arguments.model, **given_options(arguments, "port", "demo"))
     with server:
         try:
-            print(f"{address} (Ctrl-C ends it)\n{_for_phones(address)}", flush=True)
+            comparison = f"{address}compare.html (the comparison)\n" if arguments.demo else ""
+            print(f"{address} (Ctrl-C ends it)\n{comparison}{_for_phones(address)}", flush=True)
             if not arguments.no_open:  # A browser in the terminal keeps its caller until it ends.
                 threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
             server.serve_forever()
