@@ -73,7 +73,7 @@ def state_name(index: int) -> str:
 
 
 def update_gate_name(index: int) -> str:
-    """Returns the name of the update gate of the `index`-th GRU layer, an output of `gates`."""
+    """Returns the name of the update gate of the `index`-th GRU layer, an output of `gates`; states have other numbers."""
     return f"update_gate_{index}"
 
 

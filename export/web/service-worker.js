@@ -1,8 +1,9 @@
 // Keeps the page, so that it opens at once and without a network.
 //
 // files.json has the SHA-256 of each file of the page. Each visit asks for it. If it has changed, the changed files are fetched, and
-// the new list is used when all of them have arrived: a visit never mixes two versions. All else, such as models, is asked for each
-// time; without a network, the copy that was kept is the answer.
+// the new list is used when all of them have arrived, so all that a visit loads at its start is of one version. If another page brings
+// a newer version meanwhile, what this page loads later (the worker, when a model is opened) is of the newer one. All else, such as
+// models, is asked for each time; without a network, the copy that was kept is the answer.
 
 const PREFIX = "keras_seq-"; // of all its caches; several pages may share the caches of an origin
 const SCOPE = self.registration.scope;

@@ -47,6 +47,7 @@ class KeyboardUse:
     """What a row of suggestions did for the user who typed a text; the rule is at the top of this module.
 
     Attributes:
+        count: number of suggestions in the row.
         characters: number of characters of the text.
         keystrokes: number of keystrokes.
         taps: number of keystrokes that were taps on a suggestion.
@@ -56,6 +57,7 @@ class KeyboardUse:
         shown: number of words that were one of the suggestions then.
     """
 
+    count: int
     characters: int
     keystrokes: int
     taps: int
@@ -109,6 +111,7 @@ def use_keyboard(
     for line in lines:
         typist.type(SuggestionRow(step, vocabulary, line), line)
     return KeyboardUse(
+        count=count,
         characters=characters,
         keystrokes=typist.keystrokes + breaks,
         taps=typist.taps,
@@ -132,17 +135,17 @@ def baseline(vocabulary: Vocabulary, text: str, by_line: bool = False) -> tuple[
 
 
 def keyboard_table(uses: Mapping[str, KeyboardUse]) -> Iterator[str]:
-    """Yields the lines of a table, a row for each model; the words are those of the same text.
+    """Yields the lines of a table, a row for each model.
 
     Args:
-        uses: for each model, by its name, what its suggestions did.
+        uses: for each model, by its name, what its suggestions did, for the same text and number of suggestions.
     """
+    one = next(iter(uses.values()))
     width = max(len("model"), *map(len, uses))
-    yield f"  {'model':<{width}}   next word: first   first {SHOWN}   keystrokes saved   unknown words"
+    yield f"  {'model':<{width}}   next word: first{f'first {one.count}':>10}   keystrokes saved   unknown words"
     for name, use in uses.items():
         first, shown, unknown = (count / max(1, use.words) for count in (use.first, use.shown, use.unknown))
         yield f"  {name:<{width}}{first:>19.1%}{shown:>10.1%}{use.saved:>19.1%}{unknown:>16.1%}"
-    one = next(iter(uses.values()))
     yield f"\n{one.characters:,} characters, {one.words:,} words"
 
 

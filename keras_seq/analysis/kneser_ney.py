@@ -1,7 +1,8 @@
 """An n-gram model with interpolated Kneser-Ney smoothing: what counting alone can do.
 
-Kneser and Ney 1995, "Improved backing-off for m-gram language modeling"; with three discounts for each order, Chen and
-Goodman 1998, "An empirical study of smoothing techniques for language modeling". An n-gram that begins with `<s>` has
+Kneser and Ney 1995, "Improved backing-off for m-gram language modeling"; with three discounts for each order, for n-grams
+that count once, twice and more often, Chen and Goodman 1998, "An empirical study of smoothing techniques for language
+modeling". An n-gram that begins with `<s>` has
 nothing before it, so its own count replaces the number of tokens before it (Heafield et al. 2013).
 """
 
@@ -48,7 +49,6 @@ class KneserNey(Step):
         text: the text that is counted.
         by_line: whether each line is a text of its own, from `<s>` to `<eos>`.
         order: number of tokens in the longest n-grams.
-        modified: whether n-grams that occur once, twice and more often have a discount of their own.
 
     Attributes:
         name: its name in reports.
@@ -66,9 +66,7 @@ class KneserNey(Step):
         ' b'
     """
 
-    def __init__(
-        self, vocabulary: Vocabulary, text: str, by_line: bool = False, order: int = ORDER, modified: bool = True
-    ):
+    def __init__(self, vocabulary: Vocabulary, text: str, by_line: bool = False, order: int = ORDER):
         require.positive_integer("order", order)
         self.vocabulary_size, self._order, self._start = len(vocabulary), order, vocabulary.start_id
         self.name = f"{order}-gram, Kneser-Ney"
@@ -76,7 +74,7 @@ class KneserNey(Step):
         if not sum(map(len, parts)):
             raise CorpusError("the text to count words in must not be empty")
         tokens = np.concatenate([piece for part in parts for piece in ([vocabulary.start_id], part)]).astype(np.int64)
-        self._unigrams, self._grams = _counted(tokens, self._start, self.vocabulary_size, order, modified)
+        self._unigrams, self._grams = _counted(tokens, self._start, self.vocabulary_size, order)
 
     def initial_states(self) -> tuple[int, ...]:
         """Returns the states at the start of a text: no tokens."""
@@ -111,7 +109,7 @@ class KneserNey(Step):
         return number
 
 
-def _counted(tokens: np.ndarray, start: int, size: int, order: int, modified: bool) -> tuple[np.ndarray, list[_Grams]]:
+def _counted(tokens: np.ndarray, start: int, size: int, order: int) -> tuple[np.ndarray, list[_Grams]]:
     """Returns the probabilities of single tokens, and the n-grams of each order from 2."""
     predicted = np.flatnonzero(tokens != start)
     ended = tokens  # at each position, the number of the n-gram that ends there, -1 if it would begin before a text
@@ -134,25 +132,22 @@ def _counted(tokens: np.ndarray, start: int, size: int, order: int, modified: bo
         keys, counts = longer, occurrences
     orders.append((keys, counts))
     contexts = [size, *(len(keys) for keys, _ in orders[1:])]
-    grams = [
-        _grams(keys, counts, number, size, modified)
-        for (keys, counts), number in zip(orders[1:], contexts, strict=False)
-    ]
-    alone = _grams(*orders[0], 1, size, modified)
+    grams = [_grams(keys, counts, number, size) for (keys, counts), number in zip(orders[1:], contexts, strict=False)]
+    alone = _grams(*orders[0], 1, size)
     return alone.shares + alone.weights[0] / size, grams
 
 
-def _grams(keys: np.ndarray, counts: np.ndarray, contexts: int, size: int, modified: bool) -> _Grams:
+def _grams(keys: np.ndarray, counts: np.ndarray, contexts: int, size: int) -> _Grams:
     """Returns the n-grams of one order, given how often each counts and the number of contexts."""
     context, words = np.divmod(keys, size)
-    discounts = np.concatenate([[0.0], _discounts(counts, modified)])[np.minimum(counts, 3)]
+    discounts = np.concatenate([[0.0], _discounts(counts)])[np.minimum(counts, 3)]
     totals = np.bincount(context, counts, minlength=contexts)
     weights = np.bincount(context, discounts, minlength=contexts) / np.maximum(totals, 1)
     shares = (counts - discounts) / totals[context]
     return _Grams(keys, words, shares, np.searchsorted(context, np.arange(contexts + 1)), weights)
 
 
-def _discounts(counts: np.ndarray, modified: bool) -> np.ndarray:
+def _discounts(counts: np.ndarray) -> np.ndarray:
     """Returns what is subtracted from counts of 1, 2, and 3 or more.
 
     Where too few n-grams occur for an estimate of Chen and Goodman, that of Kneser and Ney replaces it.
@@ -160,8 +155,8 @@ def _discounts(counts: np.ndarray, modified: bool) -> np.ndarray:
     occurring = np.bincount(np.minimum(counts, 5), minlength=6)  # number of n-grams by their count
     discount = occurring[1] / (occurring[1] + 2 * occurring[2]) if occurring[1] else _USUAL_DISCOUNT
     found = np.full(3, discount)
-    for count in (1, 2, 3) if modified else ():
+    for count in (1, 2, 3):
         if occurring[count]:
             estimate = count - (count + 1) * discount * occurring[count + 1] / occurring[count]
-            found[count - 1] = estimate if 0 < estimate <= count else discount
+            found[count - 1] = estimate if estimate > 0 else discount
     return found

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from keras_seq.training.run_directory import Run
 
 FORMATS = ("tflite", "saved_model", "all")
+_OF_TFLITE = ("license", "quantization", "state", "batch", "temperature", "gates", "max_loss", "corpus")
 
 
 def add_parser(commands: Any) -> None:
@@ -61,6 +62,8 @@ def run(arguments: argparse.Namespace) -> None:
     from keras_seq_export import ExportError
     from keras_seq_export.saved_model.serving_files import next_version
 
+    if arguments.format == "saved_model":
+        _refuse_options_of_tflite(arguments)
     run = load_run(Path(arguments.run))
     output = Path(arguments.output) if arguments.output else run.directory / "export"
     name = run.directory.resolve().name
@@ -78,6 +81,17 @@ def run(arguments: argparse.Namespace) -> None:
         _export_saved_model(run, wanted["saved_model"])
 
 
+def _refuse_options_of_tflite(arguments: argparse.Namespace) -> None:
+    for name, value in given_options(arguments, *_OF_TFLITE).items():
+        if value is not False:  # --gates has this value where it is not given.
+            raise ConfigError(
+                "{} is about the .tflite, which {}=saved_model does not write: leave it out, or choose {}=tflite",
+                name,
+                "format",
+                "format",
+            )
+
+
 def _marks(arguments: argparse.Namespace) -> str:
     """Returns what the name of a .tflite says of its options, such as `.int8.batch8`."""
     from keras_seq_export.signatures import is_quantized
@@ -91,14 +105,6 @@ def _marks(arguments: argparse.Namespace) -> str:
         marks += f".batch{arguments.batch}"
     if arguments.gates:
         marks += ".gates"
-    if marks and arguments.format == "saved_model":
-        raise ConfigError(
-            "{}, {}, {} and {} are options of the .tflite: leave them out, or choose --format=tflite",
-            "quantization",
-            "state",
-            "batch",
-            "gates",
-        )
     return marks
 
 

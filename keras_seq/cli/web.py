@@ -1,6 +1,7 @@
 """`keras-seq web`: opens a .tflite in a page of the browser, or writes the page into a folder."""
 
 import argparse
+import shlex
 import threading
 import webbrowser
 from typing import Any
@@ -39,7 +40,8 @@ def _serve(arguments: argparse.Namespace) -> None:
     server, address = page_server(arguments.model, **given_options(arguments, "port", "demo"))
     with server:
         try:
-            print(f"{address} (Ctrl-C ends it)\n{_for_phones(address)}", flush=True)
+            comparison = f"{address}compare.html (the comparison)\n" if arguments.demo else ""
+            print(f"{address} (Ctrl-C ends it)\n{comparison}{_for_phones(address)}", flush=True)
             if not arguments.no_open:  # A browser in the terminal keeps its caller until it ends.
                 threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
             server.serve_forever()
@@ -52,7 +54,7 @@ def _for_phones(address: str) -> str:
     port = address.split("/")[2].partition(":")[2]
     return (
         f"On an Android phone with USB debugging: adb reverse tcp:{port} tcp:{port}, then open there\n"
-        f"  {address.replace('127.0.0.1', 'localhost')}\n"
+        f"  {address.replace('127.0.0.1', 'localhost', 1)}\n"
         "On any phone: keras-seq web --output=DIR writes the page as a folder for any host with https."
     )
 
@@ -66,6 +68,6 @@ def _write(arguments: argparse.Namespace) -> None:
     written = page_output(arguments.output, arguments.model, **given_options(arguments, "demo"))
     print(
         f"{arguments.output} has the page, {written / 1e6:.1f} MB. Try it: python3 -m http.server --directory "
-        f"{arguments.output} 8600, then open http://localhost:8600/\n"
+        f"{shlex.quote(arguments.output)} 8600, then open http://localhost:8600/\n"
         "On a phone: copy the folder to any host with https, such as GitHub Pages, and open its address there."
     )

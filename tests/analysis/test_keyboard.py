@@ -208,8 +208,20 @@ def test_the_baseline_counts_all_words_for_a_model_of_characters():
     assert baseline(WORDS, "the cat")[1] is WORDS
 
 
+def test_the_baseline_counts_each_line_as_a_text_for_a_model_by_line():
+    """What comes after `the cat`, the end or a line break."""
+    the, cat = WORDS.ids["the"], WORDS.ids[" cat"]
+    for by_line, end in ((True, "<eos>"), (False, "\n")):
+        step, _ = baseline(WORDS, "the cat\n" * 5 + "the cat", by_line)
+        logits, states = step(WORDS.start_id, step.initial_states())
+        assert logits.argmax() == the
+        _, states = step(the, states)
+        assert step(cat, states)[0].argmax() == WORDS.ids[end]
+
+
 def test_the_table_has_a_row_for_each_model():
     lines = list(keyboard_table({"cats": use_keyboard(CATS, WORDS, SENTENCE, count=1)}))
+    assert lines[0] == "  model   next word: first   first 1   keystrokes saved   unknown words"
     assert lines[1].split() == ["cats", "60.0%", "60.0%", "47.6%", "20.0%"]
     assert lines[-1].endswith("21 characters, 5 words")
 

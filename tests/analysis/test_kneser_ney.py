@@ -20,8 +20,8 @@ TEXTS = st.lists(st.sampled_from([" a", " a", " b", " b", " c", " x", "\n"]), mi
 class Definition:
     """Chen and Goodman 1998, equations 20, 21 and 26: `probability(word, context)` as a fraction."""
 
-    def __init__(self, parts, size, order, modified):
-        self.size, self.order, self.modified = size, order, modified
+    def __init__(self, parts, size, order):
+        self.size, self.order = size, order
         counts = {
             length: collections.Counter(
                 tuple(part[end - length : end])
@@ -47,7 +47,7 @@ class Definition:
         occurring = collections.Counter(self.counts[length].values())
         usual = Fraction(occurring[1], occurring[1] + 2 * occurring[2]) if occurring[1] else Fraction(1, 2)
         count = min(count, 3)
-        if not self.modified or not occurring[count]:
+        if not occurring[count]:
             return usual
         found = count - (count + 1) * usual * Fraction(occurring[count + 1], occurring[count])
         return found if 0 < found <= count else usual
@@ -65,16 +65,16 @@ class Definition:
 
 @pytest.mark.parametrize("by_line", [False, True])
 @settings(max_examples=60, deadline=None)
-@given(text=TEXTS, order=st.integers(1, 4), modified=st.booleans())
-def test_every_probability_is_that_of_the_definition(by_line, text, order, modified):
+@given(text=TEXTS, order=st.integers(1, 4))
+def test_every_probability_is_that_of_the_definition(by_line, text, order):
     lines = [line for line in text.split("\n") if line]
     parts = [WORDS.encode(text).tolist()]
     if by_line:
         parts = [[*WORDS.encode(line).tolist(), WORDS.eos_id] for line in lines]
         if not lines:
             return
-    definition = Definition([[WORDS.start_id, *part] for part in parts], len(WORDS), order, modified)
-    model = KneserNey(WORDS, text, by_line, order, modified)
+    definition = Definition([[WORDS.start_id, *part] for part in parts], len(WORDS), order)
+    model = KneserNey(WORDS, text, by_line, order)
     for part in parts:
         states = model.initial_states()
         for at, token in enumerate([WORDS.start_id, *part]):
@@ -85,25 +85,26 @@ def test_every_probability_is_that_of_the_definition(by_line, text, order, modif
 
 
 def test_one_probability_by_hand():
-    """a b a c a b: after `a` come b, c and b. One discount: n1 = 3 and n2 = 1 of the pairs, so D = 3 / 5."""
-    model = KneserNey(WORDS, " a b a c a b", order=2, modified=False)
-    # Pairs: <s> a, a b (2), b a, a c, c a. Single tokens follow: a after 3 others, b after 1, c after 1; D = 1.
+    """a b a b a c: `a b` and `b a` occur twice, `<s> a` and `a c` once, so D = 2 / (2 + 2 * 2) = 1 / 3.
+
+    D1 = 1 - 2 D * 2 / 2 = 1 / 3, and D2 = 2 - 3 D * 0 = 2, because none occurs three times.
+    """
+    model = KneserNey(WORDS, " a b a b a c", order=2)
     a, b, c = (WORDS.ids[word] for word in (" a", " b", " c"))
-    before = (3 - 2 / 2) / 5  # n1 = 2 and n2 = 0, so D = 1
-    alone = {a: 2 / 5, b: 0.0, c: 0.0}
-    assert before == alone[a]
-    rest = 3 / 5 / len(WORDS)  # three tokens, each less 1, of 5, spread over all tokens
-    pair_discount = 4 / (4 + 2 * 1)  # four pairs occur once, one twice
+    # Single tokens: `a` is after 2 others, `b` and `c` after 1. D = 2 / (2 + 2) = 1 / 2, D1 = 1 - 2 D / 2 = 1 / 2, D2 = 2.
+    rest = (2 + 1 / 2 + 1 / 2) / 4 / len(WORDS)  # what is subtracted, of 4, spread over all tokens
+    alone = {a: rest, b: (1 - 1 / 2) / 4 + rest, c: (1 - 1 / 2) / 4 + rest}
+    spread = (2 + 1 / 3) / 3  # what is subtracted from the two pairs that begin with `a`, which occurs 3 times
     found = np.exp(model(a, ())[0])
-    assert found[b] == pytest.approx((2 - pair_discount) / 3 + 2 * pair_discount / 3 * (alone[b] + rest))
-    assert found[c] == pytest.approx((1 - pair_discount) / 3 + 2 * pair_discount / 3 * (alone[c] + rest))
-    assert found[a] == pytest.approx(2 * pair_discount / 3 * (alone[a] + rest))
+    assert found[a] == pytest.approx(spread * alone[a])
+    assert found[b] == pytest.approx((2 - 2) / 3 + spread * alone[b])
+    assert found[c] == pytest.approx((1 - 1 / 3) / 3 + spread * alone[c])
 
 
 @settings(max_examples=60)
-@given(text=TEXTS, order=st.integers(1, 5), modified=st.booleans(), context=st.lists(st.integers(0, 7), max_size=5))
-def test_they_add_up_to_one_after_every_context(text, order, modified, context):
-    probabilities = KneserNey(WORDS, text, order=order, modified=modified).probabilities(tuple(context))
+@given(text=TEXTS, order=st.integers(1, 5), context=st.lists(st.integers(0, 7), max_size=5))
+def test_they_add_up_to_one_after_every_context(text, order, context):
+    probabilities = KneserNey(WORDS, text, order=order).probabilities(tuple(context))
     assert probabilities.sum() == pytest.approx(1)
     assert (probabilities >= 0).all()
 

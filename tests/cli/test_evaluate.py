@@ -1,6 +1,11 @@
 """`keras-seq evaluate`."""
 
+import hamlet
 import pytest
+
+import keras_seq as ks
+from keras_seq.analysis.keyboard import baseline, keyboard_table, use_keyboard
+from keras_seq_export import LiteRTSampler
 
 
 def test_run_and_tflite_evaluate_alike(folder, run_cli):
@@ -27,8 +32,26 @@ def test_the_keyboard_beside_words_that_are_counted(folder, run_cli):
     assert (title, head.split()[0]) == ("fox, held_out: typed with 3 suggestions", "model")
     assert (model.split()[0], counted.split()[0]) == ("fox.tflite", "3-gram,")
     assert 0.5 < float(counted.split()[-2].rstrip("%")) / 100 < 1  # The text repeats itself.
-    assert 0 <= float(model.split()[-2].rstrip("%")) / 100 < 1
     assert size.endswith(" words")
+
+
+def test_the_keyboard_of_a_model_by_line(small_tflite, tmp_path, run_cli):
+    file, corpus = small_tflite(level="word", by_line=True), tmp_path / "hamlet.txt"
+    corpus.write_text(hamlet.TEXT * 4)
+    sampler = LiteRTSampler(file)
+    tables = []
+    for by_line in (True, False):
+        parts = ks.load_corpus(str(corpus), by_line=True)
+        counted, words = baseline(sampler.vocabulary, parts.text("train"), by_line)
+        text = parts.validation + parts.test
+        uses = {file.name: use_keyboard(sampler, sampler.vocabulary, text, by_line)}
+        uses[counted.name] = use_keyboard(counted, words, text, by_line)
+        tables.append("\n".join(keyboard_table(uses)).splitlines())
+    answer = run_cli("evaluate", f"--model={file}", f"--corpus={corpus}", "--keyboard", cwd=tmp_path)
+    assert answer.returncode == 0, answer.stderr
+    found = answer.stdout.splitlines()[2:]
+    assert found == tables[0]
+    assert all(one != other for one, other in zip(found[1:3], tables[1][1:3], strict=True))
 
 
 @pytest.mark.parametrize(

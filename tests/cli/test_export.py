@@ -6,6 +6,8 @@ import shutil
 import pytest
 from full_disk import files_of_at_most
 
+from keras_seq_export import LiteRTSampler
+
 
 def test_an_export_is_measured_on_the_held_out_text_and_inspected(folder, run_cli):
     options = ("--format=tflite", "--quantization=float16", "--state=internal", "--batch=2", "--license=CC0-1.0")
@@ -49,9 +51,40 @@ def test_the_gates_are_an_option_of_the_tflite(folder, tmp_path, run_cli):
     shown = run_cli("inspect", str(tmp_path / "fox.gates.tflite"), cwd=folder).stdout
     assert "signature gates" in shown
     assert "<- update_gate_0" in shown
-    answer = run_cli("export", "--run=fox", "--format=saved_model", "--gates", f"--output={tmp_path}", cwd=folder)
-    assert answer.returncode == 1
-    assert "--quantization, --state, --batch and --gates are options of the .tflite" in answer.stderr
+
+
+def test_the_temperature_is_the_default_of_the_tflite(folder, tmp_path, run_cli):
+    options = ("--format=tflite", "--temperature=0.25", f"--output={tmp_path}")
+    answer = run_cli("export", "--run=fox", *options, cwd=folder)
+    assert answer.returncode == 0, answer.stderr
+    sampler = LiteRTSampler(tmp_path / "fox.tflite")
+    texts = [
+        sampler.sample("the ", max_tokens=60, seed=3, **given)
+        for given in ({}, {"temperature": 0.25}, {"temperature": 1})
+    ]
+    assert texts[0] == texts[1] != texts[2]
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        "--license=CC0-1.0",
+        "--quantization=none",
+        "--state=explicit",
+        "--batch=1",
+        "--temperature=0",
+        "--gates",
+        "--max_loss=0",
+        "--corpus=fox.txt",
+    ],
+)
+def test_options_of_the_tflite_are_refused_without_one(option, folder, tmp_path, run_cli):
+    answer = run_cli("export", "--run=fox", "--format=saved_model", option, f"--output={tmp_path}", cwd=folder)
+    assert (answer.returncode, answer.stdout, list(tmp_path.iterdir())) == (1, "", [])
+    assert answer.stderr == (
+        f"keras-seq: {option.partition('=')[0]} is about the .tflite, which --format=saved_model does not write: leave it "
+        "out, or choose --format=tflite\n"
+    )
 
 
 def test_a_folder_that_cannot_be_written_is_one_sentence(folder, run_cli):

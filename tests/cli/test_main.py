@@ -71,7 +71,7 @@ TFLITE = "--model=fox/export/fox.tflite"
             "is empty: name a longer --corpus",
         ),
         (["export", "--run=fox", "--format=tflite", "--batch=2", "--corpus=none.txt"], "none.txt does not exist"),
-        (["export", "--run=fox", "--format=saved_model", "--quantization=int8"], "are options of the .tflite"),
+        (["export", "--run=fox", "--format=saved_model", "--quantization=int8"], "--quantization is about the .tflite"),
         (["sample", "--model=fox.txt", "--top_k=99999999999"], "not a .tflite"),
         (["inspect", "fox.txt"], "not a .tflite"),
         (["inspect", "cut.tflite"], "cut.tflite"),

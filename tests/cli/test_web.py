@@ -1,6 +1,8 @@
 """`keras-seq web`: what it prints, opens and refuses. The server of the page has tests of its own."""
 
 import contextlib
+import re
+import shlex
 import signal
 import socket
 import subprocess
@@ -60,7 +62,9 @@ On any phone: keras-seq web --output=DIR writes the page as a folder for any hos
 )
 def test_the_address_is_printed_and_opened(options, call, addresses, calls, opened, folder, run_cli):
     answer = run_cli("web", *options, cwd=folder)
-    assert (answer.returncode, answer.stdout) == (0, PRINTED)
+    first, rest = PRINTED.split("\n", 1)
+    comparison = "http://127.0.0.1:8599/compare.html (the comparison)\n" if "demo" in call[1] else ""
+    assert (answer.returncode, answer.stdout) == (0, f"{first}\n{comparison}{rest}")
     assert calls == [call]
     while len(opened) < len(addresses):  # The browser is opened meanwhile.
         time.sleep(0.01)
@@ -114,6 +118,20 @@ def test_the_page_is_written_into_a_folder(with_litert, run_cli, opened, small_t
     assert (with_litert / "site" / "index.html").is_file()
     answer = run_cli("web", "--output=site", cwd=with_litert)
     assert answer.stderr == "keras-seq: site exists: choose another name, or remove it first\n"
+
+
+def test_the_printed_command_takes_a_folder_of_any_name(with_litert, run_cli, small_tflite):
+    answer = run_cli("web", "--output=my site; $HOME", f"--model={small_tflite()}", cwd=with_litert)
+    assert answer.stdout.startswith("my site; $HOME has the page, ")
+    (command,) = re.findall("Try it: (.*), then open", answer.stdout)
+    assert shlex.split(command) == ["python3", "-m", "http.server", "--directory", "my site; $HOME", "8600"]
+
+
+def test_the_address_for_phones_keeps_the_name_of_the_model(with_litert, run_cli, monkeypatch):
+    address = "http://127.0.0.1:8599/?model=models/127.0.0.1.tflite"
+    monkeypatch.setattr(page_server, "page_server", lambda *given, **options: (Server(), address))
+    answer = run_cli("web", "--no_open", "--model=127.0.0.1.tflite", cwd=with_litert)
+    assert "  http://localhost:8599/?model=models/127.0.0.1.tflite\n" in answer.stdout
 
 
 def test_options_of_the_served_page_are_refused_for_a_folder(with_litert, run_cli):

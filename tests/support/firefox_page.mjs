@@ -88,7 +88,7 @@ class User {
 
   /** Returns the text when the model has written all of it. */
   async written() {
-    await until(async () => /maximum length|ended it/.test(await this.status()), "the text is written");
+    await until(async () => /Write goes on|ended it/.test(await this.status()), "the text is written");
     return this.text();
   }
 }
@@ -177,7 +177,7 @@ async function run(browser) {
   await user.ready();
   seen.reloaded = await user.text();
   const other = await User.visit(browser, seen.link);
-  await until(async () => (await other.status()).includes("maximum length"), "the text of the link");
+  await until(async () => (await other.status()).includes("Write goes on"), "the text of the link");
   seen.linked = await other.text();
   seen.errors = [await user.error(), await other.error()];
   return seen;

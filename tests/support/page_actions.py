@@ -38,5 +38,5 @@ def begin_to_write(page):
 
 def written(page):
     """Returns the text once the model has written all of it."""
-    page.wait_for_selector("#status:has-text('maximum length'), #status:has-text('ended it')", timeout=60_000)
+    page.wait_for_selector("#status:has-text('Write goes on'), #status:has-text('ended it')", timeout=60_000)
     return page.input_value("#text")

@@ -1,12 +1,12 @@
 // Runs modules of export/web/page without a browser, for tests/export/web/test_page_modules.py: JSON in, JSON out.
 import { readFileSync } from "node:fs";
 import { nameOf, titleOf } from "../../export/web/page/alternatives.js";
-import { levelOf, partsOf } from "../../export/web/page/backdrop.js";
-import { Document, editBetween } from "../../export/web/page/document.js";
+import { levelOf, linesOf, partsOf } from "../../export/web/page/backdrop.js";
+import { Document, editBetween, movedRanges } from "../../export/web/page/document.js";
 import { withoutSpace } from "../../export/web/page/editor.js";
 import { percent } from "../../export/web/page/elements.js";
 import { endOfOpening } from "../../export/web/page/prompts.js";
-import { readable, unknownIn, unknownSentence } from "../../export/web/page/reading.js";
+import { isInsideWord, readable, spaceAfterWord, unknownIn, unknownSentence } from "../../export/web/page/reading.js";
 import { Vocabulary } from "../../export/web/keras_seq/vocabulary.js";
 
 /** Makes changes in a document; returns its text and tokens after each, and what it can undo. */
@@ -30,16 +30,25 @@ const tasks = {
   spaces: (all) => all.map((given) => withoutSpace(...given)),
   damaged: (states) => states.map((state) => Document.from(state)),
   parts: (all) => all.map((given) => partsOf(...given)),
+  lines: (all) => all.map(([text, ...given]) => linesOf(text, partsOf(text, ...given))),
+  moved: (all) => all.map((given) => movedRanges(...given)),
   levels: (all) => all.map(levelOf),
   names: (all) => all.map(nameOf),
   percents: (all) => all.map(percent),
   titles: (all) => all.map((given) => titleOf(...given)),
   openings: (all) => all.map((pieces) => pieces.findIndex(((isLast) => (text) => isLast({ text }))(endOfOpening()))),
   readable: ([model, texts]) => texts.map((text) => readable(modelOf(model), text)),
+  insides: ([text, carets]) => carets.map((caret) => isInsideWord(text, caret)),
+  spacesAfter: ([model, states]) =>
+    states.map(([state, caret]) => spaceAfterWord(modelOf(model), Document.from(state), caret)),
+  inOneModel: ([model, texts]) => {
+    const one = modelOf(model);
+    return texts.map((text) => [unknownIn(one, text), one.vocabulary.unknown(text)]);
+  },
   unknown: ([model, texts]) =>
     texts.map(([text, caret]) => {
       const found = unknownIn(modelOf(model), text, caret);
-      return [found.map((it) => it.text), found.length ? unknownSentence(modelOf(model), "Hamlet", found) : null];
+      return [found.map((it) => it.text), found.length ? unknownSentence(found) : null];
     }),
 };
 

@@ -158,7 +158,7 @@ def gates_endpoint(step: GraphStep, batch: int) -> Endpoint:
     It does not return the new states: `decode` does, for the same token and states.
 
     Raises:
-        ModelError: no layer is a `keras_seq.GRU`.
+        ModelError: see `keras_seq.models.step_gates.update_gates`.
     """
     update_gates = step.update_gates()
 

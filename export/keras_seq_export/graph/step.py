@@ -102,7 +102,7 @@ class GraphStep:
         """Returns a function that gives Γu `(batch, units)` of each `GRU` layer in the step that reads a token.
 
         Raises:
-            ModelError: no layer is a `keras_seq.GRU`.
+            ModelError: see `keras_seq.models.step_gates.update_gates`.
         """
         gates = update_gates(self._decoder)
 

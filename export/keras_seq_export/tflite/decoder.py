@@ -341,7 +341,8 @@ class LiteRTDecoder:
     def update_gates(self, tokens: Any, states: Any) -> list[np.ndarray]:
         """Returns Γu of each GRU layer in the step that reads `tokens` from `states`, each `(batch, units)`.
 
-        0 keeps the memory of a unit, 1 replaces it. The new states are those of the step itself: call the decoder for them.
+        0 keeps the memory of a unit, 1 replaces it. The layers are in the order of their calls; other layers have states, but
+        no gate. The new states are those of the step itself: call the decoder for them.
 
         Raises:
             ModelError: the file has no signature `gates`.

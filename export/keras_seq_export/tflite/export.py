@@ -89,8 +89,9 @@ def export_tflite(
     the last of the `count` tokens. It returns the states that the last `sample` returns; the last token is the next
     input. What follows the last token is 0. It is in files with at most 256 tokens whose states are explicit.
 
-    `gates` returns the update gate Γu of each `keras_seq.GRU` layer in the step that reads the token: 0 keeps the memory of
-    a unit, 1 replaces it. `decode` returns the states after the same step.
+    `gates` returns the update gate Γu of each GRU layer in the step that reads the token: 0 keeps the memory of a unit, 1
+    replaces it. The number of a gate is that of the GRU layer, counted from 0 in the order of the calls, and not that of a
+    state. `decode` returns the states after the same step.
 
     A model that is not of text (`vocabulary=None`) has no `sample`. Its output is called `output`, and if it reads
     real-valued frames, its inputs are `frame` [B, ...] and `frames` [B, 64, ...]. Several inputs of one kind, and several
@@ -130,7 +131,8 @@ def export_tflite(
             change by 10 % of their standard deviation instead.
         source_steps: frames of a source that one call of `encode` takes, 1 to 4,096; for an encoder of sources of any
             length.
-        gates: whether to add the signature `gates`; for a model of text with a `keras_seq.GRU` layer and explicit states.
+        gates: whether to add the signature `gates`; for a model of text with explicit states, in which each GRU is a
+            `keras_seq.GRU`.
         card: entries of the model card, such as `{"corpus": "Shakespeare", "license": "CC0-1.0"}`.
 
     Returns:
@@ -160,7 +162,9 @@ def export_tflite(
     require_card(card or {})
     require_exportable(vocabulary)
     if gates and state == "internal":
-        raise ConfigError('{} must be "explicit" with `gates`, which reads the states without changing them', "state")
+        raise ConfigError(
+            '{} must be "explicit" with {}, which reads the states without changing them', "state", "gates"
+        )
     exported, step, trained_in = float32_step(model, vocabulary)
     if step.has_encoder and state == "internal":
         raise ConfigError(

@@ -140,7 +140,7 @@ def page_files(page: Path, litert: Path, model: str | Path | None = None, demo: 
 
     Raises:
         BundleError: a model was not written by this package.
-        ConfigError: a model of the demo is missing, or has the name of `model`.
+        ConfigError: the name of `model` is not in UTF-8, or that of a model of the demo, or one of these is missing.
         ExportError: a script imports a package that the page does not have.
         ValueError: LiteRT.js is incomplete.
     """
@@ -197,7 +197,7 @@ def _models(has_own: bool, model: str | Path | None, demo: str | Path | None) ->
     added: dict[str, Entry] = {}
     listed: dict[str, object] = {"open": OWN_MODEL} if has_own else {}
     if model is not None:
-        opened = f"models/{Path(model).name}"
+        opened = f"models/{_name_in_utf8(Path(model))}"
         added[opened] = Entry(_checked(Path(model)))
         listed["open"] = urllib.parse.quote(opened)
     if demo is not None:
@@ -207,6 +207,15 @@ def _models(has_own: bool, model: str | Path | None, demo: str | Path | None) ->
             if added.setdefault(f"models/{name}", Entry(file)).source != file:
                 raise ConfigError(f"{{}} has the same name as {file}: rename it", "model")
     return {**added, MODELS: Entry(json.dumps(listed).encode())}
+
+
+def _name_in_utf8(model: Path) -> str:
+    """Returns the name of a file, which becomes a part of addresses."""
+    try:
+        model.name.encode()
+    except UnicodeEncodeError as error:
+        raise ConfigError(f"{{}} must have a name in UTF-8, not {model.name!r}: rename it", "model") from error
+    return model.name
 
 
 def _of_demo(file: Path) -> Path:

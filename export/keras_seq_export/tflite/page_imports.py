@@ -16,13 +16,17 @@ _CHANGED = "\n// Changed by keras_seq: imports name addresses instead of package
 def with_addresses(script: str, address: str, packages: dict[str, str]) -> str:
     """Returns a script whose imports name addresses, relative to its own, instead of packages.
 
+    A name must be in single or double quotes, directly after `from`, `import`, `import(` or `import.meta.resolve(`. Nothing
+    else of the script is understood: what looks like an import counts in comments and strings too, and the name of one of
+    the packages may be in quotes at no other place.
+
     Args:
         script: the source text of a module.
         address: its own address, relative to that of the page.
         packages: the addresses of the packages' modules.
 
     Raises:
-        ExportError: the script imports another package.
+        ExportError: the script imports another package, or names one of the packages in a way that is not read.
 
     Example:
         >>> with_addresses('import { a } from "b";', "page/app.js", {"b": "modules/b.js"}).splitlines()[0]
@@ -42,4 +46,10 @@ def with_addresses(script: str, address: str, packages: dict[str, str]) -> str:
         return f"{before}{quote}{path if path.startswith(_PATH) else f'./{path}'}{quote}"
 
     changed = _NAME.sub(replaced, script)
+    for name in packages:
+        if re.search(rf"[\"'`]{re.escape(name)}[\"'`/]", changed):
+            raise ExportError(
+                f"{address} has {name} in quotes where no import is read. Name a package in single or double quotes directly "
+                "after `from`, `import`, `import(` or `import.meta.resolve(`, without a comment between them"
+            )
     return changed if changed == script else changed + _CHANGED

@@ -161,7 +161,7 @@ def page_server(
     """Returns a server on the loopback address, ready for `serve_forever`, and the URL to open.
 
     Args:
-        model: a .tflite that the page opens; None lets the user choose one in the page.
+        model: a .tflite that the page opens; None for the page's own.
         litert: the `node_modules` that has LiteRT.js; None for the result of `litert_folder`.
         port: 0 takes a free one.
         demo: the directory of `keras-seq demo`, for a comparison of its models; None for no comparison.

@@ -46,7 +46,9 @@ from keras_seq_export.signatures import (
 )
 from keras_seq_export.tflite.decoder import LiteRTDecoder
 
-_LARGEST_QUANTIZED = 0.1  # difference of a state, relative to the largest, in a quantized file
+# In a quantized file: the largest difference of a state that `encode` gives, relative to the largest state, and the root
+# mean square of the differences of a gate.
+_LARGEST_QUANTIZED = 0.1
 STEPS = 256  # compared over all rows together; each row has more than one call of `prefill` can read
 _SETTINGS = (
     SamplingSettings(),

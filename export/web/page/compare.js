@@ -4,9 +4,10 @@
 import { newSeed } from "../keras_seq/random.js";
 import { KerasSeqWorker } from "../keras_seq/worker.js";
 import { gateCaption, gateTable, unitsToShow } from "./compare_gates.js";
-import { DISTANCES, drawSentence, subjectOf, wordsBetween } from "./compare_sentence.js";
+import { rule, verdict } from "./compare_memory.js";
+import { DISTANCES, drawSentence, subjectOf, tidied, wordsBetween } from "./compare_sentence.js";
 import { element } from "./compare_table.js";
-import { expected, verbsOf, verbTable, verdict } from "./compare_verbs.js";
+import { expected, verbsOf, verbTable } from "./compare_verbs.js";
 import { at, showError } from "./elements.js";
 import { listedModels } from "./opening.js";
 
@@ -112,20 +113,53 @@ at("text").addEventListener("input", () => {
 
 // ---- reading ----
 
-/** Requires a text that both models can read in the same words. */
-function requireReadable(text) {
-  if (!text) throw new Error("Type a sentence up to its verb, such as: the cats, which saw the dog,");
-  for (const { name, model } of shown) {
-    const unknown = [...new Set(model.vocabulary.unknown(text).map((one) => one.text))].slice(0, 5);
-    const listed = unknown.map((word) => JSON.stringify(word)).join(", ");
-    if (unknown.length) {
-      throw new Error(`The ${name} does not know ${listed}: it was trained on the words of a small grammar. Use other words.`);
-    }
+/** Returns the sentence of the text area, as the models read it. */
+function sentence() {
+  const hasCapitals = shown.some(({ model }) => model.vocabulary.tokens.some((token) => /^ ?\p{Lu}/u.test(token)));
+  return tidied(at("text").value, hasCapitals);
+}
+
+/** Requires that a model knows all words of a text. */
+function requireKnown({ name, model: { vocabulary } }, text) {
+  const unknown = vocabulary.unknown(text);
+  if (!unknown.length) return;
+  const [first] = unknown;
+  if (first.start === 0 && !vocabulary.unknown(` ${first.text}`).length) {
+    throw new Error(`The ${name} knows "${first.text}" only after another word. Begin with: the ${first.text}`);
   }
-  const [one, other] = shown.map(({ model }) => model.encode(text).map((id) => model.vocabulary.tokens[id]));
-  if (one.length > MOST_WORDS) throw new Error(`The sentence must have at most ${MOST_WORDS} words. Received: ${one.length}.`);
-  const isSame = one.join("\n") === other.join("\n") && shown[0].verbs.singular === shown[1].verbs.singular;
+  const words = [...new Set(unknown.map((one) => one.text))].slice(0, 5);
+  const listed = words.map((word) => JSON.stringify(word)).join(", ");
+  throw new Error(`The ${name} does not know ${listed}: it was trained on the words of a small grammar. Use other words.`);
+}
+
+/** Requires a text that both models can read in the same words; returns these words. */
+function requireWords(text) {
+  if (!text) throw new Error("Type a sentence up to its verb, such as: the cats, which saw the dog,");
+  for (const one of shown) requireKnown(one, text);
+  const [words, other] = shown.map(({ model }) => model.encode(text).map((id) => model.vocabulary.tokens[id]));
+  if (words.length > MOST_WORDS) throw new Error(`The sentence must have at most ${MOST_WORDS} words. Received: ${words.length}.`);
+  const isSame = words.join("\n") === other.join("\n") && shown[0].verbs.singular === shown[1].verbs.singular;
   if (!isSame) throw new Error("The models split the sentence differently, or know other verbs: open two with the same vocabulary.");
+  return words;
+}
+
+/** Returns the sentence with the other form of its subject, all other words the same; null if not all models know that form. */
+function withOtherSubject(words, subject) {
+  const { vocabulary } = shown[0].model;
+  const changed = words.with(subject.position, words[subject.position].replace(subject.word, subject.other));
+  const ids = changed.map((word) => vocabulary.ids.get(word));
+  if (ids.includes(undefined)) return null;
+  const text = vocabulary.decode(ids).trim();
+  return shown.every(({ model }) => !model.vocabulary.unknown(text).length) ? text : null;
+}
+
+/** Returns what each model expects after each word of a text, and its traces, both without `<s>`. */
+async function readBy(text) {
+  const traces = await Promise.all(shown.map(({ model }) => model.trace(text)));
+  return traces.map((trace, index) => {
+    const steps = trace.slice(1);
+    return { trace: steps, expects: steps.map((step) => expected(step, shown[index].verbs, shown[index].name)) };
+  });
 }
 
 async function read() {
@@ -133,42 +167,50 @@ async function read() {
   clearTimeout(typing);
   const number = ++readings;
   try {
-    const text = at("text").value.trim();
-    requireReadable(text);
-    const traces = await Promise.all(shown.map(({ model }) => model.trace(text)));
+    const text = sentence();
+    const words = requireWords(text);
+    const subject = subjectOf(words);
+    const other = subject && withOtherSubject(words, subject);
+    const [found, others] = await Promise.all([readBy(text), other && readBy(other)]);
     if (number !== readings) return;
     showError(null);
-    show(traces.map((trace) => trace.slice(1))); // without <s>
+    show(words, subject, found, others);
   } catch (error) {
     if (number !== readings) return;
     showError(error);
     at("figure").hidden = true;
     at("verdicts").replaceChildren();
+    at("rule").replaceChildren();
   }
 }
 
-/** Shows what the models expect after each word. */
-function show(traces) {
-  const words = traces[0].map(({ text }) => text);
-  const subject = subjectOf(words);
+/** Shows what the models expect after each word; `others` is what they expect with the other subject, or null. */
+function show(words, subject, found, others) {
   showChoices(words, subject);
   const { verbs } = shown[0];
-  const expectedBy = ({ name, verbs: own }, index) => ({ name, steps: traces[index].map((step) => expected(step, own, name)) });
-  const columns = shown.map(expectedBy);
-  at("verdicts").replaceChildren(...columns.map(({ name, steps }) => verdict(name, steps.at(-1), subject)));
+  const columns = shown.map(({ name }, index) => ({
+    name,
+    steps: found[index].expects,
+    others: others && others[index].expects,
+  }));
+  const end = ({ name, steps, others: second }) => verdict(name, steps.at(-1), second?.at(-1), subject);
+  at("verdicts").replaceChildren(...columns.map(end));
+  at("rule").replaceChildren(...rule(subject, verbs, others !== null));
   at("verbs").replaceChildren(verbTable(words, subject, verbs, columns));
-  at("verbs_caption").replaceChildren(...verbsCaption(subject, verbs));
-  showGates(words, subject, traces);
+  at("verbs_caption").replaceChildren(...verbsCaption(subject, verbs, others !== null));
+  showGates(words, subject, found.map(({ trace }) => trace));
   at("figure").hidden = false;
 }
 
-function verbsCaption(subject, verbs) {
+function verbsCaption(subject, verbs, hasOther) {
   const what = `Percent: the share of “${verbs.singular}” or “${verbs.plural}” among both, if the verb came now. `;
   if (subject === null) return [what];
   const marked = element("span", { className: "subject" }, [subject.word]);
   const misleading = element("span", { className: "other" }, ["dotted words"]);
-  const signs = " are nouns of the other number, which mislead. ✗ marks what does not agree with the subject.";
-  return [what, marked, " is the subject. The ", misleading, signs];
+  const nouns = [what, marked, " is the subject. The ", misleading, " are nouns of the other number, which mislead. "];
+  if (!hasOther) return nouns;
+  const mark = element("i", { className: "mark", ariaHidden: "true" });
+  return [...nouns, mark, ` marks the share with “${subject.other}” instead; ✗: the subject is forgotten at this word.`];
 }
 
 function showGates(words, subject, traces) {

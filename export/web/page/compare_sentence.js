@@ -19,6 +19,7 @@ const DRAWS = 40; // choices in a sentence, at most
 /** The plural of each noun. */
 export const PLURALS = { ...ANIMALS, ...FOODS, ...PLACES };
 
+const SINGULARS = Object.fromEntries(Object.entries(PLURALS).map(([one, several]) => [several, one]));
 const NUMBERS = new Map(Object.entries(PLURALS).flatMap(([one, several]) => [[one, "singular"], [several, "plural"]]));
 
 // What can stand between subject and verb: nothing, `near the dogs`, or `, which` and 1 to 5 clauses of six words.
@@ -61,6 +62,12 @@ export function drawSentence(seed, number, distance) {
   return `${subject}, which ${all.length ? `${all.join(", ")} and ${last}` : last},`;
 }
 
+/** Returns a text as the grammar spells it: one space between words, none before a comma, and no capitals unless they are known. */
+export function tidied(text, hasCapitals) {
+  const spaced = text.replace(/\s+/g, " ").replace(/ ?, ?/g, ", ").trim();
+  return hasCapitals ? spaced : spaced.toLowerCase();
+}
+
 /** Returns the number of a noun of the grammar: "singular", "plural", or null for another word. */
 export function numberOf(word) {
   return NUMBERS.get(word.trim().toLowerCase()) ?? null;
@@ -72,11 +79,14 @@ export function wordsBetween(words, subject) {
 }
 
 /**
- * Returns the position and the number of the subject, the first noun of the grammar; null if there is none.
+ * Returns the position and the number of the subject, the first noun of the grammar, and its other form; null if there is none.
  * @param {string[]} words
- * @returns {{position: number, word: string, number: "singular" | "plural"} | null}
+ * @returns {{position: number, word: string, other: string, number: "singular" | "plural"} | null}
  */
 export function subjectOf(words) {
   const position = words.findIndex((word) => numberOf(word) !== null);
-  return position < 0 ? null : { position, word: words[position].trim(), number: numberOf(words[position]) };
+  if (position < 0) return null;
+  const word = words[position].trim();
+  const noun = word.toLowerCase();
+  return { position, word, other: PLURALS[noun] ?? SINGULARS[noun], number: numberOf(word) };
 }

@@ -1,5 +1,6 @@
 // Which verb two models expect after each word of a sentence: one row per word, one column per model.
 
+import { inOrder, memoryOf } from "./compare_memory.js";
 import { cell, element, wordCell } from "./compare_table.js";
 import { percent } from "./elements.js";
 
@@ -26,17 +27,20 @@ export function verbsOf(model) {
   throw new Error(`The model must know a verb as one word, for one and for several: ${pairs}. ${advice}`);
 }
 
-/** Returns what a model expects after a token: the verb, its number, and its share of both forms together. */
+/** Returns what a model expects after a token: the verb, its number, its share of both forms together, and that of the plural. */
 export function expected(step, verbs, name) {
   const [one, several] = verbs.ids.map((id) => step.logProbabilities[id]);
   const areNumbers = Number.isFinite(one) && Number.isFinite(several);
   if (!areNumbers) throw new Error(`The ${name} does not give finite probabilities: its training diverged. Train it again.`);
   const share = 1 / (1 + Math.exp(one - several)); // of the plural: both probabilities may be too small to be divided
   const number = share > 0.5 ? "plural" : "singular";
-  return { number, verb: verbs[number], share: Math.max(share, 1 - share) };
+  return { number, verb: verbs[number], share: Math.max(share, 1 - share), ofPlural: share };
 }
 
-/** Returns the table of a sentence. `columns` has a name and what is expected after each word, for each model. */
+/**
+ * Returns the table of a sentence. `columns` has for each model a name, `steps`: what is expected after each word, and `others`: the
+ * same with the subject of the other number, or null.
+ */
 export function verbTable(words, subject, verbs, columns) {
   const head = element("tr", {}, [
     element("th", { scope: "col" }, ["Word"]),
@@ -45,7 +49,7 @@ export function verbTable(words, subject, verbs, columns) {
   const rows = words.map((word, index) =>
     element("tr", { className: index === words.length - 1 ? "last" : "" }, [
       wordCell(word, index, subject),
-      ...columns.map(({ steps }) => cell([bar(steps[index], index, subject)])),
+      ...columns.map(({ steps, others }) => cell([bar(steps[index], index < subject?.position ? null : others?.[index], subject)])),
     ]),
   );
   return element("table", { className: "verbs" }, [element("thead", {}, [head]), element("tbody", {}, rows)]);
@@ -57,27 +61,29 @@ function sides(verbs) {
   return element("span", { className: "sides" }, both);
 }
 
-/** Returns the bar of one word: to the left for one, to the right for several, as long as the model is sure. */
-function bar({ number, verb, share }, index, subject) {
-  const isJudged = subject !== null && index >= subject.position;
-  const isWrong = isJudged && number !== subject.number;
-  const made = element("div", { className: `bar ${number} ${isJudged ? (isWrong ? "wrong" : "right") : ""}` });
-  made.style.setProperty("--sure", (2 * share - 1).toFixed(3));
-  const label = element("span", { className: "label" }, [element("span", { className: "verb" }, [`${verb} `]), percent(share)]);
-  if (isWrong) {
+/**
+ * Returns the bar of one word: to the left for one, to the right for several, as long as the model is sure. A thin mark shows
+ * where it ends with the other subject; the colour says what the model remembers. Without another reading there is neither.
+ */
+function bar(reading, other, subject) {
+  const memory = other ? memoryOf(...inOrder(subject, reading, other)) : "";
+  const made = element("div", { className: `bar ${reading.number} ${memory}` });
+  made.style.setProperty("--sure", (2 * reading.share - 1).toFixed(3));
+  const verb = element("span", { className: "verb" }, [`${reading.verb} `]);
+  const label = element("span", { className: "label" }, [verb, percent(reading.share)]);
+  if (other) made.append(markOf(other, subject));
+  if (["forgotten", "reversed"].includes(memory)) {
     const sign = element("span", { className: "sign", ariaHidden: "true" }, ["✗ "]);
-    label.prepend(sign, element("span", { className: "hidden" }, ["wrong: "]));
+    label.prepend(sign, element("span", { className: "hidden" }, [`${memory}: `]));
   }
   made.append(label);
   return made;
 }
 
-/** Returns what a model expects at the end, in a sentence. */
-export function verdict(name, { verb, number, share }, subject) {
-  const says = [`The ${name} expects `, element("q", {}, [verb]), ` with ${percent(share)}`];
-  if (subject === null) return element("p", {}, [...says, "."]);
-  const isRight = number === subject.number;
-  const judged = element("strong", {}, [isRight ? "✓ right" : "✗ wrong"]);
-  const why = [", the subject ", element("q", {}, [subject.word]), ` is ${subject.number}.`];
-  return element("p", { className: isRight ? "right" : "wrong" }, [...says, ": ", judged, ...why]);
+/** Returns the mark of the other reading. */
+function markOf({ verb, share, ofPlural }, subject) {
+  const text = `with “${subject.other}”: ${verb} ${percent(share)}`;
+  const made = element("i", { className: "mark", role: "img", ariaLabel: text, title: text });
+  made.style.setProperty("--at", ofPlural.toFixed(3));
+  return made;
 }

@@ -4,7 +4,7 @@ import { readable } from "./reading.js";
 import { Run } from "./writing.js";
 
 const LONG = 10_000; // characters that take a moment to read
-const REASONS = { eos: "the model ended it", length: "the maximum length" };
+const REASONS = { eos: "the model ended it", length: "Write goes on" };
 
 /** Events: "state" when it begins or ends to write, "status" with a text for the user, "error" with an error. */
 export class Desk extends EventTarget {
@@ -119,8 +119,8 @@ export class Desk extends EventTarget {
       return { prompt: text.slice(0, start), seed: BigInt(seed), settings: sampling, maxTokens: count };
     }
     if (!this.#settings.require()) return null;
-    const { seed, sampling, maxTokens } = this.#settings;
-    return { prompt: text, seed, settings: sampling, maxTokens };
+    const { seed, sampling } = this.#settings;
+    return { prompt: text, seed, settings: sampling, maxTokens: 0 };
   }
 
   /** What `restore` takes, as plain values. */
@@ -142,7 +142,7 @@ export class Desk extends EventTarget {
     this.#run = null;
     if (!keepsSeed) this.#settings.nextSeed();
     const isNextLine = this.#writesLines() && this.#ended === this.#editor.text && this.#ended !== "";
-    this.#editor.takeSpaceBack(group);
+    this.#editor.takeSpaceBack(group, { alsoTyped: this.model.vocabulary.level === "word" });
     if (isNextLine) this.#editor.append("\n", { group });
     const { seed, sampling } = this.#settings;
     const { model } = this;

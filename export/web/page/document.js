@@ -14,6 +14,18 @@ function firstIndex(items, isAfter) {
   return low;
 }
 
+/** A text field holds each line break as one line feed; offsets in it are those of this text. */
+export function withLineFeeds(text) {
+  return text.replace(/\r\n?/g, "\n");
+}
+
+/** Returns where ranges are after a part of the text was replaced; those that it changed are left out. */
+export function movedRanges(ranges, start, end, insert) {
+  const shift = insert.length - (end - start);
+  const kept = ranges.filter((one) => one.end <= start || one.start >= end);
+  return kept.map((one) => (one.end <= start ? one : { ...one, start: one.start + shift, end: one.end + shift }));
+}
+
 /** Returns what changed from one text to another, as `{start, end, insert}`; the caret is where it is after the change. */
 export function editBetween(before, after, caret) {
   let [end, stop] = [before.length - (after.length - caret), caret];
@@ -45,20 +57,42 @@ export class Document {
   }
 
   /**
-   * Replaces a part of the text. `tokens`, `{text, tokenId, probability, run}`, say that the model wrote it. Changes of the same
-   * `group`, one after the other, are undone together.
+   * Replaces a part of the text; returns where the caret belongs. `tokens`, `{text, tokenId, probability, run}`, say that the model
+   * wrote it: `insert` is the text of all of them. Changes of the same `group`, one after the other, are undone together.
    */
   replace(start, end, insert, { tokens = [], group = null } = {}) {
+    const pieces = tokens.map(({ text }) => withLineFeeds(text)); // "\r" and "\n" as two tokens are two line breaks.
+    const inserted = tokens.length ? pieces.join("") : withLineFeeds(insert);
     const removed = this.text.slice(start, end);
-    if (removed === insert && !tokens.length) return;
     let position = start;
     const gained = [];
-    for (const { text, ...token } of tokens) {
-      if (text) gained.push({ start: position, end: position + text.length, ...token });
-      position += text.length;
+    tokens.forEach(({ text: _, ...token }, index) => {
+      const { length } = pieces[index];
+      if (length) gained.push({ start: position, end: position + length, ...token });
+      position += length;
+    });
+    if (removed !== inserted || tokens.length) this.#change({ start, removed, inserted, gained }, group);
+    return start + inserted.length;
+  }
+
+  /** Removes parts, `{start, end}` in order, in one step. The tokens that stay whole remain the model's. */
+  removeParts(parts, { group = null } = {}) {
+    if (!parts.length) return;
+    const [{ start }, { end }] = [parts[0], parts.at(-1)];
+    const kept = [];
+    const gained = [];
+    const first = firstIndex(this.written, (token) => token.end > start);
+    let [position, shift, index] = [start, 0, first];
+    for (const part of parts) {
+      kept.push(this.text.slice(position, part.start));
+      for (; this.written[index]?.end <= part.start; index++) {
+        const token = this.written[index];
+        if (token.start >= position) gained.push({ ...token, start: token.start - shift, end: token.end - shift });
+      }
+      shift += part.end - part.start;
+      position = part.end;
     }
-    const lost = this.#splice(start, end, insert, gained);
-    this.#record({ start, removed, inserted: insert, lost, gained }, group);
+    this.#change({ start, removed: this.text.slice(start, end), inserted: kept.join(""), gained }, group);
   }
 
   /** Replaces a part of the text by what the user typed at a time in milliseconds; a word is undone as a whole. */
@@ -127,7 +161,7 @@ export class Document {
   static from(state) {
     if (typeof state?.text !== "string" || !Array.isArray(state.written)) return null;
     const document = new Document();
-    document.text = state.text;
+    document.text = state.text.replaceAll("\r", "\n"); // Two of "\r\n": the offsets of the tokens stay right.
     let position = 0;
     for (const item of state.written) {
       if (!Array.isArray(item) || item.length !== 5 || !item.every(Number.isFinite)) return null;
@@ -155,6 +189,11 @@ export class Document {
       this.written = [...written.slice(0, first), ...gained, ...moved];
     }
     return lost;
+  }
+
+  #change({ start, removed, inserted, gained }, group) {
+    const lost = this.#splice(start, start + removed.length, inserted, gained);
+    this.#record({ start, removed, inserted, lost, gained }, group);
   }
 
   #record(edit, group) {

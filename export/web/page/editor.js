@@ -1,7 +1,7 @@
 // The text field with what lies behind it: typing, the caret, undo and redo.
 
 import { Backdrop, partsOf } from "./backdrop.js";
-import { Document, editBetween } from "./document.js";
+import { Document, editBetween, movedRanges } from "./document.js";
 
 const TAKES_THE_SPACE = /^[\s.,;:!?)\]}’”»…]/; // typed after a word that was tapped
 
@@ -47,6 +47,7 @@ export class Editor extends EventTarget {
   /** Shows another document, without its history. */
   load(other) {
     this.document = other;
+    this.marked = [];
     this.#space = -1;
     this.#fill(other.text.length);
   }
@@ -54,8 +55,19 @@ export class Editor extends EventTarget {
   /** Replaces a part of the text, and puts the caret after it. `options` are those of `Document.replace`. */
   replace(start, end, insert, options) {
     this.#space = -1;
-    this.document.replace(start, end, insert, options);
-    this.#fill(start + insert.length);
+    const caret = this.document.replace(start, end, insert, options);
+    this.#moveMarks(start, end, this.text.slice(start, caret));
+    this.#fill(caret);
+  }
+
+  /** Removes parts of the text, `{start, end}` in order, as one step of undo. The caret stays where it is in what is left. */
+  removeParts(parts) {
+    const caret = this.#selection.start;
+    const before = parts.map(({ start, end }) => Math.max(0, Math.min(end, caret) - start));
+    this.#space = -1;
+    this.document.removeParts(parts);
+    this.marked = [];
+    this.#fill(caret - before.reduce((sum, one) => sum + one, 0));
   }
 
   /** Appends what the model wrote. A caret at the end stays at the end, another one where it is. */
@@ -64,7 +76,7 @@ export class Editor extends EventTarget {
     const { start, end } = this.#selection;
     this.#space = -1;
     this.document.replace(length, length, insert, options);
-    if (this.#hasFocus()) this.#field.setRangeText(insert, length, length, "preserve");
+    if (this.#hasFocus()) this.#field.setRangeText(this.text.slice(length), length, length, "preserve");
     else this.#field.value = this.text; // moves the caret to the end
     if (start === length || !this.#hasFocus()) this.#select(this.text.length, this.text.length);
     else this.#select(start, end);
@@ -80,10 +92,14 @@ export class Editor extends EventTarget {
     if (space) this.#space = start + insert.length + 1;
   }
 
-  /** Takes back the space that a tap put at the end of the text: the model writes its own. */
-  takeSpaceBack(group) {
+  /**
+   * Takes back the space at the end of the text: one that a tap put there or, `alsoTyped`, one that was typed. The words of a model of
+   * words bring theirs.
+   */
+  takeSpaceBack(group, { alsoTyped = false } = {}) {
     const { length } = this.text;
-    if (this.#space === length && length > 0) this.replace(length - 1, length, "", { group });
+    const isTaken = (length > 0 && this.#space === length) || (alsoTyped && /\S $/.test(this.text));
+    if (isTaken) this.replace(length - 1, length, "", { group });
   }
 
   undo() {
@@ -99,8 +115,13 @@ export class Editor extends EventTarget {
     this.#backdrop.show(this.text, partsOf(this.text, this.document.written, this.marked, this.view));
   }
 
+  #moveMarks(start, end, insert) {
+    this.marked = movedRanges(this.marked, start, end, insert);
+  }
+
   #move(caret) {
     if (caret === null) return;
+    this.marked = [];
     this.#space = -1;
     this.#fill(caret);
   }
@@ -127,6 +148,7 @@ export class Editor extends EventTarget {
     const meant = withoutSpace(edit, this.#space);
     this.#space = -1;
     this.document.type(meant.start, meant.end, meant.insert, performance.now());
+    this.#moveMarks(meant.start, meant.end, meant.insert);
     if (meant !== edit) return this.#fill(meant.start + meant.insert.length);
     this.#selection = { start: field.selectionStart, end: field.selectionEnd };
     this.draw();

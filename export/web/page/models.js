@@ -53,12 +53,6 @@ export class Models extends EventTarget {
     }
   }
 
-  /** What the model is called. */
-  get title() {
-    const { name } = this.model.card;
-    return typeof name === "string" && name ? name : this.name.replace(/\.tflite$/i, "");
-  }
-
   /** Asks for the size of the file at an address. */
   async #askSize(source) {
     const { ok, headers } = await fetch(source, { method: "HEAD" });

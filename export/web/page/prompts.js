@@ -7,10 +7,11 @@ export const OPENING = { prompt: "JULIET:\n", seed: 2n };
 const LINES = 3; // of it
 const LONGEST = 300; // characters of these lines
 
-/** Returns the beginnings for a model: those of the page's own, or else its likeliest first words. */
+/** Returns the beginnings for a model: those of the page's own, or else the likeliest first words of a line. */
 export async function promptsFor(model, isShakespeare) {
   if (isShakespeare) return SHAKESPEARE;
-  return (await model.suggest("", COUNT)).map(({ text }) => text);
+  const hasLines = model.config.by_line !== true && model.vocabulary.unknown("\n").length === 0;
+  return (await model.suggest(hasLines ? "\n" : "", COUNT)).map(({ text }) => text);
 }
 
 /** Fills a box with buttons. */

@@ -2,14 +2,55 @@
 
 import { classOf, codePoint } from "../keras_seq/tokens.js";
 
+const HALF = /\p{Surrogate}/gu; // half of a character, which no model can read
+
 /**
- * Returns what the model does not know in a text, `{start, end, text}`. A word that is being typed, at the caret, is not finished and
- * not reported. A model of lines reads no line feeds.
+ * Returns what the model does not know in a text, `{start, end, text, isSkipped}`. A word that is being typed, at the caret, is not
+ * finished and not reported. A model of lines reads no line feeds.
  */
-export function unknownIn({ vocabulary, config }, text, caret = -1) {
-  const isUnfinished = ({ end }) => vocabulary.level !== "char" && end === caret;
+export function unknownIn(model, given, caret = -1) {
+  const { vocabulary, config } = model;
+  const text = withKnownApostrophes(vocabulary, given);
+  const isUnfinished = ({ end, isSkipped }) => vocabulary.level !== "char" && end === caret && !isSkipped;
   const isBreak = (one) => config.by_line === true && one.text === "\n";
-  return vocabulary.unknown(text).filter((one) => !isBreak(one) && !isUnfinished(one));
+  const isSkipped = (one) => skipsUnknown(model) || !one.text.isWellFormed();
+  const all = unknownByLines(vocabulary, text).map((one) => ({ ...one, text: given.slice(one.start, one.end), isSkipped: isSkipped(one) }));
+  return all.filter((one) => !isBreak(one) && !isUnfinished(one));
+}
+
+const straightOnly = new WeakMap(); // of each vocabulary: whether it has ' and lacks ’
+
+/** Returns a text in which ’, which phones type, is ' if the vocabulary has only that. */
+function withKnownApostrophes(vocabulary, text) {
+  const has = (apostrophe) => vocabulary.tokens.some((token) => token.includes(apostrophe));
+  if (!straightOnly.has(vocabulary)) straightOnly.set(vocabulary, has("'") && !has("’"));
+  return straightOnly.get(vocabulary) ? text.replaceAll("’", "'") : text;
+}
+
+const linesBefore = new WeakMap(); // of each vocabulary: the lines of the last text, each with what is unknown in it
+
+/** Returns `vocabulary.unknown(text)`, with halves of characters. No token goes on after a line feed; only new lines are looked at. */
+function unknownByLines(vocabulary, text) {
+  const before = linesBefore.get(vocabulary);
+  const lines = new Map();
+  const found = [];
+  for (let start = 0, stop; start < text.length; start = stop) {
+    stop = text.indexOf("\n", start) + 1 || text.length;
+    const line = text.slice(start, stop);
+    const ranges = lines.get(line) ?? before?.get(line) ?? unknownInLine(vocabulary, line);
+    lines.set(line, ranges);
+    for (const [from, to] of ranges) found.push({ start: start + from, end: start + to, text: line.slice(from, to) });
+  }
+  linesBefore.set(vocabulary, lines);
+  return found;
+}
+
+/** Returns the ranges of a line that are unknown. Of a word with half of a character, only this half: without it, the word is read. */
+function unknownInLine(vocabulary, line) {
+  return vocabulary.unknown(line).flatMap(({ start, end, text }) => {
+    if (text.isWellFormed()) return [[start, end]];
+    return [...text.matchAll(HALF)].map(({ index }) => [start + index, start + index + 1]);
+  });
 }
 
 /** Whether the model skips what it does not know. Other models read it as their token for unknown words. */
@@ -17,9 +58,13 @@ export function skipsUnknown({ vocabulary }) {
   return vocabulary.unknownId < 0;
 }
 
-/** Returns the text that the model reads for a text: a model of lines reads the last one; what it skips is left out. */
+/**
+ * Returns the text that the model reads for a text: a model of lines reads the last one; what it skips, and halves of characters, are
+ * left out.
+ */
 export function readable(model, text) {
-  const line = model.config.by_line === true ? text.slice(text.lastIndexOf("\n") + 1) : text;
+  const last = model.config.by_line === true ? text.slice(text.lastIndexOf("\n") + 1) : text;
+  const line = withKnownApostrophes(model.vocabulary, last.replace(HALF, ""));
   if (!skipsUnknown(model)) return line;
   let read = "";
   let position = 0;
@@ -32,24 +77,35 @@ export function readable(model, text) {
 
 /**
  * Returns the space that the next word at the caret needs first: after a word of the model, which is whole. A word of the user may be
- * unfinished, as may one of a model of characters.
+ * unfinished, as may one of a model of characters. Split at white space, each token is a word, also one that ends in a full stop.
  */
 export function spaceAfterWord({ vocabulary }, document, caret) {
   const token = vocabulary.level === "char" ? null : document.tokenAt(caret - 1);
-  const isWord = token?.end === caret && classOf(document.text[caret - 1]) === "word";
-  return isWord ? " " : "";
+  if (token?.end !== caret) return "";
+  return vocabulary.level === "whitespace" || classOf(document.text[caret - 1]) === "word" ? " " : "";
 }
 
-/** Returns the sentence about what the model does not know; `name` is that of the model. */
-export function unknownSentence(model, name, unknown) {
-  const kind = model.vocabulary.level === "char" ? "character" : "word";
-  const all = [...new Set(unknown.map(({ text }) => text))];
-  const named = all.slice(0, 3).map((one) => `‘${shown(one)}’`).join(", ");
-  const more = all.length > 3 ? ` and ${all.length - 3} more ${kind}s` : "";
-  const { tokens, unknownId } = model.vocabulary;
-  const [it, them] = all.length > 1 ? ["them", `these ${kind}s`] : ["it", `this ${kind}`];
-  const reads = skipsUnknown(model) ? `skips ${it}` : `reads ${them} as ${tokens[unknownId]}`;
-  return `${name} does not know ${named}${more}, and ${reads}.`;
+/** Whether a caret is inside a word, where a suggestion would split it. */
+export function isInsideWord(text, caret) {
+  const isWord = (offset) => classOf(String.fromCodePoint(text.codePointAt(offset))) === "word";
+  return caret > 0 && caret < text.length && isWord(caret - 1) && isWord(caret);
+}
+
+/** Returns what to say about what the model does not know. */
+export function unknownSentence(unknown) {
+  const sentence = (found, verb, [one, several]) => {
+    const all = [...new Set(found.map(({ text }) => text))];
+    if (!all.length) return [];
+    const named = all.slice(0, 3).map((it) => `‘${shown(it)}’`).join(", ");
+    const more = all.length > 3 ? ` and ${all.length - 3} more` : "";
+    return [`This model does not know ${named}${more}, and ${verb} ${all.length > 1 ? several : one}.`];
+  };
+  const read = unknown.filter(({ isSkipped }) => !isSkipped);
+  const skipped = unknown.filter(({ isSkipped }) => isSkipped);
+  return [
+    ...sentence(read, "reads", ["it as an unknown word", "them as unknown words"]),
+    ...sentence(skipped, "skips", ["it", "them"]),
+  ].join(" ");
 }
 
 function shown(text) {

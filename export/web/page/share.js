@@ -17,7 +17,7 @@ const IS_LOCAL = /^(?:(?:.*\.)?localhost|127(?:\.\d+){3}|\[::1\])$/;
  * @property {string} prompt the text that the model continues
  * @property {bigint} seed
  * @property {{temperature: number, top_k: number, top_p: number, min_p: number}} settings
- * @property {number} maxTokens
+ * @property {number} maxTokens 0 if nothing continues the text
  * @property {{name: string, sha256: string}} model the name of the file, and the SHA-256 of its config (`model_sha256`), of which a
  *   link keeps the first 8 digits
  */
@@ -34,9 +34,9 @@ export function linkTo(address, { prompt, seed, settings, maxTokens, model }) {
     const half = [...prompt].find((one) => !one.isWellFormed()).charCodeAt().toString(16).toUpperCase();
     throw new Error(`The text has half of a character (U+${half}), which a link cannot hold. Delete it and share again.`);
   }
-  const checked = writeOptions({ ...settings, seed, max_tokens: maxTokens }, SETTINGS);
+  const checked = writeOptions({ ...settings, seed, max_tokens: maxTokens === 0 ? 1 : maxTokens }, SETTINGS);
   const own = { prompt, model: model.name, sha256: hashOf(model) };
-  const given = { ...own, seed: checked.seed, max: checked.maxTokens, ...checked.settings };
+  const given = { ...own, seed: checked.seed, max: maxTokens, ...checked.settings };
   const fields = FIELDS.filter((name) => given[name] !== SETTINGS[name]).map((name) => [name, given[name]]);
   const link = new URL(address);
   link.hash = new URLSearchParams(fields);
@@ -58,10 +58,11 @@ export function readLink(hash) {
   try {
     const { prompt, seed, max, model: name, sha256, ...settings } = fieldsOf(content);
     for (const one of Object.keys(settings)) settings[one] = numberOf(settings[one]);
-    const options = { ...settings, seed: /^-?\d{1,20}$/.test(seed) ? BigInt(seed) : seed, max_tokens: numberOf(max) };
+    const maxTokens = numberOf(max);
+    const options = { ...settings, seed: /^-?\d{1,20}$/.test(seed) ? BigInt(seed) : seed, max_tokens: maxTokens === 0 ? 1 : maxTokens };
     const checked = writeOptions(options, SETTINGS);
     const model = { name, sha256: hashOf({ sha256 }) };
-    return { prompt, seed: checked.seed, settings: checked.settings, maxTokens: checked.maxTokens, model };
+    return { prompt, seed: checked.seed, settings: checked.settings, maxTokens, model };
   } catch (error) {
     throw new Error(`This link is damaged or incomplete, so copy the whole link again: ${error.message}`, { cause: error });
   }

@@ -40,7 +40,7 @@ export class SuggestionRow {
     this.#asked = asked;
     this.#box.ariaBusy = "true";
     try {
-      const words = await model.suggest(before + space, this.#box.children.length, { signal });
+      const words = await this.#seekWords(asked, signal);
       if (signal.aborted) return;
       this.#show(words, asked);
     } catch (error) {
@@ -48,6 +48,16 @@ export class SuggestionRow {
       this.clear();
       throw error;
     }
+  }
+
+  /** Returns the likely next words. After a whole word with few longer ones, the places that are left have the words after it. */
+  async #seekWords({ model, before, space }, signal) {
+    const places = this.#box.children.length;
+    const words = await model.suggest(before + space, places, { signal });
+    const isAfterWord = space === "" && /[\p{L}\p{N}]$/u.test(before) && model.vocabulary.unknown(" ").length === 0;
+    if (words.length === places || !isAfterWord) return words;
+    const next = await model.suggest(`${before} `, places - words.length, { signal });
+    return [...words, ...next.map((word) => ({ ...word, insert: ` ${word.insert}` }))];
   }
 
   /** Shows nothing. */

@@ -11,6 +11,7 @@ import { otherModel, readLink } from "./share.js";
 import { wasmFolder } from "../keras_seq/wasm.js";
 
 const SHAKESPEARE = "shakespeare.tflite"; // the page's own model
+const TEMPERATURE = 0.7; // for a file that stores none: the text reads better than at 1
 
 export class Visit {
   onOpened = () => {}; // is called when another model is open
@@ -22,6 +23,7 @@ export class Visit {
   #hasActed = false; // The page writes nothing by itself once the user has typed, opened a file, or followed a link.
   #known = {}; // the SHA-256 of the model of the text, `model`, and `settings` of the last visit
   #link = null; // is followed when a model is open
+  #prompts = null; // a promise of the beginnings that the open model offers
 
   constructor({ editor, desk, settings, models }) {
     [this.#editor, this.#desk, this.#settings, this.#models] = [editor, desk, settings, models];
@@ -90,10 +92,10 @@ export class Visit {
     if (!(await models.open(found, (model) => this.#use(model)))) return false;
     const { model, name } = models;
     at("model").textContent = chipText(model.card, name);
-    at("max_unit").textContent = `Maximum length in ${model.vocabulary.level === "char" ? "characters" : "words"}`;
+    at("max_unit").textContent = `Maximum length in ${model.vocabulary.level === "char" ? "characters" : "words and signs"}`;
     this.onOpened();
-    const show = (prompts) => showPrompts(at("prompts"), prompts, (one) => this.#begin(one));
-    promptsFor(model, this.#isShakespeare()).then(show).catch(showError);
+    this.#prompts = promptsFor(model, this.#isShakespeare());
+    this.#prompts.then((prompts) => showPrompts(at("prompts"), prompts, (one) => this.#begin(one))).catch(showError);
     return true;
   }
 
@@ -104,7 +106,7 @@ export class Visit {
     const kept = isSame ? (this.#known.settings ?? this.#settings.state()) : null;
     this.#known = { model: sha256 };
     await this.#desk.use(model, { isSame });
-    this.#settings.fill({ sampling: model.defaults });
+    this.#settings.fill({ sampling: { ...model.defaults, temperature: model.config.sampling.temperature ?? TEMPERATURE } });
     if (kept) this.#settings.fill(kept);
   }
 
@@ -128,12 +130,19 @@ export class Visit {
     const isLast = endOfOpening();
     const keepsSeed = this.#isShakespeare();
     if (keepsSeed) this.#settings.fill({ seed: OPENING.seed });
+    else if (!isLines) await this.#beginWithPrompt();
+    if (this.#hasActed) return;
     for (let line = 0; line < (isLines ? 3 : 1); line++) {
       const reason = await this.#desk.write({ isLast, keepsSeed });
       if (reason !== "eos") break; // The user has stopped it, or the lines are long enough.
     }
     if (this.#hasActed) return;
     if (this.#editor.text) showStatus("Written on your device. Touch any of it, or type on.");
+  }
+
+  async #beginWithPrompt() {
+    const [prompt = ""] = await this.#prompts;
+    if (!this.#hasActed) this.#editor.load(Document.from({ text: prompt, written: [] }));
   }
 
   /** Takes the link of the address, if it is one; returns the error of a damaged one, or null. */
@@ -162,6 +171,7 @@ export class Visit {
     this.#link = null;
     await this.#desk.giveUp();
     this.#settings.fill({ sampling: link.settings, seed: link.seed });
+    if (link.maxTokens === 0) return; // All of the text is its beginning.
     await this.#desk.write({ keepsSeed: true, maxTokens: link.maxTokens });
     const { name, model } = this.#models;
     const other = otherModel(link.model, { name, sha256: model.config.model_sha256 });

@@ -111,24 +111,117 @@ def test_a_masked_step_keeps_the_memory():
     assert (gates[1] > 0).all()
 
 
+def test_a_step_before_the_first_frame_keeps_the_memory():
+    """A convolution without padding has no output before the third token, so that the GRU after it does not read."""
+    model = model_with(keras.layers.Conv1D(8, 3, padding="valid"), ks.GRU(6, return_sequences=True))
+    step = ks.step_model(model)
+    gates = update_gates(step)
+    states = [np.zeros((1, *state.shape[1:]), state.dtype) for state in step.inputs[1:]]
+    for number, token in enumerate((4, 5, 6, 7)):
+        given = [keras.ops.convert_to_tensor(one) for one in (np.array([token]), *states)]
+        (gate,) = keras.tree.flatten(gates(given))
+        assert bool(np.all(gate == 0)) == (number < 2)
+        assert bool(np.all(gate > 0)) == (number >= 2)
+        _, *states = step(given)
+
+
 @pytest.mark.parametrize(("cell", "name"), [("lstm", "LSTMCell"), ("simple_rnn", "SimpleRNNCell")])
 def test_a_model_without_a_gru_is_refused(cell, name, tmp_path):
-    with pytest.raises(ModelError, match=rf"must have a layer keras_seq\.GRU.*Received: a model with {name};"):
+    with pytest.raises(ModelError, match=rf"needs a model with a layer keras_seq\.GRU.*Received: a model with {name}$"):
         export_tflite(tiny_model(CATS, cell=cell), CATS, tmp_path / "a.tflite", gates=True)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_gru_of_keras_is_refused_with_advice(tmp_path):
+def model_with(*layers):
+    """Returns a new model of `CATS` with these layers between its embedding and its logits."""
     tokens = keras.Input((None,), dtype="int32")
-    layer = keras.layers.GRU(8, return_sequences=True)
     values = keras.layers.Embedding(len(CATS), 8)(tokens)
-    model = keras.Model(tokens, keras.layers.Dense(len(CATS))(layer(values)))
+    for layer in layers:
+        values = layer(values)
+    return keras.Model(tokens, keras.layers.Dense(len(CATS))(values))
+
+
+def test_a_gru_of_keras_is_refused_with_advice(tmp_path):
+    layer = keras.layers.GRU(8, return_sequences=True)
+    model = model_with(layer)
     with pytest.raises(ModelError, match=r"keras_seq\.GRU\.from_config\(layer\.get_config\(\)\)"):
         export_tflite(model, CATS, tmp_path / "a.tflite", gates=True)
     ours = ks.GRU.from_config(layer.get_config())
-    same = keras.Model(tokens, model.layers[-1](ours(values)))
+    same = keras.Model(model.input, model.layers[-1](ours(layer.input)))
     ours.set_weights(layer.get_weights())
     assert export_tflite(same, CATS, tmp_path / "a.tflite", gates=True)["largest_gate_difference"] < 1e-5
+
+
+class Turned(ks.GRUCell):
+    """Its update gate is what is kept."""
+
+    def call(self, inputs, states, training=False):
+        gates = self.gates(inputs, states[0])
+        memory = gates.update * states[0] + (1 - gates.update) * gates.candidate
+        return memory, [memory]
+
+
+class Renamed(ks.GRUCell):
+    """Its `gates` are others than those of its step."""
+
+    def gates(self, inputs, memory):
+        gates = super().gates(inputs, memory)
+        return gates._replace(update=gates.relevance)
+
+
+class Smoother(ks.GRUCell):
+    """Keeps `call` and `gates`, which both follow its step."""
+
+    def _step(self, inputs, memory, training):
+        step = super()._step(inputs, memory, training)
+        return step._replace(keep=0.5 + step.keep / 2)
+
+
+def layer_of(cell):
+    return keras.layers.RNN(cell, return_sequences=True, name="mine")
+
+
+@pytest.mark.parametrize(
+    ("layers", "received"),
+    [
+        (lambda: [layer_of(Turned(8))], r"the layer mine with the cell Turned, which may .*; leave `gates` out$"),
+        (lambda: [layer_of(Renamed(8))], "the layer mine with the cell Renamed, which may"),
+        (
+            lambda: [ks.GRU(8, return_sequences=True), keras.layers.GRU(8, return_sequences=True, name="theirs")],
+            r"the layer theirs with the cell keras\.layers\.GRUCell; make it one with `keras_seq\.GRU\.from_config",
+        ),
+        (
+            lambda: [ks.GRU(8, return_sequences=True), layer_of([keras.layers.LSTMCell(8), ks.GRUCell(8)])],
+            "the layer mine with several cells; make each of its cells a layer$",
+        ),
+    ],
+    ids=["another call", "other gates", "beside one of Keras", "beside several cells"],
+)
+def test_a_gru_whose_gates_are_not_known_is_refused(layers, received, tmp_path):
+    with pytest.raises(ModelError, match=f"^`gates` needs each GRU of the model .*Received: {received}") as found:
+        export_tflite(model_with(*layers()), CATS, tmp_path / "a.tflite", gates=True)
+    assert list(tmp_path.iterdir()) == []
+    assert found.value.for_command_line(["gates"]).startswith("--gates needs each GRU")
+
+
+def test_a_cell_with_another_step_gives_the_gates_of_that_step():
+    model = model_with(layer_of(Smoother(8)), keras.layers.LSTM(8, return_sequences=True))
+    step = ks.step_model(model)
+    states = [np.random.default_rng(0).normal(size=(1, 8)).astype("float32") for _ in step.inputs[1:]]
+    (gate,) = keras.tree.flatten(update_gates(step)([np.array([5]), *states]))
+    given = model.layers[1].get_weights()[0][[5]]
+    c, cell = states[0], model.get_layer("mine").cell
+    candidate, (new, _) = np.asarray(cell.gates(given, c).candidate), cell(given, [c])
+    np.testing.assert_allclose(gate * candidate + (1 - gate) * c, new, rtol=0, atol=1e-6)
+    assert 0 < np.max(gate) < 0.5
+
+
+def test_a_step_of_several_frames_has_no_gates():
+    frames = keras.Input((None, 4))
+    layers = ks.GRU(6, return_sequences=True), keras.layers.Conv1D(8, 2, strides=2, padding="causal")
+    step = ks.step_model(keras.Model(frames, layers[1](layers[0](frames))))
+    with pytest.raises(AssertionError, match="A step must read one frame"):
+        update_gates(step)
 
 
 @pytest.mark.parametrize(
@@ -157,6 +250,30 @@ def test_wrong_gates_are_refused(change, gated, take_converted, model, vocabular
     monkeypatch.setattr(LiteRTDecoder, "update_gates", lambda *given: [change(gate) for gate in right(*given)])
     with pytest.raises(ExportError, match="gates, update_gate_0: the file differs from the model by up to"):
         export_tflite(model, vocabulary, tmp_path / "wrong.tflite", gates=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (
+            lambda gate: 1 - gate,
+            r"gates, update_gate_0: the gates of the file differ from the model's by 0\.\d+ on average$",
+        ),
+        (lambda gate: gate[:, 1:], r"gates, update_gate_0: the file returns shape"),
+    ],
+    ids=["Keras's sense", "without a unit"],
+)
+def test_wrong_gates_of_a_quantized_file_are_refused(
+    change, words, small_tflite, take_converted, tmp_path, monkeypatch
+):
+    options = {"gates": True, "quantization": "int8"}
+    take_converted(small_tflite(**options, **WIDE))
+    right = LiteRTDecoder.update_gates
+    monkeypatch.setattr(LiteRTDecoder, "update_gates", lambda *given: [change(gate) for gate in right(*given)])
+    model, vocabulary = small_model(**WIDE)
+    with pytest.raises(ExportError, match=words):
+        export_tflite(model, vocabulary, tmp_path / "wrong.tflite", max_loss=10, **options)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -8,6 +8,7 @@ import shutil
 import pytest
 from sites import litert_like
 
+from keras_seq.errors import ConfigError
 from keras_seq_export.errors import BundleError, ExportError
 from keras_seq_export.tflite.page_files import COMPARED, page_files, page_folder
 from keras_seq_export.tflite.page_imports import with_addresses
@@ -86,6 +87,37 @@ def test_another_package_is_refused(script):
         with_addresses(script, "page/app.js", PACKAGES)
 
 
+@pytest.mark.parametrize(
+    "script",
+    [
+        "import a from `@litertjs/core`",
+        "import(`@litertjs/wasm-utils`)",
+        'import a from /* the core */ "@litertjs/core"',
+        'import a from // the core\n "@litertjs/core"',
+        'import { "string name" as a } from "@litertjs/core"',
+        'export { a as "b" } from "@litertjs/core"',
+        "import /* don't */ a from '@litertjs/core'",
+        'import(/* webpackIgnore: true */ "@litertjs/core")',
+        'import(yes ? "@litertjs/core" : "./x.js")',
+        'import(/* a part of it */ "@litertjs/core/sub.js")',
+        'new Worker("@litertjs/core")',
+        'import "@litertjs/core"; new Worker("@litertjs/core")',
+    ],
+)
+def test_a_package_that_would_stay_is_refused(script):
+    with pytest.raises(
+        ExportError, match=r"^page/app\.js has @litertjs/[\w-]+ in quotes where no import is read\. Name a"
+    ):
+        with_addresses(script, "page/app.js", PACKAGES)
+
+
+def test_comments_count():
+    """Scripts are not parsed: an import that is a comment is changed or refused as any other."""
+    assert with_addresses('// import "@litertjs/core"', "page/app.js", PACKAGES).startswith(f'// import "{CORE}"\n')
+    with pytest.raises(ExportError, match='imports "react"'):
+        with_addresses('/* import "react" */', "page/app.js", PACKAGES)
+
+
 # ---- the files ----
 
 
@@ -149,6 +181,13 @@ def test_a_model_of_the_demo_may_be_opened_and_another_of_its_name_may_not(modul
     (demo / "gru.tflite").write_text("to be")
     with pytest.raises(BundleError, match=r"is not a \.tflite file"):
         page_files(page_folder(), modules, None, demo)
+
+
+def test_a_name_that_is_not_in_utf_8_is_refused(modules, small_tflite, tmp_path):
+    latin = tmp_path / os.fsdecode("küsse.tflite".encode("latin-1"))
+    shutil.copy(small_tflite(), latin)
+    with pytest.raises(ConfigError, match=r"^`model` must have a name in UTF-8, not 'k\\udcfcsse\.tflite': rename it$"):
+        page_files(page_folder(), modules, latin)
 
 
 def test_files_json_has_the_hashes_of_what_makes_a_version(modules, small_tflite, tmp_path):

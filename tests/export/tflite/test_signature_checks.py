@@ -6,6 +6,7 @@ from bundles import rebundled
 from keras_seq.errors import ModelError
 from keras_seq_export import LiteRTDecoder, LiteRTSampler
 from keras_seq_export.errors import BundleError
+from keras_seq_export.signatures import SAMPLING_INPUTS
 from keras_seq_export.tflite import flatbuffer
 from keras_seq_export.tflite.bundle import read_bundle
 from keras_seq_export.tflite.signature import Signature, Tensor
@@ -87,6 +88,71 @@ def test_a_sampled_token_outside_the_vocabulary_is_refused(exported, tmp_path):
     size = len(sampler.vocabulary)
     with pytest.raises(ModelError, match=f"the file has a damaged model: `sample` returned token {size} of {size}"):
         sampler.sample("To", top_k=10_000)
+
+
+def signatures_with_gates(**gates):
+    """Returns the signatures of a file of text with two rows and one state, and with these outputs of `gates`."""
+    token, state = {"token": Tensor("int32", (2,))}, {"state_0": Tensor("float32", (2, 8))}
+    many = {"tokens": Tensor("int32", (2, 64)), "length": Tensor("int32", (2,))}
+    settings = {name: Tensor(dtype, (2,)) for name, dtype in SAMPLING_INPUTS.items()}
+    drawn = {"next_token": Tensor("int32", (2,)), "log_probability": Tensor("float32", (2,))}
+    logits, uniform = {"logits": Tensor("float32", (2, 30))}, {"uniform": Tensor("float32", (2,))}
+    return {
+        "decode": Signature(token | state, logits | state, {}),
+        "prefill": Signature(many | state, logits | state, {}),
+        "sample": Signature(token | uniform | settings | state, drawn | state, {}),
+        "gates": Signature(token | state, gates, {}),
+    }
+
+
+EXPLICIT = {"state": "explicit", "batch": 2}
+GATE = Tensor("float32", (2, 8))
+
+
+def test_gates_of_any_number_of_layers_and_units_are_taken():
+    require_signatures(signatures_with_gates(update_gate_0=GATE), EXPLICIT, is_of_text=True)
+    two = signatures_with_gates(update_gate_0=GATE, update_gate_1=Tensor("float32", (2, 5)))
+    require_signatures(two, EXPLICIT, is_of_text=True)
+
+
+@pytest.mark.parametrize(
+    "gates",
+    [
+        {},
+        {"update_gate_1": GATE},
+        {"update_gate_0": GATE, "update_gate_2": GATE},
+        {"update_gate_0": GATE, "state_0": GATE},
+        {"update_gate_0": Tensor("float16", (2, 8))},
+        {"update_gate_0": Tensor("float32", (1, 8))},
+        {"update_gate_0": Tensor("float32", (2,))},
+        {"update_gate_0": Tensor("float32", (2, 1, 8))},
+        {"update_gate_0": GATE, "update_gate_1": Tensor("float32", (1, 8))},
+    ],
+    ids=str,
+)
+def test_other_outputs_of_gates_are_refused(gates):
+    with pytest.raises(ValueError, match=r"^the outputs of gates must be update_gate_0, .* each float32 \[2, units\]"):
+        require_signatures(signatures_with_gates(**gates), EXPLICIT, is_of_text=True)
+
+
+def test_gates_of_a_file_that_is_not_of_text_or_has_internal_states_are_refused():
+    """`update_gates` gives a token and the states."""
+    signatures = signatures_with_gates(update_gate_0=GATE)
+    del signatures["sample"]
+    with pytest.raises(ValueError, match=r"does not fit its signatures: it has gates$"):
+        require_signatures(signatures, EXPLICIT, is_of_text=False)
+    internal = {
+        name: Signature(_without_states(one.inputs), _without_states(one.outputs), {})
+        for name, one in signatures_with_gates(update_gate_0=GATE).items()
+    } | {"reset": Signature({}, {}, {})}
+    with pytest.raises(ValueError, match=r"does not fit its signatures: it has gates$"):
+        require_signatures(internal, {"state": "internal", "batch": 2}, is_of_text=True)
+    del internal["gates"]
+    require_signatures(internal, {"state": "internal", "batch": 2}, is_of_text=True)
+
+
+def _without_states(tensors):
+    return {name: tensor for name, tensor in tensors.items() if name != "state_0"}
 
 
 def test_a_file_without_inputs_is_refused():

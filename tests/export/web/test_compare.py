@@ -62,13 +62,14 @@ def type_sentence(page, text):
 
 
 def read(page):
-    """Returns the words, the bars of each model (number, how sure, label, right or wrong) and the gates."""
+    """Returns the words, the bars of each model (number and memory, how sure, label, mark) and the gates."""
     return page.evaluate(
         """() => {
           const property = (it, name) => Number(it.style.getPropertyValue(name));
-          const sides = ["singular", "plural", "right", "wrong"];
+          const sides = ["singular", "plural", "remembers", "partly", "forgotten", "reversed"];
           const classes = (it) => sides.filter((one) => it.classList.contains(one));
-          const bar = (it) => [classes(it), property(it, "--sure"), it.textContent];
+          const mark = (it) => it && [property(it, "--at"), it.ariaLabel];
+          const bar = (it) => [classes(it), property(it, "--sure"), it.textContent, mark(it.querySelector(".mark"))];
           const rows = [...document.querySelectorAll("#verbs tbody tr")];
           const gates = [...document.querySelectorAll("#gates tbody tr")];
           return {
@@ -86,6 +87,29 @@ def ids_of(text):
     return [VOCABULARY.start_id, *VOCABULARY.encode(text).tolist()]
 
 
+def number_of(word):
+    return "singular" if word in agreement._SINGULAR else "plural" if word in agreement._PLURAL else None
+
+
+def subject_of(words):
+    position = next(index for index, word in enumerate(words) if number_of(word))
+    return position, number_of(words[position])
+
+
+def with_subject(text, number):
+    """Returns a sentence with its subject in one number, and this noun."""
+    words = text.replace(",", " ,").split()
+    position, _ = subject_of(words)
+    noun = words[position]
+    forms = next(pair for pair in agreement._PLURAL_OF.items() if noun in pair)
+    words[position] = forms[number == "plural"]
+    return " ".join(words).replace(" ,", ","), words[position]
+
+
+def other_of(number):
+    return "singular" if number == "plural" else "plural"
+
+
 def shares_of_plural(model, text):
     """Returns the probability of `were` among `was` and `were` after each word, from the Keras model."""
     logits = model.predict(np.array([ids_of(text)]), verbose=0)[0, 1:].astype("float64")
@@ -99,13 +123,12 @@ def gates_of(model, text):
     return np.asarray(layer.gates(given).update[0, 1:], "float64")
 
 
-def number_of(word):
-    return "singular" if word in agreement._SINGULAR else "plural" if word in agreement._PLURAL else None
-
-
-def subject_of(words):
-    position = next(index for index, word in enumerate(words) if number_of(word))
-    return position, number_of(words[position])
+def memory_of(singular, plural):
+    """Returns what a model remembers, from the shares of the plural in both readings."""
+    difference = int(plural * 100 + 0.5) - int(singular * 100 + 0.5)
+    if abs(difference) < 10:
+        return "forgotten"
+    return "reversed" if difference < 0 else "remembers" if difference > 50 else "partly"
 
 
 SENTENCES = [
@@ -121,15 +144,25 @@ def test_each_verb_is_what_the_keras_models_expect(sentence, page, models):
     found = read(page)
     assert found["words"] == [VOCABULARY.tokens[token].strip() for token in ids_of(sentence)[1:]]
     position, number = subject_of(found["words"])
+    other_sentence, other_noun = with_subject(sentence, other_of(number))
     for column, model in enumerate(models.values()):
-        for index, share in enumerate(shares_of_plural(model, sentence)):
-            classes, sure, label = found["bars"][index][column]
+        shares, others = (shares_of_plural(model, text) for text in (sentence, other_sentence))
+        np.testing.assert_allclose(shares[:position], others[:position], rtol=0, atol=1e-6)
+        for index, (share, other) in enumerate(zip(shares, others, strict=True)):
+            classes, sure, label, mark = found["bars"][index][column]
             side, verb = ("plural", "were") if share > 0.5 else ("singular", "was")
-            judged = [] if index < position else ["right" if side == number else "wrong"]
-            assert classes == [side, *judged]
             assert sure == pytest.approx(abs(2 * share - 1), abs=2e-3)
-            mark = "✗ wrong: " if judged == ["wrong"] else ""
-            assert label == f"{mark}{verb} {percent(max(share, 1 - share))}"
+            if index < position:
+                assert (classes, label, mark) == ([side], f"{verb} {percent(max(share, 1 - share))}", None)
+                continue
+            memory = memory_of(share, other) if number == "singular" else memory_of(other, share)
+            assert classes == [side, memory]
+            sign = f"✗ {memory}: " if memory in ("forgotten", "reversed") else ""
+            assert label == f"{sign}{verb} {percent(max(share, 1 - share))}"
+            assert mark[0] == pytest.approx(other, abs=1e-3)
+            assert (
+                mark[1] == f"with “{other_noun}”: {'were' if other > 0.5 else 'was'} {percent(max(other, 1 - other))}"
+            )
 
 
 def test_each_gate_is_that_of_the_keras_layer(page, models):
@@ -146,14 +179,53 @@ def test_each_gate_is_that_of_the_keras_layer(page, models):
     assert f"still holds {percent(kept[units[0]])}" in caption
 
 
-def test_the_last_sentence_says_who_is_right(page, models):
-    type_sentence(page, SENTENCES[0])
+SAID = {
+    "remembers": "✓ it remembers the subject",
+    "partly": "it remembers the subject in part",
+    "forgotten": "✗ it has forgotten the subject",
+    "reversed": "✗ the wrong way round",
+}
+
+
+@pytest.mark.parametrize("sentence", SENTENCES)
+def test_the_verdict_is_that_of_both_readings(sentence, page, models):
+    type_sentence(page, sentence)
     lines = page.eval_on_selector_all("#verdicts p", "all => all.map((it) => it.textContent)")
+    (one, noun), (several, nouns) = (with_subject(sentence, number) for number in ("singular", "plural"))
     for line, (cell, model) in zip(lines, models.items(), strict=True):
-        share = shares_of_plural(model, SENTENCES[0])[-1]
-        judged = "✓ right" if share > 0.5 else "✗ wrong"
-        verb, sure = ("were", share) if share > 0.5 else ("was", 1 - share)
-        assert line == f"The {CELLS[cell]} expects {verb} with {percent(sure)}: {judged}, the subject cats is plural."
+        shares = [shares_of_plural(model, text)[-1] for text in (one, several)]
+        verbs = ["were" if share > 0.5 else "was" for share in shares]
+        percents = [percent(max(share, 1 - share)) for share in shares]
+        second = f"{verbs[1]} with" if verbs[0] != verbs[1] else "with"
+        same = "the same answer to both; " if verbs[0] == verbs[1] and percents[0] == percents[1] else ""
+        assert line == (
+            f"The {CELLS[cell]} expects {verbs[0]} with {percents[0]} for {noun} and {second} {percents[1]} for {nouns}: "
+            f"{same}{SAID[memory_of(*shares)]}."
+        )
+    rule = page.text_content("#rule")
+    assert rule.startswith(
+        f"Each model reads the sentence twice, with {noun} and with {nouns}; all other words stay the same."
+    )
+
+
+def test_only_the_difference_of_both_readings_counts(page):
+    """A model that says the same to both has forgotten, whatever it says; one that remembers gets both verbs right."""
+    shares = [points / 100 for points in range(0, 101, 2)]
+    found = page.evaluate(
+        """async (shares) => {
+          const { memoryOf } = await import("./page/compare_memory.js");
+          return shares.map((one) => shares.map((several) => memoryOf({ ofPlural: one }, { ofPlural: several })));
+        }""",
+        shares,
+    )
+    for one, row in zip(shares, found, strict=True):
+        for several, memory in zip(shares, row, strict=True):
+            difference = round(100 * (several - one))
+            assert (memory == "remembers") == (difference > 50)
+            if memory == "remembers":
+                assert one < 0.5 < several
+            assert (memory == "forgotten") == (abs(difference) < 10)
+            assert (memory == "reversed") == (difference <= -10)
 
 
 def test_the_sentences_have_the_grammar_s_words_and_the_chosen_distance(page):
@@ -213,7 +285,31 @@ def test_what_the_models_do_not_know_is_named(page):
     page.wait_for_selector("#verbs table")
     assert page.is_hidden("#error")
     assert page.text_content("#between") == "no noun"
-    assert "right" not in page.text_content("#verdicts")
+    assert page.locator("#verdicts strong, .mark").count() == 0
+    assert page.text_content("#rule").startswith("The sentence is read once: it has no noun")
+
+
+def test_a_sentence_is_tidied_before_it_is_read(page):
+    page.fill("#text", " The  cats ,which saw the\nBird,")
+    page.wait_for_function("() => document.querySelectorAll('#verbs tbody tr').length === 8")
+    assert read(page)["words"] == ["the", "cats", ",", "which", "saw", "the", "bird", ","]
+    page.fill("#text", "Cats, which saw")
+    page.wait_for_selector("#error:has-text('knows \"cats\" only after another word. Begin with: the cats')")
+    assert page.text_content("#rule") == ""
+
+
+def test_without_the_other_form_of_the_subject_it_reads_once(chromium, litert, tmp_path):
+    vocabulary = ks.Vocabulary.from_text("the cat was near the dogs, they were old", level="word")
+    for cell in CELLS:
+        export_tflite(
+            tiny_model(vocabulary, units=[8]), vocabulary, tmp_path / f"{cell}.tflite", card={"name": CELLS[cell]}
+        )
+    with served_page(None, litert, tmp_path) as home, opened(chromium, f"{home}compare.html") as page:
+        page.wait_for_selector("#error:not([hidden])")  # The first sentence has words that these models do not know.
+        page.fill("#text", "the cat")
+        page.wait_for_selector("#verbs table")
+        assert page.text_content("#rule") == "The sentence is read once: the models do not both know cats."
+        assert page.locator("#verdicts strong, .mark").count() == 0
 
 
 def test_without_the_demo_it_says_how_to_make_it_and_opens_two_files(litert, chromium, demo, small_tflite):

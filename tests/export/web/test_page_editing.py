@@ -28,7 +28,7 @@ def test_it_has_written_before_the_user_is_asked_and_a_prompt_begins_another_tex
     text = page.input_value("#text")
     assert len([line for line in text.split("\n") if line.strip()]) <= 4
     assert text
-    prompts = [it.text for it in LiteRTSampler(model).suggest("", 3)]
+    prompts = [it.text for it in LiteRTSampler(model).suggest("\n", 3)]
     assert page.eval_on_selector_all("#prompts button", "all => all.map((one) => one.textContent)") == prompts
     page.locator("#prompts button").first.tap()
     assert written(page).startswith(prompts[0])
@@ -145,6 +145,9 @@ TEXTS = [
     "שלום עולם " * 20,
     "漢字かな" * 40,
     "fi ffi 🙂 é —" * 12,
+    "one line\n" * 30 + "and a long one " * 20 + "\n\n",
+    "א\nabc\nא ב\n\tc\n",
+    "a\u2028b\u2029c\x0bd\x0ce\x85f",
 ]
 
 
@@ -227,8 +230,7 @@ def test_try_again_replaces_the_last_text_by_that_of_another_seed(page, model):
 
 def test_what_the_model_does_not_know_is_skipped_and_can_be_removed(page, model):
     fill_in(page, "To 🙂be", seed=5, max_tokens=30)
-    name = page.text_content("#model").partition(" · ")[0]
-    assert page.text_content("#unknown span") == f"{name} does not know ‘🙂’, and skips it."
+    assert page.text_content("#unknown span") == "This model does not know ‘🙂’, and skips it."
     assert page.eval_on_selector_all(".unknown", "all => all.map((one) => one.textContent)") == ["🙂"]
     wait_for_suggestions(page)
     (first, *_) = LiteRTSampler(model).suggest("To be", 3)
@@ -245,7 +247,7 @@ def test_unknown_words_are_reported(litert, chromium, small_tflite):
     with served_page(small_tflite(level="word"), litert) as address, opened(chromium, address) as page:
         wait_until_ready(page)
         page.fill("#text", "To see, or")
-        page.wait_for_selector("#unknown:has-text('does not know ‘see’, and reads this word as <unk>')")
+        page.wait_for_selector("#unknown:has-text('does not know ‘see’, and reads it as an unknown word.')")
         assert not page.is_visible("#unknown button")
 
 
@@ -254,7 +256,7 @@ def test_unknown_words_are_reported(litert, chromium, small_tflite):
 
 RECTANGLE = """([offset]) => {
   let before = 0;
-  for (const { firstChild } of document.getElementById("backdrop").children) {
+  for (const { firstChild } of document.querySelectorAll("#backdrop span")) {
     if (offset < before + firstChild.length) {
       const range = document.createRange();
       range.setStart(firstChild, offset - before);
@@ -391,6 +393,7 @@ def test_write_again_writes_another_line(litert, chromium, small_tflite):
         wait_until_ready(page)
         show_more(page)
         page.uncheck("#new_seed")
+        page.fill("#temperature", "1")
         page.fill("#text", "To")
         page.fill("#seed", "5")
         page.click("#write")
@@ -426,3 +429,46 @@ def test_the_page_opens_with_its_own_model_and_has_written_three_lines(litert, c
         wait_for(lambda: labels(page, "#suggestions button")[0] == [first.text, percent(first.probability)])
         page.locator("#suggestions button").first.tap()
         assert page.input_value("#text") == f"{text[:whole]} {first.text}{text[whole:]}"
+
+
+def test_what_a_phone_types_fits_a_model_of_words(litert, chromium):
+    own = LiteRTSampler(page_folder() / "models/shakespeare.tflite")
+    with served_page(None, litert) as address, opened(chromium, address) as page:
+        wait_until_ready(page)
+        text = next(text for text in ("the queen", "I am fine", "And yet") if len(own.suggest(text, 3)) < 3)
+        fill_in(page, text, seed=3, max_tokens=20)
+        # Few words are longer: the places that are left have the words after it.
+        longer = own.suggest(text, 3)
+        shown = [*longer, *own.suggest(f"{text} ", 3 - len(longer))]
+        wait_for(lambda: [it[0] for it in labels(page, "#suggestions button")] == [it.text for it in shown])
+        page.locator("#suggestions button").nth(2).tap()
+        assert page.input_value("#text") == f"{text} {shown[2].text} "
+        # A tap inside of a word would split it.
+        page.evaluate("() => document.getElementById('text').focus()")
+        page.evaluate("() => document.getElementById('text').setSelectionRange(2, 2)")
+        wait_for(lambda: [it[0] for it in labels(page, "#suggestions button")] == ["", "", ""])
+        # The words of the model bring their spaces.
+        page.fill("#text", "I will ")
+        page.click("#write")
+        assert written(page) == "I will" + own.sample("I will", seed=3, max_tokens=20, temperature=1)
+        # Phones type a curly apostrophe.
+        page.fill("#text", "I’ll ")
+        page.evaluate("() => new Promise((resolve) => setTimeout(resolve, 100))")
+        assert page.is_hidden("#unknown")
+
+
+def test_the_link_of_a_text_that_the_user_ended_continues_nothing(litert, chromium):
+    with served_page(None, litert) as address, opened(chromium, address) as page:
+        wait_until_ready(page)
+        fill_in(page, "My own end.", seed=3, max_tokens=20)
+        page.evaluate(
+            "() => { navigator.share = undefined; navigator.clipboard.writeText = async (text) => (window.copied = text); }"
+        )
+        page.click("#share")
+        wait_for(lambda: page.evaluate("() => window.copied"))
+        link = page.evaluate("() => window.copied")
+        assert "&max=0&" in link
+        with opened(chromium, link) as other:
+            other.wait_for_selector("#write:not(:disabled)")
+            other.wait_for_timeout(500)
+            assert other.input_value("#text") == "My own end."

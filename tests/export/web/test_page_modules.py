@@ -1,5 +1,6 @@
 """The modules of the page that need no browser, in Node: the text with its history, its parts, and what the model reads of it."""
 
+import itertools
 import json
 import re
 import subprocess
@@ -198,7 +199,7 @@ def test_the_last_run_is_what_one_call_wrote_at_the_end():
 
 def test_a_text_survives_a_reload_and_a_damaged_one_is_refused():
     found = in_node("history", [["type", 0, 0, "To ", 0], write(3, "be"), ["reload"], ["undo"]])
-    assert found[2] | {"canUndo": True} == found[1]
+    assert found[2] | {"canUndo": True, "answer": 5} == found[1]
     assert (found[3]["text"], found[3]["canUndo"]) == ("To be", False)
     wrong = [[0, 9, 5, 0.5, 1], [1, 1, 5, 0.5, 1], [0, 1, 5, 0.5], [0, 1, None, 0.5, 1], [0, 1, 5, "0.5", 1], 7]
     states = [None, 3, {}, {"text": "ab"}, {"text": 3, "written": []}, {"text": "ab", "written": {}}]
@@ -286,6 +287,81 @@ def test_the_parts_of_a_text():
     assert listed(separate) == [(0, 2, ""), (2, 3, "written"), (3, 5, "written odd"), (5, 6, "")]
 
 
+def test_marks_side_by_side_are_one_part():
+    (parts,) = in_node("parts", [["abcd", [], [{"start": at, "end": at + 1} for at in range(3)]]])
+    assert [(it["start"], it["end"], it["kind"]) for it in parts] == [(0, 3, "unknown"), (3, 4, "")]
+
+
+@settings(deadline=None, max_examples=10)
+@given(texts=st.lists(st.text("ab \n", max_size=20), min_size=30, max_size=30))
+def test_the_lines_of_the_backdrop_are_those_of_the_text(texts):
+    """The last one has a filler if it is empty, in the block of the line before."""
+    asked = []
+    for text in texts:
+        written = [{"start": at, "end": min(at + 3, len(text)), "probability": 1} for at in range(1, len(text), 4)]
+        asked.append([text, written, [], {"separate": True}])
+    for (text, written, *_), lines in zip(asked, in_node("lines", asked), strict=True):
+        contents = ["".join(part["content"] for part in line) for line in lines]
+        if text == "" or text.endswith("\n"):
+            assert contents[-1].endswith("\u200b")
+            contents[-1] = contents[-1].removesuffix("\u200b")
+        assert contents == (text.splitlines(keepends=True) or [""])
+        kinds = [part["kind"] for line in lines for part in line for _ in part["content"].rstrip("\u200b")]
+        expected = [""] * len(text)
+        for index, token in enumerate(written):
+            for at in range(token["start"], token["end"]):
+                expected[at] = "written odd" if index % 2 else "written"
+        assert kinds == expected
+
+
+def test_marks_move_with_the_text_and_those_that_change_are_gone():
+    marks = [{"start": 1, "end": 3}, {"start": 5, "end": 6}]
+    asked = [[0, 0, "xy"], [3, 5, ""], [2, 2, "x"], [0, 9, "new"], [6, 6, "x"], [5, 6, ""]]
+    found = in_node("moved", [[marks, *it] for it in asked])
+    assert [[(it["start"], it["end"]) for it in one] for one in found] == [
+        [(3, 5), (7, 8)],
+        [(1, 3), (3, 4)],
+        [(6, 7)],
+        [],
+        [(1, 3), (5, 6)],
+        [(1, 3)],
+    ]
+
+
+@settings(deadline=None, max_examples=10)
+@given(
+    cases=st.lists(st.tuples(*[st.lists(st.integers(0, 40), max_size=14, unique=True)] * 2), min_size=20, max_size=20)
+)
+def test_parts_that_are_removed_at_once_leave_what_removing_one_after_the_other_does(cases):
+    text = "".join(chr(ord("A") + at) for at in range(40))
+    for cuts, ends in cases:
+        borders = sorted({0, *cuts, 40})
+        tokens = [text[start:end] for start, end in itertools.pairwise(borders)]
+        own = tokens[: len(tokens) // 2]  # The rest is the user's.
+        size = len("".join(own))
+        begun = [write(0, *own), ["replace", size, size, text[size:], {}]]
+        edges = sorted(ends)[: len(ends) // 2 * 2]
+        parts = [{"start": start, "end": end} for start, end in zip(edges[::2], edges[1::2], strict=True)]
+        one_by_one = [["replace", it["start"], it["end"], "", {"group": "x"}] for it in reversed(parts)]
+        at_once = in_node("history", [*begun, ["removeParts", parts], ["undo"], ["redo"]])
+        expected = in_node("history", [*begun, *one_by_one])[-1]
+        before, *_, undone, again = at_once[1:]
+        for found in (at_once[2], again):
+            assert (found["text"], found["written"]) == (expected["text"], expected["written"])
+        if parts:
+            assert (undone["text"], undone["written"]) == (before["text"], before["written"])
+
+
+def test_line_breaks_are_line_feeds_as_in_a_text_field():
+    given = [["replace", 0, 0, "a\r\nb\rc"], write(5, "\r", "d", "\r\n")]
+    first, second = in_node("history", given)
+    assert (first["text"], first["answer"]) == ("a\nb\nc", 5)
+    assert (second["text"], second["answer"]) == ("a\nb\nc\nd\n", 8)
+    assert [it[:2] for it in second["written"]] == [[5, 6], [6, 7], [7, 8]]
+    (kept,) = in_node("damaged", [{"text": "a\rb", "written": [[2, 3, 5, 0.5, 1]]}])
+    assert kept["text"] == "a\nb"
+
+
 def test_the_levels_of_probability():
     assert in_node("levels", [1, 0.5, 0.49, 0.2, 0.19, 0.05, 0.04, 0.01, 0.009, 0]) == [1, 1, 2, 2, 3, 3, 4, 4, 5, 5]
 
@@ -297,6 +373,9 @@ def test_the_opening_ends_with_the_third_line_that_has_text():
 
 CHARACTERS = [ks.Vocabulary.from_text("to be\n").to_bytes().decode(), False]
 LINES = [ks.Vocabulary.from_text("to be").to_bytes().decode(), True]
+APOSTROPHE = [ks.Vocabulary.from_text("to'be\n").to_bytes().decode(), False]
+CURLY = [ks.Vocabulary.from_text("to’be'\n").to_bytes().decode(), False]
+BETWEEN_SPACES = ["<s>\n<eos>\n<pad>\n<unk>\nto\nbe,\nor\n", False]  # of a vocabulary made elsewhere
 WORDS = [ks.Vocabulary.from_text("to be, or not to be", level="word").to_bytes().decode(), False]
 
 
@@ -304,20 +383,69 @@ def test_what_the_model_does_not_know_is_skipped():
     assert in_node("readable", [CHARACTERS, ["to 🙂be", "🙂", "", "tΩo\n"]]) == ["to be", "", "", "to\n"]
     assert in_node("readable", [LINES, ["to\nbeΩ", "to\n", "to"]]) == ["be", "", "to"]
     assert in_node("readable", [WORDS, ["to see"]]) == ["to see"]
+    # Phones type ’, which these vocabularies lack.
+    assert in_node("readable", [APOSTROPHE, ["to’be"]]) == ["to'be"]
+    assert in_node("readable", [CURLY, ["to’be"]]) == ["to’be"]
+
+
+def test_a_caret_between_two_characters_of_a_word_is_inside_it():
+    text = "to be, 🙂’tis 9x"
+    carets = list(range(len(text.encode("utf-16-le")) // 2 + 1))
+    inside = [caret for caret, is_inside in zip(carets, in_node("insides", [text, carets]), strict=True) if is_inside]
+    assert [text.encode("utf-16-le")[: 2 * caret].decode("utf-16-le") for caret in inside] == [
+        "t",
+        "to b",
+        "to be, 🙂’t",
+        "to be, 🙂’ti",
+        "to be, 🙂’tis 9",
+    ]
 
 
 def test_the_sentence_about_what_the_model_does_not_know():
     found = in_node("unknown", [CHARACTERS, [["to be", -1], ["t🙂", -1], ["🙂Ω\u0007🙂xyz", 3]]])
     assert found[0] == [[], None]
-    assert found[1] == [["🙂"], "Hamlet does not know ‘🙂’, and skips it."]
-    assert found[2][1] == "Hamlet does not know ‘🙂’, ‘Ω’, ‘U+0007’ and 3 more characters, and skips them."
+    assert found[1] == [["🙂"], "This model does not know ‘🙂’, and skips it."]
+    assert found[2][1] == "This model does not know ‘🙂’, ‘Ω’, ‘U+0007’ and 3 more, and skips them."
     assert in_node("unknown", [LINES, [["to\nbe", -1]]]) == [[[], None]]
 
 
 def test_an_unknown_word_is_reported_once_it_is_finished():
     found = in_node("unknown", [WORDS, [["to see", 6], ["to see, or", 10], ["to see", 3]]])
-    sentence = "Hamlet does not know ‘see’, and reads this word as <unk>."
+    sentence = "This model does not know ‘see’, and reads it as an unknown word."
     assert found == [[[], None], [["see"], sentence], [["see"], sentence]]
+    (two,) = in_node("unknown", [WORDS, [["to see, or to try", -1]]])
+    assert two[1] == "This model does not know ‘see’, ‘try’, and reads them as unknown words."
+
+
+def test_half_of_a_character_is_skipped_at_every_level():
+    for model, known in ((CHARACTERS, "to be"), (WORDS, "to be"), (BETWEEN_SPACES, "to be,")):
+        text = known[:4] + "\ud83d" + known[4:]
+        ((found, sentence),) = in_node("unknown", [model, [[text, 5]]])
+        assert (found, sentence) == (["\ud83d"], "This model does not know ‘U+D83D’, and skips it.")
+        assert in_node("readable", [model, [text]]) == [known]
+    ((found, sentence),) = in_node("unknown", [WORDS, [["see \ude00be", -1]]])
+    assert found == ["see", "\ude00"]
+    read = "This model does not know ‘see’, and reads it as an unknown word."
+    assert sentence == f"{read} This model does not know ‘U+DE00’, and skips it."
+
+
+@settings(deadline=None, max_examples=5)
+@given(texts=st.lists(st.text("tobe,r \n🙂’", max_size=30), min_size=60, max_size=60))
+def test_what_is_unknown_line_by_line_is_what_is_unknown_in_the_whole_text(texts):
+    for model in (CHARACTERS, WORDS, BETWEEN_SPACES):
+        for found, whole in in_node("inOneModel", [model, texts]):
+            assert [{name: it[name] for name in ("start", "end", "text")} for it in found] == whole
+
+
+def test_the_space_after_a_word_of_the_model():
+    """Split at white space, a word can end in a comma."""
+
+    def states(*ends):
+        return [[{"text": "to be, or", "written": [[0, 2, 5, 0.5, 1], [2, 6, 6, 0.5, 1]]}, end] for end in ends]
+
+    assert in_node("spacesAfter", [BETWEEN_SPACES, states(2, 5, 6, 9)]) == [" ", "", " ", ""]
+    assert in_node("spacesAfter", [WORDS, states(2, 6)]) == [" ", ""]
+    assert in_node("spacesAfter", [CHARACTERS, states(2)]) == [""]
 
 
 def test_a_percentage_is_never_0_or_100():

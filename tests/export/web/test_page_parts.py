@@ -60,6 +60,7 @@ def test_a_link_gives_what_was_shared():
         SHARED | {"seed": str(-(2**63)), "settings": OFF, "prompt": ""},
         SHARED | {"settings": {"temperature": 1e-7, "top_k": 2**31 - 1, "top_p": 1e-30, "min_p": 1}},
         SHARED | {"settings": OFF | {"temperature": 1e6}, "maxTokens": 2**32},
+        SHARED | {"maxTokens": 0},  # Nothing continues the text.
     ]
     links = links_to(*shared)
     read = in_node("read", [link.partition("#")[1] + link.partition("#")[2] for link in links])
@@ -92,7 +93,7 @@ def test_any_text_survives_a_link_or_is_refused_for_half_a_character(cases):
         ({"settings": OFF | {"top_k": 1.5}}, "RangeError: top_k must be 0 (off) or a positive integer"),
         ({"settings": OFF | {"heat": 1}}, "TypeError: heat is not an option"),
         ({"seed": str(2**64)}, "RangeError: seed must be a 64-bit integer"),
-        ({"maxTokens": 0}, "RangeError: max_tokens must be a positive integer"),
+        ({"maxTokens": -1}, "RangeError: max_tokens must be a positive integer"),
         ({"model": {"name": "a.tflite", "sha256": "none"}}, "RangeError: sha256 must be 8 hexadecimal digits or more"),
     ],
 )
