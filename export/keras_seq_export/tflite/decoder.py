@@ -349,10 +349,8 @@ class LiteRTDecoder:
             ValueError: tokens are not integers, or the shape is another one.
         """
         if not self.has_gates:
-            raise ModelError(
-                f"the file must have a signature `{GATES}`, which export_tflite(..., gates=True) adds. "
-                f"Received: {', '.join(self._runners)}"
-            )
+            expected = f"the file must have a signature `{GATES}`, which export_tflite(..., gates=True) adds"
+            raise ModelError(f"{expected}. Received: {', '.join(self._runners)}")
         inputs = {TOKEN: self._as_input(GATES, TOKEN, tokens), **dict(zip(self._state_shapes, states, strict=True))}
         with self.lock:
             gates = self._call(GATES, inputs)

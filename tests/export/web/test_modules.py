@@ -1,18 +1,18 @@
 """The modules of export/web that need no browser, in Node: random stream, vocabulary and bundle."""
 
+import functools
 import gzip
 import json
 import re
-import subprocess
 
 import numpy as np
 import paths
 import pytest
 from bundles import damaged_bundles, rebundled
-from devices import need_program
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from kit_checks import changed_bundles
+from node import in_node_with
 from unicode_texts import own_vocabulary
 
 import keras_seq as ks
@@ -29,12 +29,7 @@ from keras_seq_export.tflite.page_files import page_folder
 VECTORS = json.loads(paths.VECTORS.read_text())
 
 
-def in_node(task, given):
-    need_program("node", "nodejs, version 20 or newer")
-    command = ["node", paths.SUPPORT / "web_tokens.mjs"]
-    done = subprocess.run(command, input=json.dumps([task, given]), text=True, capture_output=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+in_node = functools.partial(in_node_with, "web_tokens.mjs")
 
 
 def test_the_random_stream_gives_the_vectors():

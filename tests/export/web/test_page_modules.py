@@ -1,26 +1,18 @@
 """The modules of the page that need no browser, in Node: the text with its history, its parts, and what the model reads of it."""
 
+import functools
 import itertools
-import json
 import re
-import subprocess
 
-import paths
 import pytest
-from devices import need_program
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from node import in_node_with
 
 import keras_seq as ks
 from keras_seq_export.tflite.page_files import page_folder
 
-
-def in_node(task, given):
-    need_program("node", "nodejs, version 20 or newer")
-    command = ["node", paths.SUPPORT / "web_page.mjs"]
-    done = subprocess.run(command, input=json.dumps([task, given]), text=True, capture_output=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+in_node = functools.partial(in_node_with, "web_page.mjs")
 
 
 def imported(file, found):

@@ -1,14 +1,12 @@
 """The parts of the page that need no browser, in Node: links and the model's card."""
 
-import json
-import subprocess
+import functools
 import urllib.parse
 
-import paths
 import pytest
-from devices import need_program
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from node import in_node_with
 
 import keras_seq as ks
 from keras_seq_export.tflite.bundle import read_bundle
@@ -25,12 +23,7 @@ SHARED = {
 }
 
 
-def in_node(task, given):
-    need_program("node", "nodejs, version 20 or newer")
-    command = ["node", paths.SUPPORT / "web_parts.mjs"]
-    done = subprocess.run(command, input=json.dumps([task, given]), text=True, capture_output=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+in_node = functools.partial(in_node_with, "web_parts.mjs")
 
 
 def links_to(*changes):
