@@ -104,9 +104,10 @@ export const tasks = {
 
   /** Closes the model while it writes one text and has paused another. */
   async closed(model, prompt) {
-    const paused = model.write(prompt);
+    const endless = { max_tokens: 100_000, top_k: 3 }; // `<eos>` is not among the three likeliest tokens
+    const paused = model.write(prompt, endless);
     await paused.next();
-    const writer = model.write(prompt, { max_tokens: 100_000, top_k: 3 });
+    const writer = model.write(prompt, endless);
     const pieces = [];
     const reading = errorOf(read(writer, pieces));
     while (pieces.length < 100) await new Promise((resolve) => setTimeout(resolve));
