@@ -148,7 +148,11 @@ function writeOrStop() {
 
 function escape() {
   if (alternatives.isOpen) closeAlternatives();
-  else desk.stop();
+  else if (desk.isWriting) desk.stop();
+  else if (!at("more").hidden) {
+    if (at("more").contains(document.activeElement)) at("open_more").focus();
+    showMore(false);
+  }
 }
 
 const actions = {

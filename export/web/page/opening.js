@@ -133,11 +133,3 @@ export async function listedModels() {
   if (listed === null || !areAddresses) throw new Error(`The list of models (${MODELS}) is damaged. ${advice}.`);
   return { open: open === null ? null : modelAt(open), compare: compare.map(modelAt) };
 }
-
-/**
- * Returns the model that the page opens by itself, as `modelAt`; null if it has none.
- * @returns {Promise<{name: string, source: string} | null>}
- */
-export async function ownModel() {
-  return (await listedModels()).open;
-}

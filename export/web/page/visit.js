@@ -75,10 +75,13 @@ export class Visit {
   async #openFirst(isFirst) {
     const asked = new URLSearchParams(location.search).get("model");
     return attempt(async () => {
-      const listing = listedModels();
-      listing.then(({ compare }) => (at("compare").hidden = compare.length < 2), () => {}); // An error is shown below.
+      const listing = listedModels().then(({ open, compare }) => {
+        this.#own = open;
+        at("compare").hidden = compare.length < 2;
+      });
+      listing.catch(() => {}); // Where the listing is needed, its error is shown.
       let found = asked ? modelAt(asked) : await savedModel();
-      if (!asked) this.#own = (await listing).open;
+      if (!asked) await listing;
       found ??= this.#own;
       const isShakespeare = found !== null && found === this.#own && found.name === SHAKESPEARE;
       if (isFirst && isShakespeare && !this.#hasActed) this.#editor.load(Document.from({ text: OPENING.prompt, written: [] }));

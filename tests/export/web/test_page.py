@@ -6,7 +6,7 @@ import shutil
 import pytest
 from browser import DESKTOP, PHONE, opened, violations, wait_for
 from hamlet import prompts
-from page_actions import begin_to_write, fill_in, wait_for_suggestions, wait_until_ready, written
+from page_actions import begin_to_write, fill_in, show_more, wait_for_suggestions, wait_until_ready, written
 from sites import served_page
 
 from keras_seq_export import LiteRTSampler
@@ -132,6 +132,14 @@ def test_clearing_or_opening_a_file_ends_the_text_being_written(page, model):
         assert written(page) == "To be" + LiteRTSampler(model).sample("To be", seed=3, max_tokens=50, top_k=3)
 
 
+def test_escape_closes_the_other_settings(page):
+    show_more(page)
+    page.focus("#seed")
+    page.keyboard.press("Escape")
+    assert page.is_hidden("#more")
+    assert page.evaluate("() => document.activeElement.id") == "open_more"
+
+
 def test_the_keys_write_and_stop(page):
     fill_in(page, "To be", seed=3, max_tokens=10**6, top_k=3)
     page.focus("#text")
@@ -218,7 +226,8 @@ def test_a_wrong_model_in_the_address_is_refused(litert, chromium, model):
             with opened(chromium, f"{home}?model={asked}") as page:
                 page.wait_for_selector(f"#error:has-text('{sentence}')")
                 assert page.is_disabled("#write")
-                page.set_input_files("#file", model)
+                page.click("#model")
+                page.click("#own_model")
                 page.wait_for_selector("#write:not(:disabled)")
 
 
