@@ -26,6 +26,7 @@ const modelOf = ([file, by_line]) => ({ vocabulary: new Vocabulary(file), config
 
 const tasks = {
   history,
+  histories: (all) => all.map(history),
   edits: (all) => all.map((given) => editBetween(...given)),
   spaces: (all) => all.map((given) => withoutSpace(...given)),
   damaged: (states) => states.map((state) => Document.from(state)),

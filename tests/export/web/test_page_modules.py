@@ -108,23 +108,26 @@ def changes(draw):
 @settings(deadline=None, max_examples=25)
 @given(runs=st.lists(changes(), min_size=20, max_size=20))
 def test_any_changes_undone_and_redone_are_those_of_a_naive_oracle(runs):
-    for run in runs:
-        oracle, asked, expected = Oracle(), [], []
-        for name, *arguments in run:
-            if name == "replace":
-                start, end, insert, tokens = arguments
-                start, end = min(start, len(oracle.text)), min(end, len(oracle.text))
-                oracle.replace(start, end, insert, tokens, None)
-                names = ("text", "tokenId", "probability", "run")
-                asked.append(
-                    [name, start, end, insert, {"tokens": [dict(zip(names, it, strict=True)) for it in tokens]}]
-                )
-            else:
-                oracle.move(*((oracle.steps, oracle.undone) if name == "undo" else (oracle.undone, oracle.steps)))
-                asked.append([name])
-            expected.append((oracle.text, oracle.written, bool(oracle.steps), bool(oracle.undone)))
-        found = in_node("history", asked)
-        assert [(it["text"], it["written"], it["canUndo"], it["canRedo"]) for it in found] == expected
+    asked, expected = zip(*map(changed_oracle, runs), strict=True)
+    for found, states in zip(in_node("histories", asked), expected, strict=True):
+        assert [(it["text"], it["written"], it["canUndo"], it["canRedo"]) for it in found] == states
+
+
+def changed_oracle(run):
+    """Returns the changes as `history` takes them, and the oracle's state after each."""
+    oracle, asked, expected = Oracle(), [], []
+    for name, *arguments in run:
+        if name == "replace":
+            start, end, insert, tokens = arguments
+            start, end = min(start, len(oracle.text)), min(end, len(oracle.text))
+            oracle.replace(start, end, insert, tokens, None)
+            names = ("text", "tokenId", "probability", "run")
+            asked.append([name, start, end, insert, {"tokens": [dict(zip(names, it, strict=True)) for it in tokens]}])
+        else:
+            oracle.move(*((oracle.steps, oracle.undone) if name == "undo" else (oracle.undone, oracle.steps)))
+            asked.append([name])
+        expected.append((oracle.text, oracle.written, bool(oracle.steps), bool(oracle.undone)))
+    return asked, expected
 
 
 def token(text, run=1):
@@ -326,6 +329,7 @@ def test_marks_move_with_the_text_and_those_that_change_are_gone():
 )
 def test_parts_that_are_removed_at_once_leave_what_removing_one_after_the_other_does(cases):
     text = "".join(chr(ord("A") + at) for at in range(40))
+    asked, all_parts = [], []
     for cuts, ends in cases:
         borders = sorted({0, *cuts, 40})
         tokens = [text[start:end] for start, end in itertools.pairwise(borders)]
@@ -335,9 +339,12 @@ def test_parts_that_are_removed_at_once_leave_what_removing_one_after_the_other_
         edges = sorted(ends)[: len(ends) // 2 * 2]
         parts = [{"start": start, "end": end} for start, end in zip(edges[::2], edges[1::2], strict=True)]
         one_by_one = [["replace", it["start"], it["end"], "", {"group": "x"}] for it in reversed(parts)]
-        at_once = in_node("history", [*begun, ["removeParts", parts], ["undo"], ["redo"]])
-        expected = in_node("history", [*begun, *one_by_one])[-1]
+        asked += [[*begun, ["removeParts", parts], ["undo"], ["redo"]], [*begun, *one_by_one]]
+        all_parts.append(parts)
+    histories = in_node("histories", asked)
+    for parts, at_once, one_after_the_other in zip(all_parts, histories[::2], histories[1::2], strict=True):
         before, *_, undone, again = at_once[1:]
+        expected = one_after_the_other[-1]
         for found in (at_once[2], again):
             assert (found["text"], found["written"]) == (expected["text"], expected["written"])
         if parts:
