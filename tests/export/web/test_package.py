@@ -472,9 +472,8 @@ def test_a_trace_in_a_worker_and_in_the_page_has_the_gates(worker_app, with_gate
 
 def test_the_page_goes_on_while_the_worker_reads(worker_app):
     assert worker_app.evaluate("prompt => ticks(prompt)", TEXT * 20) < 250
-    # A text of a megabyte is split into tokens in the worker. The shortest time: the machine may be busy.
-    waits = [worker_app.evaluate("prompt => beginning(prompt)", "To be, or " * 100_000) for _ in range(5)]
-    assert min(waits) < 50
+    # A text of a megabyte is split into tokens in the worker. Once is enough: the machine may be busy.
+    assert any(worker_app.evaluate("prompt => beginning(prompt)", "To be, or " * 100_000) < 50 for _ in range(5))
 
 
 def test_a_text_stops_within_50_ms_while_a_long_prompt_is_read(worker_app):
