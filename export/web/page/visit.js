@@ -122,6 +122,7 @@ export class Visit {
   #begin(prompt) {
     return attempt(async () => {
       await this.#desk.giveUp();
+      if (this.#desk.isWriting) return; // Another tap was faster.
       const group = this.#desk.group();
       this.#editor.replace(0, this.#editor.text.length, prompt, { group });
       await this.#desk.write({ group });

@@ -123,6 +123,19 @@ def test_two_taps_on_try_again_keep_the_text_before(page):
     assert len(text) == len(first) + 30
 
 
+def test_of_two_taps_on_prompts_while_it_writes_one_begins_a_text(page):
+    fill_in(page, "To be", seed=5, max_tokens=30, top_k=3)  # <eos> is not among the three most likely.
+    page.evaluate(
+        """() => {
+          document.getElementById("write").click();
+          for (const prompt of document.querySelectorAll(".prompt")) prompt.click();
+        }"""
+    )
+    prompts = page.locator(".prompt").all_text_contents()
+    text = written(page)
+    assert any(len(text) == len(prompt) + 30 and text.startswith(prompt) for prompt in prompts)
+
+
 def test_what_the_model_has_written_so_far_survives_a_reload(page):
     fill_in(page, "To be", seed=3, max_tokens=10**6, top_k=3)
     begin_to_write(page)
