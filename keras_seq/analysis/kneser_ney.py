@@ -150,7 +150,7 @@ def _grams(keys: np.ndarray, counts: np.ndarray, contexts: int, size: int) -> _G
 def _discounts(counts: np.ndarray) -> np.ndarray:
     """Returns what is subtracted from counts of 1, 2, and 3 or more.
 
-    Where too few n-grams occur for an estimate of Chen and Goodman, that of Kneser and Ney replaces it.
+    Where no n-gram occurs so often, or the estimate of Chen and Goodman is not positive, that of Kneser and Ney replaces it.
     """
     occurring = np.bincount(np.minimum(counts, 5), minlength=6)  # number of n-grams by their count
     discount = occurring[1] / (occurring[1] + 2 * occurring[2]) if occurring[1] else _USUAL_DISCOUNT

@@ -24,7 +24,7 @@ _INCOMPLETE = f"the page needs LiteRT.js, which is not complete: {{}}. Repeat np
 MODELS = "models.json"  # the models to open and to compare
 FILES = "files.json"  # from which the service worker sees that the page has changed
 _SERVICE_WORKER = "service-worker.js"  # which the browser itself compares with the one before
-OWN_MODEL = "models/shakespeare.tflite"  # opens if no other is given
+OWN_MODEL = "models/own/shakespeare.tflite"  # opens if no other is given; no given file has this address
 COMPARED = ("simple_rnn.tflite", "gru.tflite")  # files of `keras-seq demo`
 _NOTICE = """LiteRT.js {version}: @litertjs/core and @litertjs/wasm-utils of npm, https://github.com/google-ai-edge/LiteRT
 Its license is {license}. The text of the Apache License 2.0 is in the file LICENSE of this page.

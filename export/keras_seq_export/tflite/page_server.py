@@ -176,7 +176,7 @@ def page_server(
     try:
         server = _Server(("127.0.0.1", port), handler)
     except (OSError, OverflowError) as error:
-        reason = getattr(error, "strerror", None) or error
+        reason = getattr(error, "strerror", None) or str(error).rstrip(".")
         raise ConfigError(f"port {port} cannot be used: {reason}. Choose another {{}}", "port") from error
     url = f"http://127.0.0.1:{server.server_address[1]}/"
     if model is None:

@@ -1,13 +1,13 @@
 // Stop strings: the text ends before the first of them, wherever the tokens begin and end.
 
 /** Returns the position at which the first stop string in a text begins, or -1. */
-export function findStop(text, stops) {
+function findStop(text, stops) {
   const found = stops.map((stop) => text.indexOf(stop)).filter((position) => position >= 0);
   return found.length ? Math.min(...found) : -1;
 }
 
 /** Returns the length of the longest end of a text that may be the beginning of a stop string. */
-export function unfinishedStop(text, stops) {
+function unfinishedStop(text, stops) {
   let longest = 0;
   for (const stop of stops) {
     for (let length = Math.min(stop.length - 1, text.length); length > longest; length--) {

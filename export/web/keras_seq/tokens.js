@@ -42,7 +42,7 @@ export function isApostrophe(character) {
 }
 
 /** Returns the character that ends at an index of a text; "" at its start. */
-function characterBefore(text, end) {
+export function characterBefore(text, end) {
   return [...text.slice(Math.max(0, end - 2), end)].at(-1) ?? "";
 }
 

@@ -44,7 +44,7 @@ function update() {
     if (desk.isWriting || !models.model) return suggestions.clear();
     marks.show(models.model);
     const caret = editor.selection.start;
-    if (isInsideWord(editor.text, caret)) return suggestions.clear();
+    if (isInsideWord(editor.text, caret) || (desk.hasEndedLine && caret === editor.text.length)) return suggestions.clear();
     const space = spaceAfterWord(models.model, editor.document, caret);
     suggestions.seek(models.model, readable(models.model, editor.text.slice(0, caret)), space).catch(showError);
   });
@@ -141,6 +141,7 @@ at("alternatives").querySelector(".close").addEventListener("click", closeAltern
 // ---- buttons and keys ----
 
 function writeOrStop() {
+  visit.userHasActed();
   if (desk.isWriting) return desk.stop();
   closeAlternatives();
   return attempt(() => desk.write());
@@ -196,10 +197,7 @@ const [cardActions, ownButton] = [at("card_actions"), at("own_model")]; // They 
 function showCard() {
   const { model, name, bytes } = models;
   const dialog = at("card");
-  if (model) {
-    const { card, config, vocabulary } = model;
-    fillCard(dialog, { card, config, vocabulary, name, bytes });
-  }
+  fillCard(dialog, model && { card: model.card, config: model.config, vocabulary: model.vocabulary, name, bytes });
   dialog.append(cardActions);
   ownButton.hidden = !visit.canOpenOwn;
   dialog.showModal();
@@ -255,6 +253,7 @@ for (const id of ["colours", "show_tokens"]) {
     remember();
   });
 }
+at("new_seed").addEventListener("change", remember);
 settings.addEventListener("invalid", () => showMore(true));
 settings.addEventListener("change", () => {
   showError(null);
@@ -262,7 +261,8 @@ settings.addEventListener("change", () => {
 });
 
 register();
-const before = saved();
+const kept = saved();
+const before = kept?.desk && kept.view ? kept : null; // a state that is not whole is of no use
 showView(before?.view);
 refresh();
 visit.start(before);

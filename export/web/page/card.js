@@ -1,5 +1,7 @@
 // The card of the open model, in a <dialog>: what a person wants to know about it. It comes from the file, so it is shown as text.
 
+import { element } from "./elements.js";
+
 const LONGEST_CHIP = 40; // characters
 const CELLS = new Map([["gru", "GRU"], ["simple_rnn", "SimpleRNN"], ["lstm", "LSTM"]]);
 const IS_DATE = /^\d{4}-\d\d-\d\d$/;
@@ -28,23 +30,17 @@ export function chipText(card, name) {
 }
 
 /**
- * Fills an empty or filled <dialog> with the card; the caller opens it with `showModal`, so that Esc closes it and the focus returns.
+ * Fills an empty or filled <dialog> with the card, or with a heading if `known` is null; the caller opens it with `showModal`, so that Esc closes it and the focus returns.
  * @param {HTMLDialogElement} dialog
- * @param {Known} known
+ * @param {Known | null} known
  */
 export function fillCard(dialog, known) {
-  const heading = element("h2", titleOf(known.card, known.name));
-  heading.id = `${dialog.id || "card"}-title`;
-  const close = element("button", "Close");
-  close.type = "button";
-  close.addEventListener("click", () => dialog.close());
-  const header = element("header");
-  header.append(heading, close);
-  const list = element("dl");
-  list.append(...cardRows(known).flatMap(([label, value]) => [element("dt", label), element("dd", value)]));
+  const heading = element("h2", { id: `${dialog.id || "card"}-title` }, [known ? titleOf(known.card, known.name) : "No model is open"]);
+  const close = element("button", { type: "button", onclick: () => dialog.close() }, ["Close"]);
+  const rows = (known ? cardRows(known) : []).flatMap(([label, value]) => [element("dt", {}, [label]), element("dd", {}, [value])]);
   dialog.setAttribute("aria-labelledby", heading.id);
   dialog.setAttribute("closedby", "any"); // a click beside it; older browsers ignore this
-  dialog.replaceChildren(header, list);
+  dialog.replaceChildren(element("header", {}, [heading, close]), element("dl", {}, rows));
 }
 
 /**
@@ -71,12 +67,6 @@ export function cardRows({ card, config, vocabulary, name, bytes }) {
     ...Object.entries(others).map(([key, value]) => [key, shown(value)]),
   ];
   return rows.filter(([, text]) => text !== "");
-}
-
-function element(tag, text = "") {
-  const one = document.createElement(tag);
-  one.textContent = text;
-  return one;
 }
 
 function isText(value) {

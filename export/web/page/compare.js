@@ -6,9 +6,8 @@ import { KerasSeqWorker } from "../keras_seq/worker.js";
 import { gateCaption, gateTable, unitsToShow } from "./compare_gates.js";
 import { rule, verdict } from "./compare_memory.js";
 import { DISTANCES, drawSentence, subjectOf, tidied, wordsBetween } from "./compare_sentence.js";
-import { element } from "./compare_table.js";
 import { expected, verbsOf, verbTable } from "./compare_verbs.js";
-import { at, showError } from "./elements.js";
+import { at, element, showError } from "./elements.js";
 import { listedModels } from "./opening.js";
 
 const FIRST_DISTANCE = 7; // words between subject and verb, on arrival

@@ -1,7 +1,7 @@
 // The update gate of a GRU over a sentence: one row per word, one column per unit, for the units that keep the subject best.
 
-import { cell, element, wordCell } from "./compare_table.js";
-import { percent } from "./elements.js";
+import { cell, wordCell } from "./compare_table.js";
+import { element, percent } from "./elements.js";
 
 const SHOWN = 16; // units, as in the picture of keras-seq demo
 
@@ -11,7 +11,7 @@ const SHOWN = 16; // units, as in the picture of keras-seq demo
  * @param {Float32Array[]} gates Γu of the units after each word
  * @param {number} position of the word
  */
-export function kept(gates, position) {
+function kept(gates, position) {
   return Float64Array.from(gates[position], (written, unit) =>
     gates.slice(position + 1).reduce((left, gate) => left * (1 - gate[unit]), written),
   );

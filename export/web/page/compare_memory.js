@@ -3,8 +3,7 @@
 // One reading proves little. A model that has forgotten the subject still expects one of two verbs, and is right half of the time.
 // All other words are the same in both readings, so only the subject can make the answers differ.
 
-import { element } from "./compare_table.js";
-import { percent } from "./elements.js";
+import { element, percent } from "./elements.js";
 
 // The difference of P(was) between both readings, in points: percents as the page shows them. Above 50, each subject must get its own
 // verb: P(was) is above 50 % in one reading and below 50 % in the other. Below 10, the answer is as good as the same.

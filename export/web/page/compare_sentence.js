@@ -22,7 +22,7 @@ export const PLURALS = { ...ANIMALS, ...FOODS, ...PLACES };
 const SINGULARS = Object.fromEntries(Object.entries(PLURALS).map(([one, several]) => [several, one]));
 const NUMBERS = new Map(Object.entries(PLURALS).flatMap(([one, several]) => [[one, "singular"], [several, "plural"]]));
 
-// What can stand between subject and verb: nothing, `near the dogs`, or `, which` and 1 to 5 clauses of six words.
+// What can stand between subject and verb: nothing, `near the trees`, or `, which` and 1 to 5 clauses of six words.
 const CLAUSE_WORDS = 6;
 const SHAPES = [
   { clauses: 0, words: 0 },

@@ -1,13 +1,7 @@
 // The cells that the tables of the comparison share.
 
 import { numberOf } from "./compare_sentence.js";
-
-/** Returns an element with properties and children. */
-export function element(name, properties = {}, children = []) {
-  const made = Object.assign(document.createElement(name), properties);
-  made.append(...children);
-  return made;
-}
+import { element } from "./elements.js";
 
 export function cell(children, className = "") {
   return element("td", { className }, children);

@@ -1,8 +1,8 @@
 // Which verb two models expect after each word of a sentence: one row per word, one column per model.
 
 import { inOrder, memoryOf } from "./compare_memory.js";
-import { cell, element, wordCell } from "./compare_table.js";
-import { percent } from "./elements.js";
+import { cell, wordCell } from "./compare_table.js";
+import { element, percent } from "./elements.js";
 
 // Forms for one and for several, of verbs that follow such subjects. A model may know only some of them.
 const VERBS = [

@@ -34,25 +34,31 @@ export class Desk extends EventTarget {
   get label() {
     if (this.isWriting) return "Stop";
     if (this.#canContinue()) return "Continue";
-    return this.#writesLines() && this.#ended === this.#editor.text ? "Write again" : "Write";
+    return this.hasEndedLine ? "Write again" : "Write";
+  }
+
+  /** Whether the text ends with a whole line of a model that writes single lines. */
+  get hasEndedLine() {
+    return this.model?.config.by_line === true && this.#ended === this.#editor.text && this.#ended !== "";
   }
 
   /** Uses another model; the old one can be closed afterwards. */
   async use(model, { isSame = false } = {}) {
-    await this.giveUp();
+    do await this.giveUp();
+    while (this.isWriting); // A tap was faster.
     this.model = model;
     if (!isSame) [this.#oldRuns, this.#last] = [this.#runs, null];
     this.#tell("state");
   }
 
   /**
-   * Continues a stopped text, or begins a new one. `isLast` and `maxTokens` limit it; `group` names the step of undo. Returns why the
-   * text ended, null if it can go on, when it is there.
+   * Continues a stopped text, or begins a new one, unless a setting is wrong, which the user is shown. `isLast` and `maxTokens` limit
+   * it; `group` names the step of undo. Returns why the text ended, null if it can go on, when it is there.
    */
   write({ group = this.group(), keepsSeed = false, maxTokens = this.#settings.maxTokens, isLast } = {}) {
-    if (!this.model || this.isWriting) return this.#running;
+    if (!this.model || this.isWriting || !this.#settings.require()) return this.#running;
     try {
-      if (!this.#canContinue() && !this.#begin(group, keepsSeed, maxTokens)) return this.#running;
+      if (!this.#canContinue()) this.#begin(group, keepsSeed, maxTokens);
     } catch (error) {
       this.#tell("error", error);
       return this.#running;
@@ -135,13 +141,12 @@ export class Desk extends EventTarget {
 
   // ---- one run ----
 
-  /** Begins a new run; returns false if a setting is wrong, which the user is shown. */
+  /** Begins a new run. */
   #begin(group, keepsSeed, maxTokens) {
-    if (!this.#settings.require()) return false;
     this.#run?.end();
     this.#run = null;
     if (!keepsSeed) this.#settings.nextSeed();
-    const isNextLine = this.#writesLines() && this.#ended === this.#editor.text && this.#ended !== "";
+    const isNextLine = this.hasEndedLine;
     this.#editor.takeSpaceBack(group, { alsoTyped: this.model.vocabulary.level === "word" });
     if (isNextLine) this.#editor.append("\n", { group });
     const { seed, sampling } = this.#settings;
@@ -150,7 +155,6 @@ export class Desk extends EventTarget {
     this.#run = new Run((signal) => model.write(prompt, { ...sampling, seed, max_tokens: maxTokens, signal }));
     this.#runs += 1;
     this.#last = { start: this.#editor.text.length, seed: String(seed), sampling, count: 0, hasChanged: false };
-    return true;
   }
 
   async #go(run, group, isLast) {
@@ -202,10 +206,6 @@ export class Desk extends EventTarget {
   /** Returns where the last run began, also if it has written nothing yet; undefined if the text ends with something else. */
   #lastStart() {
     return this.#last?.start ?? this.#editor.document.lastRun()[0]?.start;
-  }
-
-  #writesLines() {
-    return this.model?.config.by_line === true;
   }
 
   #forget() {

@@ -15,7 +15,7 @@ function firstIndex(items, isAfter) {
 }
 
 /** A text field holds each line break as one line feed; offsets in it are those of this text. */
-export function withLineFeeds(text) {
+function withLineFeeds(text) {
   return text.replace(/\r\n?/g, "\n");
 }
 

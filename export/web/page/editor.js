@@ -13,7 +13,7 @@ export function withoutSpace(edit, space) {
 
 /**
  * Keeps a Document and a textarea the same. Events: "edit" after each change, with the detail `byUser`; "caret" when the caret moved;
- * "tap" with the `token` that was tapped and its offset.
+ * "tap" with the `token` that was tapped.
  */
 export class Editor extends EventTarget {
   document = new Document();

@@ -2,6 +2,13 @@
 
 export const at = (id) => document.getElementById(id);
 
+/** Returns an element with properties and children. */
+export function element(name, properties = {}, children = []) {
+  const made = Object.assign(document.createElement(name), properties);
+  made.append(...children);
+  return made;
+}
+
 /** Shows an error until the next change; null hides it. */
 export function showError(error) {
   at("error").textContent = error?.message ?? "";

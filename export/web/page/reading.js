@@ -1,6 +1,6 @@
 // What the model reads of a text: all that it knows, up to the caret.
 
-import { classOf, codePoint } from "../keras_seq/tokens.js";
+import { characterBefore, classOf, codePoint } from "../keras_seq/tokens.js";
 
 const HALF = /\p{Surrogate}/gu; // half of a character, which no model can read
 
@@ -54,7 +54,7 @@ function unknownInLine(vocabulary, line) {
 }
 
 /** Whether the model skips what it does not know. Other models read it as their token for unknown words. */
-export function skipsUnknown({ vocabulary }) {
+function skipsUnknown({ vocabulary }) {
   return vocabulary.unknownId < 0;
 }
 
@@ -82,13 +82,14 @@ export function readable(model, text) {
 export function spaceAfterWord({ vocabulary }, document, caret) {
   const token = vocabulary.level === "char" ? null : document.tokenAt(caret - 1);
   if (token?.end !== caret) return "";
-  return vocabulary.level === "whitespace" || classOf(document.text[caret - 1]) === "word" ? " " : "";
+  return vocabulary.level === "whitespace" || classOf(characterBefore(document.text, caret)) === "word" ? " " : "";
 }
 
 /** Whether a caret is inside a word, where a suggestion would split it. */
 export function isInsideWord(text, caret) {
-  const isWord = (offset) => classOf(String.fromCodePoint(text.codePointAt(offset))) === "word";
-  return caret > 0 && caret < text.length && isWord(caret - 1) && isWord(caret);
+  if (caret === 0 || caret === text.length) return false;
+  const after = String.fromCodePoint(text.codePointAt(caret));
+  return [characterBefore(text, caret), after].every((one) => one.isWellFormed() && classOf(one) === "word");
 }
 
 /** Returns what to say about what the model does not know. */

@@ -26,7 +26,7 @@ export class Settings extends EventTarget {
     this.#fields.seed.addEventListener("input", () => {
       this.#fields.new_seed.checked = false; // A typed seed is kept.
       this.#checkSeed();
-      this.#tell();
+      if (this.#fields.seed.validity.valid) this.#tell();
     });
     at("dice").addEventListener("click", () => {
       this.drawSeed();
@@ -78,11 +78,11 @@ export class Settings extends EventTarget {
     return false;
   }
 
-  /** What `fill` takes, as plain values. */
+  /** What `fill` takes, as plain values; without settings that are wrong. */
   state() {
-    const { max_tokens, seed, new_seed } = this.#fields;
-    const sampling = Object.fromEntries(NAMES.map((name) => [name, this.#fields[name].value]));
-    return { sampling, maxTokens: max_tokens.value, seed: seed.value, newSeed: new_seed.checked };
+    const valid = (name) => (this.#fields[name].validity.valid ? this.#fields[name].value : undefined);
+    const sampling = Object.fromEntries(NAMES.map((name) => [name, valid(name)]));
+    return { sampling, maxTokens: valid("max_tokens"), seed: valid("seed"), newSeed: this.#fields.new_seed.checked };
   }
 
   #onInput(name) {

@@ -10,7 +10,7 @@ import { forgetModel, savedModel, saveModel } from "./saved.js";
 import { otherModel, readLink } from "./share.js";
 import { wasmFolder } from "../keras_seq/wasm.js";
 
-const SHAKESPEARE = "shakespeare.tflite"; // the page's own model
+const SHAKESPEARE = new URL("models/own/shakespeare.tflite", location.href).href; // the page's own model
 const TEMPERATURE = 0.7; // for a file that stores none: the text reads better than at 1
 
 export class Visit {
@@ -53,17 +53,24 @@ export class Visit {
     await keepForLater(wasmFolder(), typeof source === "string" ? [source] : []).catch(() => {}); // Off-line use is not vital.
   }
 
+  /** Is called when the user wants a text before the page has written one by itself. */
+  userHasActed() {
+    this.#hasActed = true;
+  }
+
   /** Opens a file of the user, which the browser keeps for the next visit. */
   async openFile(file) {
     this.#hasActed = true;
     if (!(await this.#open({ name: file.name, source: file }))) return;
+    forgetAskedModel();
     if (!(await saveModel(file.name, file))) showStatus("The browser cannot keep this file for the next visit.");
   }
 
   /** Opens the page's own model again. */
   async openOwn() {
+    this.#hasActed = true;
     await forgetModel();
-    await this.#open(this.#own);
+    if (await this.#open(this.#own)) forgetAskedModel();
   }
 
   /** Whether the page has a model of its own, which is not open. */
@@ -75,16 +82,14 @@ export class Visit {
   async #openFirst(isFirst) {
     const asked = new URLSearchParams(location.search).get("model");
     return attempt(async () => {
-      const listing = listedModels().then(({ open, compare }) => {
-        this.#own = open;
-        at("compare").hidden = compare.length < 2;
-      });
-      listing.catch(() => {}); // Where the listing is needed, its error is shown.
-      let found = asked ? modelAt(asked) : await savedModel();
-      if (!asked) await listing;
-      found ??= this.#own;
-      const isShakespeare = found !== null && found === this.#own && found.name === SHAKESPEARE;
-      if (isFirst && isShakespeare && !this.#hasActed) this.#editor.load(Document.from({ text: OPENING.prompt, written: [] }));
+      const listing = listedModels().catch((error) => ({ open: null, compare: [], error }));
+      const kept = asked ? null : await savedModel();
+      const { open, compare, error } = await listing;
+      if (error && !asked && !kept) throw error;
+      this.#own = open;
+      at("compare").hidden = compare.length < 2;
+      const found = asked ? modelAt(asked) : (kept ?? open);
+      if (isFirst && found?.source === SHAKESPEARE && !this.#hasActed) this.#editor.load(Document.from({ text: OPENING.prompt, written: [] }));
       if (found) return this.#open(found);
       throw new Error("This page has no model of its own. Open a .tflite file that keras-seq export has made.");
     });
@@ -97,7 +102,7 @@ export class Visit {
     at("model").textContent = chipText(model.card, name);
     at("max_unit").textContent = `Maximum length in ${model.vocabulary.level === "char" ? "characters" : "words and signs"}`;
     this.onOpened();
-    this.#prompts = promptsFor(model, this.#isShakespeare());
+    this.#prompts = promptsFor(model, this.#isShakespeare);
     this.#prompts.then((prompts) => showPrompts(at("prompts"), prompts, (one) => this.#begin(one))).catch(showError);
     return true;
   }
@@ -113,13 +118,13 @@ export class Visit {
     if (kept) this.#settings.fill(kept);
   }
 
-  #isShakespeare() {
-    const { name, source } = this.#models;
-    return name === SHAKESPEARE && source === this.#own?.source;
+  get #isShakespeare() {
+    return this.#models.source === SHAKESPEARE;
   }
 
   /** Begins a new text with a prompt. */
   #begin(prompt) {
+    this.#hasActed = true;
     return attempt(async () => {
       await this.#desk.giveUp();
       if (this.#desk.isWriting) return; // Another tap was faster.
@@ -132,7 +137,7 @@ export class Visit {
   async #writeOpening() {
     const isLines = this.#models.model.config.by_line === true;
     const isLast = endOfOpening();
-    const keepsSeed = this.#isShakespeare();
+    const keepsSeed = this.#isShakespeare;
     if (keepsSeed) this.#settings.fill({ seed: OPENING.seed });
     else if (!isLines) await this.#beginWithPrompt();
     if (this.#hasActed) return;
@@ -173,12 +178,20 @@ export class Visit {
     const link = this.#link;
     if (!link || !this.#models.model || this.#models.isLoading) return;
     this.#link = null;
-    await this.#desk.giveUp();
+    do await this.#desk.giveUp();
+    while (this.#desk.isWriting); // A tap was faster.
     this.#settings.fill({ sampling: link.settings, seed: link.seed });
-    if (link.maxTokens === 0) return; // All of the text is its beginning.
-    await this.#desk.write({ keepsSeed: true, maxTokens: link.maxTokens });
+    const isWhole = link.maxTokens === 0; // All of the text is its beginning.
+    if (!isWhole) await this.#desk.write({ keepsSeed: true, maxTokens: link.maxTokens });
     const { name, model } = this.#models;
     const other = otherModel(link.model, { name, sha256: model.config.model_sha256 });
     if (other) showError(new Error(other));
   }
+}
+
+/** Takes the model out of the address, when another one is open: a reload or a shared link would ask for it again. */
+function forgetAskedModel() {
+  const address = new URL(location.href);
+  address.searchParams.delete("model");
+  history.replaceState(null, "", address);
 }

@@ -2,7 +2,7 @@
 
 const PACED = 600; // characters that appear as if written; after them, the text appears as fast as the model writes it
 const STEP = 3; // characters of one step while paced
-const FRAME = 33; // milliseconds between two updates: laying out a long text takes longer than drawing its tokens
+const FRAME = 33; // milliseconds between two updates, twice as often while paced: laying out a long text takes longer than drawing its tokens
 
 const wait = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
 
@@ -28,10 +28,6 @@ export class Run {
   constructor(begin) {
     this.#begin = begin;
     this.#open();
-  }
-
-  get seed() {
-    return this.#writer.seed;
   }
 
   /** Writes until the end, until `pause`, or up to the piece that `isLast`; `show` gets the pieces that are new. */

@@ -157,9 +157,9 @@ def test_models_json_names_the_models(modules, demo, small_tflite, tmp_path):
     shutil.copytree(page_folder(), page, ignore=shutil.ignore_patterns("node_modules", "models"))
     shutil.copy(page_folder().parents[1] / "LICENSE", page)
     assert models_of(page_files(page, modules)) == {}
-    (page / "models").mkdir()
-    shutil.copy(small_tflite(), page / "models" / "shakespeare.tflite")
-    assert models_of(page_files(page, modules)) == {"open": "models/shakespeare.tflite"}
+    (page / "models" / "own").mkdir(parents=True)
+    shutil.copy(small_tflite(), page / "models" / "own" / "shakespeare.tflite")
+    assert models_of(page_files(page, modules)) == {"open": "models/own/shakespeare.tflite"}
     odd = tmp_path / "a#b ?%20ü.tflite"
     shutil.copy(small_tflite(), odd)
     files = page_files(page, modules, odd, demo)
@@ -167,9 +167,12 @@ def test_models_json_names_the_models(modules, demo, small_tflite, tmp_path):
     assert models_of(files) == {"open": "models/a%23b%20%3F%2520%C3%BC.tflite", "compare": compared}
     assert files.content(f"models/{odd.name}") == odd
     assert [files.content(address) for address in compared] == [demo / name for name in COMPARED]
-    own = tmp_path / "shakespeare.tflite"
-    shutil.copy(small_tflite(), own)
-    assert page_files(page, modules, own).content("models/shakespeare.tflite") == own
+    same_name = tmp_path / "shakespeare.tflite"
+    shutil.copy(small_tflite(), same_name)
+    files = page_files(page, modules, same_name)
+    assert models_of(files) == {"open": "models/shakespeare.tflite"}
+    assert files.content("models/shakespeare.tflite") == same_name
+    assert files.content("models/own/shakespeare.tflite") != same_name
 
 
 def test_a_model_of_the_demo_may_be_opened_and_another_of_its_name_may_not(modules, demo, small_tflite, tmp_path):

@@ -61,7 +61,7 @@ def test_texts_are_sent_in_gzip_to_browsers_that_take_it(modules):
             ("/page/app.js", True),
             ("/", True),
             (WASM, False),
-            ("/models/shakespeare.tflite", False),
+            ("/models/own/shakespeare.tflite", False),
         ):
             _, headers, plain = fetched(path, port)
             _, packed_headers, packed = fetched(path, port, **{"Accept-Encoding": "gzip, br"})
@@ -270,5 +270,5 @@ def test_a_port_in_use_and_a_wrong_file_are_refused(modules, tmp_path):
     with served_page(None, modules) as address:
         port = port_of(address)
         for wrong in (port, 99999):
-            with pytest.raises(ValueError, match=f"port {wrong} cannot be used"):
+            with pytest.raises(ValueError, match=rf"port {wrong} cannot be used: .*[^.]\. Choose another"):
                 page_server(None, modules, port=wrong)

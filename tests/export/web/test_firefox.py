@@ -27,7 +27,7 @@ SETTINGS = {"temperature": 1, "top_k": 0, "top_p": 1, "min_p": 0, "seed": 7, "ma
 @pytest.fixture(scope="module")
 def sampler():
     """The page's own model in Python."""
-    return LiteRTSampler(page_folder() / "models" / "shakespeare.tflite")
+    return LiteRTSampler(page_folder() / "models" / "own" / "shakespeare.tflite")
 
 
 @pytest.fixture(scope="module")

@@ -229,6 +229,7 @@ def test_a_wrong_model_in_the_address_is_refused(litert, chromium, model):
                 page.click("#model")
                 page.click("#own_model")
                 page.wait_for_selector("#write:not(:disabled)")
+                wait_for(lambda: "model=" not in page.url)  # A reload would ask for it again.
 
 
 def test_a_file_that_was_opened_is_there_after_a_reload(page, small_tflite):
@@ -241,6 +242,34 @@ def test_a_file_that_was_opened_is_there_after_a_reload(page, small_tflite):
     fill_in(page, "To be", seed=5, max_tokens=30)
     page.click("#write")
     assert written(page) == "To be" + LiteRTSampler(words).sample("To be", seed=5, max_tokens=30)
+
+
+def test_a_file_that_was_opened_is_there_even_without_the_list_of_models(chromium, model, litert, small_tflite):
+    screen = {**PHONE, "service_workers": "block"}  # Its requests cannot be routed.
+    with served_page(model, litert) as address, opened(chromium, address, **screen) as page:
+        wait_until_ready(page)
+        page.set_input_files("#file", small_tflite(level="word"))
+        kept = "() => caches.open('keras_seq opened model').then((it) => it.keys()).then((all) => all.length)"
+        wait_for(lambda: page.evaluate(kept))
+        page.route("**/models.json", lambda route: route.fulfill(status=500))
+        page.goto(page.url.partition("?")[0])
+        page.wait_for_selector("#write:not(:disabled)")
+        assert page.is_hidden("#error")
+
+
+@pytest.mark.parametrize("by_line", [False, True])
+def test_a_file_with_the_name_of_the_pages_own_is_a_model_of_the_user(
+    litert, chromium, small_tflite, tmp_path, by_line
+):
+    file = tmp_path / "shakespeare.tflite"
+    shutil.copy(small_tflite(by_line=True) if by_line else small_tflite(), file)
+    with served_page(file, litert) as address:
+        for home in (address, address.partition("?")[0]):
+            with opened(chromium, home) as page:
+                wait_until_ready(page)
+                assert "ROMEO:" not in page.locator(".prompt").all_text_contents()
+                assert not page.input_value("#text").startswith("JULIET")
+                assert page.input_value("#seed") != "2"
 
 
 def test_a_file_name_with_special_characters(litert, chromium, model, tmp_path):

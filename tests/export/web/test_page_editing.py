@@ -386,6 +386,40 @@ def test_text_and_settings_survive_a_reload(page, model):
     assert written(page) == "To be" + sampler.sample("To be", seed=seed, max_tokens=30, top_k=3)
 
 
+def test_an_unticked_new_seed_survives_a_reload_and_a_state_that_is_not_whole_begins_anew(page):
+    show_more(page)
+    page.uncheck("#new_seed")
+    page.reload()
+    page.wait_for_selector("#write:not(:disabled)")
+    assert not page.is_checked("#new_seed")
+    page.add_init_script(
+        """for (const [key, state] of Object.entries(localStorage)) {
+          localStorage.setItem(key, JSON.stringify({ ...JSON.parse(state), view: null }));
+        }"""
+    )
+    page.reload()
+    wait_until_ready(page)
+    assert page.is_checked("#new_seed")
+
+
+def test_continue_requires_valid_settings_and_a_wrong_one_is_not_kept(page):
+    fill_in(page, "To be", seed=3, max_tokens=10**6, top_k=3)
+    begin_to_write(page)
+    page.click("#write")
+    page.wait_for_selector("#write:has-text('Continue')")
+    text = page.input_value("#text")
+    page.fill("#temperature", "-1")
+    page.click("#write")
+    page.wait_for_timeout(200)
+    assert page.input_value("#text") == text
+    assert page.text_content("#write") == "Continue"
+    page.check("#colours")  # is saved
+    page.reload()
+    wait_until_ready(page)
+    assert page.is_checked("#colours")
+    assert float(page.input_value("#temperature")) > 0
+
+
 def test_write_again_writes_another_line(litert, chromium, small_tflite):
     sampling = {"bias": {"<eos>": 4.0}}
     lines = small_tflite(by_line=True, sampling=sampling)
@@ -410,7 +444,7 @@ def test_write_again_writes_another_line(litert, chromium, small_tflite):
 
 
 def test_the_page_opens_with_its_own_model_and_has_written_three_lines(litert, chromium):
-    own = LiteRTSampler(page_folder() / "models/shakespeare.tflite")
+    own = LiteRTSampler(page_folder() / "models/own/shakespeare.tflite")
     with served_page(None, litert) as address, opened(chromium, address) as page:
         wait_until_ready(page)
         page.wait_for_selector("#status:has-text('Written on your device')")
@@ -432,7 +466,7 @@ def test_the_page_opens_with_its_own_model_and_has_written_three_lines(litert, c
 
 
 def test_what_a_phone_types_fits_a_model_of_words(litert, chromium):
-    own = LiteRTSampler(page_folder() / "models/shakespeare.tflite")
+    own = LiteRTSampler(page_folder() / "models/own/shakespeare.tflite")
     with served_page(None, litert) as address, opened(chromium, address) as page:
         wait_until_ready(page)
         text = next(text for text in ("the queen", "I am fine", "And yet") if len(own.suggest(text, 3)) < 3)

@@ -388,7 +388,7 @@ def test_what_the_model_does_not_know_is_skipped():
 
 
 def test_a_caret_between_two_characters_of_a_word_is_inside_it():
-    text = "to be, 🙂’tis 9x"
+    text = "to be, 🙂’tis 9x 🙂to"
     carets = list(range(len(text.encode("utf-16-le")) // 2 + 1))
     inside = [caret for caret, is_inside in zip(carets, in_node("insides", [text, carets]), strict=True) if is_inside]
     assert [text.encode("utf-16-le")[: 2 * caret].decode("utf-16-le") for caret in inside] == [
@@ -397,6 +397,7 @@ def test_a_caret_between_two_characters_of_a_word_is_inside_it():
         "to be, 🙂’t",
         "to be, 🙂’ti",
         "to be, 🙂’tis 9",
+        "to be, 🙂’tis 9x 🙂t",
     ]
 
 
@@ -445,6 +446,8 @@ def test_the_space_after_a_word_of_the_model():
     assert in_node("spacesAfter", [BETWEEN_SPACES, states(2, 5, 6, 9)]) == [" ", "", " ", ""]
     assert in_node("spacesAfter", [WORDS, states(2, 6)]) == [" ", ""]
     assert in_node("spacesAfter", [CHARACTERS, states(2)]) == [""]
+    beyond = {"text": "𠀀", "written": [[0, 2, 5, 0.5, 1]]}  # a character of two code units, of a script without spaces
+    assert in_node("spacesAfter", [WORDS, [[beyond, 2]]]) == [""]
 
 
 def test_a_percentage_is_never_0_or_100():

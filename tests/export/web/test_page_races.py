@@ -232,6 +232,9 @@ def test_a_link_that_arrives_while_the_model_loads_is_followed(model, litert, ch
         assert written(page) == "To be" + LiteRTSampler(model).sample("To be", seed=5, max_tokens=30, temperature=1.0)
         assert page.input_value("#seed") == "5"
         page.wait_for_selector("#error:has-text('This link was made with x.tflite')")
+        page.evaluate("(link) => (location.hash = link)", LINK.replace("max=30", "max=0"))  # is shown and not continued
+        wait_for(lambda: page.input_value("#text") == "To be")
+        page.wait_for_selector("#error:has-text('This link was made with x.tflite')")
 
 
 def test_a_link_names_no_seed_of_another_model(page, other):
