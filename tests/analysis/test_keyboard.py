@@ -154,6 +154,7 @@ def test_it_types_as_a_user_who_asks_at_every_caret(vocabulary, data, seed, coun
     assert 0 <= use.saved < 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("level", ["char", "word", "whitespace"])
 @pytest.mark.parametrize("by_line", [False, True])
 def test_the_row_of_a_tflite_is_what_its_sampler_suggests(small_tflite, level, by_line):

@@ -45,7 +45,9 @@ def tokens_of(vocabulary, text=TEXT[:60]):
     return [vocabulary.start_id, *vocabulary.encode(text).tolist()]
 
 
-@pytest.mark.parametrize("options", [{}, {"units": (24,)}], ids=["two layers", "one layer"])
+@pytest.mark.parametrize(
+    "options", [{}, pytest.param({"units": (24,)}, marks=pytest.mark.slow)], ids=["two layers", "one layer"]
+)
 def test_the_gates_are_those_of_the_layers(options, small_tflite):
     model, vocabulary = small_model(**options)
     path = small_tflite(gates=True, **options)
@@ -75,7 +77,7 @@ def test_the_memory_follows_from_the_gates(gated):
         given = new
 
 
-@pytest.mark.parametrize("quantization", ["float16", "int8"])
+@pytest.mark.parametrize("quantization", [pytest.param("float16", marks=pytest.mark.slow), "int8"])
 def test_the_gates_of_a_quantized_file_are_close(quantization, small_tflite):
     model, vocabulary = small_model(**WIDE)
     _, _, (found,) = read(
@@ -85,6 +87,7 @@ def test_the_gates_of_a_quantized_file_are_close(quantization, small_tflite):
     assert 0 < np.abs(found - expected).mean() < 0.03
 
 
+@pytest.mark.slow
 def test_a_batch_gives_the_gates_of_each_row(small_tflite):
     model, _ = small_model()
     decoder = LiteRTDecoder(small_tflite(gates=True, batch=2))
