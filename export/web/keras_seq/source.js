@@ -16,8 +16,8 @@ export async function bytesOf(source) {
     response = await fetch(source);
   } catch (error) {
     const isFile = here() === undefined && !/^https?:/.test(source);
-    const offline = `there is no answer; check the connection (${error.message})`;
-    const reason = isFile ? "in Node, give the bytes of the file: readFileSync(path)" : offline;
+    const noAnswer = `there is no answer; check the connection (${error.message})`;
+    const reason = isFile ? "in Node, give the bytes of the file: readFileSync(path)" : noAnswer;
     throw new Error(`${source} cannot be loaded: ${reason}`, { cause: error });
   }
   if (!response.ok) throw new Error(`${source} cannot be loaded: ${response.status} ${response.statusText}`);

@@ -30,12 +30,14 @@ export function chipText(card, name) {
 }
 
 /**
- * Fills an empty or filled <dialog> with the card, or with a heading if `known` is null; the caller opens it with `showModal`, so that Esc closes it and the focus returns.
+ * Fills an empty or filled <dialog> with the card, or with a heading alone if `known` is null. The caller opens it with `showModal`,
+ * so that Esc closes it and the focus returns.
  * @param {HTMLDialogElement} dialog
  * @param {Known | null} known
  */
 export function fillCard(dialog, known) {
-  const heading = element("h2", { id: `${dialog.id || "card"}-title` }, [known ? titleOf(known.card, known.name) : "No model is open"]);
+  const title = known ? titleOf(known.card, known.name) : "No model is open";
+  const heading = element("h2", { id: `${dialog.id || "card"}-title` }, [title]);
   const close = element("button", { type: "button", onclick: () => dialog.close() }, ["Close"]);
   const rows = (known ? cardRows(known) : []).flatMap(([label, value]) => [element("dt", {}, [label]), element("dd", {}, [value])]);
   dialog.setAttribute("aria-labelledby", heading.id);

@@ -53,7 +53,7 @@ export class Visit {
     await keepForLater(wasmFolder(), typeof source === "string" ? [source] : []).catch(() => {}); // Off-line use is not vital.
   }
 
-  /** Is called when the user wants a text before the page has written one by itself. */
+  /** The user has begun to write: the page writes nothing by itself any more. */
   userHasActed() {
     this.#hasActed = true;
   }
@@ -89,7 +89,8 @@ export class Visit {
       this.#own = open;
       at("compare").hidden = compare.length < 2;
       const found = asked ? modelAt(asked) : (kept ?? open);
-      if (isFirst && found?.source === SHAKESPEARE && !this.#hasActed) this.#editor.load(Document.from({ text: OPENING.prompt, written: [] }));
+      const writesOpening = isFirst && found?.source === SHAKESPEARE && !this.#hasActed;
+      if (writesOpening) this.#editor.load(Document.from({ text: OPENING.prompt, written: [] }));
       if (found) return this.#open(found);
       throw new Error("This page has no model of its own. Open a .tflite file that keras-seq export has made.");
     });
@@ -189,7 +190,7 @@ export class Visit {
   }
 }
 
-/** Takes the model out of the address, when another one is open: a reload or a shared link would ask for it again. */
+/** Removes `?model=` from the address once another model is open: a reload or a shared link would ask for it again. */
 function forgetAskedModel() {
   const address = new URL(location.href);
   address.searchParams.delete("model");

@@ -2,7 +2,8 @@
 
 const PACED = 600; // characters that appear as if written; after them, the text appears as fast as the model writes it
 const STEP = 3; // characters of one step while paced
-const FRAME = 33; // milliseconds between two updates, twice as often while paced: laying out a long text takes longer than drawing its tokens
+// Milliseconds between two updates, half of it while paced: laying out a long text takes longer than drawing its tokens.
+const FRAME = 33;
 
 const wait = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
 

@@ -1,5 +1,6 @@
 """The page of export/web in Chromium: it writes the texts of Python, opens files, and is accessible."""
 
+import itertools
 import re
 import shutil
 
@@ -219,15 +220,16 @@ def test_a_wrong_model_in_the_address_is_refused(litert, chromium, model):
     with served_page(model, litert) as address:
         home = address.partition("?")[0]
         foreign = "http://127.0.0.1:1/a.tflite"
-        for asked, sentence in (
-            ("models/none.tflite", "cannot be loaded: 404"),
-            (foreign, "from its own address only"),
-        ):
+        refused = {"models/none.tflite": "cannot be loaded: 404", foreign: "from its own address only"}
+        for asked, opens_own in itertools.product(refused, (False, True)):
             with opened(chromium, f"{home}?model={asked}") as page:
-                page.wait_for_selector(f"#error:has-text('{sentence}')")
+                page.wait_for_selector(f"#error:has-text('{refused[asked]}')")
                 assert page.is_disabled("#write")
-                page.click("#model")
-                page.click("#own_model")
+                if opens_own:
+                    page.click("#model")
+                    page.click("#own_model")
+                else:
+                    page.set_input_files("#file", model)
                 page.wait_for_selector("#write:not(:disabled)")
                 wait_for(lambda: "model=" not in page.url)  # A reload would ask for it again.
 
