@@ -19,11 +19,12 @@ from keras_seq_export.errors import BundleError, ExportError
 from keras_seq_export.graph.encoder import SOURCE_STEPS, length_name
 from keras_seq_export.graph.step import GraphStep, float32_step
 from keras_seq_export.publishing import publishing_export
-from keras_seq_export.signatures import DECODE, QUANTIZATIONS, STATES, is_quantized
+from keras_seq_export.signatures import DECODE, INTEGER, QUANTIZATIONS, STATES, is_quantized
 from keras_seq_export.tflite.bundle import add_card, read_bundle, to_json, write_bundle
 from keras_seq_export.tflite.card import model_card, require_card
 from keras_seq_export.tflite.conversion import checked_contents, convert, signature_endpoints
 from keras_seq_export.tflite.decoder import LiteRTDecoder
+from keras_seq_export.tflite.integer.proof import prove
 from keras_seq_export.tflite.parity import (
     Reading,
     SignatureComparison,
@@ -57,6 +58,7 @@ def export_tflite(
     card: Mapping[str, Any] | None = None,
     source_steps: int = SOURCE_STEPS,
     gates: bool = False,
+    frame_range: float | None = None,
 ) -> dict[str, Any]:
     """Writes a .tflite with the signatures `decode`, `prefill`, `sample` and `write`, with builtin operators only.
 
@@ -107,6 +109,14 @@ def export_tflite(
     are variables of the model instead of inputs and outputs. They begin as the initial states. The signature `reset`,
     without inputs, sets those of all rows to the initial states again, in place of `start`; it returns their number.
 
+    With `quantization="integer"` the file has no floating-point number. It is for TensorFlow Lite for Microcontrollers, for
+    processors without floating point and for texts that must be equal bit for bit on every machine. It has one row and the
+    signature `decode`, and `start` if the states do not begin at zero. Its logits, states, frames and outputs are int16, each
+    tensor with one scale: a number is the integer times the scale. The token is drawn from the integers
+    (`keras_seq.generation.integer_sampling`). Before the file is published, it is run in LiteRT with XNNPACK, without it and
+    with the reference kernels, and in TensorFlow Lite for Microcontrollers if `tflite_micro` is installed: all integers must be
+    equal. On a processor with floating point, int8 is faster.
+
     Before the file is published, it is loaded in LiteRT and compared with the model. `<name>.report.json` beside it
     holds the report.
 
@@ -118,7 +128,8 @@ def export_tflite(
         path: the file to write; it must not exist.
         quantization: dtype of the weights. `"none"` is float32. `"float16"` halves the size. `"int8"` is a quarter of
             the size; each tensor has one scale, so that runtimes from tflite-runtime 2.14 on load the file. `"int4"` is
-            a sixth of the size; dense layers have 4 bits, which needs LiteRT 2.
+            a sixth of the size; dense layers have 4 bits, which needs LiteRT 2. `"integer"` is a quarter of the size, with
+            16-bit numbers in place of float32 ones.
         sampling: default settings of `LiteRTSampler`, stored in the file. `bias` and `allow_unk` are also built into
             `sample`. `sample` takes the others as inputs, except `repetition_penalty`, which only Python applies; the kits
             in other languages refuse a file that stores one.
@@ -133,6 +144,8 @@ def export_tflite(
             length.
         gates: whether to add the signature `gates`; for a model of text with explicit states, in which each GRU is a
             `keras_seq.GRU`.
+        frame_range: largest absolute value of a number of a frame, such as 4 for normalized ones; larger numbers are cut
+            off. For `quantization="integer"` and a model that reads frames.
         card: entries of the model card, such as `{"corpus": "Shakespeare", "license": "CC0-1.0"}`.
 
     Returns:
@@ -165,7 +178,16 @@ def export_tflite(
         raise ConfigError(
             '{} must be "explicit" with {}, which reads the states without changing them', "state", "gates"
         )
+    if quantization == INTEGER:
+        _require_integers_can_hold(state, batch, gates, sampling)
+    if frame_range is not None:
+        require.positive_number("frame_range", frame_range)
     exported, step, trained_in = float32_step(model, vocabulary)
+    _require_frame_range(step, quantization, frame_range)
+    if quantization == INTEGER and step.has_encoder:
+        raise ConfigError(
+            '{} must not be "integer" for a model with an encoder: only one step can be integers', "quantization"
+        )
     if step.has_encoder and state == "internal":
         raise ConfigError(
             '{} must be "explicit" for a model with an encoder, so that `encode` can return the states', "state"
@@ -177,7 +199,9 @@ def export_tflite(
     settings = ExportSettings(by_line, quantization, state, batch)
     path = Path(path)
     with publishing_export(path, path.with_name(f"{path.name}.report.json")) as (partial, partial_report):
-        content = convert(signature_endpoints(step, vocabulary, bias, state, batch, source_steps, gates), quantization)
+        integer = quantization == INTEGER
+        endpoints = signature_endpoints(step, vocabulary, bias, state, batch, source_steps, gates, integer)
+        content = convert(endpoints, quantization, frame_range)
         contents = checked_contents(content, quantization)
         partial.write_bytes(content)
         write_bundle(partial, vocabulary, _bundle_config(settings, sampling, step))
@@ -185,9 +209,10 @@ def export_tflite(
         decoder = LiteRTDecoder(partial) if sampler is None else sampler.decoder
         initial = None if step.has_encoder else step.initial
         reading, comparison = _compare(model, exported, vocabulary, decoder, initial, bias, quantization)
+        proof = prove(decoder, reading.values) if integer else None
         quality = None if sampler is None else _measure(model, sampler, reading, rows)
         _require_small_loss(quantization, comparison, quality, max_loss)
-        add_card(partial, model_card(model, settings, quality, card or {}))
+        add_card(partial, model_card(model, settings, contents.signatures[DECODE], proof, quality, card or {}))
         read_bundle(partial)
         report = TFLiteReport(
             settings=settings,
@@ -196,6 +221,7 @@ def export_tflite(
             trained_in=trained_in,
             comparison=comparison,
             quality=quality,
+            proof=proof,
             vocabulary_sha256=None if vocabulary is None else vocabulary.sha256,
             bytes=partial.stat().st_size,
         ).to_dict()
@@ -209,6 +235,42 @@ def _require_settings(quantization: str, state: str, batch: int, max_loss: float
     require.integer("batch", batch, at_least=1, at_most=LARGEST_BATCH)
     in_range = require.is_number(max_loss) and max_loss >= 0
     require.that(in_range, "max_loss", "a number of nats per token, at least 0", max_loss)
+
+
+def _require_integers_can_hold(state: str, batch: int, gates: bool, sampling: Mapping[str, Any] | None) -> None:
+    """Requires settings that a file of integers can have."""
+    for holds, message, name in (
+        (
+            state == "explicit",
+            '{} must be "explicit" with {}="integer": the program that runs the file holds the states',
+            "state",
+        ),
+        (batch == 1, '{} must be 1 with {}="integer": its operators take one row', "batch"),
+        (
+            not gates,
+            '{} must be False with {}="integer": such a file has no signature but `decode` and `start`',
+            "gates",
+        ),
+    ):
+        if not holds:
+            raise ConfigError(message, name, "quantization")
+    if _sampling_settings(sampling).repetition_penalty != 1:
+        message = '`repetition_penalty` of {} must be 1 with {}="integer": the draw in integers has none'
+        raise ConfigError(message, "sampling", "quantization")
+
+
+def _require_frame_range(step: GraphStep, quantization: str, frame_range: float | None) -> None:
+    """Requires the range of frames where it is used, and only there."""
+    reads_frames = any(not (given.is_token or is_integer(given.tensor)) for given in step.inputs)
+    is_used = quantization == INTEGER and reads_frames
+    if is_used and frame_range is None:
+        message = (
+            '{} must be given with {}="integer" for a model that reads frames: the largest number that one can hold'
+        )
+        raise ConfigError(message, "frame_range", "quantization")
+    if not is_used and frame_range is not None:
+        message = '{} must be left out: it is for {}="integer" and models that read frames'
+        raise ConfigError(message, "frame_range", "quantization")
 
 
 def _sampling_settings(sampling: Mapping[str, Any] | None) -> SamplingSettings:

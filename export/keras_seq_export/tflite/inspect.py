@@ -27,7 +27,7 @@ def inspect(path: str | os.PathLike[str]) -> dict[str, Any]:
     """
     vocabulary, config, card, model = read_bundle(path)
     try:
-        signatures, stored = contents_of(model)
+        signatures, stored, _ = contents_of(model)
     except ValueError as error:
         raise BundleError(f"{path} has a damaged model: {shortened(error)}") from error
     return {

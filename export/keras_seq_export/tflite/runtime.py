@@ -25,6 +25,7 @@ from keras_seq_export.signatures import (
     WRITE_STEPS,
 )
 from keras_seq_export.tflite.decoder import LiteRTDecoder
+from keras_seq_export.tflite.fixed_point import as_float32, as_stored
 from keras_seq_export.tflite.write_call import FEWEST, NotFiniteError, WriteCall
 
 
@@ -72,12 +73,14 @@ class LiteRTSampler(Step):
         """Returns a caller's states, repeated for each row of the file."""
         self._require_explicit_states()
         shapes = [(1, *shape[1:]) for shape in self.decoder.state_shapes]
-        return [np.repeat(array, self.decoder.batch, axis=0) for array in checked_arrays(arrays, shapes)]
+        named = zip(self.decoder.states.items(), checked_arrays(arrays, shapes), strict=True)
+        return [np.repeat(as_stored(name, array, tensor), tensor.shape[0], axis=0) for (name, tensor), array in named]
 
     def arrays_of(self, states: Any) -> list[np.ndarray]:
         """Returns the states of the first row as new arrays, each `(1, units)`."""
         self._require_explicit_states()
-        return [np.array(state[:1]) for state in states]
+        tensors = self.decoder.states.values()
+        return [np.array(as_float32(state[:1], tensor)) for state, tensor in zip(states, tensors, strict=True)]
 
     def _require_explicit_states(self) -> None:
         if self.config["state"] == "internal":
