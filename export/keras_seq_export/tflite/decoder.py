@@ -10,7 +10,6 @@ from ai_edge_litert.interpreter import Interpreter
 
 from keras_seq import require
 from keras_seq.errors import ModelError, shortened
-from keras_seq.generation.decoder_step import token_ids
 from keras_seq.generation.sampling import SamplingSettings
 from keras_seq_export.errors import BundleError
 from keras_seq_export.signatures import (
@@ -18,7 +17,6 @@ from keras_seq_export.signatures import (
     ENCODE,
     GATES,
     LENGTH,
-    LOGITS,
     PLURALS,
     PREFILL,
     SAMPLING_INPUTS,
@@ -31,7 +29,7 @@ from keras_seq_export.signatures import (
     update_gate_name,
 )
 from keras_seq_export.tflite.bundle import read_bundle
-from keras_seq_export.tflite.fixed_point import HIGHEST, as_float32
+from keras_seq_export.tflite.fixed_point import as_float32
 from keras_seq_export.tflite.given_values import GivenValues
 from keras_seq_export.tflite.history import BEGINNING, History
 from keras_seq_export.tflite.signature import Signature, Tensor
@@ -61,6 +59,7 @@ class LiteRTDecoder:
         outputs: names of the outputs of a step.
         delays: for each output, the number of steps after which it is known. Those of the steps before mean nothing.
         output_shape: shape of the first output of one row.
+        output_scale: its scale in an integer file; None in others.
         lock: held during each call of the runtime.
 
     Raises:
@@ -118,7 +117,7 @@ class LiteRTDecoder:
         self.outputs: list[str] = config.get("outputs") or [name for name in outputs if not is_state(name)]
         self.delays: list[int] = config.get("delays") or [0] * len(self.outputs)
         self.batch: int = config["batch"]
-        self.output_shape = outputs[self.outputs[0]].shape[1:]
+        self.output_shape, self.output_scale = outputs[self.outputs[0]].shape[1:], outputs[self.outputs[0]].scale
         self._initial_states = self._read_initial_states()
 
     def _read_initial_states(self) -> list[np.ndarray]:
@@ -160,12 +159,6 @@ class LiteRTDecoder:
     def is_integer(self) -> bool:
         """Whether all numbers in the file are integers; states are then int16, and frames and outputs have a scale."""
         return is_integer(self.bundle.config)
-
-    @property
-    def frame_range(self) -> float:
-        """The largest number that a frame of an integer file can hold; larger ones are cut off."""
-        inputs = self._signatures[DECODE].inputs
-        return max((HIGHEST * (inputs[name].scale or 0) for name in self.inputs), default=0)
 
     @property
     def has_write(self) -> bool:
@@ -339,11 +332,6 @@ class LiteRTDecoder:
             read = inputs if signature == PREFILL else {name: inputs[name] for name in self.inputs}
             self._current = states.after(PREFILL if signature == PREFILL else DECODE, read)
             return outputs, self._current
-
-    def integer_logits(self, token: int, states: Any) -> tuple[np.ndarray, Any]:
-        """Returns the logits of an integer file after a token, int16 `(vocabulary,)`, and the new states."""
-        outputs, states = self.run(DECODE, self.step_inputs([token_ids([token])]), states)
-        return outputs[LOGITS][0], states
 
     def update_gates(self, tokens: Any, states: Any) -> list[np.ndarray]:
         """Returns Γu of each GRU layer in the step that reads `tokens` from `states`, each `(batch, units)`.

@@ -25,6 +25,7 @@ from keras_seq_export.tflite.card import model_card, require_card
 from keras_seq_export.tflite.conversion import checked_contents, convert, signature_endpoints
 from keras_seq_export.tflite.decoder import LiteRTDecoder
 from keras_seq_export.tflite.integer.proof import prove
+from keras_seq_export.tflite.integer.settings import require_integer_settings, require_integer_step
 from keras_seq_export.tflite.parity import (
     Reading,
     SignatureComparison,
@@ -179,21 +180,11 @@ def export_tflite(
             '{} must be "explicit" with {}, which reads the states without changing them', "state", "gates"
         )
     if quantization == INTEGER:
-        _require_integers_can_hold(state, batch, gates, sampling)
-    if frame_range is not None:
-        require.positive_number("frame_range", frame_range)
+        require_integer_settings(state, batch, gates, _sampling_settings(sampling))
     exported, step, trained_in = float32_step(model, vocabulary)
-    _require_frame_range(step, quantization, frame_range)
-    if quantization == INTEGER and step.has_encoder:
-        raise ConfigError(
-            '{} must not be "integer" for a model with an encoder: only one step can be integers', "quantization"
-        )
-    if step.has_encoder and state == "internal":
-        raise ConfigError(
-            '{} must be "explicit" for a model with an encoder, so that `encode` can return the states', "state"
-        )
-    if step.has_encoder and held_out is not None:
-        raise ConfigError("{} must be None for a model with an encoder: a text alone has no source", "held_out")
+    require_integer_step(step, quantization, frame_range)
+    if step.has_encoder:
+        _require_encoder_settings(state, held_out)
     bias = None if vocabulary is None else logit_bias(vocabulary, _sampling_settings(sampling))
     rows = None if vocabulary is None or held_out is None else excerpts(held_out, vocabulary, by_line)
     settings = ExportSettings(by_line, quantization, state, batch)
@@ -208,7 +199,7 @@ def export_tflite(
         sampler = None if vocabulary is None else LiteRTSampler(partial)
         decoder = LiteRTDecoder(partial) if sampler is None else sampler.decoder
         initial = None if step.has_encoder else step.initial
-        reading, comparison = _compare(model, exported, vocabulary, decoder, initial, bias, quantization)
+        reading, comparison = _compare(model, exported, vocabulary, decoder, initial, bias, quantization, frame_range)
         proof = prove(decoder, reading.values) if integer else None
         quality = None if sampler is None else _measure(model, sampler, reading, rows)
         _require_small_loss(quantization, comparison, quality, max_loss)
@@ -237,40 +228,13 @@ def _require_settings(quantization: str, state: str, batch: int, max_loss: float
     require.that(in_range, "max_loss", "a number of nats per token, at least 0", max_loss)
 
 
-def _require_integers_can_hold(state: str, batch: int, gates: bool, sampling: Mapping[str, Any] | None) -> None:
-    """Requires settings that a file of integers can have."""
-    for holds, message, name in (
-        (
-            state == "explicit",
-            '{} must be "explicit" with {}="integer": the program that runs the file holds the states',
-            "state",
-        ),
-        (batch == 1, '{} must be 1 with {}="integer": its operators take one row', "batch"),
-        (
-            not gates,
-            '{} must be False with {}="integer": such a file has no signature but `decode` and `start`',
-            "gates",
-        ),
-    ):
-        if not holds:
-            raise ConfigError(message, name, "quantization")
-    if _sampling_settings(sampling).repetition_penalty != 1:
-        message = '`repetition_penalty` of {} must be 1 with {}="integer": the draw in integers has none'
-        raise ConfigError(message, "sampling", "quantization")
-
-
-def _require_frame_range(step: GraphStep, quantization: str, frame_range: float | None) -> None:
-    """Requires the range of frames where it is used, and only there."""
-    reads_frames = any(not (given.is_token or is_integer(given.tensor)) for given in step.inputs)
-    is_used = quantization == INTEGER and reads_frames
-    if is_used and frame_range is None:
-        message = (
-            '{} must be given with {}="integer" for a model that reads frames: the largest number that one can hold'
+def _require_encoder_settings(state: str, held_out: str | None) -> None:
+    if state == "internal":
+        raise ConfigError(
+            '{} must be "explicit" for a model with an encoder, so that `encode` can return the states', "state"
         )
-        raise ConfigError(message, "frame_range", "quantization")
-    if not is_used and frame_range is not None:
-        message = '{} must be left out: it is for {}="integer" and models that read frames'
-        raise ConfigError(message, "frame_range", "quantization")
+    if held_out is not None:
+        raise ConfigError("{} must be None for a model with an encoder: a text alone has no source", "held_out")
 
 
 def _sampling_settings(sampling: Mapping[str, Any] | None) -> SamplingSettings:
@@ -316,11 +280,12 @@ def _compare(
     initial: list[np.ndarray] | None,
     bias: np.ndarray | None,
     quantization: str,
+    frame_range: float | None,
 ) -> tuple[Reading, SignatureComparison]:
     """Compares the file with the model of the user; in half precision, also with its copy in float32, more exactly."""
     rounds = exported is not model or is_quantized(quantization)
     try:
-        reading = read_file_and_model(model, vocabulary, decoder)
+        reading = read_file_and_model(model, vocabulary, decoder, frame_range)
         comparison = compare_signatures(exported, decoder, initial, reading, bias, np.inf if rounds else TOLERANCE)
         if exported is not model and not is_quantized(quantization):
             for one, output in zip(reading.expected, reading.of_file(), strict=True):

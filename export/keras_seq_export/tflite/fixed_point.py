@@ -5,7 +5,7 @@ import numpy as np
 from keras_seq.errors import ArgumentError
 from keras_seq_export.tflite.signature import Tensor
 
-LOWEST, HIGHEST = -(2**15), 2**15 - 1
+_LOWEST, _HIGHEST = -(2**15), 2**15 - 1
 
 
 def as_float32(values: np.ndarray, tensor: Tensor) -> np.ndarray:
@@ -45,4 +45,4 @@ def as_stored(name: str, values: np.ndarray, tensor: Tensor) -> np.ndarray:
     wide = values.astype(np.float64)
     if np.isnan(wide).any():
         raise ArgumentError(name, "real numbers", "NaN")
-    return np.clip(np.floor(wide / tensor.scale + 0.5), LOWEST, HIGHEST).astype(np.int16)
+    return np.clip(np.floor(wide / tensor.scale + 0.5), _LOWEST, _HIGHEST).astype(np.int16)

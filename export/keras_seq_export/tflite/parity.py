@@ -83,7 +83,9 @@ class SignatureComparison(NamedTuple):
     largest_gate_difference: float | None = None
 
 
-def read_file_and_model(model: keras.Model, vocabulary: Vocabulary | None, decoder: LiteRTDecoder) -> Reading:
+def read_file_and_model(
+    model: keras.Model, vocabulary: Vocabulary | None, decoder: LiteRTDecoder, frame_range: float | None = None
+) -> Reading:
     """Runs the same steps through `decode` of the file and through the model.
 
     The file samples the tokens that it reads, a text in each row. Other inputs are random.
@@ -92,6 +94,7 @@ def read_file_and_model(model: keras.Model, vocabulary: Vocabulary | None, decod
         model: the model over sequences, as the user gave it.
         vocabulary: None for a model that is not of text.
         decoder: the file.
+        frame_range: the largest number that a frame can have; None for any.
     """
     known = stepped(model) if vocabulary is None else stepped_language_model(model)
     graph = known.graph
@@ -100,8 +103,8 @@ def read_file_and_model(model: keras.Model, vocabulary: Vocabulary | None, decod
     if length is not None and known.has_values_so_far:
         steps = length // graph.frames  # The model gives its answer after these.
     every = random_rows(model, graph.inputs, decoder.batch, steps * graph.frames)
-    if decoder.is_integer:
-        every = [_in_range(one, decoder.frame_range) for one in every]
+    if frame_range is not None:
+        every = [_in_range(one, frame_range) for one in every]
     at_once = _sources(known, every, decoder.source_steps)
     states = decoder.initial_states() if not known.has_encoder else decoder.encode(*at_once)
     if vocabulary is None:
@@ -114,7 +117,7 @@ def read_file_and_model(model: keras.Model, vocabulary: Vocabulary | None, decod
 
 
 def _in_range(values: np.ndarray, largest: float) -> np.ndarray:
-    """Returns random real numbers in the range of the frames of an integer file; integers as they are."""
+    """Returns random real numbers that fill a range; integers as they are."""
     if values.dtype.kind != "f":
         return values
     return np.clip(values * np.float32(largest / 3), -largest, largest).astype(values.dtype)
