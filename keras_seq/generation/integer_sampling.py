@@ -335,4 +335,4 @@ class IntegerArithmetic(Arithmetic):
 
     def probability(self, log_probability: float) -> float:
         """Returns 2 to the power of a sum of numbers from `log_probabilities`."""
-        return float(2.0**log_probability)
+        return float(np.exp2(log_probability))

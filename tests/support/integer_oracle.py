@@ -1,6 +1,7 @@
 """The integer draw and the integer log-probabilities straight from their definition, in Python's integers and fractions."""
 
 import math
+from collections import Counter
 from decimal import Decimal, localcontext
 from fractions import Fraction
 
@@ -63,9 +64,9 @@ def kept(logits, step_of_logits, integers):
     known = {q: weight(largest - q, step) for q in set(allowed.values())}
     if p < 2**24:
         needed = math.ceil(Fraction(sum(known[q] for q in allowed.values()) * p, 2**24))
-        mass, threshold = 0, largest + 1
+        mass, threshold, numbers = 0, largest, Counter(allowed.values())
         for q in sorted(known, reverse=True):
-            threshold, mass = q, mass + known[q] * sum(one == q for one in allowed.values())
+            threshold, mass = q, mass + known[q] * numbers[q]
             if mass >= needed:
                 break
         allowed = {id_: q for id_, q in allowed.items() if q >= threshold}
@@ -108,9 +109,7 @@ def costs(logits, step_of_logits, group=()):
     largest = max(allowed)
     weights = [0 if q == FORBIDDEN else weight(largest - q, step_of_logits) for q in logits]
     total = log2(sum(weights))
-    each = [
-        None if q == FORBIDDEN else (largest - q) * step_of_logits // 2**16 + total - 30 * 2**24 for q in logits
-    ]
+    each = [None if q == FORBIDDEN else (largest - q) * step_of_logits // 2**16 + total - 30 * 2**24 for q in logits]
     together = sum(weights[id_] for id_ in group)
     return each, total - log2(together) if together else None
 
