@@ -57,6 +57,8 @@ STATES = ("explicit", "internal")
 INTEGER = "integer"
 # Quantizations of a .tflite file, with the dtype of the weights in the file.
 QUANTIZATIONS = {"none": "float32", "float16": "float16", "int8": "int8", "int4": "int4", INTEGER: "int8"}
+# Those whose files have `sample`.
+WITH_SAMPLE = tuple(name for name in QUANTIZATIONS if name != INTEGER)
 # Tokens that one call of `prefill` can read. The call takes time only for the tokens given by `length`.
 PREFILL_STEPS = 64
 # Tokens that one call of `write` can draw.

@@ -327,5 +327,5 @@ def test_inspect_shows_the_scales(exported, run_cli, tmp_path):
     assert "int16 [1, 24] * 0.00012207" in shown
     assert "arena_bytes" in shown
     found = json.loads(run_cli("inspect", "--json", exported, cwd=tmp_path).stdout)
-    assert found["signatures"]["decode"]["inputs"]["token"] == ["int32", [1], None]
+    assert found["signatures"]["decode"]["inputs"]["token"] == ["int32", [1]]
     assert found["signatures"]["decode"]["inputs"]["state_0"] == ["int16", [1, 24], 2**-13]
