@@ -31,6 +31,7 @@ LARGEST_OUTPUT_SCALE = 0.25
 # With these scales, LiteRT computes LOGISTIC and TANH with another kernel.
 _OTHER_KERNEL = (2.0**-12, 2.0**-11)
 _SLACK = 1.05  # rounded weights may add up to more than the weights do
+_LEAST_SUM = 2.0**-9  # the range of a group whose weights are all zero; the draw takes scales from 2^-24 on
 _LEAST_FACTOR = 128  # embeddings in 8 bits are multiplied by 128 to 252, and are below 2^15 then
 
 
@@ -79,7 +80,7 @@ def scales_of(graph: StepGraph, ranges: Ranges) -> Scales:
         mantissa = _mantissa(graph, scales, members)
         _choose_kernels(graph, scales, members, mantissa)
         largest = max(ranges.of[index].largest for index in members) * _SLACK
-        scale = float(mantissa * 2.0 ** np.ceil(np.log2(max(largest, 1e-30) / HIGHEST / mantissa)))
+        scale = float(mantissa * 2.0 ** np.ceil(np.log2(max(largest, _LEAST_SUM) / HIGHEST / mantissa)))
         while scale in _OTHER_KERNEL:
             scale *= 2
         scales.of.update(dict.fromkeys(members, scale))
