@@ -1,0 +1,254 @@
+"""Writing a step in integers: 8-bit weights, 16-bit activations, and no operator whose result depends on a runtime's rounding.
+
+Runtimes round products and sums in different ways: once or twice, half away from zero or upwards. Here no result is rounded that way
+by the operators that make nearly all of the arithmetic:
+
+* A dense layer reads multiples of 4 and adds biases that are 2 more than a multiple of 4. The ratio of its scales is 2^-k with k >= 3. So no
+  sum is half-way between two results, whether it is rounded in one step or in two.
+* ADD and SUB have equal scales: nothing is rounded.
+* QUANTIZE multiplies by an integer.
+* MUL has a ratio of 2^-k; LiteRT and TensorFlow Lite for Microcontrollers round it alike.
+* LOGISTIC and TANH read a table of integers in both.
+"""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+
+from keras_seq_export.errors import ExportError
+from keras_seq_export.tflite.flatbuffer import add_buffer, add_tensor, new_operator, pack, parse
+from keras_seq_export.tflite.integer.graph import StepGraph
+from keras_seq_export.tflite.integer.ranges import ranges_of
+from keras_seq_export.tflite.integer.scales import GATE_SCALE, HIGHEST, HIGHEST_INPUT, Scales, scales_of
+from keras_seq_export.tflite.integer.weights import biases
+
+_INT8, _INT16, _INT32 = schema.TensorType.INT8, schema.TensorType.INT16, schema.TensorType.INT32
+_NUMPY = {_INT8: np.int8, _INT16: np.int16, _INT32: np.int32}
+# The first versions with 16-bit activations; FULLY_CONNECTED with a bias of 32 bits.
+_VERSIONS = {
+    "FULLY_CONNECTED": 11,
+    "GATHER": 2,
+    "QUANTIZE": 2,
+    "ADD": 3,
+    "SUB": 5,
+    "MUL": 2,
+    "LOGISTIC": 3,
+    "TANH": 3,
+    "SPLIT": 4,
+    "STRIDED_SLICE": 4,
+    "MINIMUM": 4,
+    "RESHAPE": 1,
+}
+_ONE = 2.0**-14  # the scale of a constant 16384, which is 1
+
+
+def integer_model(content: bytes, frame_range: float | None = None) -> bytes:
+    """Returns a .tflite whose signature `decode` computes in integers.
+
+    Args:
+        content: a .tflite in float32 with the signature `decode` of one row, and perhaps `start`.
+        frame_range: the largest absolute value of a number in a frame; larger ones are cut off. For models that read frames.
+
+    Returns:
+        The .tflite. Tokens are int32, all other numbers int16, each tensor with one scale.
+
+    Raises:
+        ExportError: an operator has no form in integers, a state is not bounded, or numbers are too large.
+    """
+    model = parse(content)
+    graph = StepGraph(model)
+    graph.remove_log_softmax()
+    scales = scales_of(graph, ranges_of(graph, frame_range))
+    writer = _Writer(graph, scales)
+    for operator in graph.operators:
+        writer.write(operator)
+    return pack(writer.finish())
+
+
+class _Writer:
+    """Writes the operators of a step in integers into a new model."""
+
+    def __init__(self, graph: StepGraph, scales: Scales):
+        self._step, self._scales = graph, scales
+        self._model = schema.ModelT()
+        self._model.version, self._model.description = graph.model.version, b"keras_seq, integers only"
+        self._model.buffers, self._model.operatorCodes = [schema.BufferT()], []
+        self._graph = schema.SubGraphT()
+        self._graph.tensors, self._graph.operators, self._graph.name = [], [], b"decode"
+        self._model.subgraphs = [self._graph]
+        self._tensors: dict[int, int] = {}  # by the tensor of the float32 step
+        self._inputs: dict[int, int] = {}  # what dense layers read, likewise
+        self._buffers: dict[bytes, int] = {}
+        for index in graph.inputs.values():
+            self._tensor(index)
+
+    # ---- tensors ----
+
+    def _new(self, name: str, kind: int, shape: Sequence[int], scale: float | None, buffer: int = 0) -> int:
+        index = add_tensor(self._graph, f"{name}:{len(self._graph.tensors)}".encode(), kind, shape, buffer)
+        if scale is not None:
+            quantization = self._graph.tensors[index].quantization = schema.QuantizationParametersT()
+            quantization.scale, quantization.zeroPoint = np.array([scale], np.float32), np.zeros(1, np.int64)
+        return index
+
+    def _constant(self, name: str, kind: int, values: np.ndarray, scale: float | None = None) -> int:
+        stored = np.ascontiguousarray(values, _NUMPY[kind])
+        content = stored.tobytes()
+        if content not in self._buffers:
+            self._buffers[content] = add_buffer(self._model, stored)
+        return self._new(name, kind, stored.shape, scale, self._buffers[content])
+
+    def _tensor(self, index: int) -> int:
+        """Returns the tensor that holds the numbers of one of the float32 step."""
+        if index not in self._tensors:
+            like = self._step.graph.tensors[index]
+            is_number = self._step.is_float32(index)
+            kind, scale = (_INT16, self._scales.of[index]) if is_number else (int(like.type), None)
+            self._tensors[index] = self._new(self._step.place(index), kind, like.shape, scale)
+        return self._tensors[index]
+
+    def _scale(self, index: int) -> float:
+        return float(self._graph.tensors[index].quantization.scale[0])
+
+    # ---- operators ----
+
+    def _add(self, name: str, inputs: Iterable[int], outputs: Iterable[int], options: object = None) -> None:
+        operator = new_operator(self._model, name, list(inputs), list(outputs), _VERSIONS[name])
+        operator.builtinOptions = options
+        if options is not None:
+            operator.builtinOptionsType = getattr(schema.BuiltinOptions, type(options).__name__[:-1])
+        self._graph.operators.append(operator)
+
+    def write(self, operator: schema.OperatorT) -> None:
+        """Writes one operator of the float32 step."""
+        name = self._step.name(operator)
+        if name == "GATHER":
+            self._write_lookup(operator)
+        elif name == "FULLY_CONNECTED":
+            self._write_product(operator)
+        elif name in ("LOGISTIC", "TANH"):
+            self._write_activation(name, operator)
+        elif name == "MUL":
+            self._write_multiplication(operator)
+        elif name in ("ADD", "SUB"):
+            output = self._tensor(int(operator.outputs[0]))
+            operands = [self._operand(int(index), self._scale(output)) for index in operator.inputs]
+            options = schema.AddOptionsT() if name == "ADD" else schema.SubOptionsT()
+            options.potScaleInt16 = False
+            options.fusedActivationFunction = operator.builtinOptions.fusedActivationFunction
+            self._add(name, operands, [output], options)
+        else:
+            inputs = [self._kept(int(index)) for index in operator.inputs]
+            self._add(name, inputs, [self._tensor(int(index)) for index in operator.outputs], operator.builtinOptions)
+
+    def _kept(self, index: int) -> int:
+        """Returns an input of an operator that moves numbers: a tensor, or a constant such as an axis."""
+        data = self._step.model.buffers[self._step.graph.tensors[index].buffer].data
+        if data is None:
+            return self._tensor(index)
+        tensor = self._step.graph.tensors[index]
+        return self._constant("shape", _INT32, np.asarray(data, np.uint8).view(np.int32).reshape(tensor.shape))
+
+    def _operand(self, index: int, scale: float) -> int:
+        """Returns a summand in the scale of the sum."""
+        constant = self._step.constant(index)
+        if constant is None:
+            return self._tensor(index)
+        rounded = np.rint(constant.astype(np.float64) / scale)
+        return self._constant(self._step.place(index), _INT16, np.clip(rounded, -HIGHEST, HIGHEST), scale)
+
+    def _write_lookup(self, operator: schema.OperatorT) -> None:
+        output = int(operator.outputs[0])
+        (values, _), factor = self._scales.lookups[output]
+        row = self._tensor(output)
+        scale = factor * self._scale(row)
+        table = self._constant(self._step.place(output), _INT8, values, scale)
+        stored = self._new("row", _INT8, self._step.shape(output), scale)
+        self._add("GATHER", [table, self._tensor(int(operator.inputs[1]))], [stored], operator.builtinOptions)
+        self._add("QUANTIZE", [stored], [row], schema.QuantizeOptionsT())
+
+    def _write_product(self, operator: schema.OperatorT) -> None:
+        given, output = int(operator.inputs[0]), int(operator.outputs[0])
+        values, scale = self._scales.kernels[output]
+        name, products = self._step.place(output), scale * self._scales.of_input(given)
+        bias = biases(self._step.bias(operator), products)
+        largest = np.abs(values.astype(np.int64)).sum(axis=1) * (HIGHEST + 1) + np.abs(bias)
+        if largest.max() >= 2**31:
+            raise ExportError(
+                f"the sums of {name} may leave 32 bits ({largest.max():.3g}): train with fewer units or smaller weights, or use another {{}}",
+                "quantization",
+            )
+        shift = np.log2(self._scales.of[output] / products)
+        if shift < 3 or shift != np.rint(shift):
+            raise ExportError(f"the sums of {name} are too small for 16 bits; use another {{}}", "quantization")
+        options = schema.FullyConnectedOptionsT()
+        options.keepNumDims, options.quantizedBiasType = operator.builtinOptions.keepNumDims, _INT32
+        options.fusedActivationFunction = operator.builtinOptions.fusedActivationFunction
+        inputs = [
+            self._input(given),
+            self._constant(name, _INT8, values, scale),
+            self._constant(name, _INT32, bias, products),
+        ]
+        self._add("FULLY_CONNECTED", inputs, [self._tensor(output)], options)
+
+    def _input(self, index: int) -> int:
+        """Returns what a dense layer reads: multiples of 4 below 2^15."""
+        if index in self._scales.embeddings:
+            return self._tensor(index)
+        if index not in self._inputs:
+            given, scale, shape = self._tensor(index), self._scales.of[index], self._step.shape(index)
+            bounded = self._new("bounded", _INT16, shape, scale)
+            # 8192 would be cut off to 32767, which is no multiple of 4.
+            highest = self._constant("highest", _INT16, np.array([HIGHEST_INPUT]), scale)
+            self._add("MINIMUM", [given, highest], [bounded], schema.MaximumMinimumOptionsT())
+            self._inputs[index] = self._new("input", _INT16, shape, scale / 4)
+            self._add("QUANTIZE", [bounded], [self._inputs[index]], schema.QuantizeOptionsT())
+        return self._inputs[index]
+
+    def _write_activation(self, name: str, operator: schema.OperatorT) -> None:
+        given, output = self._tensor(int(operator.inputs[0])), self._tensor(int(operator.outputs[0]))
+        if self._scale(output) == GATE_SCALE:
+            self._add(name, [given], [output])
+            return
+        result = self._new(name.lower(), _INT16, self._step.shape(int(operator.outputs[0])), GATE_SCALE)
+        self._add(name, [given], [result])
+        one = self._constant("one", _INT16, np.array([1 / _ONE]), _ONE)
+        self._add("MUL", [result, one], [output], schema.MulOptionsT())
+
+    def _write_multiplication(self, operator: schema.OperatorT) -> None:
+        if operator.builtinOptions.fusedActivationFunction:
+            raise self._step.has_no_integer_form(operator)
+        output = self._tensor(int(operator.outputs[0]))
+        factors = []
+        for index in map(int, operator.inputs):
+            constant = self._step.constant(index)
+            if constant is None:
+                factors.append(self._tensor(index))
+            else:
+                largest = max(float(np.abs(constant).max()), 2.0**-15)
+                scale = float(2.0 ** np.ceil(np.log2(largest / HIGHEST)))
+                factors.append(self._operand(index, scale))
+        self._add("MUL", factors, [output], schema.MulOptionsT())
+
+    # ---- the whole model ----
+
+    def finish(self) -> schema.ModelT:
+        """Returns the model, with its signatures."""
+        decode = self._step.model.signatureDefs[0]
+        for owner, entries in (("inputs", decode.inputs), ("outputs", decode.outputs)):
+            setattr(self._graph, owner, [self._tensors[int(entry.tensorIndex)] for entry in entries])
+        self._model.signatureDefs = [_signature(decode, self._tensors, 0)]
+        return self._model
+
+
+def _signature(like: schema.SignatureDefT, tensors: dict[int, int], subgraph: int) -> schema.SignatureDefT:
+    signature = schema.SignatureDefT()
+    signature.signatureKey, signature.subgraphIndex = like.signatureKey, subgraph
+    signature.inputs, signature.outputs = [], []
+    for entries, found in ((like.inputs, signature.inputs), (like.outputs, signature.outputs)):
+        for entry in entries:
+            tensor = schema.TensorMapT()
+            tensor.name, tensor.tensorIndex = entry.name, tensors[int(entry.tensorIndex)]
+            found.append(tensor)
+    return signature
