@@ -226,7 +226,7 @@ class _RecallingStep(Step):
     """Remembers the steps of a model: the searches of two keystrokes in one word have many of them in common."""
 
     def __init__(self, step: Step):
-        self._step, self.vocabulary_size = step, step.vocabulary_size
+        self._step, self.vocabulary_size, self.arithmetic = step, step.vocabulary_size, step.arithmetic
         self._known: dict[tuple[int, int], tuple[Any, tuple[np.ndarray, Any]]] = {}
 
     def initial_states(self) -> Any:

@@ -10,7 +10,8 @@ import numpy as np
 from keras_seq import require
 from keras_seq.data.vocabulary import Vocabulary
 from keras_seq.errors import ArgumentError, ModelError
-from keras_seq.generation.sampling import SamplingSettings, log_softmax, next_token
+from keras_seq.generation.arithmetic import Arithmetic
+from keras_seq.generation.sampling import SamplingSettings, log_softmax
 
 
 class Step(ABC):
@@ -21,9 +22,12 @@ class Step(ABC):
 
     Attributes:
         vocabulary_size: number of logits.
+        arithmetic: how tokens are drawn from the logits, and words measured by them. A subclass whose logits are integers
+            times a scale sets its own.
     """
 
     vocabulary_size: int
+    arithmetic: Arithmetic = Arithmetic()
 
     @abstractmethod
     def initial_states(self) -> Any:
@@ -46,9 +50,9 @@ class Step(ABC):
         logit_bias: np.ndarray,
         history: Sequence[int],
     ) -> tuple[int, Any]:
-        """Returns the token drawn after `token`, and the new states; see `keras_seq.generation.sampling.next_token`."""
+        """Returns the token drawn after `token`, and the new states; see `Arithmetic.next_token`."""
         logits, states = self(token, states)
-        return next_token(logits, uniform, settings, logit_bias, history), states
+        return self.arithmetic.next_token(logits, uniform, settings, logit_bias, history), states
 
     def draws(
         self,
@@ -69,7 +73,7 @@ class Step(ABC):
         for number in uniforms:
             if logprobs:
                 logits, states = self(token, states)
-                token = next_token(logits, number, settings, logit_bias, history)
+                token = self.arithmetic.next_token(logits, number, settings, logit_bias, history)
                 yield token, states, float(log_softmax(logits)[token])
             else:
                 token, states = self.draw(token, states, number, settings, logit_bias, history)

@@ -97,6 +97,7 @@ class Generation(Iterator[Piece]):
             _require_beam_options(self.settings, rows, num_beams)
             self._pieces = self._search(rows, num_beams, length_penalty)
         else:
+            step.arithmetic.require_settings(self.settings)
             self._pieces = self._draw(rows)
 
     def __next__(self) -> Piece:
@@ -126,6 +127,7 @@ class Generation(Iterator[Piece]):
                 "{} above 1 searches for the text as a whole, so its settings cannot be changed between tokens",
                 "num_beams",
             )
+        self._step.arithmetic.require_settings(settings)
         self._use(settings)
 
     def _use(self, settings: SamplingSettings) -> None:

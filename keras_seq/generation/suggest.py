@@ -6,7 +6,6 @@ answers; at the character level `word_search` does.
 
 import functools
 import itertools
-import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from typing import Any, Final, NamedTuple
@@ -17,6 +16,7 @@ from keras_seq import require
 from keras_seq.data.begun_word import begun_word
 from keras_seq.data.tokens import AnyLevel, begins_word
 from keras_seq.data.vocabulary import Vocabulary
+from keras_seq.generation.arithmetic import Arithmetic
 from keras_seq.generation.decoder_step import Step, require_vocabulary
 from keras_seq.generation.states import TextStates, start_of
 from keras_seq.generation.word_search import require_numbers, search_words
@@ -107,9 +107,9 @@ def suggestions_after(
     words: Iterator[tuple[str, str, float]]
     if vocabulary.level == "char":
         found = search_words(step, vocabulary, text, begun, logits, states)
-        words = ((begun + insert, insert, math.exp(log_probability)) for insert, log_probability in found)
+        words = ((begun + insert, insert, step.arithmetic.probability(logarithm)) for insert, logarithm in found)
     else:
-        words = _whole_words(logits, vocabulary, begun)
+        words = _whole_words(logits, vocabulary, begun, step.arithmetic)
     shown = set[str]()
     for word, insert, probability in words:
         word = word.removeprefix(" ")
@@ -141,23 +141,19 @@ def _words_of(vocabulary: Vocabulary) -> _Words:
     return _Words([token for token, _ in found], np.array([index for _, index in found], np.int64), np.array(are_words))
 
 
-def _whole_words(logits: np.ndarray, vocabulary: Vocabulary, begun: str) -> Iterator[tuple[str, str, float]]:
+def _whole_words(
+    logits: np.ndarray, vocabulary: Vocabulary, begun: str, arithmetic: Arithmetic
+) -> Iterator[tuple[str, str, float]]:
     """Yields the tokens that begin with `begun`, of which they are longer: the text, its rest and the probability."""
     words = _words_of(vocabulary)
     require_numbers(logits)
     first = bisect_left(words.texts, begun)
     last = bisect_right(words.texts, begun, key=lambda token: token[: len(begun)])
-    wide = logits[words.ids[first:last]].astype(np.float64)
-    matching = wide if begun else np.append(wide, np.float64(logits[vocabulary.eos_id]))
-    if not np.isfinite(matching).any():
-        return
-    largest = matching.max()
-    total = np.exp(matching - largest).sum()
-    shown = first + np.flatnonzero(words.are_words[first:last])
-    for index in _descending(wide[shown - first], words.ids[shown]):
-        position = shown[index]
-        token = words.texts[position]
-        probability = np.exp(wide[position - first] - largest) / total
+    ids = words.ids[first:last]
+    probabilities = arithmetic.probabilities(logits, ids if begun else np.append(ids, vocabulary.eos_id))
+    shown = np.flatnonzero(words.are_words[first:last])
+    for index in _descending(logits[ids[shown]].astype(np.float64), ids[shown]):
+        token, probability = words.texts[first + shown[index]], probabilities[shown[index]]
         if token != begun and probability > 0:
             yield token, token[len(begun) :], probability
 

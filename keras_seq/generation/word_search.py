@@ -15,8 +15,8 @@ import numpy as np
 from keras_seq.data.tokens import APOSTROPHE, class_of
 from keras_seq.data.vocabulary import Vocabulary
 from keras_seq.errors import ModelError
+from keras_seq.generation.arithmetic import Arithmetic
 from keras_seq.generation.decoder_step import Step
-from keras_seq.generation.sampling import log_softmax
 
 MOST_STEPS: Final = 64  # calls of the model in one search
 _MOST_CHILDREN: Final = 32  # characters that are tried after one
@@ -42,7 +42,8 @@ class _Node(NamedTuple):
         insert: what follows the text.
         place: where in the word it ends.
         states: the states after it.
-        whole: the log-probability that the word ends here, in nats; -inf if it cannot.
+        whole: the log-probability that the word ends here, as all here in the unit of the step's arithmetic; -inf if it
+            cannot.
         children: the log-probabilities with one more character, in descending order.
         tokens: these characters.
     """
@@ -106,7 +107,9 @@ def _kind_of(token: str) -> _Kind:
 def search_words(
     step: Step, vocabulary: Vocabulary, text: str, begun: str, logits: np.ndarray, states: Any
 ) -> Iterator[tuple[str, float]]:
-    """Yields what follows a text up to the end of a word, and its log-probability in nats; the most likely first.
+    """Yields what follows a text up to the end of a word, and its log-probability; the most likely first.
+
+    `step.arithmetic.probability` converts it.
 
     Args:
         step: the model.
@@ -131,7 +134,7 @@ def search_words(
         if node.children:
             heapq.heappush(queue, (-node.children[0], number, 0, node))
 
-    add(_node_of(0.0, "", _beginning(text, begun), logits, states, characters))
+    add(_node_of(0.0, "", _beginning(text, begun), logits, states, characters, step.arithmetic))
     while queue:
         negative, number, rank, before = heapq.heappop(queue)
         if rank == _WHOLE:
@@ -145,32 +148,28 @@ def search_words(
             yield insert, -negative
         elif steps < MOST_STEPS:  # After them, whole words that are in the queue still count.
             steps += 1
-            add(_node_of(-negative, insert, place, *step(token, before.states), characters))
+            add(_node_of(-negative, insert, place, *step(token, before.states), characters, step.arithmetic))
 
 
 def _node_of(
-    log_probability: float, insert: str, place: _Place, logits: np.ndarray, states: Any, characters: _Characters
+    log_probability: float,
+    insert: str,
+    place: _Place,
+    logits: np.ndarray,
+    states: Any,
+    characters: _Characters,
+    arithmetic: Arithmetic,
 ) -> _Node:
     """Returns a node, given the logits and the states after it."""
-    log_probabilities = _log_probabilities(logits, characters.allowed)
-    may_end = place == "inside" and insert
-    ending = float(np.exp(log_probabilities[characters.ends]).sum()) if may_end else 0.0
-    whole = log_probability + math.log(ending) if ending else -math.inf
+    require_numbers(logits)
+    ends = characters.ends if place == "inside" and insert else characters.ends[:0]
+    log_probabilities, ending = arithmetic.log_probabilities(logits, characters.allowed, ends)
     following = characters.following[place]
     values = log_probabilities[following]
     likeliest = np.argsort(-values, kind="stable")[: _MOST_CHILDREN if len(insert) < _LONGEST else 0]
     likeliest = likeliest[values[likeliest] > -math.inf]
     children = (log_probability + values[likeliest]).tolist()
-    return _Node(insert, place, states, whole, children, following[likeliest].tolist())
-
-
-def _log_probabilities(logits: np.ndarray, allowed: np.ndarray) -> np.ndarray:
-    """Returns the log-probabilities among the allowed tokens; -inf for the others, `(vocabulary,)`."""
-    require_numbers(logits)
-    found = np.full(len(logits), -np.inf)
-    if logits[allowed].max() > -np.inf:
-        found[allowed] = log_softmax(logits[allowed])
-    return found
+    return _Node(insert, place, states, log_probability + ending, children, following[likeliest].tolist())
 
 
 def require_numbers(logits: np.ndarray) -> None:

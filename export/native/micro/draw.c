@@ -106,7 +106,7 @@ uint32_t ks_micro_draw(const int16_t *logits, size_t count, const ks_micro_setti
   return (uint32_t)count; /* not reached: the target is below the total */
 }
 
-/* Returns the logarithm to base 2 of a number above 0, times 2^24, digit by digit (Knuth, TAOCP 1, 1.2.2, exercise 28). */
+/* Returns the logarithm to base 2 of a number above 0, times 2^24, digit by digit (Knuth, The Art of Computer Programming 1, 1.2.2). */
 static uint64_t log2_of(uint64_t number) {
   uint64_t result = 63, square;
   while (!(number >> 63)) {
