@@ -3,8 +3,8 @@
 Runtimes round products and sums in different ways: once or twice, half away from zero or upwards. Here no result is rounded that way
 by the operators that make nearly all of the arithmetic:
 
-* A dense layer reads multiples of 4 and adds biases that are 2 more than a multiple of 4. The ratio of its scales is 2^-k with k >= 3. So no
-  sum is half-way between two results, whether it is rounded in one step or in two.
+* A dense layer reads multiples of 4 and adds biases that are 2 more than a multiple of 4. The ratio of its scales is 2^-k
+  with k >= 3. So no sum is half-way between two results, whether it is rounded in one step or in two.
 * ADD and SUB have equal scales: nothing is rounded.
 * QUANTIZE multiplies by an integer.
 * MUL has a ratio of 2^-k; LiteRT and TensorFlow Lite for Microcontrollers round it alike.
@@ -16,8 +16,9 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
+from keras_seq.errors import ConfigError
 from keras_seq_export.errors import ExportError
-from keras_seq_export.tflite.flatbuffer import add_buffer, add_tensor, new_operator, pack, parse
+from keras_seq_export.tflite.flatbuffer import add_buffer, add_tensor, float32_constant, new_operator, pack, parse
 from keras_seq_export.tflite.integer.graph import StepGraph
 from keras_seq_export.tflite.integer.ranges import ranges_of
 from keras_seq_export.tflite.integer.scales import GATE_SCALE, HIGHEST, HIGHEST_INPUT, Scales, scales_of
@@ -56,10 +57,14 @@ def integer_model(content: bytes, frame_range: float | None = None) -> bytes:
     Raises:
         ExportError: an operator has no form in integers, a state is not bounded, or numbers are too large.
     """
-    model = parse(content)
-    graph = StepGraph(model)
+    graph = StepGraph(parse(content))
     graph.remove_log_softmax()
-    scales = scales_of(graph, ranges_of(graph, frame_range))
+    if graph.frames and frame_range is None:
+        raise ConfigError(
+            "{} must be the largest absolute value in a frame, so that frames can be integers. Received: None",
+            "frame_range",
+        )
+    scales = scales_of(graph, ranges_of(graph, frame_range or 1.0))
     writer = _Writer(graph, scales)
     for operator in graph.operators:
         writer.write(operator)
@@ -176,7 +181,8 @@ class _Writer:
         largest = np.abs(values.astype(np.int64)).sum(axis=1) * (HIGHEST + 1) + np.abs(bias)
         if largest.max() >= 2**31:
             raise ExportError(
-                f"the sums of {name} may leave 32 bits ({largest.max():.3g}): train with fewer units or smaller weights, or use another {{}}",
+                f"the sums of {name} may leave 32 bits ({largest.max():.3g}): train with fewer units or smaller weights, or use "
+                "another {}",
                 "quantization",
             )
         shift = np.log2(self._scales.of[output] / products)
@@ -238,11 +244,35 @@ class _Writer:
         decode = self._step.model.signatureDefs[0]
         for owner, entries in (("inputs", decode.inputs), ("outputs", decode.outputs)):
             setattr(self._graph, owner, [self._tensors[int(entry.tensorIndex)] for entry in entries])
-        self._model.signatureDefs = [_signature(decode, self._tensors, 0)]
+        self._model.signatureDefs = [_signature(decode, self._tensors)]
+        for start in self._step.model.signatureDefs[1:]:
+            self._write_start(start)
         return self._model
 
+    def _write_start(self, start: schema.SignatureDefT) -> None:
+        """Writes the signature that returns the initial states, which are constants."""
+        given = self._step.model.subgraphs[start.subgraphIndex]
+        scales = {state.name: self._scales.of[state.before] for state in self._step.states}
+        self._graph = schema.SubGraphT()
+        self._graph.tensors, self._graph.operators, self._graph.inputs = [], [], []
+        self._graph.name = start.signatureKey
+        found = {}
+        for entry in start.outputs:
+            values = float32_constant(self._step.model, given.tensors[entry.tensorIndex])
+            name = entry.name.decode()
+            if values is None or np.abs(values).max() > 1:
+                raise ExportError(
+                    f"the initial values of {name} must be between -1 and 1; use another {{}}", "quantization"
+                )
+            integers = np.rint(values / scales[name])
+            found[int(entry.tensorIndex)] = self._constant(name, _INT16, integers, scales[name])
+        self._graph.outputs = [found[int(index)] for index in given.outputs]
+        self._model.subgraphs.append(self._graph)
+        self._model.signatureDefs.append(_signature(start, found, len(self._model.subgraphs) - 1))
 
-def _signature(like: schema.SignatureDefT, tensors: dict[int, int], subgraph: int) -> schema.SignatureDefT:
+
+def _signature(like: schema.SignatureDefT, tensors: dict[int, int], subgraph: int = 0) -> schema.SignatureDefT:
+    """Returns a signature with the same names, of other tensors."""
     signature = schema.SignatureDefT()
     signature.signatureKey, signature.subgraphIndex = like.signatureKey, subgraph
     signature.inputs, signature.outputs = [], []

@@ -125,13 +125,18 @@ class StepGraph:
     def place(self, index: int) -> str:
         """Returns what a tensor is called in the model, such as `my_gru/gru_cell/Tanh`."""
         name = self.graph.tensors[index].name.decode(errors="replace").partition(";")[0]
-        return name.partition("/")[2] or name
+        if "/" in name:
+            return name.partition("/")[2]
+        # The outputs of the step have names of their own.
+        producer = self._producers.get(index)
+        given = [] if producer is None else [int(one) for one in producer.inputs if one >= 0]
+        return next((self.place(one) for one in given if one in self._producers), name)
 
     def has_no_integer_form(self, operator: schema.OperatorT) -> ExportError:
         """Returns the error for an operator that integers cannot compute."""
         return ExportError(
-            f"{self.place(int(operator.outputs[0]))} has no form in integers (operator {self.name(operator)}): use embeddings, GRU, LSTM and "
-            "SimpleRNN with tanh and sigmoid, and dense layers with tanh, sigmoid, ReLU or no activation; or another {}",
+            f"{self.place(int(operator.outputs[0]))} has no form in integers (operator {self.name(operator)}): use embeddings, "
+            "GRU, LSTM and SimpleRNN with tanh and sigmoid, and dense layers with tanh, sigmoid, ReLU or no activation; or "
+            "another {}",
             "quantization",
         )
-

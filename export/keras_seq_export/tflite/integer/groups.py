@@ -2,10 +2,10 @@
 
 Tensors that are added, subtracted or parts of each other are one group. There are two kinds of groups:
 
-* *powers*, whose scale is a power of two: what is multiplied, and what a dense layer reads. States, frames and the results of LOGISTIC and
-  TANH are among them.
-* *sums*: results of dense layers and look-ups, before an activation or as an output. Their scale is that of the weights times a power of
-  two, because a product of inputs of scale 2^-15 and weights of scale f becomes a number of scale f * 2^j by a shift.
+* *powers*, whose scale is a power of two: what is multiplied, and what a dense layer reads. States, frames and the results
+  of LOGISTIC and TANH are among them.
+* *sums*: results of dense layers and look-ups, before an activation or as an output. Their scale is that of the weights times
+  a power of two, because a product of inputs of scale 2^-15 and weights of scale f becomes a number of scale f * 2^j by a shift.
 """
 
 from collections import defaultdict
@@ -94,7 +94,10 @@ def _powers(graph: StepGraph, sets: _Sets) -> set[int]:
     while len(powers) != count:
         count = len(powers)
         for product in products:
-            factors, output = {sets.find(one) for one in _variables(graph, product.inputs)}, sets.find(int(product.outputs[0]))
+            factors, output = (
+                {sets.find(one) for one in _variables(graph, product.inputs)},
+                sets.find(int(product.outputs[0])),
+            )
             if factors <= powers:
                 powers.add(output)
             if output in powers or not factors & powers:

@@ -43,12 +43,12 @@ class Ranges(NamedTuple):
     memories: set[int]
 
 
-def ranges_of(graph: StepGraph, frame_range: float | None) -> Ranges:
+def ranges_of(graph: StepGraph, frame_range: float) -> Ranges:
     """Returns the range of each float32 tensor of a step.
 
     Args:
         graph: the step.
-        frame_range: the largest absolute value of a frame; None for a model of tokens.
+        frame_range: the largest absolute value in a frame.
 
     Raises:
         ExportError: a state is not bounded, or an operator has no integer form.
@@ -56,7 +56,7 @@ def ranges_of(graph: StepGraph, frame_range: float | None) -> Ranges:
     memories = {state.before for state in graph.states if _is_memory(graph, state.before, state.after)}
     found: dict[int, Range] = {}
     for index in graph.frames.values():
-        found[index] = _symmetric(frame_range or 1.0)
+        found[index] = _symmetric(frame_range)
     for state in graph.states:
         found[state.before] = _symmetric(MEMORY_RANGE if state.before in memories else 1.0)
     for operator in graph.operators:
@@ -68,8 +68,8 @@ def ranges_of(graph: StepGraph, frame_range: float | None) -> Ranges:
     for state in graph.states:
         if state.before not in memories and found[state.after].largest > 1 + _SLACK:
             raise ExportError(
-                f"integers need states between -1 and 1, but {state.name} ({graph.place(state.after)}) may leave this range: use GRU, LSTM, or "
-                "SimpleRNN with the activation tanh; or another {}",
+                f"integers need states between -1 and 1, but {state.name} ({graph.place(state.after)}) may leave this range: "
+                "use GRU, LSTM, or SimpleRNN with the activation tanh; or another {}",
                 "quantization",
             )
     return Ranges(found, memories)
@@ -137,8 +137,10 @@ def _mixed(graph: StepGraph, add: schema.OperatorT) -> tuple[int, int] | None:
         for gate, a in (gated.inputs, gated.inputs[::-1]):
             for opposite, b in (rest.inputs, rest.inputs[::-1]):
                 sub = graph.producer(opposite, "SUB")
-                is_one = sub is not None and (constant := graph.constant(sub.inputs[0])) is not None and (constant == 1).all()
-                if is_one and sub.inputs[1] == gate and graph.producer(gate, "LOGISTIC") is not None:
+                if sub is None or sub.inputs[1] != gate or graph.producer(gate, "LOGISTIC") is None:
+                    continue
+                whole = graph.constant(sub.inputs[0])
+                if whole is not None and (whole == 1).all():
                     return int(a), int(b)
     return None
 

@@ -20,7 +20,6 @@ from keras_seq_export.tflite.integer.weights import (
     common_mantissa,
     weights_of_factor,
     weights_of_mantissa,
-    weights_of_scale,
 )
 
 HIGHEST = 32767
@@ -88,8 +87,8 @@ def scales_of(graph: StepGraph, ranges: Ranges) -> Scales:
     for name, index in graph.outputs.items():
         if scales.of[index] > LARGEST_OUTPUT_SCALE:
             raise ExportError(
-                f"{name} may be as large as {ranges.of[index].largest:.3g}, more than 16 bits hold with {LARGEST_OUTPUT_SCALE} between two "
-                "numbers: train with smaller weights, or use another {}",
+                f"{name} may be as large as {ranges.of[index].largest:.3g}, which 16 bits hold only with {scales.of[index]:g} "
+                "between two numbers: train with smaller weights, or use another {}",
                 "quantization",
             )
     return scales
@@ -102,7 +101,11 @@ def _embeddings(graph: StepGraph) -> set[int]:
         if graph.name(operator) == "GATHER":
             output = int(operator.outputs[0])
             readers = graph.readers(output)
-            if readers and all(graph.name(one) == "FULLY_CONNECTED" for one in readers) and output not in graph.outputs.values():
+            if (
+                readers
+                and all(graph.name(one) == "FULLY_CONNECTED" for one in readers)
+                and output not in graph.outputs.values()
+            ):
                 found.add(output)
     return found
 
@@ -163,7 +166,9 @@ def _embedding_lookup(graph: StepGraph, index: int, kernel: np.ndarray, mantissa
     gather = graph.producer(index, "GATHER")
     assert gather is not None
     table = best_weights(graph.weights(gather))
-    wanted = np.log2(best_weights(kernel).scale * table.scale / EMBEDDING_SCALE / mantissa) % 1  # of factor times a power of two
+    wanted = (
+        np.log2(best_weights(kernel).scale * table.scale / EMBEDDING_SCALE / mantissa) % 1
+    )  # of factor times a power of two
     factor = int(np.rint(_LEAST_FACTOR * 2.0**wanted / 4)) * 4
     return Lookup(table, min(factor, 2 * _LEAST_FACTOR - 4))
 

@@ -32,7 +32,7 @@ def best_weights(weights: np.ndarray) -> Weights:
 
 def weights_of_mantissa(weights: np.ndarray, mantissa: float) -> Weights:
     """Returns weights whose scale is `mantissa` times a power of two, that with the least squared error."""
-    largest = max(float(np.abs(weights).max()), np.finfo(np.float32).tiny)
+    largest = max(float(np.abs(weights).max()), float(np.finfo(np.float32).tiny))
     exponent = np.floor(np.log2(largest / HIGHEST / mantissa))
     candidates = [weights_of_scale(weights, float(mantissa * 2.0 ** (exponent + shift))) for shift in (0, 1)]
     return min(candidates, key=lambda one: _squared_error(weights, one))
@@ -69,7 +69,8 @@ def common_mantissa(matrices: Sequence[np.ndarray]) -> float:
 
 
 def _rounded(mantissa: float) -> float:
-    return min(float(np.rint(mantissa * 2**_MANTISSA_BITS)), 2 ** (_MANTISSA_BITS + 1) - 1) / 2**_MANTISSA_BITS
+    rounded = int(np.rint(mantissa * 2**_MANTISSA_BITS))
+    return float(min(rounded, 2 ** (_MANTISSA_BITS + 1) - 1) / 2**_MANTISSA_BITS)
 
 
 def biases(values: np.ndarray, scale: float) -> np.ndarray:
