@@ -23,6 +23,7 @@ extern "C" {
 
 #define KS_MICRO_FORMAT 1u /* of the model's header */
 #define KS_MICRO_NONE 0xFFFFFFFFu
+#define KS_MICRO_NEVER INT32_MIN
 
 typedef enum {
   KS_MICRO_OK,
@@ -73,8 +74,8 @@ typedef struct {
 } ks_micro_state;
 
 typedef struct {
-  uint16_t token;
-  int16_t bias; /* is added to its logit in each draw; KS_MICRO_FORBIDDEN: it is never drawn */
+  uint32_t token;
+  int32_t bias; /* is added to its logit in each draw; KS_MICRO_NEVER: it is never drawn */
 } ks_micro_bias;
 
 typedef struct {

@@ -65,8 +65,8 @@ static uint32_t hash_vocabulary(uint32_t hash, const ks_micro_vocabulary *vocabu
   hash = hash_8(hash, vocabulary->texts, vocabulary->starts[vocabulary->count]);
   hash = hash_16(hash, vocabulary->ordered, vocabulary->ordered_count);
   for (uint32_t i = 0; i < vocabulary->bias_count; i++) {
-    hash = hash_number(hash, vocabulary->biases[i].token, 2);
-    hash = hash_number(hash, (uint16_t)vocabulary->biases[i].bias, 2);
+    const uint32_t bias[] = {vocabulary->biases[i].token, (uint32_t)vocabulary->biases[i].bias};
+    hash = hash_32(hash, bias, 2);
   }
   return hash;
 }

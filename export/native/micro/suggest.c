@@ -285,7 +285,14 @@ ks_micro_status ks_micro_suggest_next(ks_micro_decoder *decoder, const char *tex
   if (!suggestions || !found || !begun) return KS_MICRO_BAD_ARGUMENT;
   ks_micro_status status = ks_micro_check_text(decoder, text, size);
   if (status) return status;
-  search given = {.decoder = decoder, .text = text, .size = size, .wanted = count, .suggestions = suggestions, .most_steps = steps};
+  search given;
+  given.decoder = decoder;
+  given.text = text;
+  given.size = size;
+  given.wanted = count;
+  given.found = 0;
+  given.suggestions = suggestions;
+  given.most_steps = steps;
   return find_words(&given, workspace, bytes, begun, found);
 }
 

@@ -81,17 +81,19 @@ ks_micro_status ks_micro_read(ks_micro_decoder *decoder, const char *text, size_
 
 /* ---- writing ---- */
 
+static int16_t biased(int16_t logit, int32_t bias) {
+  if (logit == KS_MICRO_FORBIDDEN || bias == KS_MICRO_NEVER) return KS_MICRO_FORBIDDEN;
+  int32_t sum = logit + bias;
+  return (int16_t)(sum > 32767 ? 32767 : sum < -32767 ? -32767 : sum);
+}
+
 ks_micro_status ks_micro_choose(ks_micro_decoder *decoder, const ks_micro_settings *settings, uint64_t seed, uint32_t position,
                                 uint32_t *token) {
   const ks_micro_model *model = decoder->model;
   int16_t *logits = decoder->memory + model->output;
   for (uint32_t i = 0; i < model->vocabulary.bias_count; i++) {
     const ks_micro_bias *given = &model->vocabulary.biases[i];
-    int32_t sum = logits[given->token] + given->bias;
-    logits[given->token] = (int16_t)(given->bias == KS_MICRO_FORBIDDEN ? KS_MICRO_FORBIDDEN
-                                     : sum > 32767                     ? 32767
-                                     : sum < -32767                    ? -32767
-                                                                       : sum);
+    logits[given->token] = biased(logits[given->token], given->bias);
   }
   uint32_t drawn = ks_micro_draw(logits, model->output_count, settings, model->logit_step, ks_threefry(seed, position) >> 8);
   if (drawn >= model->output_count) return KS_MICRO_NO_TOKEN;
