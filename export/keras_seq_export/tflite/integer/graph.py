@@ -127,7 +127,10 @@ class StepGraph:
         name = self.graph.tensors[index].name.decode(errors="replace").partition(";")[0]
         if "/" in name:
             return name.partition("/")[2]
-        # The outputs of the step have names of their own.
+        # The outputs of the step have other names.
+        for output, tensor in self.outputs.items():
+            if tensor == index:
+                return output
         producer = self._producers.get(index)
         given = [] if producer is None else [int(one) for one in producer.inputs if one >= 0]
         return next((self.place(one) for one in given if one in self._producers), name)
