@@ -4,6 +4,7 @@ import itertools
 import json
 import math
 
+import integer_oracle as oracle
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -14,6 +15,7 @@ import keras_seq as ks
 from keras_seq.data.begun_word import begun_word
 from keras_seq.data.tokens import split_words
 from keras_seq.generation.decoder_step import Step
+from keras_seq.generation.integer_sampling import IntegerArithmetic
 from keras_seq.generation.suggest import suggest
 from keras_seq.generation.word_search import MOST_STEPS
 
@@ -67,11 +69,10 @@ def probabilities_after(rows, vocabulary, token):
     return {vocabulary.tokens[i]: weight / sum(weights.values()) for i, weight in weights.items()}
 
 
-def enumerated(rows, vocabulary, text, longest):
-    """Every insert of at most `longest` characters that ends a word, with its probability."""
+def words_after(text, longest):
+    """Every word that may follow, and its insert of at most `longest` characters."""
     is_part = {"a", "b"}
     begun = begun_word(text, "char")
-    found = {}
     for length in range(1, longest + 1):
         for insert in map("".join, itertools.product("ab' 你", repeat=length)):
             word = begun + insert
@@ -82,17 +83,23 @@ def enumerated(rows, vocabulary, text, longest):
                     continue
             elif not body or split_words(begun + body) != [begun + body] or body[-1] not in is_part or " " in body:
                 continue
-            last = vocabulary.encode(text)[-1] if text else vocabulary.start_id
-            probability = 1.0
-            for character in insert:
-                probability *= probabilities_after(rows, vocabulary, last)[character]
-                last = vocabulary.encode(character)[0]
-            if not insert.endswith("你"):
-                after = probabilities_after(rows, vocabulary, last)
-                probability *= sum(p for token, p in after.items() if token not in {"a", "b", "'"})
-            name = word.removeprefix(" ")
-            if probability > found.get(name, ("", 0.0))[1]:
-                found[name] = (insert, probability)
+            yield word.removeprefix(" "), insert
+
+
+def enumerated(rows, vocabulary, text, longest):
+    """Every insert of at most `longest` characters that ends a word, with its probability."""
+    found = {}
+    for name, insert in words_after(text, longest):
+        last = vocabulary.encode(text)[-1] if text else vocabulary.start_id
+        probability = 1.0
+        for character in insert:
+            probability *= probabilities_after(rows, vocabulary, last)[character]
+            last = vocabulary.encode(character)[0]
+        if not insert.endswith("你"):
+            after = probabilities_after(rows, vocabulary, last)
+            probability *= sum(p for token, p in after.items() if token not in {"a", "b", "'"})
+        if probability > found.get(name, ("", 0.0))[1]:
+            found[name] = (insert, probability)
     return sorted(((name, *rest) for name, rest in found.items()), key=lambda one: -one[2])
 
 
@@ -118,6 +125,68 @@ def test_the_vectors(case):
         found = suggest(Table(case["rows"]), vocabulary, text, 3)
         assert [list(one[:2]) for one in found] == [one[:2] for one in answer]
         assert [one.probability for one in found] == pytest.approx([one[2] for one in answer], abs=1e-6)
+
+
+class IntegerTable(Table):
+    """The same with logits that are integers times a scale."""
+
+    def __init__(self, integers, scale):
+        super().__init__(np.int16(integers) * np.float32(scale))
+        self.arithmetic = IntegerArithmetic(scale)
+
+
+def integer_costs(integers, scale, vocabulary, token, tokens=None):
+    """The cost of each of some tokens among them, and that of the end of a word, by the definition."""
+    allowed = [*vocabulary.text_ids.tolist(), vocabulary.eos_id] if tokens is None else tokens
+    row = [logit if index in allowed else oracle.FORBIDDEN for index, logit in enumerate(integers[token])]
+    ends = [index for index in allowed if vocabulary.tokens[index] not in {"a", "b", "'"}]
+    return oracle.costs(row, oracle.logit_step(scale), ends)
+
+
+def enumerated_costs(integers, scale, text, longest):
+    """Every word, its insert and its cost, the lowest first."""
+    found, costs = {}, [integer_costs(integers, scale, CHARACTERS, token) for token in range(len(CHARACTERS))]
+    for name, insert in words_after(text, longest):
+        path = [CHARACTERS.start_id, *CHARACTERS.encode(text + insert).tolist()][-len(insert) - 1 :]
+        cost = sum(costs[before][0][token] for before, token in itertools.pairwise(path))
+        cost += 0 if insert.endswith("你") else costs[path[-1]][1]
+        if name not in found or cost < found[name][1]:
+            found[name] = (insert, cost)
+    return sorted(((name, *rest) for name, rest in found.items()), key=lambda one: one[2])
+
+
+@settings(max_examples=40, deadline=None)
+@given(rows=tables(len(CHARACTERS), 1500), text=TEXTS, count=st.integers(1, 3))
+def test_costs_of_characters_are_added_exactly(rows, text, count):
+    integers, scale = np.rint(rows).astype(int).tolist(), 2**-10
+    found = suggest(IntegerTable(integers, scale), CHARACTERS, text, count)
+    expected = enumerated_costs(integers, scale, text, longest=4)
+    longest = [one for one in found if len(one.insert) > 4]
+    assert len(found) == count or not expected
+    for one, (name, insert, cost) in zip(found, expected, strict=False):
+        if longest and one.probability <= longest[0].probability:
+            break
+        assert (one.text, one.insert) == (name, insert)
+        assert one.probability == np.exp2(-cost / 2**24)
+
+
+@pytest.mark.parametrize("case", json.loads(VECTORS.read_text())["integer_suggestions"])
+def test_the_vectors_of_integers(case):
+    vocabulary, integers = ks.Vocabulary.from_tokens(case["tokens"]), case["rows"]
+    for text, answer in case["answers"]:
+        found = suggest(IntegerTable(integers, case["scale"]), vocabulary, text, 3)
+        assert [list(one) for one in found] == [[*one[:2], np.exp2(-one[2] / 2**24)] for one in answer]
+        if vocabulary.level == "char":
+            assert [list(one) for one in enumerated_costs(integers, case["scale"], text, 4)[:3]] == answer
+            continue
+        begun = begun_word(text, "word")
+        last = vocabulary.encode(text.removesuffix(begun))
+        matching = [index for index in vocabulary.text_ids if vocabulary.tokens[index].startswith(begun)]
+        matching += [] if begun else [vocabulary.eos_id]
+        token = last[-1] if len(last) else vocabulary.start_id
+        costs, _ = integer_costs(integers, case["scale"], vocabulary, token, matching)
+        for _, insert, cost in answer:
+            assert costs[vocabulary.tokens.index(begun + insert)] == cost
 
 
 def test_the_search_ends_after_its_steps():

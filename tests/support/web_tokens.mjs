@@ -2,6 +2,7 @@
 import { File } from "node:buffer";
 import { readFileSync } from "node:fs";
 import { readBundle } from "../../export/web/keras_seq/bundle.js";
+import { addBias, costs, IntegerDraw, integerSettings, logitStep } from "../../export/web/keras_seq/integer_draw.js";
 import { nextTokens } from "../../export/web/keras_seq/likeliest.js";
 import { SETTINGS, writeOptions } from "../../export/web/keras_seq/options.js";
 import { threefry, uniforms } from "../../export/web/keras_seq/random.js";
@@ -159,6 +160,19 @@ const tasks = {
       threefry(BigInt(seed), position).toString(16).padStart(8, "0"),
       uniforms(BigInt(seed), position, 1)[0],
     ]),
+  integerDraws: (cases) =>
+    cases.map(([scale, settings, logits, uniforms]) => {
+      const draw = new IntegerDraw(logitStep(scale), settings);
+      return [logitStep(scale), integerSettings(settings), uniforms.map((uniform24) => draw.next(Int16Array.from(logits), uniform24))];
+    }),
+  integerCosts: (cases) =>
+    cases.map(([step, logits, groups]) => [
+      [...costs(Int16Array.from(logits), step).each],
+      groups.map((group) => costs(Int16Array.from(logits), step, group).group),
+    ]),
+  integerBiases: (cases) =>
+    cases.map(([logits, bias, scale]) => [...addBias(Int16Array.from(logits), bias.map((it) => it ?? -Infinity), scale)]),
+  forbidden: (scale) => [valueOrError(() => new IntegerDraw(1).next([-32768], 0)), valueOrError(() => logitStep(scale))],
   words: (texts) => texts.map(splitWords),
   encode: ([file, texts]) => {
     const vocabulary = new Vocabulary(file);

@@ -220,7 +220,10 @@ function requireConfig(config, integers, bytes, begin) {
 }
 
 /** Refuses files with which a text cannot be written here. */
-function requireForText({ state, batch, sampling }, integers) {
+function requireForText({ quantization, state, batch, sampling }, integers) {
+  if (quantization === "integer") {
+    throw new Error("LiteRT.js cannot run a file of integers: export the model with another quantization, such as int8.");
+  }
   if (state !== "explicit" || batch !== 1) {
     throw new Error("A file with explicit states and one row is needed: export it without --state and --batch.");
   }

@@ -5,6 +5,7 @@ import gzip
 import json
 import re
 
+import integer_oracle as oracle
 import numpy as np
 import paths
 import pytest
@@ -17,7 +18,7 @@ from unicode_texts import own_vocabulary
 
 import keras_seq as ks
 from keras_seq.generation.decoder_step import Step
-from keras_seq.generation.sampling import SamplingSettings, logit_bias
+from keras_seq.generation.sampling import DRAW_SETTINGS, SamplingSettings, logit_bias
 from keras_seq.generation.stop_strings import until_stop
 from keras_seq.generation.suggest import suggest
 from keras_seq.generation.text import Piece
@@ -37,6 +38,63 @@ def test_the_random_stream_gives_the_vectors():
     for (word, number), (seed, position, expected) in zip(found, VECTORS["random"], strict=True):
         assert word == expected
         assert number == float(uniform(int(seed), position))
+
+
+def test_integer_draws_are_those_of_the_vectors():
+    cases = VECTORS["integer_draws"]
+    asked = [
+        [case["scale"], case["settings"], oracle.logits_of(case), [number for number, _ in case["draws"]]]
+        for case in cases
+    ]
+    for case, (step, integers, tokens) in zip(cases, in_node("integerDraws", asked), strict=True):
+        assert step == case["logit_step"]
+        assert [integers[name] for name in DRAW_SETTINGS] == case["integers"]
+        assert tokens == [token for _, token in case["draws"]]
+
+
+def test_integer_costs_and_biases_are_those_of_the_vectors():
+    cases = VECTORS["integer_costs"]
+    asked = [[case["logit_step"], oracle.logits_of(case), [group for group, _ in case["groups"]]] for case in cases]
+    for case, (each, groups) in zip(cases, in_node("integerCosts", asked), strict=True):
+        assert [[token, each[token]] for token, _ in case["costs"]] == case["costs"]  # JSON has no Infinity, so null
+        assert groups == [cost for _, cost in case["groups"]]
+    cases = VECTORS["integer_bias"]
+    found = in_node("integerBiases", [[case["logits"], case["bias"], case["scale"]] for case in cases])
+    assert found == [case["biased"] for case in cases]
+
+
+INTEGERS = st.lists(st.integers(-(2**15), 2**15 - 1) | st.integers(-40, 40), min_size=1, max_size=30).filter(
+    lambda logits: max(logits) > oracle.FORBIDDEN
+)
+INTEGER_SETTINGS = st.fixed_dictionaries(
+    {
+        "temperature": st.sampled_from([0, 1, 1e-7, 1e-3, 1e6]) | st.floats(0, 5),
+        "top_k": st.integers(0, 35),
+        "top_p": st.just(1) | st.floats(1e-9, 1),
+        "min_p": st.just(0) | st.floats(0, 1),
+    }
+)
+UNIFORMS = st.lists(st.integers(0, 2**24 - 1) | st.just(2**24 - 1), min_size=1, max_size=4)
+
+
+@settings(deadline=None, max_examples=5)
+@given(
+    st.lists(
+        st.tuples(st.floats(2**-24, 0.5, width=32), INTEGER_SETTINGS, INTEGERS, UNIFORMS), min_size=60, max_size=60
+    )
+)
+def test_integer_draws_and_costs_are_those_of_the_definition(cases):
+    for (_, chosen, logits, uniforms), (step, _, tokens) in zip(cases, in_node("integerDraws", cases), strict=True):
+        assert tokens == oracle.draws(logits, step, uniforms, oracle.integers_of(**chosen))
+    asked = [[oracle.logit_step(scale), logits, [list(range(0, len(logits), 2))]] for scale, _, logits, _ in cases]
+    for (step, logits, [group]), (each, [together]) in zip(asked, in_node("integerCosts", asked), strict=True):
+        assert (each, together) == oracle.costs(logits, step, group)
+
+
+def test_what_cannot_be_drawn_is_refused():
+    forbidden, scale = in_node("forbidden", 0.6)
+    assert forbidden == "No token can be drawn: each is forbidden."
+    assert scale == "scale must be a number from 2^-24 to 0.5. Received: 0.6"
 
 
 def test_words_are_split_as_in_the_vectors():
@@ -375,6 +433,7 @@ def test_a_hostile_bundle_is_refused_in_one_sentence(small_tflite, tmp_path):
         rebundled(model, tmp_path / "g", config={"format": "x" * 100_000}): "This file has the bundle format xxx",
         rebundled(model, tmp_path / "h", config={"sampling": None}): "This file has no complete bundle",
         rebundled(model, tmp_path / "i", config={"model_bytes": -len(whole)}): "This file has no complete bundle",
+        rebundled(model, tmp_path / "j", config={"quantization": "integer"}): "LiteRT.js cannot run a file of integers",
         tmp_path / "a": "vocab.txt in this file has 67108864 bytes, more than",
         tmp_path / "b": "This file has no complete bundle",
     }

@@ -58,6 +58,7 @@ PROGRAM = """
 import { KerasSeq, type NextToken, type Piece, type Suggestion, type Traced } from "keras_seq";
 import { KerasSeqWorker } from "keras_seq/worker";
 import { readBundle } from "keras_seq/bundle";
+import { addBias, costs, IntegerDraw, logitStep, threefry } from "keras_seq/integer_draw";
 
 async function use(model: KerasSeq | KerasSeqWorker, signal: AbortSignal): Promise<number> {
   const writer = model.write("a", { temperature: 0.5, top_k: 3, max_tokens: 5, stop: ["x"], seed: 7n, signal });
@@ -85,6 +86,8 @@ async function use(model: KerasSeq | KerasSeqWorker, signal: AbortSignal): Promi
   return model.encode(model.decode([1])).length + counts + score + (reason === "eos" ? Number(seed) : 0);
 }
 const bytes = new Uint8Array();
+const drawn: number = new IntegerDraw(logitStep(0.001), { top_k: 5 }).next(new Int16Array(9), threefry(7n, 0) >>> 8);
+const cost: number = costs(addBias([1, 2], [0, -Infinity], 0.001), logitStep(0.001), [0]).each[drawn];
 const tokens: readonly string[] = (await readBundle(bytes)).vocabulary.tokens;
 use(await KerasSeq.load(bytes), new AbortController().signal);
 const progress = (loaded: number, total: number) => console.log(loaded / total);
