@@ -33,7 +33,8 @@ class Execution:
         for operator in program.operators:
             sources = [self._part(one).copy() if isinstance(one, View) else one for one in operator.sources]
             out = self._part(operator.out)
-            out[:] = _saturated(_COMPUTED[operator.kind](operator, given, *(one.astype(np.int64) for one in sources)))
+            results = _COMPUTED[operator.kind](operator, given, *(one.astype(np.int64) for one in sources))
+            out[:] = np.clip(results, 0 if operator.is_relu else -32768, 32767)
         return self._part(program.output).copy()
 
     def states(self) -> list[_Numbers]:
@@ -50,10 +51,6 @@ class Execution:
         return self.numbers[start : start + view.count]
 
 
-def _saturated(values: np.ndarray) -> np.ndarray:
-    return np.clip(values, -32768, 32767)
-
-
 def _look_up(operator: Operator, token: int) -> np.ndarray:
     assert operator.weights is not None
     row = operator.weights[token, operator.start : operator.start + operator.out.count]
@@ -64,8 +61,8 @@ def _product(operator: Operator, given: object, numbers: np.ndarray) -> np.ndarr
     assert operator.weights is not None
     assert operator.biases is not None
     sums = operator.weights.astype(np.int64) @ numbers + operator.biases
-    result = (sums + (1 << (operator.shift - 1))) >> operator.shift
-    return np.maximum(result, 0) if operator.is_relu else result
+    result: np.ndarray = (sums + (1 << (operator.shift - 1))) >> operator.shift
+    return result
 
 
 def _multiply(operator: Operator, given: object, left: np.ndarray, right: np.ndarray) -> np.ndarray:

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from keras_seq_export.errors import ExportError
+from keras_seq_export.micro.order import compute_late
 from keras_seq_export.micro.program import Kind, Operator, Program, View
 
 _ALIGNED: Final = 2  # numbers: the decoder reads two at once
@@ -53,14 +54,17 @@ class _Piece(NamedTuple):
 
 
 def planned(program: Program) -> Memory:
-    """Returns a program and where its blocks are.
-
-    Each block is placed at the lowest place that is free while it is needed; of several orders, such as the largest
-    first, the one that needs the least memory counts.
+    """Returns a program and where its blocks are: in the order of its operators, or another, that needs less memory.
 
     Raises:
         ExportError: states take each other's values in a circle.
     """
+    late = dataclasses.replace(program, operators=compute_late(program.operators))
+    return min(_planned(program), _planned(late), key=lambda memory: memory.size)
+
+
+def _planned(program: Program) -> Memory:
+    """Places each block at the lowest place that is free while it is needed, the largest first, or in another order."""
     program, same = _with_states_in_place(program)
     pieces = _pieces(program, same)
     size = {block: max(one.start + one.count for one in pieces[block]) for block in pieces}

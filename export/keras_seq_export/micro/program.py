@@ -49,7 +49,7 @@ class Operator:
         weights: LOOKUP: the table `(tokens, width)` int8; PRODUCT: the weights `(outputs, inputs)` int8.
         start: LOOKUP: first column of the table that is read.
         biases: PRODUCT: `(outputs,)` int32.
-        is_relu: PRODUCT: whether negative results become 0.
+        is_relu: whether negative results become 0.
     """
 
     kind: Kind
