@@ -9,6 +9,9 @@ In a SavedModel, `start` is always there, and the states are also the defaults o
 Several inputs of one kind have the names that they have in the model, and so do several outputs.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 from keras_seq.generation.sampling import DRAW_SETTINGS
 
 GENERATE = "serving_default"
@@ -50,8 +53,12 @@ SAMPLING_INPUTS = dict(zip(DRAW_SETTINGS, ("float32", "int32", "float32", "float
 GENERATE_INPUTS = {PROMPT: "string", MAX_TOKENS: "int32", **SAMPLING_INPUTS, SEED: "int64"}
 # Where the states live: inputs and outputs of each signature, or variables of the model.
 STATES = ("explicit", "internal")
+# All of a .tflite is integers: int8 weights, int16 activations and states. The file has `decode`, and `start` if needed.
+INTEGER = "integer"
 # Quantizations of a .tflite file, with the dtype of the weights in the file.
-QUANTIZATIONS = {"none": "float32", "float16": "float16", "int8": "int8", "int4": "int4"}
+QUANTIZATIONS = {"none": "float32", "float16": "float16", "int8": "int8", "int4": "int4", INTEGER: "int8"}
+# Those whose files have `sample`.
+WITH_SAMPLE = tuple(name for name in QUANTIZATIONS if name != INTEGER)
 # Tokens that one call of `prefill` can read. The call takes time only for the tokens given by `length`.
 PREFILL_STEPS = 64
 # Tokens that one call of `write` can draw.
@@ -65,6 +72,11 @@ MAX_ROWS, MAX_SERIES_ROWS = 256, 4096
 def is_quantized(quantization: str) -> bool:
     """Returns whether a .tflite with this quantization stores its weights in another dtype than float32."""
     return QUANTIZATIONS[quantization] != "float32"
+
+
+def is_integer(config: Mapping[str, Any]) -> bool:
+    """Returns whether all numbers in a .tflite with this configuration are integers."""
+    return config.get("quantization") == INTEGER
 
 
 def state_name(index: int) -> str:

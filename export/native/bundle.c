@@ -170,6 +170,10 @@ static ks_status check_kind(const char *file, ks_json config, ks_error *error) {
   int64_t format, batch;
   if (!ks_json_integer(ks_json_member(config, "format"), &format) || format != FORMAT)
     return ks_fail(error, KS_BAD_FILE, "%s must have the bundle format %d: export it again, or update this program", file, FORMAT);
+  if (ks_json_equals(ks_json_member(config, "quantization"), "integer"))
+    return ks_fail(error, KS_BAD_FILE,
+                   "%s has integers only: run it with export/native/micro, TensorFlow Lite for Microcontrollers or LiteRTSampler, "
+                   "or export it with --quantization=int8 for this library", file);
   ks_json state = ks_json_member(config, "state");
   if (ks_json_equals(state, "internal"))
     return ks_fail(error, KS_BAD_FILE, "%s has internal states: export it with --state=explicit", file);

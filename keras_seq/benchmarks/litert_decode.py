@@ -27,7 +27,16 @@ from keras_seq.benchmarks.torch_step import torch_steps
 from keras_seq.generation.sampling import SamplingSettings, logit_bias
 from keras_seq.generation.threefry import uniform
 from keras_seq.models.step_model import step_model
-from keras_seq_export.signatures import DECODE, QUANTIZATIONS, SAMPLE, SAMPLING_INPUTS, TOKEN, UNIFORM, state_name
+from keras_seq_export.signatures import (
+    DECODE,
+    INTEGER,
+    QUANTIZATIONS,
+    SAMPLE,
+    SAMPLING_INPUTS,
+    TOKEN,
+    UNIFORM,
+    state_name,
+)
 from keras_seq_export.tflite import flatbuffer
 from keras_seq_export.tflite.bundle import read_bundle
 from keras_seq_export.tflite.export import export_tflite
@@ -99,7 +108,7 @@ def benchmark_decode(rounds: int = 15) -> Iterator[DecodeTime]:
             for quantization in QUANTIZATIONS:
                 path = Path(directory, f"{quantization}.tflite")
                 export_tflite(model, vocabulary, path, quantization=quantization, max_loss=math.inf)
-                weights = QUANTIZATIONS[quantization]
+                weights = INTEGER if quantization == INTEGER else QUANTIZATIONS[quantization]
                 calls[Contender(OURS, weights)] = bare_call(CompiledModel.from_file(str(path)), DECODE, {})
                 calls[Contender(FLOOR, weights)] = _reader(_bytes_multiplied(path))
             calls |= _sampling_calls(Path(directory, f"{OUR_INT8.weights}.tflite"))

@@ -16,7 +16,7 @@ from ai_edge_litert.compiled_model import CompiledModel
 from keras_seq import require
 from keras_seq.benchmarks.timing import SIZES, bare_call, benchmark_model, take_turns
 from keras_seq.generation.sampling import SamplingSettings, logit_bias, next_token
-from keras_seq_export.signatures import DECODE, SAMPLE, SAMPLING_INPUTS, UNIFORM
+from keras_seq_export.signatures import DECODE, SAMPLE, SAMPLING_INPUTS, UNIFORM, WITH_SAMPLE
 from keras_seq_export.tflite.export import export_tflite
 from keras_seq_export.tflite.runtime import LiteRTSampler
 
@@ -49,15 +49,16 @@ def benchmark_sample(quantization: str = "int8", rounds: int = 15) -> Iterator[S
     """Times `decode`, `sample` with several settings, and `decode` followed by sampling in NumPy.
 
     Args:
-        quantization: weights of the .tflite, as for `export_tflite`.
+        quantization: weights of the .tflite, as for `export_tflite`; one whose files have `sample`.
         rounds: number of turns of each variant.
 
     Yields:
         A row for each vocabulary size and variant.
 
     Raises:
-        ArgumentError: `rounds` is not a positive integer.
+        ArgumentError: `rounds` is not a positive integer, or `quantization` is none of `WITH_SAMPLE`.
     """
+    require.one_of("quantization", quantization, WITH_SAMPLE)
     require.positive_integer("rounds", rounds)
     for size, spread in SIZES.items():
         with tempfile.TemporaryDirectory() as directory:

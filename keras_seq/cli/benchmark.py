@@ -94,10 +94,10 @@ def _run_decode(arguments: argparse.Namespace) -> None:
 
 
 def _sample(subjects: Any) -> None:
-    from keras_seq_export.signatures import QUANTIZATIONS
+    from keras_seq_export.signatures import WITH_SAMPLE
 
     parser = add_command(subjects, "sample", "sampling of a token in LiteRT beside the step of the model")
-    parser.add_argument("--quantization", choices=list(QUANTIZATIONS), help="weights of the model (default: int8)")
+    parser.add_argument("--quantization", choices=WITH_SAMPLE, help="weights of the model (default: int8)")
     _add_rounds(parser, 15)
     add_json_option(parser)
     parser.set_defaults(run_command=_run_sample)

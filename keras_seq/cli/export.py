@@ -33,7 +33,8 @@ def add_parser(commands: Any) -> None:
     tflite.add_argument(
         "--quantization",
         choices=list(QUANTIZATIONS),
-        help="float16 halves the file, int8 makes it a quarter, int4 a sixth (default: none)",
+        help="float16 halves the file, int8 makes it a quarter, int4 a sixth; integer makes it a quarter without "
+        "floating-point numbers, for microcontrollers (default: none)",
     )
     tflite.add_argument(
         "--state",
@@ -134,6 +135,10 @@ def _export_tflite(run: "Run", target: Path, arguments: argparse.Namespace) -> N
             **given_options(arguments, "quantization", "state", "batch", "max_loss"),
         )
     print(f"{target}: {report['bytes']:,} bytes, {_describe_quality(report)}")
+    if runtimes := report.get("proved_in"):
+        print(f"  equal bit for bit over {report['proved_steps']} steps in {', '.join(runtimes)}")
+    if "arena_bytes" in report:
+        print(f"  arena of TensorFlow Lite for Microcontrollers: {report['arena_bytes']:,} bytes")
     for signature, operators in report["operators"].items():
         print(f"  {signature}: {', '.join(f'{operator} {count}' for operator, count in operators.items())}")
 

@@ -25,4 +25,4 @@ def run(arguments: argparse.Namespace) -> None:
         print(json.dumps([str(path) for path in paths], indent=2) if arguments.json else "\n".join(map(str, paths)))
         return
     found = inspect.inspect(arguments.file)
-    print(json.dumps(found, indent=2) if arguments.json else "\n".join(inspect.lines(found)))
+    print(inspect.to_json(found) if arguments.json else "\n".join(inspect.lines(found)))

@@ -9,7 +9,7 @@ from keras_seq.benchmarks.timing import benchmark_model
 
 # PyTorch is optional: without it this column of the benchmark is absent, and so is its test.
 PEERS = [ONNX_RUNTIME, *([PYTORCH] if importlib.util.find_spec("torch") else [])]
-WEIGHTS = ("float32", "float16", "int8", "int4")
+WEIGHTS = ("float32", "float16", "int8", "int4", "integer")
 TOLERANCES = {"float32": 1e-5, "int8": 0.02, "int8 in blocks": 0.02, "int4 in blocks": 0.2}
 
 

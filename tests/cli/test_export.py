@@ -45,6 +45,16 @@ def test_an_export_without_its_corpus_is_measured_on_text_of_the_model(folder, t
     assert "tokens of text that the model wrote" in answer.stdout
 
 
+def test_an_export_in_integers(folder, tmp_path, run_cli):
+    options = ("--format=tflite", "--quantization=integer", f"--output={tmp_path}")
+    answer = run_cli("export", "--run=fox", *options, cwd=folder)
+    assert answer.returncode == 0, answer.stderr
+    assert "equal bit for bit over 556 steps in LiteRT with XNNPACK, LiteRT without XNNPACK" in answer.stdout
+    shown = run_cli("inspect", str(tmp_path / "fox.integer.tflite"), cwd=folder).stdout
+    assert "signature decode" in shown
+    assert "signature prefill" not in shown
+
+
 def test_the_gates_are_an_option_of_the_tflite(folder, tmp_path, run_cli):
     answer = run_cli("export", "--run=fox", "--format=tflite", "--gates", f"--output={tmp_path}", cwd=folder)
     assert answer.returncode == 0, answer.stderr

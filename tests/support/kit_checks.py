@@ -349,6 +349,9 @@ def _require_refused_models(kit, model, folder):
     changes = {
         "explicit states": {"config": {"state": "internal"}},
         "one row": {"config": {"batch": 2}},
+        "the file has integers only, for .*: export it with --quantization=int8": {
+            "config": {"quantization": "integer"}
+        },
         "no repetition_penalty": {"config": {"sampling": {"repetition_penalty": 1.5}}},
         "`topP` must be": {"config": {"sampling": {"top_p": 7}}},
         "damaged sampling defaults": {"config": {"sampling": {"bias": {"?!": 1}}}},

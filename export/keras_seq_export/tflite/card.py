@@ -8,9 +8,12 @@ import keras
 import tensorflow as tf
 
 from keras_seq.version import __version__
+from keras_seq_export.signatures import is_state
 from keras_seq_export.tflite.bundle import CARD, parse_part, to_json
+from keras_seq_export.tflite.integer.proof import IntegerProof
 from keras_seq_export.tflite.quality import WINDOW, Quality
 from keras_seq_export.tflite.report import ExportSettings
+from keras_seq_export.tflite.signature import Signature
 
 
 def require_card(card: Mapping[str, Any]) -> None:
@@ -26,13 +29,20 @@ def require_card(card: Mapping[str, Any]) -> None:
 
 
 def model_card(
-    model: keras.Model, settings: ExportSettings, quality: Quality | None, given: Mapping[str, Any]
+    model: keras.Model,
+    settings: ExportSettings,
+    decode: Signature,
+    proof: IntegerProof | None,
+    quality: Quality | None,
+    given: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Returns the entries that the user gave, with what is known of the model.
 
     Args:
         model: the model.
         settings: how it is exported.
+        decode: the signature of a step.
+        proof: in which runtimes a file of integers gives the same bits; None for another file.
         quality: how well the file predicts; only a measurement on held-out text enters the card.
         given: the user's entries; they replace `name` and `license`, but none of the others.
     """
@@ -43,6 +53,8 @@ def model_card(
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "parameters": model.count_params(),
         "quantization": settings.quantization,
+        "inputs": {name: str(tensor) for name, tensor in decode.inputs.items() if not is_state(name)},
+        **({} if proof is None or proof.arena_bytes is None else {"arena_bytes": proof.arena_bytes}),
         "versions": {"keras_seq": __version__, "keras": keras.__version__, "tensorflow": tf.__version__},
         **_measured(quality, settings.by_line),
     }

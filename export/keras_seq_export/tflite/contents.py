@@ -5,6 +5,7 @@ parts. They are therefore read one by one, up to a limit, and never made objects
 Imports neither TensorFlow nor Keras.
 """
 
+import math
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
@@ -25,10 +26,12 @@ class Contents(NamedTuple):
     Attributes:
         signatures: by name, in the order of the file.
         stored_bytes: bytes of the constants by dtype.
+        dtypes: those of all tensors, in the order of their names.
     """
 
     signatures: dict[str, Signature]
     stored_bytes: dict[str, int]
+    dtypes: list[str]
 
 
 def contents_of(model: bytes) -> Contents:
@@ -63,7 +66,7 @@ class _Reader:
                 self._tensors(graph, signature.Outputs, signature.OutputsLength()),
                 dict(sorted(Counter(self._operators(signature.SubgraphIndex())).items())),
             )
-        return Contents(signatures, self._stored_bytes())
+        return Contents(signatures, *self._stored_bytes_and_dtypes())
 
     def _each(self, read: Any, count: int) -> Iterator[Any]:
         """Yields the parts of a list, and counts them."""
@@ -81,7 +84,8 @@ class _Reader:
             tensor = graph.Tensors(_in_range(entry.TensorIndex(), graph.TensorsLength(), "tensor"))
             if (dimensions := tensor.ShapeLength()) > _MOST_DIMENSIONS:
                 raise ValueError(f"a tensor has {dimensions} dimensions")
-            found[_text(entry.Name())] = Tensor(_DTYPES[tensor.Type()], tuple(map(tensor.Shape, range(dimensions))))
+            shape = tuple(map(tensor.Shape, range(dimensions)))
+            found[_text(entry.Name())] = Tensor(_DTYPES[tensor.Type()], shape, _scale_of(tensor))
         return dict(sorted(found.items()))
 
     def _operators(self, index: int) -> Iterator[str]:
@@ -99,18 +103,19 @@ class _Reader:
                         seen.add(called)
                         waiting.append(called)
 
-    def _stored_bytes(self) -> dict[str, int]:
-        dtypes = {}
+    def _stored_bytes_and_dtypes(self) -> tuple[dict[str, int], list[str]]:
+        dtypes, found = dict[int, str](), set[str]()
         for graph in self._each(self._model.Subgraphs, self._model.SubgraphsLength()):
             for tensor in self._each(graph.Tensors, graph.TensorsLength()):
                 dtypes[tensor.Buffer()] = _DTYPES[tensor.Type()]
+                found.add(_DTYPES[tensor.Type()])
         stored: Counter[str] = Counter()
         for index, dtype in dtypes.items():
             buffer = self._model.Buffers(_in_range(index, self._model.BuffersLength(), "buffer"))
             stored[dtype] += buffer.DataLength()
         if stored.total() > self._size:
             raise ValueError(f"its constants have {stored.total()} bytes, more than the file")
-        return {dtype: size for dtype, size in sorted(stored.items()) if size}
+        return {dtype: size for dtype, size in sorted(stored.items()) if size}, sorted(found)
 
 
 def _called(operator: Any) -> tuple[int, ...]:
@@ -123,6 +128,15 @@ def _called(operator: Any) -> tuple[int, ...]:
     if isinstance(options, schema.WhileOptions):
         return options.CondSubgraphIndex(), options.BodySubgraphIndex()
     return options.ThenSubgraphIndex(), options.ElseSubgraphIndex()
+
+
+def _scale_of(tensor: Any) -> float | None:
+    """Returns the scale of a quantized tensor; None if it has none, or several."""
+    quantization = tensor.Quantization()
+    if quantization is None or quantization.ScaleLength() != 1:
+        return None
+    scale = float(quantization.Scale(0))
+    return scale if 0 < scale < math.inf else None
 
 
 def _in_range(index: int, count: int, part: str) -> int:

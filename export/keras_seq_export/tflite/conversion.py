@@ -28,6 +28,7 @@ from keras_seq_export.signatures import (
     DECODE,
     ENCODE,
     GATES,
+    INTEGER,
     PREFILL,
     QUANTIZATIONS,
     RESET,
@@ -39,9 +40,11 @@ from keras_seq_export.signatures import (
 from keras_seq_export.tflite import flatbuffer
 from keras_seq_export.tflite.contents import Contents, contents_of
 from keras_seq_export.tflite.embedding_folding import fold_embeddings, remove_negative_index_handling
+from keras_seq_export.tflite.integer.conversion import integer_model
 from keras_seq_export.tflite.quantization import SMALLEST, quantize_weights
 
 _LOOPS = (PREFILL, WRITE, ENCODE)
+_INTEGERS = ("int8", "int16", "int32", "int64")
 _BITS = {"float32": 32, "float16": 16, "int8": 8, "int4": 4}
 
 
@@ -53,8 +56,11 @@ def signature_endpoints(
     batch: int,
     source_steps: int,
     gates: bool = False,
+    integer: bool = False,
 ) -> dict[str, Endpoint]:
     """Returns the signatures by name, in the order of the file.
+
+    A file of integers has `decode`, and `start` if its states do not begin at zero.
 
     Args:
         step: the model.
@@ -64,7 +70,11 @@ def signature_endpoints(
         batch: rows of each signature.
         source_steps: frames of a source that one call of `encode` takes.
         gates: whether to add `gates`; for a model of text with explicit states.
+        integer: whether the file is to hold integers only.
     """
+    if integer:
+        decode = {DECODE: decode_endpoint(step, batch)}
+        return decode if step.begins_at_zero else {**decode, START: start_endpoint(step, batch)}
     endpoints = {DECODE: decode_endpoint(step, batch), PREFILL: prefill_endpoint(step, batch)}
     if vocabulary is not None and logit_bias is not None:
         endpoints[SAMPLE] = sample_endpoint(step, logit_bias, batch)
@@ -82,17 +92,25 @@ def signature_endpoints(
     return {**{name: inside.endpoint(endpoint) for name, endpoint in endpoints.items()}, RESET: inside.reset_endpoint()}
 
 
-def convert(endpoints: dict[str, Endpoint], quantization: str) -> bytes:
+def convert(endpoints: dict[str, Endpoint], quantization: str, frame_range: float | None = None) -> bytes:
     """Returns the flatbuffer with these signatures, its embeddings folded and its weights quantized.
 
+    Args:
+        endpoints: the signatures.
+        quantization: see `export_tflite`.
+        frame_range: likewise.
+
     Raises:
-        ExportError: the model needs an operator that TFLite lacks, or temporary files cannot be written.
+        ExportError: the model needs an operator that TFLite lacks or that has no form in integers, or temporary files
+            cannot be written.
     """
     model = flatbuffer.parse(_convert_to_builtins(endpoints))
     remove_negative_index_handling(model)
     fold_embeddings(model)
     flatbuffer.separate_constant_outputs(model)
     flatbuffer.remove_unused_tensors(model)
+    if quantization == INTEGER:
+        return integer_model(flatbuffer.pack(model), frame_range)
     quantize_weights(model, quantization)
     return flatbuffer.pack(model)
 
@@ -136,13 +154,17 @@ def checked_contents(content: bytes, quantization: str) -> Contents:
 
     Raises:
         ExportError: a signature has an operator that is not builtin, or a signature other than `prefill`, `write` and
-            `encode` has a loop; or most weights are still float32 after quantization.
+            `encode` has a loop; or most weights are still float32 after quantization, or a number of an integer file.
     """
     contents = contents_of(content)
     for name, signature in contents.signatures.items():
         refused = {"CUSTOM"} if name in _LOOPS else {"CUSTOM", "WHILE"}
         if found := sorted(refused & set(signature.operators)):
             raise ExportError(f"{name} must run on builtin operators without loops; it has {', '.join(found)}")
+    if quantization == INTEGER:
+        if found := [dtype for dtype in contents.dtypes if dtype not in _INTEGERS]:
+            raise ExportError(f"an integer file must have integers only; it has tensors of {', '.join(found)}")
+        return contents
     counts = {dtype: size * 8 // _BITS[dtype] for dtype, size in contents.stored_bytes.items() if dtype in _BITS}
     mostly_float32 = counts.get("float32", 0) > 0.5 * sum(counts.values())
     if QUANTIZATIONS[quantization] not in contents.stored_bytes or (is_quantized(quantization) and mostly_float32):

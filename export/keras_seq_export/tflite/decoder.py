@@ -9,8 +9,7 @@ import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
 from keras_seq import require
-from keras_seq.errors import ArgumentError, ModelError, shortened
-from keras_seq.generation.decoder_step import token_ids
+from keras_seq.errors import ModelError, shortened
 from keras_seq.generation.sampling import SamplingSettings
 from keras_seq_export.errors import BundleError
 from keras_seq_export.signatures import (
@@ -24,11 +23,14 @@ from keras_seq_export.signatures import (
     START,
     TOKEN,
     WRITE,
+    is_integer,
     is_state,
     state_name,
     update_gate_name,
 )
 from keras_seq_export.tflite.bundle import read_bundle
+from keras_seq_export.tflite.fixed_point import as_float32
+from keras_seq_export.tflite.given_values import GivenValues
 from keras_seq_export.tflite.history import BEGINNING, History
 from keras_seq_export.tflite.signature import Signature, Tensor
 from keras_seq_export.tflite.signature_checks import require_signatures
@@ -43,6 +45,9 @@ class LiteRTDecoder:
     A model with internal states keeps what it has read, 4 bytes for a token, to go back to earlier states by reading it
     again. After 16 MiB it keeps no more. The last states can still be used for the next step, but earlier ones cannot.
 
+    The states of an integer file are int16. Frames of real numbers are rounded to the scale of its input, and those of dtype
+    int16 are taken as they are; outputs are float32.
+
     Args:
         path: the file.
         num_threads: threads of the runtime.
@@ -54,6 +59,7 @@ class LiteRTDecoder:
         outputs: names of the outputs of a step.
         delays: for each output, the number of steps after which it is known. Those of the steps before mean nothing.
         output_shape: shape of the first output of one row.
+        output_scale: its scale in an integer file; None in others.
         lock: held during each call of the runtime.
 
     Raises:
@@ -94,16 +100,15 @@ class LiteRTDecoder:
         self._runners = {
             name: self._interpreter.get_signature_runner(name) for name in self._interpreter.get_signature_list()
         }
-        self._details = {name: runner.get_input_details() for name, runner in self._runners.items()}
         signatures = {
-            name: Signature(_tensors(self._details[name]), _tensors(runner.get_output_details()), {})
+            name: Signature(_tensors(runner.get_input_details()), _tensors(runner.get_output_details()), {})
             for name, runner in self._runners.items()
         }
         config = self.bundle.config
         require_signatures(signatures, config, self.bundle.vocabulary is not None)
         inputs, outputs = signatures[DECODE].inputs, signatures[DECODE].outputs
-        names = map(state_name, range(sum(map(is_state, inputs))))
-        self._state_shapes = {name: inputs[name].shape for name in names}
+        self._signatures, self._given = signatures, GivenValues(config)
+        self._states = {name: inputs[name] for name in map(state_name, range(sum(map(is_state, inputs))))}
         self._output_shapes = {
             name: [(output, tensor.shape) for output, tensor in signature.outputs.items()]
             for name, signature in signatures.items()
@@ -112,17 +117,17 @@ class LiteRTDecoder:
         self.outputs: list[str] = config.get("outputs") or [name for name in outputs if not is_state(name)]
         self.delays: list[int] = config.get("delays") or [0] * len(self.outputs)
         self.batch: int = config["batch"]
-        self.output_shape = outputs[self.outputs[0]].shape[1:]
+        self.output_shape, self.output_scale = outputs[self.outputs[0]].shape[1:], outputs[self.outputs[0]].scale
         self._initial_states = self._read_initial_states()
 
     def _read_initial_states(self) -> list[np.ndarray]:
         """Returns what `start` returns; without this signature, the states begin at zero."""
-        if not self._state_shapes or START not in self._runners:
-            return [np.zeros(shape, np.float32) for shape in self._state_shapes.values()]
+        if not self._states or START not in self._runners:
+            return [np.zeros(state.shape, state.dtype) for state in self._states.values()]
         return self._in_order(self._call(START, {}))
 
     def _in_order(self, states: dict[str, np.ndarray]) -> list[np.ndarray]:
-        return [states[name] for name in self._state_shapes]
+        return [states[name] for name in self._states]
 
     def _call(self, signature: str, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Returns the outputs of a signature."""
@@ -141,9 +146,19 @@ class LiteRTDecoder:
         return outputs
 
     @property
+    def states(self) -> dict[str, Tensor]:
+        """Each state by name, in their order; none with internal states."""
+        return self._states
+
+    @property
     def state_shapes(self) -> list[tuple[int, ...]]:
         """The shape of each state, `(batch, units)`; empty with internal states."""
-        return list(self._state_shapes.values())
+        return [state.shape for state in self._states.values()]
+
+    @property
+    def is_integer(self) -> bool:
+        """Whether all numbers in the file are integers; states are then int16, and frames and outputs have a scale."""
+        return is_integer(self.bundle.config)
 
     @property
     def has_write(self) -> bool:
@@ -171,7 +186,7 @@ class LiteRTDecoder:
                 f"`states` must be given, because the model begins with those that its encoder gives for "
                 f"{', '.join(self.bundle.config['at_once'])}; `encode` returns them"
             )
-        if self._state_shapes:
+        if self._states:
             return [state.copy() for state in self._initial_states]
         return BEGINNING
 
@@ -179,7 +194,7 @@ class LiteRTDecoder:
     def source_steps(self) -> int | None:
         """The largest number of frames of a source that `encode` takes; None if it takes no source of any length."""
         sources = [name for name, length in self.bundle.config.get("at_once", {}).items() if length]
-        return int(self._details[ENCODE][sources[0]]["shape"][1]) if sources else None
+        return self._signatures[ENCODE].inputs[sources[0]].shape[1] if sources else None
 
     def encode(self, *values: np.ndarray) -> list[np.ndarray]:
         """Returns the states with which a text or series begins, as `keras_seq.encode` does.
@@ -195,33 +210,9 @@ class LiteRTDecoder:
         """
         if not self.has_encoder:
             raise ModelError(f"the file must have a signature `{ENCODE}`. Received: {', '.join(self._runners)}")
-        names = list(self.bundle.config["at_once"])
-        if len(values) != len(names):
-            raise ValueError(f"`{ENCODE}` takes {', '.join(names)}. Received: {len(values)} arrays")
-        inputs: dict[str, np.ndarray] = {}
-        for name, value in zip(names, values, strict=True):
-            inputs |= self._encoder_input(name, value)
+        inputs = self._given.for_encoder(self._signatures[ENCODE].inputs, values)
         with self.lock:
             return self._in_order(self._call(ENCODE, inputs))
-
-    def _encoder_input(self, name: str, value: Any) -> dict[str, np.ndarray]:
-        """Returns an input of the encoder as the signature takes it; a source is padded, and has its length."""
-        details = self._details[ENCODE][name]
-        shape = [int(size) for size in details["shape"][1:]]
-        length = self.bundle.config["at_once"][name]
-        open_shape = [None, *shape[1:]] if length else shape
-        rows = require.rows(name, value, open_shape, np.dtype(details["dtype"]).name)
-        self._require_range(name, rows)
-        if len(rows) not in (1, self.batch):
-            raise ArgumentError(name, f"of {self.batch} rows, or one row for all", f"{len(rows)} rows")
-        rows = np.repeat(rows, self.batch // len(rows), axis=0)
-        if not length:
-            return {name: rows}
-        frames = rows.shape[1]
-        if frames > shape[0]:
-            raise ArgumentError(name, f"a source of at most {shape[0]} frames", f"{frames} frames")
-        padded = np.pad(rows, [(0, 0), (0, shape[0] - frames), *[(0, 0)] * (rows.ndim - 2)])
-        return {name: padded, length: np.full(self.batch, frames, np.int32)}
 
     def __call__(self, values: Any, states: Any) -> tuple[Any, Any]:
         """Returns the outputs of a step and the new states.
@@ -264,20 +255,36 @@ class LiteRTDecoder:
 
     def step(self, values: Sequence[np.ndarray], states: Any) -> tuple[list[np.ndarray], Any]:
         """Does what `__call__` does, with a list of inputs and of outputs."""
-        inputs = {name: self._as_input(DECODE, name, one) for name, one in zip(self.inputs, values, strict=True)}
-        outputs, states = self.run(DECODE, inputs, states)
-        return [outputs[name] for name in self.outputs], states
+        outputs, states = self.run(DECODE, self.step_inputs(values), states)
+        return self._outputs_of(DECODE, outputs), states
+
+    def step_inputs(self, values: Sequence[Any]) -> dict[str, np.ndarray]:
+        """Returns the inputs of `decode` without the states, given the value of each in their order."""
+        tensors = self._signatures[DECODE].inputs
+        return {
+            name: self._given.as_input(name, tensors[name], one) for name, one in zip(self.inputs, values, strict=True)
+        }
+
+    def _outputs_of(self, signature: str, outputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+        """Returns the outputs of a step in their order; those of an integer file as the numbers that they stand for."""
+        tensors = self._signatures[signature].outputs
+        return [as_float32(outputs[name], tensors[name]) for name in self.outputs]
 
     def prefill_steps(self, values: Sequence[np.ndarray], states: Any) -> tuple[list[np.ndarray], Any]:
         """Does what `prefill` does, with a list of inputs and of outputs."""
-        arrays = [self._checked(name, one) for name, one in zip(self.inputs, values, strict=True)]
+        tensors = self._signatures[DECODE].inputs
+        arrays = [self._given.checked(name, tensors[name], one) for name, one in zip(self.inputs, values, strict=True)]
         count = arrays[0].shape[1] if arrays[0].ndim > 1 else 0
         if not count or any(one.shape[:2] != arrays[0].shape[:2] for one in arrays):
             shapes = ", ".join(str(one.shape) for one in arrays)
             raise ValueError(
                 f"`prefill` takes arrays ({self.batch}, steps, ...) with as many steps. Received: {shapes}"
             )
-        steps = self._prefill_shape(self.inputs[0])[1]
+        if self.is_integer:  # It has no `prefill`.
+            for step in range(count):
+                last, states = self.run(DECODE, self.step_inputs([one[:, step] for one in arrays]), states)
+            return self._outputs_of(DECODE, last), states
+        steps = self._prefill_input(self.inputs[0]).shape[1]
         for start in range(0, count, steps):
             part = [one[:, start : start + steps] for one in arrays]
             outputs, states = self.read(part, np.full(self.batch, part[0].shape[1]), states)
@@ -287,28 +294,16 @@ class LiteRTDecoder:
         """Reads the first `lengths` `(batch,)` of some steps `(batch, steps, ...)` in one call of `prefill`."""
         inputs = {LENGTH: lengths.astype(np.int32)}
         for name, one in zip(self.inputs, values, strict=True):
-            steps = self._prefill_shape(name)[1]
+            tensor = self._prefill_input(name)
+            steps = tensor.shape[1]
             missing = max(0, steps - one.shape[1]) if np.ndim(one) > 1 else 0
             padded = np.pad(one, [(0, 0), (0, missing), *[(0, 0)] * (np.ndim(one) - 2)]) if missing else one
-            inputs[PLURALS.get(name, name)] = self._as_input(PREFILL, name, padded)
+            inputs[PLURALS.get(name, name)] = self._given.as_input(name, tensor, padded)
         outputs, states = self.run(PREFILL, inputs, states)
-        return [outputs[name] for name in self.outputs], states
+        return self._outputs_of(PREFILL, outputs), states
 
-    def _checked(self, name: str, values: Any) -> np.ndarray:
-        """Returns values of an input of a step as an array; those of an int32 input must be integers or truth values."""
-        if self._details[DECODE][name]["dtype"] != np.int32:
-            return np.asarray(values)
-        array = _as_integers(name, values)
-        self._require_range(name, array)
-        return array
-
-    def _require_range(self, name: str, values: np.ndarray) -> None:
-        lowest, highest = self.bundle.config.get("ranges", {}).get(name, (-np.inf, np.inf))
-        if values.size and (values.min() < lowest or values.max() > highest):
-            raise ValueError(f"`{name}` must be from {lowest} to {highest}. Received: {values.min()} to {values.max()}")
-
-    def _prefill_shape(self, name: str) -> tuple[int, ...]:
-        return tuple(map(int, self._details[PREFILL][PLURALS.get(name, name)]["shape"]))
+    def _prefill_input(self, name: str) -> Tensor:
+        return self._signatures[PREFILL].inputs[PLURALS.get(name, name)]
 
     def run(self, signature: str, inputs: dict[str, np.ndarray], states: Any) -> tuple[dict[str, np.ndarray], Any]:
         """Runs a signature.
@@ -326,9 +321,9 @@ class LiteRTDecoder:
             ModelError: the states are internal, and too much was read to go back to them.
         """
         with self.lock:
-            if self._state_shapes:
-                outputs = self._call(signature, inputs | dict(zip(self._state_shapes, states, strict=True)))
-                return outputs, [outputs.pop(name) for name in self._state_shapes]
+            if self._states:
+                outputs = self._call(signature, inputs | dict(zip(self._states, states, strict=True)))
+                return outputs, [outputs.pop(name) for name in self._states]
             if states is not self._current:
                 self._restore(states)
             self._current = None  # The internal states are unknown if the runtime rejects the inputs.
@@ -351,7 +346,8 @@ class LiteRTDecoder:
         if not self.has_gates:
             expected = f"the file must have a signature `{GATES}`, which export_tflite(..., gates=True) adds"
             raise ModelError(f"{expected}. Received: {', '.join(self._runners)}")
-        inputs = {TOKEN: self._as_input(GATES, TOKEN, tokens), **dict(zip(self._state_shapes, states, strict=True))}
+        token = self._given.as_input(TOKEN, self._signatures[GATES].inputs[TOKEN], tokens)
+        inputs = {TOKEN: token, **dict(zip(self._states, states, strict=True))}
         with self.lock:
             gates = self._call(GATES, inputs)
         return [gates[update_gate_name(index)] for index in range(len(gates))]
@@ -374,26 +370,17 @@ class LiteRTDecoder:
         for signature, inputs in states.calls():
             self._call(signature, inputs)
 
-    def _as_input(self, signature: str, name: str, values: np.ndarray) -> np.ndarray:
-        """Returns values as an array; refuses another shape, to which the runtime would resize the model."""
-        details = self._details[signature][PLURALS.get(name, name) if signature == PREFILL else name]
-        array = np.ascontiguousarray(self._checked(name, values), details["dtype"])
-        if array.shape != tuple(details["shape"]):
-            raise ValueError(
-                f"`{name}` must have the shape {tuple(map(int, details['shape']))}. Received: {array.shape}"
-            )
-        return array
-
 
 def _tensors(details: Mapping[str, Any]) -> dict[str, Tensor]:
-    return {name: Tensor(np.dtype(one["dtype"]).name, tuple(map(int, one["shape"]))) for name, one in details.items()}
+    return {
+        name: Tensor(
+            np.dtype(one["dtype"]).name, tuple(map(int, one["shape"])), _scale_of(one["quantization_parameters"])
+        )
+        for name, one in details.items()
+    }
 
 
-def _as_integers(name: str, values: Any) -> np.ndarray:
-    """Returns integers as int32; also truth values, except of tokens."""
-    if name == TOKEN:
-        return token_ids(values, name)
-    array = np.asarray(values)
-    if array.dtype != bool and not (np.issubdtype(array.dtype, np.integer) and (array == array.astype(np.int32)).all()):
-        raise ValueError(f"`{name}` must hold integers that fit int32. Received: {values!r}")
-    return array.astype(np.int32)
+def _scale_of(parameters: Mapping[str, Any]) -> float | None:
+    """Returns the scale of int16 numbers around 0; None for a tensor of another kind."""
+    scales, zero_points = parameters["scales"].tolist(), parameters["zero_points"].tolist()
+    return scales[0] if len(scales) == 1 and zero_points == [0] else None

@@ -19,11 +19,13 @@ from keras_seq_export.errors import BundleError, ExportError
 from keras_seq_export.graph.encoder import SOURCE_STEPS, length_name
 from keras_seq_export.graph.step import GraphStep, float32_step
 from keras_seq_export.publishing import publishing_export
-from keras_seq_export.signatures import DECODE, QUANTIZATIONS, STATES, is_quantized
+from keras_seq_export.signatures import DECODE, INTEGER, QUANTIZATIONS, STATES, is_quantized
 from keras_seq_export.tflite.bundle import add_card, read_bundle, to_json, write_bundle
 from keras_seq_export.tflite.card import model_card, require_card
 from keras_seq_export.tflite.conversion import checked_contents, convert, signature_endpoints
 from keras_seq_export.tflite.decoder import LiteRTDecoder
+from keras_seq_export.tflite.integer.proof import prove
+from keras_seq_export.tflite.integer.settings import require_integer_settings, require_integer_step
 from keras_seq_export.tflite.parity import (
     Reading,
     SignatureComparison,
@@ -57,6 +59,7 @@ def export_tflite(
     card: Mapping[str, Any] | None = None,
     source_steps: int = SOURCE_STEPS,
     gates: bool = False,
+    frame_range: float | None = None,
 ) -> dict[str, Any]:
     """Writes a .tflite with the signatures `decode`, `prefill`, `sample` and `write`, with builtin operators only.
 
@@ -107,6 +110,14 @@ def export_tflite(
     are variables of the model instead of inputs and outputs. They begin as the initial states. The signature `reset`,
     without inputs, sets those of all rows to the initial states again, in place of `start`; it returns their number.
 
+    With `quantization="integer"` the file has no floating-point number. It is for TensorFlow Lite for Microcontrollers, for
+    processors without floating point and for texts that must be equal bit for bit on every machine. It has one row and the
+    signature `decode`, and `start` if the states do not begin at zero. Its logits, states, frames and outputs are int16, each
+    tensor with one scale: a number is the integer times the scale. The token is drawn from the integers
+    (`keras_seq.generation.integer_sampling`). Before the file is published, it is run in LiteRT with XNNPACK, without it and
+    with the reference kernels, and in TensorFlow Lite for Microcontrollers if `tflite_micro` is installed: all integers must be
+    equal. On a processor with floating point, int8 is faster.
+
     Before the file is published, it is loaded in LiteRT and compared with the model. `<name>.report.json` beside it
     holds the report.
 
@@ -118,7 +129,8 @@ def export_tflite(
         path: the file to write; it must not exist.
         quantization: dtype of the weights. `"none"` is float32. `"float16"` halves the size. `"int8"` is a quarter of
             the size; each tensor has one scale, so that runtimes from tflite-runtime 2.14 on load the file. `"int4"` is
-            a sixth of the size; dense layers have 4 bits, which needs LiteRT 2.
+            a sixth of the size; dense layers have 4 bits, which needs LiteRT 2. `"integer"` is a quarter of the size, with
+            16-bit numbers in place of float32 ones.
         sampling: default settings of `LiteRTSampler`, stored in the file. `bias` and `allow_unk` are also built into
             `sample`. `sample` takes the others as inputs, except `repetition_penalty`, which only Python applies; the kits
             in other languages refuse a file that stores one.
@@ -133,6 +145,8 @@ def export_tflite(
             length.
         gates: whether to add the signature `gates`; for a model of text with explicit states, in which each GRU is a
             `keras_seq.GRU`.
+        frame_range: largest absolute value of a number of a frame, such as 4 for normalized ones; larger numbers are cut
+            off. For `quantization="integer"` and a model that reads frames.
         card: entries of the model card, such as `{"corpus": "Shakespeare", "license": "CC0-1.0"}`.
 
     Returns:
@@ -165,29 +179,31 @@ def export_tflite(
         raise ConfigError(
             '{} must be "explicit" with {}, which reads the states without changing them', "state", "gates"
         )
+    if quantization == INTEGER:
+        require_integer_settings(state, batch, gates, _sampling_settings(sampling))
     exported, step, trained_in = float32_step(model, vocabulary)
-    if step.has_encoder and state == "internal":
-        raise ConfigError(
-            '{} must be "explicit" for a model with an encoder, so that `encode` can return the states', "state"
-        )
-    if step.has_encoder and held_out is not None:
-        raise ConfigError("{} must be None for a model with an encoder: a text alone has no source", "held_out")
+    require_integer_step(step, quantization, frame_range)
+    if step.has_encoder:
+        _require_encoder_settings(state, held_out)
     bias = None if vocabulary is None else logit_bias(vocabulary, _sampling_settings(sampling))
     rows = None if vocabulary is None or held_out is None else excerpts(held_out, vocabulary, by_line)
     settings = ExportSettings(by_line, quantization, state, batch)
     path = Path(path)
     with publishing_export(path, path.with_name(f"{path.name}.report.json")) as (partial, partial_report):
-        content = convert(signature_endpoints(step, vocabulary, bias, state, batch, source_steps, gates), quantization)
+        integer = quantization == INTEGER
+        endpoints = signature_endpoints(step, vocabulary, bias, state, batch, source_steps, gates, integer)
+        content = convert(endpoints, quantization, frame_range)
         contents = checked_contents(content, quantization)
         partial.write_bytes(content)
         write_bundle(partial, vocabulary, _bundle_config(settings, sampling, step))
         sampler = None if vocabulary is None else LiteRTSampler(partial)
         decoder = LiteRTDecoder(partial) if sampler is None else sampler.decoder
         initial = None if step.has_encoder else step.initial
-        reading, comparison = _compare(model, exported, vocabulary, decoder, initial, bias, quantization)
+        reading, comparison = _compare(model, exported, vocabulary, decoder, initial, bias, quantization, frame_range)
+        proof = prove(decoder, reading.values) if integer else None
         quality = None if sampler is None else _measure(model, sampler, reading, rows)
         _require_small_loss(quantization, comparison, quality, max_loss)
-        add_card(partial, model_card(model, settings, quality, card or {}))
+        add_card(partial, model_card(model, settings, contents.signatures[DECODE], proof, quality, card or {}))
         read_bundle(partial)
         report = TFLiteReport(
             settings=settings,
@@ -196,6 +212,7 @@ def export_tflite(
             trained_in=trained_in,
             comparison=comparison,
             quality=quality,
+            proof=proof,
             vocabulary_sha256=None if vocabulary is None else vocabulary.sha256,
             bytes=partial.stat().st_size,
         ).to_dict()
@@ -209,6 +226,15 @@ def _require_settings(quantization: str, state: str, batch: int, max_loss: float
     require.integer("batch", batch, at_least=1, at_most=LARGEST_BATCH)
     in_range = require.is_number(max_loss) and max_loss >= 0
     require.that(in_range, "max_loss", "a number of nats per token, at least 0", max_loss)
+
+
+def _require_encoder_settings(state: str, held_out: str | None) -> None:
+    if state == "internal":
+        raise ConfigError(
+            '{} must be "explicit" for a model with an encoder, so that `encode` can return the states', "state"
+        )
+    if held_out is not None:
+        raise ConfigError("{} must be None for a model with an encoder: a text alone has no source", "held_out")
 
 
 def _sampling_settings(sampling: Mapping[str, Any] | None) -> SamplingSettings:
@@ -254,11 +280,12 @@ def _compare(
     initial: list[np.ndarray] | None,
     bias: np.ndarray | None,
     quantization: str,
+    frame_range: float | None,
 ) -> tuple[Reading, SignatureComparison]:
     """Compares the file with the model of the user; in half precision, also with its copy in float32, more exactly."""
     rounds = exported is not model or is_quantized(quantization)
     try:
-        reading = read_file_and_model(model, vocabulary, decoder)
+        reading = read_file_and_model(model, vocabulary, decoder, frame_range)
         comparison = compare_signatures(exported, decoder, initial, reading, bias, np.inf if rounds else TOLERANCE)
         if exported is not model and not is_quantized(quantization):
             for one, output in zip(reading.expected, reading.of_file(), strict=True):

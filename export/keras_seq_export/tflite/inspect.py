@@ -1,5 +1,6 @@
 """`keras-seq inspect`: what a .tflite contains, without running it. Imports neither TensorFlow nor Keras."""
 
+import json
 import os
 from collections.abc import Iterator
 from typing import Any
@@ -27,7 +28,7 @@ def inspect(path: str | os.PathLike[str]) -> dict[str, Any]:
     """
     vocabulary, config, card, model = read_bundle(path)
     try:
-        signatures, stored = contents_of(model)
+        signatures, stored, _ = contents_of(model)
     except ValueError as error:
         raise BundleError(f"{path} has a damaged model: {shortened(error)}") from error
     return {
@@ -41,6 +42,20 @@ def inspect(path: str | os.PathLike[str]) -> dict[str, Any]:
         "sampling": config["sampling"],
         "card": card,
     }
+
+
+def to_json(contents: dict[str, Any]) -> str:
+    """Returns the result of `inspect` as JSON. A tensor is a list of dtype, shape and, in an integer file, scale."""
+    signatures = {
+        name: {
+            kind: {one: [part for part in tensor if part is not None] for one, tensor in found.items()}
+            if kind != "operators"
+            else found
+            for kind, found in signature.items()
+        }
+        for name, signature in contents["signatures"].items()
+    }
+    return json.dumps(contents | {"signatures": signatures}, indent=2)
 
 
 def lines(contents: dict[str, Any]) -> Iterator[str]:

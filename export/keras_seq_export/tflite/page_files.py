@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 from keras_seq.errors import ConfigError
 from keras_seq.files import read_regular
+from keras_seq_export.errors import BundleError
+from keras_seq_export.signatures import is_integer
 from keras_seq_export.tflite.bundle import read_bundle
 from keras_seq_export.tflite.page_imports import with_addresses
 
@@ -139,7 +141,7 @@ def page_files(page: Path, litert: Path, model: str | Path | None = None, demo: 
         demo: the directory of `keras-seq demo`, with the models to compare; None for no comparison.
 
     Raises:
-        BundleError: a model was not written by this package.
+        BundleError: a model was not written by this package, or is a file of integers.
         ConfigError: the name of `model` is not in UTF-8, or that of a model of the demo, or one of these is missing.
         ExportError: a script imports a package that the page does not have.
         ValueError: LiteRT.js is incomplete.
@@ -227,8 +229,12 @@ def _of_demo(file: Path) -> Path:
 
 
 def _checked(model: Path) -> Path:
-    """Returns the real path of a .tflite with a bundle."""
-    read_bundle(model)
+    """Returns the real path of a .tflite with a bundle that LiteRT.js runs."""
+    if is_integer(read_bundle(model).config):
+        raise BundleError(
+            f"{model} has integers only, and LiteRT.js has no tensors of 16-bit integers: export the model with "
+            "--quantization=int8 for a page"
+        )
     return model.resolve()
 
 

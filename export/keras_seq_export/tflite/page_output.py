@@ -22,7 +22,7 @@ def page_output(
         demo: the directory of `keras-seq demo`, for a comparison of its models; None for no comparison.
 
     Raises:
-        BundleError: a model was not written by this package.
+        BundleError: a model was not written by this package, or is a file of integers.
         ConfigError: a model of the demo is missing.
         ExportError: the folder exists or cannot be written.
         ValueError: LiteRT.js is not installed.

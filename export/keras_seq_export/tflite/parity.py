@@ -11,7 +11,7 @@ from keras import tree
 
 from keras_seq.data.tokens import EOS
 from keras_seq.data.vocabulary import Vocabulary
-from keras_seq.generation.sampling import SamplingSettings, log_softmax, logit_bias, next_token
+from keras_seq.generation.sampling import SamplingSettings, logit_bias, next_token
 from keras_seq.generation.threefry import uniform
 from keras_seq.models.difference import scales
 from keras_seq.models.inputs import ModelInput, is_integer, random_values
@@ -20,42 +20,26 @@ from keras_seq.models.sequence_reader import SequenceReader
 from keras_seq.models.step_comparison import Expected, as_frames, as_steps, expected_outputs, up_to_length
 from keras_seq.models.step_gates import update_gates
 from keras_seq.models.step_model import SteppedModel, stepped, stepped_language_model
-from keras_seq_export.comparison import TOLERANCE, compare, possible_tokens, reference_logits
+from keras_seq_export.comparison import TOLERANCE, compare, reference_logits
 from keras_seq_export.errors import ExportError
 from keras_seq_export.signatures import (
-    COUNT,
     DECODE,
     ENCODE,
     GATES,
-    LENGTH,
-    LOG_PROBABILITIES,
-    LOG_PROBABILITY,
-    NEXT_TOKEN,
     PREFILL,
     PREFILL_STEPS,
-    SAMPLE,
     START,
-    TOKEN,
-    TOKENS,
-    UNIFORM,
-    UNIFORMS,
-    WRITE,
-    WRITE_STEPS,
     state_name,
     update_gate_name,
 )
 from keras_seq_export.tflite.decoder import LiteRTDecoder
+from keras_seq_export.tflite.draw_parity import compare_draws
+from keras_seq_export.tflite.fixed_point import as_float32
 
 # In a quantized file: the largest difference of a state that `encode` gives, relative to the largest state, and the root
 # mean square of the differences of a gate.
 _LARGEST_QUANTIZED = 0.1
 STEPS = 256  # compared over all rows together; each row has more than one call of `prefill` can read
-_SETTINGS = (
-    SamplingSettings(),
-    SamplingSettings(temperature=0.8, top_p=0.95),
-    SamplingSettings(top_k=5, min_p=0.02),
-    SamplingSettings(temperature=0),
-)
 
 
 class Reading(NamedTuple):
@@ -86,7 +70,7 @@ class SignatureComparison(NamedTuple):
         largest_difference: the largest difference of one number of these outputs.
         relative_error: root mean square of the differences, divided by the standard deviation of the expected outputs;
             None for a model of text.
-        draws_compared: tokens that `sample` drew; None for a model that is not of text.
+        draws_compared: tokens that `sample` drew; None for a file without `sample`.
         near_ties: those among them for which rounding decides between two tokens; None likewise.
         largest_gate_difference: the largest difference of an update gate; None for a file without `gates`.
     """
@@ -99,7 +83,9 @@ class SignatureComparison(NamedTuple):
     largest_gate_difference: float | None = None
 
 
-def read_file_and_model(model: keras.Model, vocabulary: Vocabulary | None, decoder: LiteRTDecoder) -> Reading:
+def read_file_and_model(
+    model: keras.Model, vocabulary: Vocabulary | None, decoder: LiteRTDecoder, frame_range: float | None = None
+) -> Reading:
     """Runs the same steps through `decode` of the file and through the model.
 
     The file samples the tokens that it reads, a text in each row. Other inputs are random.
@@ -108,6 +94,7 @@ def read_file_and_model(model: keras.Model, vocabulary: Vocabulary | None, decod
         model: the model over sequences, as the user gave it.
         vocabulary: None for a model that is not of text.
         decoder: the file.
+        frame_range: the largest number that a frame can have; None for any.
     """
     known = stepped(model) if vocabulary is None else stepped_language_model(model)
     graph = known.graph
@@ -116,6 +103,8 @@ def read_file_and_model(model: keras.Model, vocabulary: Vocabulary | None, decod
     if length is not None and known.has_values_so_far:
         steps = length // graph.frames  # The model gives its answer after these.
     every = random_rows(model, graph.inputs, decoder.batch, steps * graph.frames)
+    if frame_range is not None:
+        every = [_in_range(one, frame_range) for one in every]
     at_once = _sources(known, every, decoder.source_steps)
     states = decoder.initial_states() if not known.has_encoder else decoder.encode(*at_once)
     if vocabulary is None:
@@ -125,6 +114,13 @@ def read_file_and_model(model: keras.Model, vocabulary: Vocabulary | None, decod
         outputs, values = _decode(decoder, states, steps, _next_tokens(vocabulary, decoder.batch))
     expected = expected_of_file(model, vocabulary, values, at_once)
     return Reading(values, outputs, expected, at_once)
+
+
+def _in_range(values: np.ndarray, largest: float) -> np.ndarray:
+    """Returns random real numbers that fill a range; integers as they are."""
+    if values.dtype.kind != "f":
+        return values
+    return np.clip(values * np.float32(largest / 3), -largest, largest).astype(values.dtype)
 
 
 def _sources(known: SteppedModel, values: list[np.ndarray], length: int | None) -> list[np.ndarray]:
@@ -180,20 +176,21 @@ def compare_signatures(
         states = decoder.encode(*reading.at_once)
     else:
         states = _compare_start(decoder, initial)
-    of_text = logit_bias is not None
-    # Logits are of the order of one; outputs of other models may have any scale.
+    of_text = logit_bias is not None  # Logits are of the order of one; outputs of other models may have any scale.
     scale = [np.float32(1) if of_text else scales(one.values) for one in reading.expected]
     difference = 0.0
     for one, output, size in zip(reading.expected, reading.of_file(), scale, strict=True):
         compare(DECODE, one.values / size, output / size, tolerance)
         difference = max(difference, float(np.abs(one.values - output).max()))
-    _compare_prefill(decoder, reading, states, scale)
+    if not decoder.is_integer:  # Such a file has `decode` only; its text is drawn on the host.
+        _compare_prefill(decoder, reading, states, scale)
+    bias = None if decoder.is_integer else logit_bias
     return SignatureComparison(
         steps_compared=max(len(reading.values[0]) * len(one.steps) for one in reading.expected),
         largest_difference=difference,
         relative_error=None if of_text else _relative_error(reading),
-        draws_compared=reading.values[0].size if of_text else None,
-        near_ties=None if logit_bias is None else _compare_draws(decoder, reading, states, logit_bias),
+        draws_compared=None if bias is None else reading.values[0].size,
+        near_ties=None if bias is None else compare_draws(decoder, reading.values[0], reading.outputs[0], states, bias),
         largest_gate_difference=_compare_gates(model, decoder, reading, states, tolerance)
         if decoder.has_gates
         else None,
@@ -262,8 +259,9 @@ def _compare_start(decoder: LiteRTDecoder, initial: Sequence[np.ndarray]) -> Any
     """Compares the initial states of the file with the model's. Internal ones show in the outputs of `decode` only."""
     states = decoder.initial_states()
     if decoder.bundle.config["state"] != "internal":
-        for index, (expected, state) in enumerate(zip(initial, states, strict=True)):
-            compare(f"{START}, {state_name(index)}", np.tile(expected, (decoder.batch, 1)), state)
+        for (name, tensor), expected, state in zip(decoder.states.items(), initial, states, strict=True):
+            repeated, rounding = np.tile(expected, (decoder.batch, 1)), (tensor.scale or 0) / 2
+            compare(f"{START}, {name}", repeated, as_float32(state, tensor), TOLERANCE + rounding)
     return states
 
 
@@ -322,76 +320,3 @@ def _compare_prefill(decoder: LiteRTDecoder, reading: Reading, states: Any, scal
     compare_all(name, [output[rows, lengths - 1] for output in outputs], answer)
     after, _ = decoder.step([one[rows, lengths] for one in values], states)
     compare_all(f"{PREFILL}, states", [output[rows, lengths] for output in outputs], after)
-
-
-def _compare_draws(decoder: LiteRTDecoder, reading: Reading, states: Any, bias: np.ndarray) -> int:
-    """Compares `sample` and `write`; returns the number of near-ties."""
-    near_ties = _compare_sample(decoder, reading, states, bias)
-    vocabulary = decoder.bundle.vocabulary
-    if vocabulary is not None and decoder.has_write:
-        token = np.ascontiguousarray(reading.values[0][:, 0])
-        for settings in _SETTINGS:
-            token, states = _compare_write(decoder, token, states, settings, vocabulary.eos_id)
-    return near_ties
-
-
-def _compare_sample(decoder: LiteRTDecoder, reading: Reading, states: Any, bias: np.ndarray) -> int:
-    """Compares the tokens of `sample` with those that the host samples from the logits of `decode`.
-
-    Reading the whole text this way also compares the states that `sample` returns.
-
-    Returns:
-        The number of near-ties, for which `sample` may draw either of two tokens.
-    """
-    (tokens,), (logits,) = reading.values, reading.outputs
-    near_ties = 0
-    for step in range(tokens.shape[1]):
-        settings = _SETTINGS[step % len(_SETTINGS)]
-        uniforms = [float(uniform(decoder.batch + row, step)) for row in range(decoder.batch)]
-        inputs = {TOKEN: np.ascontiguousarray(tokens[:, step]), UNIFORM: np.array(uniforms, np.float32)}
-        answer, states = decoder.run(SAMPLE, inputs | decoder.settings_inputs(settings), states)
-        for row, (number, sampled) in enumerate(zip(uniforms, answer[NEXT_TOKEN].tolist(), strict=True)):
-            possible = possible_tokens(logits[row, step], number, settings, bias)
-            if sampled not in possible:
-                raise ExportError(
-                    f"{SAMPLE}: token {step} from the file is {sampled}; from its logits it must be one of "
-                    f"{sorted(possible)}"
-                )
-            near_ties += len(possible) > 1
-            log_probability = log_softmax(logits[row, step])[[sampled]]
-            compare(f"{SAMPLE}, {LOG_PROBABILITY}", log_probability, answer[LOG_PROBABILITY][[row]])
-    return near_ties
-
-
-def _compare_write(
-    decoder: LiteRTDecoder, token: np.ndarray, states: Any, settings: SamplingSettings, eos_id: int
-) -> tuple[np.ndarray, Any]:
-    """Compares a call of `write` with calls of `sample`, bit for bit: texts must not depend on the runtime's choice.
-
-    Returns:
-        The last token of each row, and the states that `write` returns.
-    """
-    rows = np.arange(decoder.batch)
-    lengths = WRITE_STEPS - 7 * rows % WRITE_STEPS  # Rows end at different steps.
-    uniforms = np.stack([uniform(int(row), np.arange(WRITE_STEPS)) for row in rows])
-    given = decoder.settings_inputs(settings)
-    inputs = {TOKEN: token, UNIFORMS: uniforms, LENGTH: lengths.astype(np.int32)}
-    written, after = decoder.run(WRITE, inputs | given, states)
-    last = token
-    for step in range(WRITE_STEPS):
-        number = np.ascontiguousarray(uniforms[:, step])
-        sampled, states = decoder.run(SAMPLE, {TOKEN: token, UNIFORM: number, **given}, states)
-        token = sampled[NEXT_TOKEN]
-        draws, ends = step < written[COUNT], step + 1 == written[COUNT]
-        for name, several in ((NEXT_TOKEN, TOKENS), (LOG_PROBABILITY, LOG_PROBABILITIES)):
-            _require_same(several, sampled[name][draws], written[several][draws, step])
-        for index, (one, other) in enumerate(zip(states, after, strict=True)):
-            _require_same(state_name(index), one[ends], other[ends])
-        last = np.where(ends, token, last)
-    _require_same(COUNT, lengths[last != eos_id], written[COUNT][last != eos_id])
-    return last, after
-
-
-def _require_same(name: str, expected: np.ndarray, found: np.ndarray) -> None:
-    if not np.array_equal(expected, found):
-        raise ExportError(f"{WRITE}: `{name}` from the file is {found.tolist()}; {SAMPLE} gives {expected.tolist()}")

@@ -4,6 +4,7 @@ import dataclasses
 from typing import Any
 
 from keras_seq.version import __version__
+from keras_seq_export.tflite.integer.proof import IntegerProof
 from keras_seq_export.tflite.parity import SignatureComparison
 from keras_seq_export.tflite.quality import Quality
 
@@ -38,6 +39,7 @@ class TFLiteReport:
         trained_in: floating-point dtypes in which the layers of the original model compute.
         comparison: the file against its model.
         quality: how well the file predicts text; None for a model that is not of text.
+        proof: in which runtimes a file of integers gives the same bits; None for another file.
         vocabulary_sha256: SHA-256 of the vocabulary; None for a model that is not of text.
         bytes: size of the file.
     """
@@ -48,6 +50,7 @@ class TFLiteReport:
     trained_in: list[str]
     comparison: SignatureComparison
     quality: Quality | None
+    proof: IntegerProof | None
     vocabulary_sha256: str | None
     bytes: int
 
@@ -60,6 +63,7 @@ class TFLiteReport:
             "stored_bytes": self.stored_bytes,
             "trained_in": self.trained_in,
             **self.comparison._asdict(),
+            **({} if self.proof is None else self.proof._asdict()),
             "quality": None if self.quality is None else self.quality._asdict(),
             "vocabulary_sha256": self.vocabulary_sha256,
             "bytes": self.bytes,

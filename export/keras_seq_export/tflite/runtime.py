@@ -6,9 +6,10 @@ from typing import Any, Unpack
 
 import numpy as np
 
-from keras_seq.errors import ModelError, shortened
+from keras_seq.errors import ArgumentError, ModelError, shortened
 from keras_seq.generation.decoder_step import Step, token_ids
 from keras_seq.generation.generation import Generation, sample
+from keras_seq.generation.integer_sampling import IntegerArithmetic
 from keras_seq.generation.sampling import DRAW_SETTINGS, SamplingSettings, logit_bias
 from keras_seq.generation.score import Score, score
 from keras_seq.generation.states import TextStates, checked_arrays
@@ -25,7 +26,15 @@ from keras_seq_export.signatures import (
     WRITE_STEPS,
 )
 from keras_seq_export.tflite.decoder import LiteRTDecoder
+from keras_seq_export.tflite.fixed_point import as_float32, as_stored
 from keras_seq_export.tflite.write_call import FEWEST, NotFiniteError, WriteCall
+
+
+def _integer_arithmetic(path: str | os.PathLike[str], scale: float | None) -> IntegerArithmetic:
+    try:
+        return IntegerArithmetic(scale or 0)
+    except ArgumentError as error:
+        raise BundleError(f"{path} has a damaged model: the scale of its logits is {scale}") from error
 
 
 class LiteRTSampler(Step):
@@ -61,6 +70,8 @@ class LiteRTSampler(Step):
             self._stored_bias = logit_bias(vocabulary, SamplingSettings(**self.config["sampling"]))
         except (TypeError, ValueError) as error:
             raise BundleError(f"{path} has damaged sampling defaults: {shortened(error)}") from error
+        if self.decoder.is_integer:
+            self.arithmetic = _integer_arithmetic(path, self.decoder.output_scale)
         self._last_settings: tuple[SamplingSettings | None, dict[str, np.ndarray]] = (None, {})
         self._compared_bias: tuple[np.ndarray | None, bool] = (None, False)
 
@@ -72,12 +83,14 @@ class LiteRTSampler(Step):
         """Returns a caller's states, repeated for each row of the file."""
         self._require_explicit_states()
         shapes = [(1, *shape[1:]) for shape in self.decoder.state_shapes]
-        return [np.repeat(array, self.decoder.batch, axis=0) for array in checked_arrays(arrays, shapes)]
+        named = zip(self.decoder.states.items(), checked_arrays(arrays, shapes), strict=True)
+        return [np.repeat(as_stored(name, array, tensor), tensor.shape[0], axis=0) for (name, tensor), array in named]
 
     def arrays_of(self, states: Any) -> list[np.ndarray]:
         """Returns the states of the first row as new arrays, each `(1, units)`."""
         self._require_explicit_states()
-        return [np.array(state[:1]) for state in states]
+        tensors = self.decoder.states.values()
+        return [np.array(as_float32(state[:1], tensor)) for state, tensor in zip(states, tensors, strict=True)]
 
     def _require_explicit_states(self) -> None:
         if self.config["state"] == "internal":
@@ -108,9 +121,9 @@ class LiteRTSampler(Step):
         """Returns the token sampled after `token`, and the new states.
 
         The file's own `sample` is three times as fast as NumPy. It is used unless there is a repetition penalty, or a
-        bias other than the one in the file.
+        bias other than the one in the file. An integer file has none.
         """
-        if settings.repetition_penalty == 1 and self._is_stored_bias(logit_bias):
+        if settings.repetition_penalty == 1 and self._is_stored_bias(logit_bias) and not self.decoder.is_integer:
             inputs = {TOKEN: np.full(self.decoder.batch, token_ids(token))}
             inputs[UNIFORM] = np.full(self.decoder.batch, uniform, np.float32)
             try:

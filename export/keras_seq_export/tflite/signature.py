@@ -4,14 +4,22 @@ from typing import NamedTuple
 
 
 class Tensor(NamedTuple):
-    """An input or output of a signature."""
+    """An input or output of a signature.
+
+    Attributes:
+        dtype: its name.
+        shape: its shape.
+        scale: in a file of integers, the number by which an int16 value is multiplied; None for other tensors.
+    """
 
     dtype: str
     shape: tuple[int, ...]
+    scale: float | None = None
 
     def __str__(self) -> str:
-        """Returns dtype and shape, such as `float32 [1, 256]`."""
-        return f"{self.dtype} {list(self.shape)}"
+        """Returns dtype, shape and scale, such as `float32 [1, 256]` or `int16 [1, 256] * 0.00012207`."""
+        shown = f"{self.dtype} {list(self.shape)}"
+        return shown if self.scale is None else f"{shown} * {self.scale:.5g}"
 
 
 class Signature(NamedTuple):

@@ -29,6 +29,7 @@ from keras_seq_export.signatures import (
     UNIFORMS,
     WRITE,
     WRITE_STEPS,
+    is_integer,
     is_state,
     state_name,
     update_gate_name,
@@ -51,23 +52,16 @@ def require_signatures(signatures: Mapping[str, Signature], config: Mapping[str,
     Raises:
         ValueError: a signature, an input or an output is missing, or has another dtype or shape.
     """
-    expected_names = {DECODE, PREFILL} | ({SAMPLE} if is_of_text else set())
-    expected_names |= {RESET} if config["state"] == "internal" else set()
-    expected_names |= {ENCODE} if config.get("at_once") else set()
-    # Only a file whose states do not begin at zero has `start`.
-    if missing := sorted(expected_names - set(signatures)):
-        raise ValueError(f"it has no signature {', '.join(missing)}")
-    optional = {WRITE, GATES} if is_of_text and config["state"] == "explicit" else set()
-    if more := sorted({RESET, ENCODE, SAMPLE, WRITE, GATES} & set(signatures) - expected_names - optional):
-        raise ValueError(f"its {CONFIG} does not fit its signatures: it has {', '.join(more)}")
+    _require_names(signatures, config, is_of_text)
     decode, batch = signatures[DECODE], config["batch"]
     states = {name: tensor for name, tensor in decode.inputs.items() if is_state(name)}
     inputs, outputs = _without_states(decode.inputs), _without_states(decode.outputs)
     _require_step(config, is_of_text, inputs, outputs)
     _require_states(config, states)
     _require(DECODE, "outputs", decode.outputs, outputs | states)
-    _require_prefill(signatures[PREFILL], inputs, outputs, states, batch)
-    if is_of_text:
+    if PREFILL in signatures:
+        _require_prefill(signatures[PREFILL], inputs, outputs, states, batch)
+    if SAMPLE in signatures:
         drawn = {TOKEN: "int32", UNIFORM: "float32", **SAMPLING_INPUTS}
         _require(SAMPLE, "inputs", signatures[SAMPLE].inputs, _vectors(drawn, batch) | states)
         drawn = {NEXT_TOKEN: "int32", LOG_PROBABILITY: "float32"}
@@ -84,6 +78,25 @@ def require_signatures(signatures: Mapping[str, Signature], config: Mapping[str,
         _require_encoder(signatures[ENCODE], config["at_once"], batch)
 
 
+def _require_names(signatures: Mapping[str, Signature], config: Mapping[str, Any], is_of_text: bool) -> None:
+    """Requires the signatures of the configuration. Only a file whose states do not begin at zero has `start`."""
+    expected, optional = {DECODE}, set[str]()
+    if is_integer(config):
+        if (config["state"], config["batch"]) != ("explicit", 1) or config.get("at_once"):
+            raise ValueError(
+                f"its {CONFIG} is not of an integer file, which has one row, explicit states and no encoder"
+            )
+    else:
+        expected |= {PREFILL} | ({SAMPLE} if is_of_text else set())
+        expected |= {RESET} if config["state"] == "internal" else set()
+        expected |= {ENCODE} if config.get("at_once") else set()
+        optional = {WRITE, GATES} if is_of_text and config["state"] == "explicit" else set()
+    if missing := sorted(expected - set(signatures)):
+        raise ValueError(f"it has no signature {', '.join(missing)}")
+    if more := sorted({PREFILL, RESET, ENCODE, SAMPLE, WRITE, GATES} & set(signatures) - expected - optional):
+        raise ValueError(f"its {CONFIG} does not fit its signatures: it has {', '.join(more)}")
+
+
 def _require_step(config: Mapping[str, Any], is_of_text: bool, inputs: _Tensors, outputs: _Tensors) -> None:
     """Requires the inputs and outputs of a step, without states, to be those of the configuration."""
     expected = [TOKEN] if is_of_text else sorted(inputs)
@@ -98,8 +111,14 @@ def _require_step(config: Mapping[str, Any], is_of_text: bool, inputs: _Tensors,
             raise ValueError(f"its {CONFIG} does not fit its signatures: {shortened(name)} of {DECODE} is {tensor}")
     if is_of_text and (inputs[TOKEN].dtype, len(inputs[TOKEN].shape)) != ("int32", 1):
         raise ValueError(f"{TOKEN} of {DECODE} is {inputs[TOKEN]}")
-    if is_of_text and (outputs[LOGITS].dtype, len(outputs[LOGITS].shape)) != ("float32", 2):
+    number = _number(config)
+    if is_of_text and (outputs[LOGITS].dtype, len(outputs[LOGITS].shape)) != (number, 2):
         raise ValueError(f"{LOGITS} of {DECODE} is {outputs[LOGITS]}")
+    if is_integer(config):
+        for name, tensor in {**inputs, **outputs}.items():
+            is_of_integers = tensor.dtype == number and tensor.scale is not None
+            if not is_of_integers and (tensor.dtype != "int32" or name in outputs):
+                raise ValueError(f"{shortened(name)} of {DECODE} is {tensor} in an integer file")
 
 
 def _require_states(config: Mapping[str, Any], states: _Tensors) -> None:
@@ -107,8 +126,14 @@ def _require_states(config: Mapping[str, Any], states: _Tensors) -> None:
     if is_explicit != bool(states) or set(states) != {state_name(index) for index in range(len(states))}:
         raise ValueError(f"its {CONFIG} does not fit its signatures: its states are {_shown(states)}")
     for name, tensor in states.items():
-        if tensor.dtype != "float32" or tensor.shape[:1] != (config["batch"],):
+        is_number = tensor.dtype == _number(config) and (tensor.scale is not None or not is_integer(config))
+        if not is_number or tensor.shape[:1] != (config["batch"],):
             raise ValueError(f"{name} of {DECODE} is {tensor}")
+
+
+def _number(config: Mapping[str, Any]) -> str:
+    """Returns the dtype of logits and states."""
+    return "int16" if is_integer(config) else "float32"
 
 
 def _require_prefill(signature: Signature, inputs: _Tensors, outputs: _Tensors, states: _Tensors, batch: int) -> None:

@@ -211,6 +211,11 @@ def test_an_unusable_file_is_refused_in_one_sentence(program, model, small_tflit
             small_tflite(batch=2).read_bytes(),
             "takes 2 rows at once: export it without --batch",
         ),
+        "integers": (
+            small_tflite(quantization="integer").read_bytes(),
+            "has integers only: run it with export/native/micro, TensorFlow Lite for Microcontrollers or LiteRTSampler, or "
+            "export it with --quantization=int8 for this library",
+        ),
     }
     for name, (content, words) in files.items():
         path = tmp_path / f"{name}.file"

@@ -175,6 +175,13 @@ def test_models_json_names_the_models(modules, demo, small_tflite, tmp_path):
     assert files.content("models/own/shakespeare.tflite") != same_name
 
 
+def test_a_file_of_integers_is_refused(modules, small_tflite):
+    with pytest.raises(
+        BundleError, match=r"has integers only, and LiteRT\.js has no tensors of 16-bit integers: export"
+    ):
+        page_files(page_folder(), modules, small_tflite(quantization="integer"))
+
+
 def test_a_model_of_the_demo_may_be_opened_and_another_of_its_name_may_not(modules, demo, small_tflite, tmp_path):
     assert models_of(page_files(page_folder(), modules, demo / "gru.tflite", demo))["open"] == "models/gru.tflite"
     other = tmp_path / "gru.tflite"

@@ -19,7 +19,7 @@ from keras_seq_export.graph.step import GraphStep
 from keras_seq_export.tflite import flatbuffer
 from keras_seq_export.tflite.bundle import read_bundle
 from keras_seq_export.tflite.conversion import signature_endpoints
-from keras_seq_export.tflite.parity import _compare_write
+from keras_seq_export.tflite.draw_parity import _compare_write
 
 
 @pytest.fixture(scope="module")

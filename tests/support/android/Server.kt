@@ -195,7 +195,7 @@ private fun answer(request: Request): Any? = when (val task = request.get<String
     "open" -> {
         val file = File(request.get<String>("path")).readBytes()
         val bundle = ModelBundle.read(file)
-        model = TextModel(bundle, Signatures.read(file, bundle.modelBytes), asking)
+        model = TextModel(bundle, bundle.signatures(file), asking)
         mapOf("size" to model.vocabulary.size, "writes" to model.writes)
     }
     "write" -> written(request)

@@ -169,7 +169,7 @@ private func answer(_ request: Request) async throws -> Any? {
     case "open":
         let file = [UInt8](try Data(contentsOf: URL(fileURLWithPath: request.string("path"))))
         let bundle = try ModelBundle(file)
-        model = try TextModel(bundle, Signatures.read(file, size: bundle.modelBytes), AskingRunner())
+        model = try TextModel(bundle, bundle.signatures(file), AskingRunner())
         return ["size": model.vocabulary.count, "writes": model.writes] as [String: Any?]
     case "write": return try written(request)
     case "suggest":

@@ -30,7 +30,7 @@ public final class KerasSeq: @unchecked Sendable {
     private init(_ url: URL) throws {
         let file = [UInt8](try Data(contentsOf: url, options: .mappedIfSafe))
         let bundle = try ModelBundle(file)
-        let signatures = try Signatures.read(file, size: bundle.modelBytes)
+        let signatures = try bundle.signatures(file)
         // The model is loaded after its hashes were verified, because a damaged one can crash LiteRT.
         runner = try ModelRunner(path: url.path, signatures: signatures)
         model = try TextModel(bundle, signatures, runner)

@@ -37,6 +37,14 @@ final class ModelBundle {
         try demand(isSame, "the vocabulary is another than that of the model: its SHA-256 differs")
     }
 
+    /// Returns the signatures of the model in the file. This library has no tensors of 16-bit integers.
+    func signatures(_ file: [UInt8]) throws -> [String: Signature] {
+        let runs = "for export/native/micro and TensorFlow Lite for Microcontrollers"
+        let isOfIntegers = config["quantization"]?.string == "integer"
+        try demand(!isOfIntegers, "the file has integers only, \(runs): export it with --quantization=int8")
+        return try Signatures.read(file, size: modelBytes)
+    }
+
     private static func object(_ name: String, _ content: [UInt8]?) throws -> [String: Json] {
         guard let content else { throw KerasSeqError("the file has no \(name) inside: export it again with keras-seq export") }
         let value: Json

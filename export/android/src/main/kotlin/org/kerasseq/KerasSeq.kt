@@ -61,7 +61,7 @@ class KerasSeq private constructor(private val model: TextModel, private val run
         /** Compiles a model after its hashes were verified, because a damaged one can crash LiteRT. */
         private fun opened(file: ByteArray, compile: () -> CompiledModel): KerasSeq {
             val bundle = ModelBundle.read(file)
-            val signatures = Signatures.read(file, bundle.modelBytes)
+            val signatures = bundle.signatures(file)
             val compiled = try {
                 compile()
             } catch (error: LiteRtException) {

@@ -19,6 +19,15 @@ internal class ModelBundle private constructor(
     val card: Map<String, Any?>,
     val modelBytes: Int, // the first bytes of the file, the model without the zip
 ) {
+    /** Returns the signatures of the model in the file. LiteRT's API for Kotlin has no tensors of 16-bit integers. */
+    fun signatures(file: ByteArray): Map<String, Signature> {
+        demand(config["quantization"] != "integer") {
+            "the file has integers only, for export/native/micro and TensorFlow Lite for Microcontrollers: export it with " +
+                "--quantization=int8"
+        }
+        return Signatures.read(file, modelBytes)
+    }
+
     companion object {
         private const val FORMAT = 2L
         private const val MOST_TOKENS = 1 shl 19
