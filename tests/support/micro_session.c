@@ -21,7 +21,7 @@ static ks_micro_decoder decoder;
 static char shown[1 << 16];
 static size_t shown_size;
 
-static void print_status(ks_micro_status status) { printf("%d %zu", (int)status, decoder.detail); }
+static void print_status(ks_micro_status status) { printf("%d %zu", (int)status, status ? decoder.detail : 0); }
 
 static void print_numbers(const int16_t *numbers, size_t count) {
   for (size_t i = 0; i < count; i++) printf(" %d", numbers[i]);
@@ -53,6 +53,7 @@ static void write_text(void) {
             &options.settings.temperature, &options.settings.top_k, &options.settings.top_p, &options.settings.min_p) != 6)
     exit(2);
   shown_size = 0;
+  print_status(KS_MICRO_OK);
   ks_micro_status status = ks_micro_write(&decoder, &options, on_piece, NULL);
   printf(" ; ");
   print_status(status);

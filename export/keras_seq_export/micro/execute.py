@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from keras_seq_export.micro.memory import Memory
 from keras_seq_export.micro.program import Kind, Operator, View
-from keras_seq_export.micro.sigmoid_table import interpolated
+from keras_seq_export.micro.sigmoid_table import Name, interpolated
 
 _Numbers = npt.NDArray[np.int16]
 
@@ -48,12 +48,12 @@ class Execution:
 
     def _part(self, view: View) -> _Numbers:
         start = self.memory.offset(view)
-        return self.numbers[start : start + view.count]
+        return self.numbers[start : start + view.size]
 
 
 def _look_up(operator: Operator, token: int) -> np.ndarray:
     assert operator.weights is not None
-    row = operator.weights[token, operator.start : operator.start + operator.out.count]
+    row = operator.weights[token, operator.start : operator.start + operator.out.size]
     return row.astype(np.int64) * operator.factor
 
 
@@ -73,7 +73,7 @@ def _multiply(operator: Operator, given: object, left: np.ndarray, right: np.nda
 
 
 def _activation(operator: Operator, given: object, numbers: np.ndarray) -> np.ndarray:
-    name = "LOGISTIC" if operator.kind == Kind.LOGISTIC else "TANH"
+    name: Name = "LOGISTIC" if operator.kind == Kind.LOGISTIC else "TANH"
     return interpolated(name, numbers.astype(np.int16), operator.factor, operator.shift)
 
 

@@ -1,7 +1,7 @@
 """The C header with a model for the decoder in export/native/micro/: numbers, vocabulary and settings as constants."""
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -74,7 +74,8 @@ def header_of(
     scalars = [FORMAT, *model.counts(), *model.places()]
     checksum = _checksum(_hashed(scalars, step, model, words))
     lines = [
-        f"/* {description or name}: a model for the decoder in export/native/micro/ of keras_seq {__version__}. Include it in one file. */",
+        f"/* {_comment(description or name)}: a model for the decoder in export/native/micro/ of keras_seq {__version__}.",
+        " * Include it in one file. */",
         f"#ifndef {name.upper()}_H",
         f"#define {name.upper()}_H",
         "",
@@ -97,6 +98,11 @@ def header_of(
     return Header("\n".join(lines), model.bytes() + words.bytes(), 2 * memory.size)
 
 
+def _comment(text: str) -> str:
+    """Returns a text that may stand in a comment in C."""
+    return text.encode("ascii", "replace").decode().replace("*/", "* /").replace("\n", " ")
+
+
 class _Model:
     """The constants of a program, and its operators with offsets into them."""
 
@@ -108,7 +114,7 @@ class _Model:
         program = memory.program
         self.operators = [self._operator(one) for one in program.operators]
         self.states = [
-            (memory.offset(s.before), s.before.count, self.constants.add(s.first) if s.first.any() else _NONE)
+            (memory.offset(s.before), s.before.size, self.constants.add(s.first) if s.first.any() else _NONE)
             for s in program.states
         ]
         needs_sigmoid = any(one.kind in (Kind.LOGISTIC, Kind.TANH) for one in program.operators)
@@ -119,15 +125,14 @@ class _Model:
         flags, places = _RELU * one.is_relu, [one.start if one.kind == Kind.LOOKUP else 0, 0]
         for number, source in enumerate(one.sources):
             is_constant = not isinstance(source, View)
-            count = source.size if is_constant else source.count  # type: ignore[union-attr]  # an array has a size
-            places[number] = self.constants.add(source) if is_constant else self.memory.offset(source)  # type: ignore[arg-type]
+            places[number] = self.memory.offset(source) if isinstance(source, View) else self.constants.add(source)
             flags |= (_A_CONSTANT, _B_CONSTANT)[number] * is_constant
-            flags |= (_A_SINGLE, _B_SINGLE)[number] * (count == 1 and one.is_elementwise and one.out.count > 1)
+            flags |= (_A_SINGLE, _B_SINGLE)[number] * (source.size == 1 and one.is_elementwise and one.out.size > 1)
         weights = 0 if one.weights is None else self.weights.add(one.weights)
         biases = 0 if one.biases is None else self.biases.add(one.biases)
         size = 0 if one.weights is None else one.weights.shape[1]
         out = self.memory.offset(one.out)
-        return (one.kind, one.shift, flags, one.factor, out, one.out.count, *places, size, weights, biases)
+        return (one.kind, one.shift, flags, one.factor, out, one.out.size, *places, size, weights, biases)
 
     def parts(self) -> list[tuple[str, int]]:
         """Returns the arrays in the order of ks_micro_model, with their counts."""
@@ -146,9 +151,9 @@ class _Model:
     def places(self) -> list[int]:
         """Returns the numbers of ks_micro_model after the counts, up to the logit step."""
         program, offset = self.memory.program, self.memory.offset
-        frame = (0, 0) if program.frame is None else (offset(program.frame), program.frame.count)
-        states = sum(state.before.count for state in program.states)
-        return [self.memory.size, states, program.tokens, *frame, offset(program.output), program.output.count]
+        frame = (0, 0) if program.frame is None else (offset(program.frame), program.frame.size)
+        states = sum(state.before.size for state in program.states)
+        return [self.memory.size, states, program.tokens, *frame, offset(program.output), program.output.size]
 
     def arrays(self, name: str) -> list[str]:
         operators = [f"{{{', '.join(map(str, one))}}}" for one in self.operators]
@@ -247,19 +252,21 @@ class _Words(NamedTuple):
 
 def _units(bias: np.ndarray, scale: float) -> np.ndarray:
     """Returns what a bias adds to integer logits; beyond 65,534 it makes no difference."""
-    low, high = (add_bias(np.full(len(bias), value, np.int16), bias, scale).astype(np.int64) for value in (-32767, 32767))
+    low, high = (
+        add_bias(np.full(len(bias), value, np.int16), bias, scale).astype(np.int64) for value in (-32767, 32767)
+    )
     return np.where(low == FORBIDDEN, _NEVER, low + 32767 + high - 32767)
 
 
-def _definitions(
-    name: str, memory: Memory, vocabulary: Vocabulary | None, sampling: SamplingSettings
-) -> list[str]:
+def _definitions(name: str, memory: Memory, vocabulary: Vocabulary | None, sampling: SamplingSettings) -> list[str]:
     program = memory.program
     found = [f"#define {name}_MEMORY {2 * memory.size} /* bytes of the decoder's memory */"]
     if vocabulary is None:
         scales = (("INPUT", program.input_scale), ("OUTPUT", program.output_scale))
-        return found + [f"#define {name}_{which}_SCALE {scale!r} /* value of the integer 1 */" for which, scale in scales if scale]
-    states = sum(state.before.count for state in program.states)
+        return found + [
+            f"#define {name}_{which}_SCALE {scale!r} /* value of the integer 1 */" for which, scale in scales if scale
+        ]
+    states = sum(state.before.size for state in program.states)
     by_character = vocabulary.level == "char"
     bytes_of_states = 2 * states * (_SEARCH_STEPS + 2 if by_character else 1)
     workspace = bytes_of_states + (_SEARCH_STEPS + 1) * _NODE * by_character + len(vocabulary) + 132 * _SUGGESTIONS + 16
@@ -289,6 +296,7 @@ def _array(kind: str, name: str, values: Sequence[Any]) -> list[str]:
 
 def _hashed(scalars: list[int], step: int, model: _Model, words: _Words) -> Iterable[bytes]:
     """Yields what the checksum covers, in the order of `checksum_of` in model.c."""
+
     def numbers(values: Iterable[int]) -> bytes:
         return np.array([value & _NONE for value in values], "<u4").tobytes()
 

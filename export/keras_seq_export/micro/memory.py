@@ -39,7 +39,7 @@ class Memory(NamedTuple):
         values = np.zeros(self.size, np.int16)
         for state in self.program.states:
             start = self.offset(state.before)
-            values[start : start + state.before.count] = state.first
+            values[start : start + state.before.size] = state.first
         return values
 
 
@@ -48,7 +48,7 @@ class _Piece(NamedTuple):
 
     block: int
     start: int
-    count: int
+    size: int
     first: int
     last: int
 
@@ -67,13 +67,13 @@ def _planned(program: Program) -> Memory:
     """Places each block at the lowest place that is free while it is needed, the largest first, or in another order."""
     program, same = _with_states_in_place(program)
     pieces = _pieces(program, same)
-    size = {block: max(one.start + one.count for one in pieces[block]) for block in pieces}
+    size = {block: max(one.start + one.size for one in pieces[block]) for block in pieces}
     life = {block: max(o.last for o in pieces[block]) - min(o.first for o in pieces[block]) for block in pieces}
     orders = (
         sorted(pieces, key=lambda block: -size[block]),
         sorted(pieces, key=lambda block: (-life[block], -size[block])),
         sorted(pieces, key=lambda block: min(one.first for one in pieces[block])),
-        sorted(pieces, key=lambda block: (-size[block] * life[block])),
+        sorted(pieces, key=lambda block: -size[block] * life[block]),
     )
     kept = {state.before.block for state in program.states}
     plans = [_placed(program, pieces, sorted(order, key=lambda block: block not in kept)) for order in orders]
@@ -133,7 +133,7 @@ def _ordered(copies: list[Operator]) -> list[Operator]:
 def _in_place(operator: Operator, block: int) -> bool:
     """Returns whether an operator may write its results over a whole block that it reads."""
     read = [view for view in _reads(operator) if view.block == block]
-    return operator.is_elementwise and all(view.count == operator.out.count and not view.start for view in read)
+    return operator.is_elementwise and all(view.size == operator.out.size and not view.start for view in read)
 
 
 def _pieces(program: Program, same: dict[int, int]) -> dict[int, list[_Piece]]:
@@ -150,9 +150,11 @@ def _pieces(program: Program, same: dict[int, int]) -> dict[int, list[_Piece]]:
     found: dict[int, list[_Piece]] = {}
     for block, first in written.items():
         views = [(view, i) for view, i in uses if view.block == block]
-        edges = {0, program.blocks[block]} | {edge for view, _ in views for edge in (view.start, view.start + view.count)}
+        edges = {0, program.blocks[block]} | {
+            edge for view, _ in views for edge in (view.start, view.start + view.size)
+        }
         for start, stop in itertools.pairwise(sorted(edges)):
-            last = max((i for view, i in views if view.start < stop and start < view.start + view.count), default=first)
+            last = max((i for view, i in views if view.start < stop and start < view.start + view.size), default=first)
             found.setdefault(same.get(block, block), []).append(_Piece(block, start, stop - start, first, last))
     return found
 
@@ -162,7 +164,7 @@ def _placed(program: Program, pieces: dict[int, list[_Piece]], order: list[int])
     offsets: dict[int, int] = {}
     placed: list[tuple[int, _Piece]] = []  # with the first element of its block
     for block in order:
-        edges = {edge for base, one in placed for edge in (base + one.start, base + one.start + one.count)}
+        edges = {edge for base, one in placed for edge in (base + one.start, base + one.start + one.size)}
         starts = sorted({0} | {_aligned(edge) for edge in edges})
         offsets[block] = next(
             start
@@ -170,7 +172,7 @@ def _placed(program: Program, pieces: dict[int, list[_Piece]], order: list[int])
             if not any(_conflict(program, base, one, start, new) for base, one in placed for new in pieces[block])
         )
         placed += [(offsets[block], piece) for piece in pieces[block]]
-    return offsets, _aligned(max((base + one.start + one.count for base, one in placed), default=0))
+    return offsets, _aligned(max((base + one.start + one.size for base, one in placed), default=0))
 
 
 def _aligned(offset: int) -> int:
@@ -180,7 +182,7 @@ def _aligned(offset: int) -> int:
 def _conflict(program: Program, one_base: int, one: _Piece, other_base: int, other: _Piece) -> bool:
     """Returns whether two pieces need the same place at the same time."""
     one_start, other_start = one_base + one.start, other_base + other.start
-    if one_start >= other_start + other.count or other_start >= one_start + one.count:
+    if one_start >= other_start + other.size or other_start >= one_start + one.size:
         return False
     if one.last < other.first or other.last < one.first:
         return False
@@ -197,16 +199,14 @@ def _replaces(operators: list[Operator], number: int, old_base: int, old: int, n
         return False
     out = operators[number].out
     read = [view for view in _reads(operators[number]) if view.block == old]
-    return bool(read) and all(
-        view.count == out.count and old_base + view.start == new_base + out.start for view in read
-    )
+    return bool(read) and all(view.size == out.size and old_base + view.start == new_base + out.start for view in read)
 
 
 def _require_no_overlap(memory: Memory) -> None:
     """Asserts that no operator overwrites what it still reads."""
     for operator in memory.program.operators:
-        out, count = memory.offset(operator.out), operator.out.count
+        out, count = memory.offset(operator.out), operator.out.size
         for view in _reads(operator):
             start = memory.offset(view)
-            is_apart = start + view.count <= out or out + count <= start
-            assert is_apart or (operator.is_elementwise and start == out and view.count == count)
+            is_apart = start + view.size <= out or out + count <= start
+            assert is_apart or (operator.is_elementwise and start == out and view.size == count)

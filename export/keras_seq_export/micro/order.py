@@ -18,13 +18,13 @@ def look_up_late(operators: list[Operator], blocks: list[int]) -> list[Operator]
         moved.remove(lookup)
         readers = [i for i, one in enumerate(moved) if _views(one, lookup.out.block)]
         parts = sorted({view for i in readers for view in _views(moved[i], lookup.out.block)})
-        is_disjoint = all(one.start + one.count <= other.start for one, other in itertools.pairwise(parts))
+        is_disjoint = all(one.start + one.size <= other.start for one, other in itertools.pairwise(parts))
         if not readers or not is_disjoint:
             moved.insert(min(readers, default=position), lookup)
             continue
         for part in parts:
-            blocks.append(part.count)
-            out = View(len(blocks) - 1, 0, part.count)
+            blocks.append(part.size)
+            out = View(len(blocks) - 1, 0, part.size)
             moved = [_reading(one, part, out) for one in moved]
             first = next(i for i, one in enumerate(moved) if _views(one, out.block))
             moved.insert(first, dataclasses.replace(lookup, out=out, start=lookup.start + part.start))

@@ -28,12 +28,12 @@ class View(NamedTuple):
     Attributes:
         block: number of the block.
         start: first element.
-        count: number of elements.
+        size: number of elements.
     """
 
     block: int
     start: int
-    count: int
+    size: int
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -93,6 +93,7 @@ class Program:
         blocks: number of elements of each block of memory.
         states: the states in the order of their numbers.
         frame: where the step reads its frame; None if it reads a token.
+        frame_shape: its shape, with one row.
         tokens: number of tokens that it can read; 0 if it reads a frame.
         output: where the step leaves the logits, or the output.
         input_scale: value of the integer 1 of a frame; 0 if it reads a token.
@@ -103,6 +104,7 @@ class Program:
     blocks: list[int]
     states: list[State]
     frame: View | None
+    frame_shape: tuple[int, ...]
     tokens: int
     output: View
     input_scale: float

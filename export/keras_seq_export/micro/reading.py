@@ -69,6 +69,7 @@ class _Reader:
             blocks=self.tensors.blocks,
             states=states,
             frame=self.tensors.given(inputs[FRAME]) if FRAME in inputs else None,
+            frame_shape=tuple(self.tensors.shape(inputs[FRAME])) if FRAME in inputs else (),
             tokens=self.tokens,
             output=self.tensors.result(results[0], self.operators),
             input_scale=self.tensors.scale(inputs[FRAME]) if FRAME in inputs else 0.0,
@@ -96,7 +97,7 @@ class _Reader:
         if self.tensors.scale(after) != scale:
             raise ExportError("a state must have one scale, before a step and after it")
         view = self.tensors.given(before)
-        values = np.zeros(view.count, np.int16) if first is None else first.reshape(-1)
+        values = np.zeros(view.size, np.int16) if first is None else first.reshape(-1)
         return State(view, self.tensors.result(after, self.operators), scale, values)
 
     def _shift(self, operator: Any, ratio: float, least: int) -> int:
@@ -158,7 +159,7 @@ class _Reader:
         assert biases is not None
         require(not operator.builtinOptions.weightsFormat, operator, "with plain weights", "shuffled ones")
         operand = self.tensors.operand(operator, source)
-        is_row = isinstance(operand, View) and operand.count == weights.shape[1]
+        is_row = isinstance(operand, View) and operand.size == weights.shape[1]
         require(is_row, operator, "of one row of numbers", self.tensors.shape(source))
         ratio = self.tensors.scale(source) * self.tensors.scale(matrix) / self.tensors.scale(result)
         shift = self._shift(operator, ratio, 1)
@@ -177,7 +178,9 @@ class _Reader:
 
     def _step_of(self, operand: Operand) -> int:
         """Returns a power of two that divides all numbers of a view."""
-        maker = next((one for one in self.operators if isinstance(operand, View) and one.out.block == operand.block), None)
+        maker = next(
+            (one for one in self.operators if isinstance(operand, View) and one.out.block == operand.block), None
+        )
         if maker is not None and maker.kind == Kind.LOOKUP:
             return maker.factor & -maker.factor
         if maker is not None and maker.kind == Kind.LIMIT and maker.factor << maker.shift <= 32767:
@@ -193,7 +196,7 @@ class _Reader:
         """Returns the operands of an element-wise operator; one may be a single number."""
         left, right = (self.tensors.operand(operator, index) for index in operator.inputs)
         count = self.tensors.count(operator.outputs[0])
-        counts = [one.count if isinstance(one, View) else one.size for one in (left, right)]
+        counts = [one.size for one in (left, right)]
         fits = set(counts) <= {1, count} and count in counts
         self.tensors.require(fits, operator, "of one row of numbers with another, or with one number", counts)
         return left, right
@@ -246,13 +249,14 @@ class _Reader:
 
     def strided_slice(self, operator: Any) -> None:
         source, result = operator.inputs[0], operator.outputs[0]
-        begin, end, strides = (self.tensors.constant(index) for index in operator.inputs[1:4])
+        begin, _, strides = (np.ravel(self.tensors.constant(index)) for index in operator.inputs[1:4])  # type: ignore[arg-type]
         shape, options = self.tensors.shape(source), operator.builtinOptions
         last, masks = len(shape) - 1, (options.ellipsisMask, options.newAxisMask, options.shrinkAxisMask)
-        is_known = begin is not None and end is not None and strides is not None and not any(masks)
-        is_row = is_known and math.prod(shape[:-1]) == 1 and (np.asarray(strides) == 1).all() and np.size(begin) == len(shape)
+        is_row = (
+            math.prod(shape[:-1]) == 1 and len(begin) == len(shape) and set(strides.tolist()) == {1} and not any(masks)
+        )
         self.tensors.require(is_row, operator, "of one row, of neighbors along its last axis", shape)
-        start = 0 if options.beginMask >> last & 1 else int(np.asarray(begin)[last]) % shape[last]
+        start = 0 if options.beginMask >> last & 1 else int(begin[last]) % shape[last]
         self.tensors.require_one_scale(operator, [source, result])
         part = part_of(self.tensors.operand(operator, source), start, self.tensors.count(result))
         self.tensors.operands[result] = part
@@ -266,9 +270,9 @@ class _Reader:
         operands = [self.tensors.operand(operator, index) for index in operator.inputs]
         whole, start = self.tensors.new(result), 0
         for operand, index in zip(operands, operator.inputs, strict=True):
-            part = whole._replace(start=start, count=self.tensors.count(index))
+            part = whole._replace(start=start, size=self.tensors.count(index))
             self.operators.append(Operator(Kind.COPY, part, (operand,)))
-            start += part.count
+            start += part.size
 
 
 def _requantized(values: np.ndarray, ratio: float) -> np.ndarray:

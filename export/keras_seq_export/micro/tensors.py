@@ -132,7 +132,7 @@ def part_of(operand: Operand, start: int, count: int) -> Operand:
     return operand[start : start + count]
 
 
-_DTYPES: Final = {
+_DTYPES: Final[dict[int, np.dtype]] = {
     schema.TensorType.INT8: np.dtype(np.int8),
     schema.TensorType.INT16: np.dtype(np.int16),
     schema.TensorType.INT32: np.dtype(np.int32),
