@@ -10,7 +10,9 @@ MICRO = paths.REPOSITORY / "export" / "native" / "micro"
 SOURCES = sorted(MICRO.glob("*.c"))
 STRICT = ["-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Werror"]
 SANITIZED = ["-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
-OK, OTHER_FORMAT, DAMAGED, TOO_SMALL, NOT_UTF8, UNKNOWN_TOKEN, NO_TOKEN, NOT_OF_TEXT, NOT_OF_FRAMES, BAD_ARGUMENT = range(10)
+OK, OTHER_FORMAT, DAMAGED, TOO_SMALL, NOT_UTF8, UNKNOWN_TOKEN, NO_TOKEN, NOT_OF_TEXT, NOT_OF_FRAMES, BAD_ARGUMENT = (
+    range(10)
+)
 
 
 class Answer(NamedTuple):

@@ -53,7 +53,10 @@ class Model:
         commands = []
         for prompt, options in cases:
             settings = SamplingSettings(**{name: options[name] for name in _DRAW if name in options})
-            commands += [c.text("p", prompt), c.write(options["seed"], options["max_tokens"], IntegerSettings.of(settings))]
+            commands += [
+                c.text("p", prompt),
+                c.write(options["seed"], options["max_tokens"], IntegerSettings.of(settings)),
+            ]
         return [c.written(answer)[1] for answer in self.session.run(*commands)[2::2]]
 
 
@@ -71,7 +74,9 @@ def test_twenty_texts_are_those_of_litert(model):
 
 @pytest.mark.parametrize("cell", ["gru", "lstm", "simple_rnn"])
 def test_each_cell_writes_the_texts_of_litert(cell, small_tflite, session):
-    model = Model(small_tflite(cell=cell, units=(32,), embedding_dim=32, weight_scale=1, quantization="integer"), session)
+    model = Model(
+        small_tflite(cell=cell, units=(32,), embedding_dim=32, weight_scale=1, quantization="integer"), session
+    )
     cases = list(prompts())[:5]
     assert model.texts(*cases) == [model.sampler.sample(prompt, **options) for prompt, options in cases]
 
@@ -89,9 +94,7 @@ def test_a_bias_and_the_unknown_token_are_those_of_litert(small_tflite, session)
 def test_a_text_goes_on_after_more_text(model):
     first, second = TEXT[:42], TEXT[42:80]
     last = c.write(3, 20, IntegerSettings())
-    answers = model.session.run(
-        c.text("p", first + second), last, c.text("p", first), c.text("r", second), last
-    )
+    answers = model.session.run(c.text("p", first + second), last, c.text("p", first), c.text("r", second), last)
     assert answers[2] == answers[5]
 
 
@@ -103,7 +106,9 @@ def test_suggestions_are_those_of_litert(model):
         words = [bytes.fromhex(insert).decode() for insert in found[::2]]
         expected = model.sampler.suggest(text, count=3)
         assert words == [one.insert for one in expected]
-        np.testing.assert_allclose([2 ** (-int(cost) / 2**24) for cost in found[1::2]], [one.probability for one in expected])
+        np.testing.assert_allclose(
+            [2 ** (-int(cost) / 2**24) for cost in found[1::2]], [one.probability for one in expected]
+        )
         end = text.encode()[len(text.encode()) - int(begun) :].decode()
         assert [(end + word).removeprefix(" ") for word in words] == [one.text for one in expected]
 
@@ -139,7 +144,10 @@ def test_a_small_memory_is_refused_with_the_bytes_needed(model):
     answers = model.session.run(c.suggest("To", workspace=answer.detail - 1), c.suggest("To", workspace=answer.detail))
     assert [one.status for one in answers[1:]] == [c.TOO_SMALL, c.OK]
     # No byte of either is too many: the sanitizers see it.
-    assert model.session.run(c.text("p", "To be"), c.suggest("To", workspace=answer.detail), memory=needed)[2].status == c.OK
+    assert (
+        model.session.run(c.text("p", "To be"), c.suggest("To", workspace=answer.detail), memory=needed)[2].status
+        == c.OK
+    )
 
 
 def test_a_refused_text_changes_nothing(model):
@@ -151,7 +159,9 @@ def test_a_refused_text_changes_nothing(model):
         cases += [(f"To be {reserved}", c.UNKNOWN_TOKEN, 6)]
     more = c.write(5, 15, IntegerSettings())
     for text, status, detail in cases:
-        answers = model.session.run(c.text("p", "To be"), c.text("p", text), c.text("r", text), more, c.text("p", "To be"), more)
+        answers = model.session.run(
+            c.text("p", "To be"), c.text("p", text), c.text("r", text), more, c.text("p", "To be"), more
+        )
         assert [answers[i][:2] for i in (2, 3)] == [(status, detail)] * 2
         assert answers[4] == answers[6]
         assert model.session.run(c.suggest(text))[1].status == status or status == c.UNKNOWN_TOKEN

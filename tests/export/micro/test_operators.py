@@ -33,7 +33,9 @@ def require_same(graph, given, session):
     execution = Execution(memory)
     ours = np.stack([execution.step(frame) for frame in given])
     for kernels in _KERNELS:
-        runner = Interpreter(model_content=content, experimental_op_resolver_type=kernels).get_signature_runner("decode")
+        runner = Interpreter(model_content=content, experimental_op_resolver_type=kernels).get_signature_runner(
+            "decode"
+        )
         expected = np.stack([runner(frame=frame[None])["output"][0] for frame in given])
         np.testing.assert_array_equal(ours, expected)
     answers = session(memory).run(*map(c.frame, given))
@@ -58,7 +60,9 @@ def test_sums(name, scale, relu, session):
 
 
 @pytest.mark.parametrize("is_first", [True, False])
-@pytest.mark.parametrize("values", [np.int16([[8191]]), np.int16([8191]), frames(_UNITS, 4)[3:]], ids=["1x1", "1", "row"])
+@pytest.mark.parametrize(
+    "values", [np.int16([[8191]]), np.int16([8191]), frames(_UNITS, 4)[3:]], ids=["1x1", "1", "row"]
+)
 def test_sums_with_a_constant(values, is_first, session):
     graph = IntegerGraph()
     given, constant = graph.input("frame", (1, _UNITS), 2.0**-13), graph.constant(values, 2.0**-13)
@@ -174,7 +178,9 @@ def test_states_stay_from_step_to_step(session):
 
 def lookup(graph, table, factor, scale=2.0**-13):
     token = graph.input("token", (1,), dtype=np.int32)
-    row = graph.add("GATHER", [graph.constant(table, factor * scale), token], (1, table.shape[1]), factor * scale, dtype=np.int8)
+    row = graph.add(
+        "GATHER", [graph.constant(table, factor * scale), token], (1, table.shape[1]), factor * scale, dtype=np.int8
+    )
     return graph.add("QUANTIZE", [row], (1, table.shape[1]), scale)
 
 
@@ -211,9 +217,13 @@ def alone(name, scales, shapes=((1, 8), (1, 8)), dtype=np.int16, **options):
 
 
 def test_what_could_give_other_integers_is_refused():
-    assert "operator 0 of the graph, RELU, has no form in the C decoder, which runs ADD, " in refused(alone("RELU", (0.1, 0.1)))
+    assert "operator 0 of the graph, RELU, has no form in the C decoder, which runs ADD, " in refused(
+        alone("RELU", (0.1, 0.1))
+    )
     assert "LOGISTIC, must be one whose result has the scale 2^-15" in refused(alone("LOGISTIC", (0.1, 2.0**-14)))
-    assert "LOGISTIC of numbers of the scale 0.000244141 has no form" in refused(alone("LOGISTIC", (2.0**-12, 2.0**-15)))
+    assert "LOGISTIC of numbers of the scale 0.000244141 has no form" in refused(
+        alone("LOGISTIC", (2.0**-12, 2.0**-15))
+    )
     assert "QUANTIZE, must be one whose scales have the ratio 2^-k" in refused(alone("QUANTIZE", (0.1, 0.03)))
     assert "QUANTIZE, must be one whose scales have the ratio 2^-k" in refused(alone("QUANTIZE", (2.0**-15, 2.0**-13)))
     assert "the input frame has no form" in refused(alone("TANH", (0.1, 2.0**-15), dtype=np.int8))

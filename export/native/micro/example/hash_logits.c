@@ -4,12 +4,12 @@
  * has the instructions of a step and the bytes of stack, where the machine counts them. */
 #include "keras_seq_micro.h"
 
-#include MODEL_HEADER
+#include KS_HEADER
 
 #include "console.h"
 
 #ifndef SETTINGS
-#define SETTINGS JOIN(MODEL_CAPITALS, _SETTINGS) /* of the export */
+#define SETTINGS JOIN(KS_CAPITALS, _SETTINGS) /* of the export */
 #endif
 #ifndef TEXTS
 #define TEXTS 3
@@ -23,7 +23,7 @@
 #define JOIN(left, right) JOIN_EXPANDED(left, right)
 #define JOIN_EXPANDED(left, right) left##right
 
-static int16_t memory[JOIN(MODEL_CAPITALS, _MEMORY) / 2];
+static int16_t memory[JOIN(KS_CAPITALS, _MEMORY) / 2];
 
 static void print_number(uint64_t number, uint32_t base, int digits) {
   char text[21], *start = text + sizeof text;
@@ -45,16 +45,16 @@ int main(void) {
   ks_micro_decoder decoder;
   uint64_t hash = UINT64_C(14695981039346656037), instructions = 0;
   uint32_t steps = 0;
-  ks_micro_status status = ks_micro_open(&decoder, &MODEL, memory, sizeof memory);
+  ks_micro_status status = ks_micro_open(&decoder, &KS_MODEL, memory, sizeof memory);
   for (uint64_t seed = FIRST_SEED; !status && seed < FIRST_SEED + TEXTS; seed++) {
     uint32_t ids[TOKENS], count = 0;
     ks_micro_restart(&decoder);
-    while (!status && count < TOKENS && (!count || decoder.token != MODEL.vocabulary.eos)) {
+    while (!status && count < TOKENS && (!count || decoder.token != KS_MODEL.vocabulary.eos)) {
       uint64_t before = console_instructions();
       status = ks_micro_step(&decoder, decoder.token);
       instructions += console_instructions() - before;
       steps++;
-      hash = hash_logits(hash, ks_micro_output(&decoder), MODEL.output_count);
+      hash = hash_logits(hash, ks_micro_output(&decoder), KS_MODEL.output_count);
       if (!status) status = ks_micro_choose(&decoder, &settings, seed, count, &ids[count]);
       count++;
     }

@@ -3,7 +3,7 @@
  * Compile it with -DMODEL=NAME and -DMODEL_HEADER='"NAME.h"'. */
 #include "keras_seq_micro.h"
 
-#include MODEL_HEADER
+#include KS_HEADER
 
 #include "console.h"
 
@@ -11,7 +11,7 @@
 #define PROMPT ""
 #endif
 #ifndef SETTINGS
-#define SETTINGS JOIN(MODEL_CAPITALS, _SETTINGS) /* of the export */
+#define SETTINGS JOIN(KS_CAPITALS, _SETTINGS) /* of the export */
 #endif
 #ifndef TEXTS
 #define TEXTS 3
@@ -25,7 +25,7 @@
 #define JOIN(left, right) JOIN_EXPANDED(left, right)
 #define JOIN_EXPANDED(left, right) left##right
 
-static int16_t memory[JOIN(MODEL_CAPITALS, _MEMORY) / 2];
+static int16_t memory[JOIN(KS_CAPITALS, _MEMORY) / 2];
 
 static void print(const char *text) {
   size_t size = 0;
@@ -43,7 +43,7 @@ int main(void) {
   static const char prompt[] = PROMPT;
   ks_micro_decoder decoder;
   ks_micro_options options = {SETTINGS, FIRST_SEED, TOKENS};
-  ks_micro_status status = ks_micro_open(&decoder, &MODEL, memory, sizeof memory);
+  ks_micro_status status = ks_micro_open(&decoder, &KS_MODEL, memory, sizeof memory);
   for (uint32_t number = 0; !status && number < TEXTS; number++, options.seed++) {
     status = ks_micro_prompt(&decoder, prompt, sizeof prompt - 1);
     print(prompt);
