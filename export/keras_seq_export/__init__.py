@@ -1,4 +1,4 @@
-"""Exports of a trained model, as a SavedModel or a .tflite file, and the runtimes and clients that use them.
+"""Exports of a trained model, as a SavedModel, a .tflite file or a C header, and the runtimes and clients that use them.
 
 Public names load on first use, so `from keras_seq_export import LiteRTSampler` needs neither TensorFlow nor Keras.
 """
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from keras_seq_export.client.client import Client
     from keras_seq_export.errors import ExportError, ServingError
+    from keras_seq_export.micro.export import export_c
     from keras_seq_export.saved_model.export import export_saved_model
     from keras_seq_export.tflite.decoder import LiteRTDecoder
     from keras_seq_export.tflite.export import export_tflite
@@ -20,6 +21,7 @@ _MODULE_OF = {
     "LiteRTDecoder": "keras_seq_export.tflite.decoder",
     "LiteRTSampler": "keras_seq_export.tflite.runtime",
     "ServingError": "keras_seq_export.errors",
+    "export_c": "keras_seq_export.micro.export",
     "export_saved_model": "keras_seq_export.saved_model.export",
     "export_tflite": "keras_seq_export.tflite.export",
 }
@@ -30,6 +32,7 @@ __all__ = [
     "LiteRTDecoder",
     "LiteRTSampler",
     "ServingError",
+    "export_c",
     "export_saved_model",
     "export_tflite",
 ]

@@ -5,6 +5,9 @@
 #include <stdatomic.h>
 
 #include "keras_seq.h"
+#include "micro/threefry.h"
+#include "micro/tokens.h"
+#include "micro/words.h"
 
 /* Returns from a function of ks_status unless a call succeeds. */
 #define TRY(call)                  \
@@ -23,7 +26,6 @@ ks_status ks_no_memory(ks_error *error);
 
 /* ---- random.c: the random stream, Threefry-2x32-20 ---- */
 
-uint32_t ks_threefry(uint64_t seed, uint32_t position);
 float ks_uniform(uint64_t seed, uint32_t position);
 bool ks_random_seed(uint64_t *seed);
 
@@ -68,21 +70,6 @@ typedef struct {
 
 /* Reads and verifies the bundle of a file; `name` is what messages call the file. The vocabulary is the caller's to free. */
 ks_status ks_read_bundle(ks_bytes file, const char *name, ks_bundle *bundle, ks_error *error);
-
-/* ---- tokens.c: characters and word tokens, as in keras_seq/data/tokens.py ---- */
-
-typedef enum { KS_CHARACTERS, KS_WORDS, KS_WHITE_SPACE } ks_level;
-typedef enum { KS_WORD, KS_SPACE, KS_PUNCTUATION, KS_SINGLE, KS_NOTHING } ks_class;
-
-/* Decodes the UTF-8 character at `text`; returns its size in bytes, or 0 at the end or if it is not valid. */
-size_t ks_character(const char *text, const char *end, uint32_t *found);
-size_t ks_valid_size(const char *text, size_t size); /* the bytes before the first that is not UTF-8 */
-ks_class ks_class_of(uint32_t character);
-ks_class ks_class_at(const char *text, const char *end, size_t *size);
-bool ks_is_apostrophe(uint32_t character);
-bool ks_is_white(char byte); /* white space between words, at the level KS_WHITE_SPACE */
-/* Returns the size of the token at `text`; 0 if it is white space between two tokens, or not valid. */
-size_t ks_token_size(ks_level level, const char *text, const char *end);
 
 /* ---- vocabulary.c ---- */
 

@@ -31,37 +31,6 @@ static bool is_forbidden(const ks_vocabulary *vocabulary, int32_t id) {
 
 /* ---- word and whitespace: one look-up ---- */
 
-/* Returns the class of the first character of a token after an optional space. */
-static ks_class class_of_token(const char *token, size_t size) {
-  size_t ignored, space = size && *token == ' ';
-  return ks_class_at(token + space, token + size, &ignored);
-}
-
-static bool is_one_apostrophe(const char *token, size_t size) {
-  uint32_t found;
-  return ks_character(token, token + size, &found) == size && size && ks_is_apostrophe(found);
-}
-
-/* Returns the size of the word that was begun at the end of a text, at the level KS_WORDS. */
-static size_t begun_token(const char *text, size_t size) {
-  const char *last = text, *before = text, *end = text + size;
-  for (const char *next = text; next < end; next += ks_token_size(KS_WORDS, next, end)) {
-    before = last;
-    last = next;
-  }
-  size_t last_size = (size_t)(end - last);
-  if (class_of_token(last, last_size) == KS_WORD || (last_size == 1 && *last == ' ')) return last_size;
-  bool is_joint = last > before && is_one_apostrophe(last, last_size) &&
-                  class_of_token(before, (size_t)(last - before)) == KS_WORD;
-  return is_joint ? (size_t)(end - before) : 0;
-}
-
-static size_t begun_word(const char *text, size_t size) {
-  size_t begun = 0;
-  while (begun < size && !ks_is_white(text[size - 1 - begun])) begun++;
-  return begun;
-}
-
 /* Returns whether a token may continue what was begun. <eos> has no text. */
 static bool matches(const Search *search, int32_t id) {
   const ks_vocabulary *vocabulary = &search->model->vocabulary;
@@ -76,8 +45,7 @@ static bool is_candidate(const Search *search, int32_t id) {
   const ks_vocabulary *vocabulary = &search->model->vocabulary;
   const ks_token *token = &vocabulary->by_id[id];
   if (id == vocabulary->eos || token->size <= search->begun) return false;
-  ks_class class = class_of_token(token->text, token->size);
-  return vocabulary->level != KS_WORDS || class == KS_WORD || class == KS_SINGLE;
+  return ks_is_word(vocabulary->level, token->text, token->size);
 }
 
 /* Returns whether there is an answer with the same text: "and" and " and" show the same. */
@@ -146,17 +114,11 @@ static ks_status look_up(Search *search, ks_error *error) {
 
 enum { MOST_CALLS = 64, CHILDREN = 32, LONGEST = 32, MOST_NODES = 1 + (MOST_CALLS + 1) * (CHILDREN + 1) };
 
-/* Where a spelling stands: after a sign, after a space, inside a word, after an apostrophe inside a word. */
-typedef enum { OPEN, SPACED, INSIDE, JOINED } State;
-
-/* What a token is: never suggested, of a word, U+0020, a word of its own, any other. */
-typedef enum { NEVER, LETTER, APOSTROPHE, BLANK, WHOLE, SIGN } Kind;
-
 typedef struct {
   double log_probability;
   int parent, length; /* length: characters of the insert */
   int32_t token;      /* its last character; -1 for the root and for the end of a word */
-  State state;
+  ks_place state;
   bool is_complete, is_popped;
   const uint8_t *states; /* after the token, once it was read */
 } Node;
@@ -169,65 +131,24 @@ typedef struct {
   uint8_t *kinds, *is_chosen; /* for each token: what it is; whether it is a child of the node that is expanded */
 } Spelling;
 
-/* Returns the size of the longest suffix WORD+ (apostrophe WORD+)* apostrophe? of a text, and the state after it. */
-static size_t begun_letters(const char *text, size_t size, State *state) {
-  const char *end = text + size, *start = end; /* of the suffix */
-  size_t next;
-  bool was_word = false, was_apostrophe = false;
-  *state = size ? OPEN : SPACED;
-  for (const char *at = text; at < end; at += next) {
-    uint32_t found = 0;
-    next = ks_character(at, end, &found);
-    ks_class class = ks_class_of(found);
-    bool is_apostrophe = ks_is_apostrophe(found);
-    if (class == KS_WORD) {
-      if (!was_word && !was_apostrophe) start = at;
-      *state = INSIDE;
-    } else if (is_apostrophe && was_word) {
-      *state = JOINED;
-    } else {
-      start = end;
-      *state = class == KS_SPACE ? SPACED : OPEN;
-    }
-    was_apostrophe = is_apostrophe && was_word;
-    was_word = class == KS_WORD;
-  }
-  return (size_t)(end - start);
-}
-
 /* Returns what a token is for the search. <eos> ends a word, as other signs do. */
-static Kind kind_of(const ks_vocabulary *vocabulary, int32_t id) {
+static ks_kind kind_of(const ks_vocabulary *vocabulary, int32_t id) {
   const ks_token *token = &vocabulary->by_id[id];
-  uint32_t character = 0;
-  if (is_forbidden(vocabulary, id)) return NEVER;
-  if (id == vocabulary->eos) return SIGN;
-  ks_character(token->text, token->text + token->size, &character);
-  if (character == ' ') return BLANK;
-  if (ks_is_apostrophe(character)) return APOSTROPHE;
-  ks_class class = ks_class_of(character);
-  return class == KS_WORD ? LETTER : class == KS_SINGLE ? WHOLE : SIGN;
+  if (is_forbidden(vocabulary, id)) return KS_NEVER;
+  return id == vocabulary->eos ? KS_SIGN : ks_kind_of(token->text, token->size);
 }
 
-static bool may_follow(State state, Kind kind) {
-  if (kind == LETTER) return true;
-  if (state == INSIDE) return kind == APOSTROPHE;
-  if (state == JOINED) return false;
-  return kind == WHOLE || (kind == BLANK && state == OPEN);
-}
-
-static State after(Kind kind) { return kind == LETTER ? INSIDE : kind == APOSTROPHE ? JOINED : SPACED; }
-
-static void add_node(Spelling *spelling, int parent, double log_probability, int32_t token, State state, bool is_complete) {
+static void add_node(Spelling *spelling, int parent, double log_probability, int32_t token, ks_place state, bool is_complete) {
   if (log_probability == -INFINITY) return;
   int length = spelling->nodes[parent].length + (token >= 0);
   spelling->nodes[spelling->count++] = (Node){log_probability, parent, length, token, state, is_complete, false, NULL};
 }
 
 /* Returns the token with the largest logit that may follow and was not chosen; the lower id on a tie; -1 if there is none. */
-static int32_t likeliest(const Spelling *spelling, State state, const float *logits) {
+static int32_t likeliest(const Spelling *spelling, ks_place state, const float *logits) {
   int32_t best = -1, count = spelling->search->model->vocabulary.count;
   for (int32_t id = 0; id < count; id++)
-    if (!spelling->is_chosen[id] && (best < 0 || logits[id] > logits[best]) && may_follow(state, (Kind)spelling->kinds[id])) best = id;
+    if (!spelling->is_chosen[id] && (best < 0 || logits[id] > logits[best]) && ks_may_follow(state, (ks_kind)spelling->kinds[id])) best = id;
   return best;
 }
 
@@ -237,14 +158,14 @@ static void expand(Spelling *spelling, int parent, const float *logits) {
   int32_t count = spelling->search->model->vocabulary.count;
   double largest = -INFINITY, sum = 0, end = 0;
   for (int32_t id = 0; id < count; id++)
-    if (spelling->kinds[id] != NEVER && logits[id] > largest) largest = logits[id];
+    if (spelling->kinds[id] != KS_NEVER && logits[id] > largest) largest = logits[id];
   for (int32_t id = 0; id < count; id++) {
-    Kind kind = (Kind)spelling->kinds[id];
-    double probability = kind == NEVER ? 0 : exp(logits[id] - largest);
+    ks_kind kind = (ks_kind)spelling->kinds[id];
+    double probability = kind == KS_NEVER ? 0 : exp(logits[id] - largest);
     sum += probability;
-    if (kind != LETTER && kind != APOSTROPHE) end += probability;
+    if (kind != KS_LETTER && kind != KS_APOSTROPHE) end += probability;
   }
-  if (node.state == INSIDE && node.length)
+  if (node.state == KS_INSIDE && node.length)
     add_node(spelling, parent, node.log_probability + log(end / sum), -1, node.state, true);
   if (node.length == LONGEST) return;
   memset(spelling->is_chosen, 0, (size_t)count);
@@ -252,8 +173,8 @@ static void expand(Spelling *spelling, int parent, const float *logits) {
     int32_t id = likeliest(spelling, node.state, logits);
     if (id < 0) return;
     spelling->is_chosen[id] = 1;
-    Kind kind = (Kind)spelling->kinds[id];
-    add_node(spelling, parent, node.log_probability + (logits[id] - largest - log(sum)), id, after(kind), kind == WHOLE);
+    ks_kind kind = (ks_kind)spelling->kinds[id];
+    add_node(spelling, parent, node.log_probability + (logits[id] - largest - log(sum)), id, ks_place_after(kind), kind == KS_WHOLE);
   }
 }
 
@@ -302,7 +223,7 @@ static ks_status search_words(Spelling *spelling, const uint8_t *root_states, ks
   return KS_OK;
 }
 
-static ks_status spell(Search *search, State state, ks_error *error) {
+static ks_status spell(Search *search, ks_place state, ks_error *error) {
   ks_runtime *runtime = &search->model->runtime;
   size_t count = (size_t)search->model->vocabulary.count;
   Spelling spelling = {.search = search, .count = 1};
@@ -341,13 +262,12 @@ static ks_status find_words(Search *search, ks_error *error) {
   ks_level level = search->model->vocabulary.level;
   size_t valid = ks_valid_size(search->text, search->size);
   if (valid != search->size) return ks_fail(error, KS_BAD_TEXT, "text must be UTF-8; byte %zu is not", valid);
+  ks_place state;
+  search->begun = ks_begun_size(level, search->text, search->size, &state);
   if (level == KS_CHARACTERS) {
-    State state;
-    search->begun = begun_letters(search->text, search->size, &state);
     TRY(read_text(search, search->size, error));
     return spell(search, state, error);
   }
-  search->begun = level == KS_WORDS ? begun_token(search->text, search->size) : begun_word(search->text, search->size);
   TRY(read_text(search, search->size - search->begun, error));
   return look_up(search, error);
 }

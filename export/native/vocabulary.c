@@ -9,8 +9,7 @@ enum { MOST_TOKENS = 1 << 19 };
 
 static int compare_bytes(const void *left, const void *right) {
   const ks_token *a = left, *b = right;
-  int order = memcmp(a->text, b->text, a->size < b->size ? a->size : b->size);
-  return order ? order : (a->size > b->size) - (a->size < b->size);
+  return ks_order(a->text, a->size, b->text, b->size);
 }
 
 /* Replaces the escapes \n, \r and \x5c in place; gives the new size. Returns false if there is another escape. */

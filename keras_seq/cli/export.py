@@ -1,4 +1,4 @@
-"""`keras-seq export`: writes a .tflite and a SavedModel of a run."""
+"""`keras-seq export`: writes a .tflite and a SavedModel of a run, or a C header."""
 
 import argparse
 import sys
@@ -11,7 +11,7 @@ from keras_seq.errors import ConfigError
 if TYPE_CHECKING:
     from keras_seq.training.run_directory import Run
 
-FORMATS = ("tflite", "saved_model", "all")
+FORMATS = ("tflite", "saved_model", "all", "c")
 _OF_TFLITE = ("license", "quantization", "state", "batch", "temperature", "gates", "max_loss", "corpus")
 
 
@@ -22,11 +22,17 @@ def add_parser(commands: Any) -> None:
     parser = add_command(commands, "export", "write a .tflite and a SavedModel of a run")
     files = parser.add_argument_group("files")
     files.add_argument("--run", required=True, help="run directory (required)")
-    files.add_argument("--format", default="all", choices=FORMATS, help="what to write (default: all)")
+    files.add_argument(
+        "--format",
+        default="all",
+        choices=FORMATS,
+        help="what to write; all is a .tflite and a SavedModel, c a header for the C decoder without a runtime, in integers "
+        "(default: all)",
+    )
     files.add_argument(
         "--output",
-        help="directory to write NAME.tflite (or such as NAME.int8.tflite) and NAME/1, NAME/2, ... into, where NAME is that "
-        "of the run directory (default: export in the run directory)",
+        help="directory to write NAME.tflite (or such as NAME.int8.tflite), NAME.h and NAME/1, NAME/2, ... into, where NAME is "
+        "that of the run directory (default: export in the run directory)",
     )
     files.add_argument("--license", help="license of the model for its card, such as CC0-1.0 (default: not stated)")
     tflite = parser.add_argument_group("the .tflite")
@@ -65,6 +71,8 @@ def run(arguments: argparse.Namespace) -> None:
 
     if arguments.format == "saved_model":
         _refuse_options_of_tflite(arguments)
+    if arguments.format == "c":
+        _refuse_other_than_integers(arguments)
     run = load_run(Path(arguments.run))
     output = Path(arguments.output) if arguments.output else run.directory / "export"
     name = run.directory.resolve().name
@@ -72,6 +80,8 @@ def run(arguments: argparse.Namespace) -> None:
         "tflite": output / f"{name}{_marks(arguments)}.tflite",
         "saved_model": next_version(output / name),
     }
+    if arguments.format == "c":
+        targets = {"c": output / f"{name}.h"}
     wanted = {kind: target for kind, target in targets.items() if arguments.format in (kind, "all")}
     for target in wanted.values():
         if target.exists():
@@ -80,6 +90,8 @@ def run(arguments: argparse.Namespace) -> None:
         _export_tflite(run, wanted["tflite"], arguments)
     if "saved_model" in wanted:
         _export_saved_model(run, wanted["saved_model"])
+    if "c" in wanted:
+        _export_c(run, wanted["c"], arguments)
 
 
 def _refuse_options_of_tflite(arguments: argparse.Namespace) -> None:
@@ -91,6 +103,16 @@ def _refuse_options_of_tflite(arguments: argparse.Namespace) -> None:
                 "format",
                 "format",
             )
+
+
+def _refuse_other_than_integers(arguments: argparse.Namespace) -> None:
+    from keras_seq_export.signatures import INTEGER
+
+    given = given_options(arguments, "quantization", "state", "batch", "gates")
+    fixed = {"quantization": INTEGER, "state": "explicit", "batch": 1, "gates": False}
+    for name, value in given.items():
+        if value != fixed[name]:
+            raise ConfigError("{} must be left out with {}=c. Received: {}", name, "format", str(value))
 
 
 def _marks(arguments: argparse.Namespace) -> str:
@@ -110,29 +132,18 @@ def _marks(arguments: argparse.Namespace) -> str:
 
 
 def _export_tflite(run: "Run", target: Path, arguments: argparse.Namespace) -> None:
-    from keras_seq.cli.corpora import corpus_name, naming_corpus
+    from keras_seq.cli.corpora import naming_corpus
     from keras_seq_export import export_tflite
 
-    held_out, measured_on = _held_out(run, arguments.corpus)
-    card = {
-        "name": run.directory.resolve().name,
-        "corpus": corpus_name(run.config.corpus),
-        **measured_on,
-        "cell": run.config.cell,
-        "units": list(run.config.units),
-    }
-    sampling = given_options(arguments, "temperature")
+    options = _options_of_model(run, arguments)
     with naming_corpus():
         report = export_tflite(
             run.model,
             run.vocabulary,
             target,
-            sampling=sampling,
-            by_line=run.config.by_line,
-            held_out=held_out,
             gates=arguments.gates,
-            card=card | given_options(arguments, "license"),
-            **given_options(arguments, "quantization", "state", "batch", "max_loss"),
+            **options,
+            **given_options(arguments, "quantization", "state", "batch"),
         )
     print(f"{target}: {report['bytes']:,} bytes, {_describe_quality(report)}")
     if runtimes := report.get("proved_in"):
@@ -141,6 +152,43 @@ def _export_tflite(run: "Run", target: Path, arguments: argparse.Namespace) -> N
         print(f"  arena of TensorFlow Lite for Microcontrollers: {report['arena_bytes']:,} bytes")
     for signature, operators in report["operators"].items():
         print(f"  {signature}: {', '.join(f'{operator} {count}' for operator, count in operators.items())}")
+
+
+def _options_of_model(run: "Run", arguments: argparse.Namespace) -> dict[str, Any]:
+    """Returns what the exports of a .tflite and of a C header take alike."""
+    from keras_seq.cli.corpora import corpus_name
+
+    held_out, measured_on = _held_out(run, arguments.corpus)
+    card = {
+        "name": run.directory.resolve().name,
+        "corpus": corpus_name(run.config.corpus),
+        **measured_on,
+        "cell": run.config.cell,
+        "units": list(run.config.units),
+        **given_options(arguments, "license"),
+    }
+    return {
+        "sampling": given_options(arguments, "temperature"),
+        "by_line": run.config.by_line,
+        "held_out": held_out,
+        "card": card,
+        **given_options(arguments, "max_loss"),
+    }
+
+
+def _export_c(run: "Run", target: Path, arguments: argparse.Namespace) -> None:
+    from keras_seq.cli.corpora import naming_corpus
+    from keras_seq_export import export_c
+
+    options = _options_of_model(run, arguments)
+    with naming_corpus():
+        report = export_c(run.model, run.vocabulary, target, **options)
+    print(
+        f"{target}: {report['flash_bytes']:,} bytes of flash, {report['memory_bytes']:,} of memory, {_describe_quality(report)}"
+    )
+    print(
+        f"  equal bit for bit to LiteRT over {report['program_steps']} steps; in C, the model is called {report['name']}"
+    )
 
 
 def _export_saved_model(run: "Run", target: Path) -> None:

@@ -28,7 +28,7 @@ from keras_seq_export.errors import BundleError
 from keras_seq_export.tflite.bundle import read_bundle
 
 NATIVE = paths.REPOSITORY / "export" / "native"
-WITHOUT_LITERT = ("bundle", "errors", "json", "random", "sha256", "tokens", "vocabulary")
+WITHOUT_LITERT = ("bundle", "errors", "json", "random", "sha256", "vocabulary", "micro/threefry", "micro/tokens")
 VECTORS = json.loads(paths.VECTORS.read_text())
 
 

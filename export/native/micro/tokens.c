@@ -1,7 +1,5 @@
 /* Characters and word tokens, as in keras_seq/data/tokens.py. */
-#include <string.h>
-
-#include "internal.h"
+#include "tokens.h"
 
 size_t ks_character(const char *text, const char *end, uint32_t *found) {
   if (text >= end) return 0;
@@ -67,7 +65,7 @@ ks_class ks_class_at(const char *text, const char *end, size_t *size) {
 
 bool ks_is_apostrophe(uint32_t character) { return character == '\'' || character == 0x2019; }
 
-bool ks_is_white(char byte) { return byte && strchr("\t\n\v\f\r ", byte); }
+bool ks_is_white(char byte) { return byte == ' ' || (byte >= '\t' && byte <= '\r'); }
 
 static size_t word_length(const char *text, const char *end) {
   size_t size, total = 0;
@@ -98,4 +96,10 @@ size_t ks_token_size(ks_level level, const char *text, const char *end) {
   size_t size = 0;
   while (text + size < end && !ks_is_white(text[size])) size++;
   return size;
+}
+
+int ks_order(const char *left, size_t left_size, const char *right, size_t right_size) {
+  for (size_t i = 0; i < left_size && i < right_size; i++)
+    if (left[i] != right[i]) return (uint8_t)left[i] < (uint8_t)right[i] ? -1 : 1;
+  return (left_size > right_size) - (left_size < right_size);
 }
