@@ -12,6 +12,7 @@ by the operators that make nearly all of the arithmetic:
 """
 
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
@@ -22,7 +23,7 @@ from keras_seq_export.tflite.flatbuffer import add_buffer, add_tensor, float32_c
 from keras_seq_export.tflite.integer.graph import StepGraph
 from keras_seq_export.tflite.integer.ranges import ranges_of
 from keras_seq_export.tflite.integer.scales import GATE_SCALE, HIGHEST, HIGHEST_INPUT, Scales, scales_of
-from keras_seq_export.tflite.integer.weights import biases
+from keras_seq_export.tflite.integer.weights import biases, weights_of_factor
 
 _INT8, _INT16, _INT32 = schema.TensorType.INT8, schema.TensorType.INT16, schema.TensorType.INT32
 _NUMPY = {_INT8: np.int8, _INT16: np.int16, _INT32: np.int32}
@@ -59,6 +60,7 @@ def integer_model(content: bytes, frame_range: float | None = None) -> bytes:
     """
     graph = StepGraph(parse(content))
     graph.remove_log_softmax()
+    graph.fold_biases_of_lookups()
     if graph.frames and frame_range is None:
         raise ConfigError(
             "{} must be the largest absolute value in a frame, so that frames can be integers. Received: None",
@@ -69,6 +71,13 @@ def integer_model(content: bytes, frame_range: float | None = None) -> bytes:
     for operator in graph.operators:
         writer.write(operator)
     return pack(writer.finish())
+
+
+class _Part(NamedTuple):
+    """Some of the results of a GATHER or FULLY_CONNECTED, all at first. They are written when something reads them."""
+
+    operator: schema.OperatorT
+    units: slice
 
 
 class _Writer:
@@ -85,6 +94,7 @@ class _Writer:
         self._tensors: dict[int, int] = {}  # by the tensor of the float32 step
         self._inputs: dict[int, int] = {}  # what dense layers read, likewise
         self._buffers: dict[bytes, int] = {}
+        self._parts: dict[int, _Part] = {}  # that are not written yet, by the tensor of the float32 step
         for index in graph.inputs.values():
             self._tensor(index)
 
@@ -126,13 +136,21 @@ class _Writer:
         self._graph.operators.append(operator)
 
     def write(self, operator: schema.OperatorT) -> None:
-        """Writes one operator of the float32 step."""
+        """Writes one operator of the float32 step.
+
+        Look-ups and products, whose results are the largest, are written in parts just before something reads them: TensorFlow
+        Lite for Microcontrollers then needs less memory.
+        """
         name = self._step.name(operator)
-        if name == "GATHER":
-            self._write_lookup(operator)
-        elif name == "FULLY_CONNECTED":
-            self._write_product(operator)
-        elif name in ("LOGISTIC", "TANH"):
+        if name in ("GATHER", "FULLY_CONNECTED"):
+            self._parts[int(operator.outputs[0])] = _Part(operator, slice(None))
+            return
+        if name == "SPLIT" and self._is_read_once(int(operator.inputs[1])):
+            self._split(operator)
+            return
+        for index in map(int, operator.inputs):
+            self._write_part(index)
+        if name in ("LOGISTIC", "TANH"):
             self._write_activation(name, operator)
         elif name == "MUL":
             self._write_multiplication(operator)
@@ -163,21 +181,43 @@ class _Writer:
         rounded = np.rint(constant.astype(np.float64) / scale)
         return self._constant(self._step.place(index), _INT16, np.clip(rounded, -HIGHEST, HIGHEST), scale)
 
-    def _write_lookup(self, operator: schema.OperatorT) -> None:
-        output = int(operator.outputs[0])
-        (values, _), factor = self._scales.lookups[output]
-        row = self._tensor(output)
+    def _is_read_once(self, index: int) -> bool:
+        """Returns whether a tensor is not written yet and read by one operator only."""
+        return index in self._parts and len(self._step.readers(index)) == 1 and index not in self._step.outputs.values()
+
+    def _split(self, split: schema.OperatorT) -> None:
+        operator = self._parts.pop(int(split.inputs[1])).operator
+        start = 0
+        for output in map(int, split.outputs):
+            end = start + self._step.shape(output)[-1]
+            self._parts[output] = _Part(operator, slice(start, end))
+            start = end
+
+    def _write_part(self, index: int) -> None:
+        """Writes what gives a tensor, if it is not written yet."""
+        if index in self._parts:
+            operator, units = self._parts.pop(index)
+            write = self._write_lookup if self._step.name(operator) == "GATHER" else self._write_product
+            write(index, operator, units)
+
+    def _write_lookup(self, index: int, gather: schema.OperatorT, columns: slice) -> None:
+        row = self._tensor(index)
+        if index in self._scales.embeddings:
+            weights, factor = self._scales.lookups[index]
+        else:  # Each part of a table has a scale of its own.
+            weights, factor = weights_of_factor(self._step.weights(gather)[:, columns], self._scale(row))
         scale = factor * self._scale(row)
-        table = self._constant(self._step.place(output), _INT8, values, scale)
-        stored = self._new("row", _INT8, self._step.shape(output), scale)
-        self._add("GATHER", [table, self._tensor(int(operator.inputs[1]))], [stored], operator.builtinOptions)
+        table = self._constant(self._step.place(index), _INT8, weights.values, scale)
+        stored = self._new("row", _INT8, self._step.shape(index), scale)
+        self._add("GATHER", [table, self._tensor(int(gather.inputs[1]))], [stored], gather.builtinOptions)
         self._add("QUANTIZE", [stored], [row], schema.QuantizeOptionsT())
 
-    def _write_product(self, operator: schema.OperatorT) -> None:
-        given, output = int(operator.inputs[0]), int(operator.outputs[0])
-        values, scale = self._scales.kernels[output]
+    def _write_product(self, output: int, operator: schema.OperatorT, rows: slice) -> None:
+        given = int(operator.inputs[0])
+        values, scale = self._scales.kernels[int(operator.outputs[0])]
+        values = values[rows]
         name, products = self._step.place(output), scale * self._scales.of_input(given)
-        bias = biases(self._step.bias(operator), products)
+        bias = biases(self._step.bias(operator)[rows], products)
         largest = np.abs(values.astype(np.int64)).sum(axis=1) * (HIGHEST + 1) + np.abs(bias)
         if largest.max() >= 2**31:
             raise ExportError(
@@ -191,6 +231,7 @@ class _Writer:
         options = schema.FullyConnectedOptionsT()
         options.keepNumDims, options.quantizedBiasType = operator.builtinOptions.keepNumDims, _INT32
         options.fusedActivationFunction = operator.builtinOptions.fusedActivationFunction
+        self._write_part(given)
         inputs = [
             self._input(given),
             self._constant(name, _INT8, values, scale),
@@ -241,6 +282,8 @@ class _Writer:
 
     def finish(self) -> schema.ModelT:
         """Returns the model, with its signatures."""
+        for index in list(self._parts):  # outputs of the step
+            self._write_part(index)
         decode = self._step.model.signatureDefs[0]
         for owner, entries in (("inputs", decode.inputs), ("outputs", decode.outputs)):
             setattr(self._graph, owner, [self._tensors[int(entry.tensorIndex)] for entry in entries])

@@ -7,7 +7,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 from keras_seq_export.errors import ExportError
 from keras_seq_export.signatures import LOGITS, is_state
-from keras_seq_export.tflite.flatbuffer import float32_constant, operator_name
+from keras_seq_export.tflite.flatbuffer import add_buffer, add_tensor, float32_constant, operator_name
 
 
 class State(NamedTuple):
@@ -60,6 +60,21 @@ class StepGraph:
                 removed = [one for one in (logarithm, limited, softmax) if one is not None]
                 self.operators = [one for one in self.operators if one not in removed]
                 self._replace_output(index, int(softmax.inputs[0]))
+
+    def fold_biases_of_lookups(self) -> None:
+        """Adds what is added to each row that a GATHER looks up to its table instead."""
+        for add in [one for one in self.operators if self.name(one) == "ADD" and not self.is_relu(one)]:
+            for row, bias in (add.inputs, add.inputs[::-1]):
+                gather, added = self.producer(row, "GATHER"), self.constant(bias)
+                if gather is None or added is None or len(self.readers(row)) > 1 or row in self.outputs.values():
+                    continue
+                table = self.weights(gather) + added.reshape(-1)
+                buffer = add_buffer(self.model, table)
+                name = self.graph.tensors[gather.inputs[0]].name
+                index = add_tensor(self.graph, name, schema.TensorType.FLOAT32, table.shape, buffer)
+                gather.inputs, gather.outputs = [index, gather.inputs[1]], list(add.outputs)
+                self._producers[int(add.outputs[0])] = gather
+                self.operators = [one for one in self.operators if one is not add]
 
     def _replace_output(self, old: int, new: int) -> None:
         for entry in self.model.signatureDefs[0].outputs:

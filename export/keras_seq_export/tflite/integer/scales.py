@@ -18,7 +18,6 @@ from keras_seq_export.tflite.integer.weights import (
     Weights,
     best_weights,
     common_mantissa,
-    weights_of_factor,
     weights_of_mantissa,
 )
 
@@ -49,14 +48,14 @@ class Scales(NamedTuple):
     Attributes:
         of: the scale of each float32 tensor that is no constant.
         kernels: the weights of each FULLY_CONNECTED, by its output.
-        lookups: the table of each GATHER, by its output.
         embeddings: the outputs of GATHER that only dense layers read. They are multiples of 4 as they are.
+        lookups: the table of each of these.
     """
 
     of: dict[int, float]
     kernels: dict[int, Weights]
-    lookups: dict[int, Lookup]
     embeddings: set[int]
+    lookups: dict[int, Lookup]
 
     def of_input(self, index: int) -> float:
         """Returns the scale in which a dense layer reads a tensor."""
@@ -69,14 +68,13 @@ def scales_of(graph: StepGraph, ranges: Ranges) -> Scales:
     Raises:
         ExportError: the outputs are too large.
     """
-    scales, groups = Scales({}, {}, {}, _embeddings(graph)), groups_of(graph)
+    scales, groups = Scales({}, {}, _embeddings(graph), {}), groups_of(graph)
     for members in groups.powers:
         is_embedding = not scales.embeddings.isdisjoint(members)
         scale = EMBEDDING_SCALE if is_embedding else _scale_of_powers(graph, ranges, members)
         scales.of.update(dict.fromkeys(members, scale))
     for members in groups.powers:
         _choose_kernels(graph, scales, members, 1.0)
-        _choose_tables(graph, scales, members)
     for members in groups.sums:
         mantissa = _mantissa(graph, scales, members)
         _choose_kernels(graph, scales, members, mantissa)
@@ -85,7 +83,6 @@ def scales_of(graph: StepGraph, ranges: Ranges) -> Scales:
         while any(abs(np.log2(scale / other)) < _NEAR for other in _OTHER_KERNEL):
             scale *= 2
         scales.of.update(dict.fromkeys(members, scale))
-        _choose_tables(graph, scales, members)
     for name, index in graph.outputs.items():
         if scales.of[index] > LARGEST_OUTPUT_SCALE:
             raise ExportError(
@@ -173,9 +170,3 @@ def _embedding_lookup(graph: StepGraph, index: int, kernel: np.ndarray, mantissa
     )  # of factor times a power of two
     factor = int(np.rint(_LEAST_FACTOR * 2.0**wanted / 4)) * 4
     return Lookup(table, min(factor, 2 * _LEAST_FACTOR - 4))
-
-
-def _choose_tables(graph: StepGraph, scales: Scales, members: list[int]) -> None:
-    for index, operator in _written_by(graph, members, "GATHER"):
-        if index not in scales.embeddings:
-            scales.lookups[index] = Lookup(*weights_of_factor(graph.weights(operator), scales.of[index]))
