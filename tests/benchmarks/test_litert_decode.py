@@ -9,7 +9,7 @@ from keras_seq.benchmarks.timing import benchmark_model
 
 # PyTorch is optional: without it this column of the benchmark is absent, and so is its test.
 PEERS = [ONNX_RUNTIME, *([PYTORCH] if importlib.util.find_spec("torch") else [])]
-WEIGHTS = ("float32", "float16", "int8", "int4", "integer")
+WEIGHTS = ("float32", "float16", "int8", "int4")
 TOLERANCES = {"float32": 1e-5, "int8": 0.02, "int8 in blocks": 0.02, "int4 in blocks": 0.2}
 
 
@@ -28,7 +28,12 @@ def test_every_contender_is_timed(monkeypatch):
     by_name = {row.what: row for row in rows}
     ours = [str(Contender(OURS, weights)) for weights in WEIGHTS]
     assert ours == [f"keras_seq .tflite, {weights}" for weights in WEIGHTS]
-    assert {*ours, "tf.function, float32", "Model.predict, float32"} <= set(by_name)
+    assert {
+        *ours,
+        "keras_seq .tflite, integer, LiteRT's Interpreter",
+        "tf.function, float32",
+        "Model.predict, float32",
+    } <= set(by_name)
     assert all(row.microseconds > 0 for row in rows)
     assert [row.what for row in rows if row.floor is not None] == ours
     assert by_name[ours[2]].of_int8 == 1

@@ -12,8 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from paths import VECTORS
 
+from keras_seq.data.vocabulary import Vocabulary
 from keras_seq.errors import ArgumentError, ModelError
 from keras_seq.generation import integer_sampling, sampling
+from keras_seq.generation.decoder_step import Step
+from keras_seq.generation.generation import Generation, sample
 from keras_seq.generation.integer_sampling import (
     FORBIDDEN,
     IMPOSSIBLE,
@@ -206,6 +209,46 @@ def test_what_is_too_unlikely_for_float64_is_possible_and_what_is_forbidden_is_n
     assert shares[2] == 0
     nothing, together = arithmetic.log_probabilities(logits, np.array([2]), np.array([2]))
     assert (nothing.max(), together) == (-math.inf, -math.inf)
+
+
+class Constant(Step):
+    """Gives the same logits after every token."""
+
+    def __init__(self, integers, scale):
+        self.logits, self.vocabulary_size = as_array(integers) * np.float32(scale), len(integers)
+        self.arithmetic = IntegerArithmetic(scale)
+
+    def initial_states(self):
+        return []
+
+    def __call__(self, token, states):
+        return self.logits, states
+
+
+VOCABULARY = Vocabulary.from_text("abcdefgh")
+
+
+def test_a_text_is_drawn_with_integers():
+    scale, chosen = 2**-9, {"temperature": 0.7, "top_p": 0.9}
+    integers = [900, 800, -700, *range(-300, 501, 100)][: len(VOCABULARY)]
+    forbidden = [FORBIDDEN, FORBIDDEN, *integers[2:]]
+    uniforms = [int(number * UNIT) for number in uniform(7, np.arange(40))]
+    expected = oracle.draws(forbidden, oracle.logit_step(scale), uniforms, oracle.integers_of(**chosen))
+    for logprobs in (False, True):
+        found = sample(Constant(integers, scale), VOCABULARY, max_tokens=40, seed=7, logprobs=logprobs, **chosen)
+        assert found.token_ids == [token for token in expected if token != VOCABULARY.eos_id]
+        assert len(found.token_ids) == 40
+
+
+def test_a_text_with_a_repetition_penalty_is_refused_before_it_begins():
+    step = Constant(range(0, 100 * len(VOCABULARY), 100), 2**-9)
+    with pytest.raises(ArgumentError, match="with a model of integers"):
+        Generation(step, VOCABULARY, repetition_penalty=1.1)
+    generation = Generation(step, VOCABULARY)
+    with pytest.raises(ArgumentError, match="with a model of integers"):
+        generation.change(repetition_penalty=1.1)
+    assert generation.settings == SamplingSettings()
+    assert sample(step, VOCABULARY, num_beams=2, max_tokens=3, repetition_penalty=1.1)  # ranks in floating point
 
 
 # ---- beside the draw in floating point ----

@@ -31,7 +31,7 @@ def require_card(card: Mapping[str, Any]) -> None:
 def model_card(
     model: keras.Model,
     settings: ExportSettings,
-    decode: Signature,
+    decode: Signature | None,
     proof: IntegerProof | None,
     quality: Quality | None,
     given: Mapping[str, Any],
@@ -41,7 +41,7 @@ def model_card(
     Args:
         model: the model.
         settings: how it is exported.
-        decode: the signature of a step.
+        decode: the signature of a step, whose inputs enter the card; None for a file of text with float32 states.
         proof: in which runtimes a file of integers gives the same bits; None for another file.
         quality: how well the file predicts; only a measurement on held-out text enters the card.
         given: the user's entries; they replace `name` and `license`, but none of the others.
@@ -53,11 +53,20 @@ def model_card(
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "parameters": model.count_params(),
         "quantization": settings.quantization,
-        "inputs": {name: str(tensor) for name, tensor in decode.inputs.items() if not is_state(name)},
-        **({} if proof is None or proof.arena_bytes is None else {"arena_bytes": proof.arena_bytes}),
+        **_described(decode, proof),
         "versions": {"keras_seq": __version__, "keras": keras.__version__, "tensorflow": tf.__version__},
         **_measured(quality, settings.by_line),
     }
+
+
+def _described(decode: Signature | None, proof: IntegerProof | None) -> dict[str, Any]:
+    """Returns what a program that calls `decode` needs to know."""
+    found: dict[str, Any] = {}
+    if decode is not None:
+        found["inputs"] = {name: str(tensor) for name, tensor in decode.inputs.items() if not is_state(name)}
+    if proof is not None and proof.arena_bytes is not None:
+        found["arena_bytes"] = proof.arena_bytes
+    return found
 
 
 def _measured(quality: Quality | None, by_line: bool) -> dict[str, Any]:

@@ -203,7 +203,8 @@ def export_tflite(
         proof = prove(decoder, reading.values) if integer else None
         quality = None if sampler is None else _measure(model, sampler, reading, rows)
         _require_small_loss(quantization, comparison, quality, max_loss)
-        add_card(partial, model_card(model, settings, contents.signatures[DECODE], proof, quality, card or {}))
+        decode = contents.signatures[DECODE] if integer or vocabulary is None else None
+        add_card(partial, model_card(model, settings, decode, proof, quality, card or {}))
         read_bundle(partial)
         report = TFLiteReport(
             settings=settings,

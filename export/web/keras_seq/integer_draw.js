@@ -46,21 +46,31 @@ function largestOf(logits) {
   return largest;
 }
 
-/** Returns 2^30 * 2^(-difference * step / 2^40), by linear interpolation. */
-function weightOf(difference, step) {
+/** Returns a function from a difference of logits to 2^30 * 2^(-difference * step / 2^40), by linear interpolation. */
+function weightsAt(step) {
   const low = step % UNIT;
-  const octaves = ((difference * (step - low)) / UNIT) * 64 + Math.floor((difference * low) / 2 ** 18); // times 2^22
-  const whole = Math.floor(octaves / 2 ** 22);
-  if (whole >= 31) return 0;
-  const rest = octaves % 2 ** 22;
-  const index = rest >>> 16;
-  return (POWERS[index] - Math.floor(((POWERS[index] - POWERS[index + 1]) * (rest & 0xffff)) / 2 ** 16)) >>> whole;
+  const high = (step - low) / 2 ** 18;
+  return (difference) => {
+    const octaves = difference * high + Math.floor((difference * low) / 2 ** 18); // times 2^22
+    const whole = Math.floor(octaves / 2 ** 22);
+    if (whole >= 31) return 0;
+    const rest = octaves - whole * 2 ** 22;
+    const index = rest >>> 16;
+    return (POWERS[index] - Math.floor(((POWERS[index] - POWERS[index + 1]) * (rest & 0xffff)) / 2 ** 16)) >>> whole;
+  };
+}
+
+/** Returns the weights of logits of at least a threshold; 0 for the others. */
+function weightsOf(logits, largest, weightOf, threshold = FORBIDDEN + 1) {
+  const weights = new Uint32Array(logits.length);
+  for (let id = 0; id < logits.length; id++) if (logits[id] >= threshold) weights[id] = weightOf(largest - logits[id]);
+  return weights;
 }
 
 /** Draws tokens with some settings, those of `write`. */
 export class IntegerDraw {
   #settings;
-  #step;
+  #weightOf;
 
   /** `step` is the `logitStep` of the model. */
   constructor(step, settings = {}) {
@@ -68,7 +78,7 @@ export class IntegerDraw {
     const { temperature } = this.#settings;
     if (temperature === 0) return;
     const exact = (BigInt(step) << 24n) / BigInt(temperature);
-    this.#step = Number(exact < LARGEST_STEP ? exact : LARGEST_STEP);
+    this.#weightOf = weightsAt(Number(exact < LARGEST_STEP ? exact : LARGEST_STEP));
   }
 
   /** Returns the id that is drawn from logits of 16 bits with a number below 2^24: the word of `threefry` >>> 8. */
@@ -85,11 +95,9 @@ export class IntegerDraw {
   /** Returns the weight of each token; 0 if it may not be drawn. */
   #weights(logits, largest) {
     const lightest = this.#settings.min_p * 64;
-    const threshold = this.#threshold(logits, largest);
-    return Float64Array.from(logits, (logit) => {
-      const weight = logit < threshold ? 0 : weightOf(largest - logit, this.#step);
-      return weight < lightest ? 0 : weight;
-    });
+    const weights = weightsOf(logits, largest, this.#weightOf, this.#threshold(logits, largest));
+    for (let id = 0; id < weights.length; id++) if (weights[id] < lightest) weights[id] = 0;
+    return weights;
   }
 
   /** Returns the smallest logit that `top_k` and `top_p` keep. */
@@ -97,10 +105,10 @@ export class IntegerDraw {
     const { top_k, top_p } = this.#settings;
     if (top_k === 0 && top_p === UNIT) return FORBIDDEN + 1;
     const descending = Int16Array.from(logits).sort().reverse();
-    let kept = descending.filter((logit) => logit > FORBIDDEN);
-    if (top_k > 0 && top_k < kept.length) kept = kept.filter((logit) => logit >= kept[top_k - 1]);
+    let kept = descending.subarray(0, descending.includes(FORBIDDEN) ? descending.indexOf(FORBIDDEN) : undefined);
+    if (top_k > 0 && top_k < kept.length) kept = kept.subarray(0, kept.lastIndexOf(kept[top_k - 1]) + 1);
     if (top_p === UNIT) return kept.at(-1);
-    const weights = Float64Array.from(kept, (logit) => weightOf(largest - logit, this.#step));
+    const weights = weightsOf(kept, largest, this.#weightOf);
     const needed = shareOf(sum(weights), top_p, UNIT - 1);
     let last = 0;
     for (let mass = weights[0]; mass < needed; mass += weights[last]) last += 1;
@@ -109,7 +117,9 @@ export class IntegerDraw {
 }
 
 function sum(numbers) {
-  return numbers.reduce((total, one) => total + one, 0);
+  let total = 0;
+  for (const number of numbers) total += number;
+  return total;
 }
 
 /** Returns the logarithm to base 2 of a positive integer below 2^53, times 2^24, digit by digit. */
@@ -134,7 +144,7 @@ function log2(number) {
  */
 export function costs(logits, step, ids = []) {
   const largest = largestOf(logits);
-  const weights = Float64Array.from(logits, (logit) => (logit === FORBIDDEN ? 0 : weightOf(largest - logit, step)));
+  const weights = weightsOf(logits, largest, weightsAt(step));
   const total = log2(sum(weights));
   const [low, high] = [step % 2 ** 16, Math.floor(step / 2 ** 16)];
   const octaves = (difference) => difference * high + Math.floor((difference * low) / 2 ** 16);

@@ -2,12 +2,16 @@
 
 import numpy as np
 import pytest
-from hamlet import STABLE, WIDE, prompts
+from hamlet import STABLE, TEXT, WIDE, prompts, report_of
 
 from keras_seq.generation.decoder_step import Step
 from keras_seq.generation.generation import Generation
+from keras_seq.generation.integer_sampling import IntegerArithmetic
+from keras_seq.generation.score import score
+from keras_seq.generation.suggest import suggest
 from keras_seq_export import LiteRTSampler
 from keras_seq_export.tflite import flatbuffer
+from keras_seq_export.tflite.bundle import read_bundle
 from keras_seq_export.tflite.contents import contents_of
 
 tflite_micro = pytest.importorskip("tflite_micro", reason="needs pip install tflite-micro (Linux, x86-64, Python 3.11)")
@@ -39,6 +43,24 @@ class MicroStep(Step):
         return found.pop("logits")[0], found
 
 
+class IntegerStep(MicroStep):
+    """A whole file of integers, bundle included; nothing is extracted, and `decode` is its only signature."""
+
+    def __init__(self, path, arena_size=None):
+        bundle = read_bundle(path)
+        super().__init__(bundle.model, arena_size)
+        self.runtime = tflite_micro.runtime.Interpreter.from_bytes(path.read_bytes(), arena_size=arena_size)
+        decode = contents_of(bundle.model).signatures["decode"]
+        self.scale = decode.outputs["logits"].scale
+        self.arithmetic = IntegerArithmetic(self.scale)
+        self.zeros = {name: np.zeros(one.shape, np.int16) for name, one in decode.inputs.items() if name != "token"}
+
+    def __call__(self, token, states):
+        logits, states = super().__call__(token, states)
+        assert logits.dtype == np.int16
+        return logits.astype(np.float32) * np.float32(self.scale), states
+
+
 @pytest.fixture(scope="module")
 def model(small_tflite):
     return small_tflite()
@@ -60,6 +82,25 @@ def test_each_cell_gives_the_logits_of_litert_in_a_small_arena(cell, small_tflit
     for token in np.random.default_rng(0).integers(1, len(sampler.vocabulary), 100):
         (logits, ours), (expected, theirs) = step(int(token), ours), sampler(int(token), theirs)
         np.testing.assert_allclose(logits, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("cell", ["gru", "lstm", "simple_rnn"])
+def test_a_whole_file_of_integers_writes_the_texts_of_litert(cell, small_tflite):
+    path = small_tflite(quantization="integer", cell=cell)
+    step, sampler = IntegerStep(path, report_of(path)["arena_bytes"]), LiteRTSampler(path)
+    for prompt, options in prompts():
+        text = "".join(Generation(step, sampler.vocabulary, prompt, **options))
+        assert text == sampler.sample(prompt, **options)
+    np.testing.assert_array_equal(score(step, sampler.vocabulary, TEXT[:80]), sampler.score(TEXT[:80]))
+    assert suggest(step, sampler.vocabulary, "To b") == sampler.suggest("To b")
+
+
+def test_a_smaller_arena_than_that_of_the_report_is_refused(small_tflite, capfd):
+    path = small_tflite(quantization="integer", cell="gru")
+    smallest = report_of(path)["arena_bytes"]
+    IntegerStep(path, smallest)
+    with pytest.raises(RuntimeError):
+        IntegerStep(path, smallest - 16)(3, IntegerStep(path).initial_states())
 
 
 @pytest.mark.parametrize(

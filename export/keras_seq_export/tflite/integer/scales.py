@@ -28,9 +28,11 @@ GATE_SCALE = 2.0**-15  # of the results of LiteRT's LOGISTIC and TANH
 HIGHEST_INPUT = 8191
 EMBEDDING_SCALE = 2.0**-15
 LARGEST_OUTPUT_SCALE = 0.25
-# With these scales, LiteRT computes LOGISTIC and TANH with another kernel.
+# With these scales, or those within a thousandth of an octave, LiteRT computes LOGISTIC and TANH with another kernel.
 _OTHER_KERNEL = (2.0**-12, 2.0**-11)
+_NEAR = 0.002  # octaves
 _SLACK = 1.05  # rounded weights may add up to more than the weights do
+_LEAST_SUM = 2.0**-9  # the range of a group whose weights are all zero; the draw takes scales from 2^-24 on
 _LEAST_FACTOR = 128  # embeddings in 8 bits are multiplied by 128 to 252, and are below 2^15 then
 
 
@@ -79,8 +81,8 @@ def scales_of(graph: StepGraph, ranges: Ranges) -> Scales:
         mantissa = _mantissa(graph, scales, members)
         _choose_kernels(graph, scales, members, mantissa)
         largest = max(ranges.of[index].largest for index in members) * _SLACK
-        scale = float(mantissa * 2.0 ** np.ceil(np.log2(max(largest, 1e-30) / HIGHEST / mantissa)))
-        while scale in _OTHER_KERNEL:
+        scale = float(mantissa * 2.0 ** np.ceil(np.log2(max(largest, _LEAST_SUM) / HIGHEST / mantissa)))
+        while any(abs(np.log2(scale / other)) < _NEAR for other in _OTHER_KERNEL):
             scale *= 2
         scales.of.update(dict.fromkeys(members, scale))
         _choose_tables(graph, scales, members)
