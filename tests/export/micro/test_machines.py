@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import subprocess
+import textwrap
 
 import micro_session as c
 import numpy as np
@@ -151,6 +152,32 @@ def test_the_example_writes_the_texts(model):
     assert texts.count("To be") >= _TEXTS
     refused = subprocess.run(["make", "-s", "example"], cwd=folder, check=False, capture_output=True, text=True)
     assert "name a model: make MODEL=path/of/NAME.h" in refused.stderr
+
+
+def test_the_program_of_the_readme_writes_a_text(model, tmp_path):
+    folder, _ = model
+    readme = (folder / "README.md").read_text()
+    program = textwrap.dedent(re.search(r"```c\n(.*?)```", readme, re.DOTALL)[1])
+    (tmp_path / "app.c").write_text(program)
+    header = (folder / "model.h").read_text()
+    (tmp_path / "shakespeare.h").write_text(
+        header.replace("MODEL_", "SHAKESPEARE_").replace("model = {", "shakespeare = {")
+    )
+    command = [
+        "cc",
+        *c.STRICT,
+        "-O2",
+        f"-I{folder}",
+        f"-I{tmp_path}",
+        tmp_path / "app.c",
+        *c.SOURCES,
+        "-o",
+        tmp_path / "app",
+    ]
+    subprocess.run(command, check=True)
+    assert len(subprocess.run([tmp_path / "app"], check=True, capture_output=True).stdout) > 10
+    sources = re.search(r"zephyr_library_sources\((.*?)\)", readme)[1].split()
+    assert sources == [path.name for path in c.SOURCES]
 
 
 def test_the_headers_are_cpp_too(model, tmp_path):
