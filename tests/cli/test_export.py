@@ -55,6 +55,23 @@ def test_an_export_in_integers(folder, tmp_path, run_cli):
     assert "signature prefill" not in shown
 
 
+def test_a_header_for_c(folder, tmp_path, run_cli):
+    answer = run_cli("export", "--run=fox", "--format=c", "--max_loss=0.1", f"--output={tmp_path}", cwd=folder)
+    assert answer.returncode == 0, answer.stderr
+    assert "equal bit for bit to LiteRT over 400 steps; in C, the model is called fox" in answer.stdout
+    assert "static const ks_micro_model fox = {" in (tmp_path / "fox.h").read_text()
+    again = run_cli("export", "--run=fox", "--format=c", f"--output={tmp_path}", cwd=folder)
+    assert again.returncode != 0
+    assert "fox.h exists" in again.stderr
+
+
+@pytest.mark.parametrize("option", ["--quantization=int8", "--state=internal", "--batch=2", "--gates"])
+def test_a_header_for_c_is_in_integers(option, folder, run_cli):
+    answer = run_cli("export", "--run=fox", "--format=c", option, cwd=folder)
+    assert answer.returncode != 0
+    assert f"{option.partition('=')[0]} must be left out with --format=c" in answer.stderr
+
+
 def test_the_gates_are_an_option_of_the_tflite(folder, tmp_path, run_cli):
     answer = run_cli("export", "--run=fox", "--format=tflite", "--gates", f"--output={tmp_path}", cwd=folder)
     assert answer.returncode == 0, answer.stderr

@@ -86,7 +86,7 @@ def header_of(
         *model.arrays(name),
         *words.arrays(name),
         f"static const ks_micro_model {name} = {{",
-        f"    KS_MICRO_FORMAT == {FORMAT} ? {FORMAT}u : 0u, 0x{checksum:08X}u,",
+        f"    {FORMAT}u, 0x{checksum:08X}u,",
         "    " + ", ".join(f"{name}_{part}" if count else "NULL" for part, count in model.parts()) + ",",
         "    " + ", ".join(f"{value}u" for value in scalars[1:]) + ",",
         f"    UINT64_C({step}),",

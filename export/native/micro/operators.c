@@ -19,7 +19,7 @@ static inline int16_t product_of(int32_t a, int32_t b, int shift) {
 
 /* A loop for each case, so that each is one without conditions. */
 #define FOR_EACH(name, result)                                                                           \
-  KS_FASTEST static void name(const ks_micro_operator *given, const int16_t *a, const int16_t *b, int16_t *out) { \
+  static void name(const ks_micro_operator *given, const int16_t *a, const int16_t *b, int16_t *out) { \
     int shift = given->shift;                                                                            \
     uint32_t count = given->count;                                                                       \
     if (given->flags & KS_MICRO_A_SINGLE) {                                                              \
@@ -37,13 +37,13 @@ FOR_EACH(add, sum_of)
 FOR_EACH(subtract, difference_of)
 FOR_EACH(multiply, product_of)
 
-KS_FASTEST static void limit(const ks_micro_operator *given, const int16_t *a, int16_t *out) {
+static void limit(const ks_micro_operator *given, const int16_t *a, int16_t *out) {
   int32_t highest = given->factor, factor = (int32_t)1 << given->shift;
   uint32_t count = given->count;
   KS_INDEPENDENT for (uint32_t i = 0; i < count; i++) out[i] = ks_limited((a[i] < highest ? a[i] : highest) * factor);
 }
 
-/* Interpolates the table of the sigmoid: `bits` of a number are between two entries. Returns 65536 or 2^24 times the value. */
+/* Interpolates the table of the sigmoid: `bits` of a number are between two entries. Beyond the table, the value is `last`. */
 static inline int32_t interpolated(const uint16_t *sigmoid, int32_t size, int bits, int32_t last) {
   int32_t entry = size >> bits;
   if (entry >= 255) return last;

@@ -4,7 +4,7 @@
 
 #include "keras_seq_micro.h"
 
-/* What must not overlap, and loops whose numbers depend on each other only at one place: sources may be the results' place. */
+/* For a loop whose results may replace its sources, each the number that it is made of. */
 #if defined(__clang__)
 #define KS_INDEPENDENT _Pragma("clang loop vectorize(assume_safety)")
 #elif defined(__GNUC__)
@@ -13,20 +13,16 @@
 #define KS_INDEPENDENT
 #endif
 
-/* On x86-64 with glibc, the program takes the instructions of the processor that it runs on. */
-#if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__) && !defined(__SANITIZE_ADDRESS__)
-#define KS_FASTEST __attribute__((target_clones("avx2", "default")))
-#else
-#define KS_FASTEST
-#endif
-
-static inline int16_t ks_limited(int32_t value) { return (int16_t)(value > 32767 ? 32767 : value < -32768 ? -32768 : value); }
+static inline int16_t ks_limited(int32_t value) {
+  return (int16_t)(value > 32767 ? 32767 : value < -32768 ? -32768 : value);
+}
 
 /* Sums up rows of weights by numbers, plus biases, shifted right with rounding. The export made sure that the sums fit. */
 void ks_micro_product(const int8_t *weights, const int32_t *biases, const int16_t *numbers, int16_t *out, uint32_t rows,
                       uint32_t columns, int shift);
 
 /* Runs an operator that is neither a look-up nor a product. */
-void ks_micro_elementwise(const ks_micro_operator *given, const int16_t *a, const int16_t *b, const uint16_t *sigmoid, int16_t *out);
+void ks_micro_elementwise(const ks_micro_operator *given, const int16_t *a, const int16_t *b, const uint16_t *sigmoid,
+                          int16_t *out);
 
 #endif

@@ -1,11 +1,8 @@
-/* Weights by numbers: nearly all of the time of a step. Each form adds the same integers, so all give the same bits. */
+/* Weights by numbers: nearly all of the time of a step. Each form adds the same integers, so all give the same bits;
+ * KS_MICRO_PLAIN leaves only the plain one. */
 #include "operators.h"
 
-#if defined(__GNUC__) && !defined(__clang__) && defined(__OPTIMIZE__) && !defined(__OPTIMIZE_SIZE__) && !defined(__arm__)
-#pragma GCC optimize("O3") /* -O2 makes no use of instructions for several numbers before GCC 12, and little after */
-#endif
-
-#if defined(__ARM_FEATURE_DSP) && !defined(__ARM_BIG_ENDIAN) && !defined(__aarch64__)
+#if defined(__ARM_FEATURE_DSP) && !defined(__ARM_BIG_ENDIAN) && !defined(__aarch64__) && !defined(KS_MICRO_PLAIN)
 /* Cortex-M4 and others: two products in one instruction, of numbers 0 and 2, and of 1 and 3. */
 typedef struct {
   uint32_t even, odd;
@@ -62,7 +59,8 @@ static inline void sum_four_rows(const int8_t *weights, const int16_t *numbers, 
 
 #else
 
-static inline void sum_four_rows(const int8_t *restrict weights, const int16_t *restrict numbers, uint32_t columns,
+/* Compilers make SSE2 or NEON of it. GCC does so at -O3. */
+static void sum_four_rows(const int8_t *restrict weights, const int16_t *restrict numbers, uint32_t columns,
                                  int32_t sums[4]) {
   const int8_t *restrict second = weights + columns, *restrict third = second + columns, *restrict fourth = third + columns;
   int32_t a = sums[0], b = sums[1], c = sums[2], d = sums[3];
@@ -82,12 +80,53 @@ static inline void sum_four_rows(const int8_t *restrict weights, const int16_t *
 
 #endif
 
-KS_FASTEST void ks_micro_product(const int8_t *weights, const int32_t *biases, const int16_t *numbers, int16_t *out,
-                                 uint32_t rows, uint32_t columns, int shift) {
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(KS_MICRO_PLAIN)
+#include <immintrin.h>
+
+__attribute__((target("avx2"))) static inline __m256i add_sixteen(const int8_t *weights, __m256i numbers, __m256i sums) {
+  __m256i wide = _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)(const void *)weights));
+  return _mm256_add_epi32(sums, _mm256_madd_epi16(wide, numbers));
+}
+
+__attribute__((target("avx2"))) static void sum_four_rows_avx2(const int8_t *weights, const int16_t *numbers, uint32_t columns,
+                                                               int32_t sums[4]) {
+  const int8_t *second = weights + columns, *third = second + columns, *fourth = third + columns;
+  __m256i a = _mm256_setzero_si256(), b = a, c = a, d = a;
+  uint32_t i = 0;
+  for (; columns - i >= 16; i += 16) {
+    __m256i sixteen = _mm256_loadu_si256((const __m256i *)(const void *)(numbers + i));
+    a = add_sixteen(weights + i, sixteen, a);
+    b = add_sixteen(second + i, sixteen, b);
+    c = add_sixteen(third + i, sixteen, c);
+    d = add_sixteen(fourth + i, sixteen, d);
+  }
+  __m256i pairs = _mm256_hadd_epi32(_mm256_hadd_epi32(a, b), _mm256_hadd_epi32(c, d));
+  __m128i four = _mm_add_epi32(_mm256_castsi256_si128(pairs), _mm256_extracti128_si256(pairs, 1));
+  _mm_storeu_si128((__m128i *)(void *)sums, _mm_add_epi32(four, _mm_loadu_si128((const __m128i *)(const void *)sums)));
+  for (; i < columns; i++) {
+    sums[0] += weights[i] * (int32_t)numbers[i];
+    sums[1] += second[i] * (int32_t)numbers[i];
+    sums[2] += third[i] * (int32_t)numbers[i];
+    sums[3] += fourth[i] * (int32_t)numbers[i];
+  }
+}
+
+#define HAS_AVX2 __builtin_cpu_supports("avx2")
+#else
+#define HAS_AVX2 0
+#define sum_four_rows_avx2 sum_four_rows
+#endif
+
+void ks_micro_product(const int8_t *weights, const int32_t *biases, const int16_t *numbers, int16_t *out, uint32_t rows,
+                      uint32_t columns, int shift) {
   int32_t half = (int32_t)1 << (shift - 1);
   for (; rows >= 4; rows -= 4, biases += 4, weights += 4 * (size_t)columns) {
     int32_t sums[4] = {biases[0] + half, biases[1] + half, biases[2] + half, biases[3] + half};
-    sum_four_rows(weights, numbers, columns, sums);
+    if (HAS_AVX2) {
+      sum_four_rows_avx2(weights, numbers, columns, sums);
+    } else {
+      sum_four_rows(weights, numbers, columns, sums);
+    }
     for (int i = 0; i < 4; i++) *out++ = ks_limited(sums[i] >> shift);
   }
   for (; rows; rows--, biases++) {

@@ -1,7 +1,8 @@
 /* The likeliest next words, or completions of the word that was begun; keras_seq/generation/suggest.py is the reference.
  *
- * A token of a word vocabulary is a whole word, so one look at the logits answers. At character level, a best-first search spells
- * words to their ends. A node is a beginning of a word that the model has read; its children are the characters that may follow. */
+ * A token of a word vocabulary is a whole word, so one look at the logits answers. At character level, a best-first search
+ * spells words to their ends. A node is a beginning of a word that the model has read; its children are the characters that
+ * may follow. */
 #include <string.h>
 
 #include "text.h"
@@ -20,6 +21,8 @@ typedef struct {
     int16_t logit;
   } child[CHILDREN];
 } node;
+
+typedef char node_size_of_the_header[sizeof(node) <= 192 ? 1 : -1]; /* see keras_seq_export/micro/header.py */
 
 typedef struct {
   ks_micro_decoder *decoder;
@@ -205,15 +208,19 @@ static ks_micro_status add_node(search *given, uint16_t parent, uint16_t token, 
   return KS_MICRO_OK;
 }
 
-static ks_micro_status spell(search *given, ks_place place) {
-  node *root = given->nodes, *one;
-  uint64_t cost;
+static void set_kinds(search *given) {
   const ks_micro_vocabulary *vocabulary = &given->decoder->model->vocabulary;
   for (uint32_t id = 0; id < vocabulary->count; id++) {
     ks_text found = ks_micro_text_of(vocabulary, id);
-    ks_kind kind = is_forbidden(vocabulary, id) ? KS_NEVER : id == vocabulary->eos ? KS_SIGN : ks_kind_of(found.text, found.size);
-    given->kinds[id] = (uint8_t)kind;
+    ks_kind kind = id == vocabulary->eos ? KS_SIGN : ks_kind_of(found.text, found.size);
+    given->kinds[id] = (uint8_t)(is_forbidden(vocabulary, id) ? KS_NEVER : kind);
   }
+}
+
+static ks_micro_status spell(search *given, ks_place place) {
+  node *root = given->nodes, *one;
+  uint64_t cost;
+  set_kinds(given);
   ks_micro_save(given->decoder, states_of(given, 0));
   root->cost = 0;
   root->place = (uint8_t)place;

@@ -187,7 +187,7 @@ def test_arguments_out_of_range_are_refused(model):
         ("_sigmoid[", None, c.DAMAGED),
         ("_starts[", None, c.DAMAGED),
         ("_ordered[", None, c.DAMAGED),
-        ("KS_MICRO_FORMAT == 1 ? 1u", "KS_MICRO_FORMAT == 2 ? 1u", c.OTHER_FORMAT),
+        ("    1u, 0x", "    2u, 0x", c.OTHER_FORMAT),
         ("UINT64_C(", "1 + UINT64_C(", c.DAMAGED),
     ],
 )

@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import subprocess
+import textwrap
 
 import micro_session as c
 import numpy as np
@@ -84,7 +85,7 @@ def printed(*command):
         ("gcc", "-O0"),
         ("gcc", "-Os"),
         ("gcc", "-O3"),
-        ("gcc", "-O3 -march=x86-64"),
+        ("gcc", "-O3 -DKS_MICRO_PLAIN"),
         ("clang", "-O3"),
         ("clang", "-O2 -mavx2"),
     ],
@@ -108,12 +109,12 @@ def test_on_arm64(flags, model):
     assert printed("qemu-aarch64-static", "-cpu", "cortex-a76", folder / build / "hash_logits") == lines
 
 
-@pytest.mark.parametrize("flags", ["-O2", "-Os"])
+@pytest.mark.parametrize("flags", ["-O2", "-Os", "-O2 -DKS_MICRO_PLAIN"])
 def test_on_a_cortex_m4_without_any_library(flags, model):
     need_program("arm-none-eabi-gcc", "gcc-arm-none-eabi")
     need_program("qemu-system-arm", "qemu-system-arm")
     folder, lines = model
-    build = f"build-m4{flags}"
+    build = f"build-m4{flags[:3]}{len(flags)}"
     _, _, *found, last = make(folder, build, "emulate", FIRMWARE_CFLAGS=f"{flags} -Werror").splitlines()
     assert found == lines
     instructions, stack = map(int, last.split())
@@ -151,6 +152,32 @@ def test_the_example_writes_the_texts(model):
     assert texts.count("To be") >= _TEXTS
     refused = subprocess.run(["make", "-s", "example"], cwd=folder, check=False, capture_output=True, text=True)
     assert "name a model: make MODEL=path/of/NAME.h" in refused.stderr
+
+
+def test_the_program_of_the_readme_writes_a_text(model, tmp_path):
+    folder, _ = model
+    readme = (folder / "README.md").read_text()
+    program = textwrap.dedent(re.search(r"```c\n(.*?)```", readme, re.DOTALL)[1])
+    (tmp_path / "app.c").write_text(program)
+    header = (folder / "model.h").read_text()
+    (tmp_path / "shakespeare.h").write_text(
+        header.replace("MODEL_", "SHAKESPEARE_").replace("model = {", "shakespeare = {")
+    )
+    command = [
+        "cc",
+        *c.STRICT,
+        "-O2",
+        f"-I{folder}",
+        f"-I{tmp_path}",
+        tmp_path / "app.c",
+        *c.SOURCES,
+        "-o",
+        tmp_path / "app",
+    ]
+    subprocess.run(command, check=True)
+    assert len(subprocess.run([tmp_path / "app"], check=True, capture_output=True).stdout) > 10
+    sources = re.search(r"zephyr_library_sources\((.*?)\)", readme)[1].split()
+    assert sources == [path.name for path in c.SOURCES]
 
 
 def test_the_headers_are_cpp_too(model, tmp_path):

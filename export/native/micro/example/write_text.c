@@ -1,6 +1,6 @@
 /* Writes texts of consecutive seeds with a model's header; the same source runs on a computer and on a microcontroller.
  *
- * Compile it with -DMODEL=NAME and -DMODEL_HEADER='"NAME.h"'. */
+ * KS_MODEL is the model's name in C, KS_CAPITALS that of its macros, and KS_HEADER its header; see the Makefile. */
 #include "keras_seq_micro.h"
 
 #include KS_HEADER
