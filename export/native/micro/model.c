@@ -1,6 +1,5 @@
 /* Opening a model, and its steps. */
-#include <string.h>
-
+#include "memcpy.h"
 #include "operators.h"
 
 const char *ks_micro_message(ks_micro_status status) {

@@ -3,8 +3,7 @@
  * A token of a word vocabulary is a whole word, so one look at the logits answers. At character level, a best-first search
  * spells words to their ends. A node is a beginning of a word that the model has read; its children are the characters that
  * may follow. */
-#include <string.h>
-
+#include "memcpy.h"
 #include "text.h"
 #include "words.h"
 
