@@ -4,6 +4,7 @@ import functools
 
 import keras
 import numpy as np
+import pytest
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
@@ -56,6 +57,11 @@ MODELS = {
 }
 
 
+_IN_EVERY_RUN = ("GRU", "LSTM", "SimpleRNN", "tied", "dense layers")
+# The models for `pytest.mark.parametrize`; most of them are slow proofs.
+NAMES = [pytest.param(name, marks=() if name in _IN_EVERY_RUN else pytest.mark.slow) for name in MODELS]
+
+
 def with_random_weights(model, seed=0, scale=1.5):
     """Gives a model weights such as those of a trained one, biases too; returns it."""
     generator = np.random.default_rng(seed)
@@ -105,7 +111,7 @@ class Micro:
     """`decode` in TensorFlow Lite for Microcontrollers, likewise."""
 
     def __init__(self, content):
-        import tflite_micro
+        tflite_micro = pytest.importorskip("tflite_micro", reason="needs pip install tflite-micro")
 
         model = flatbuffer.parse(content)
         graph, signature = model.subgraphs[0], model.signatureDefs[0]

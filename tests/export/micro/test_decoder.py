@@ -19,7 +19,7 @@ from keras_seq_export.tflite.bundle import read_bundle
 _DRAW = ("temperature", "top_k", "top_p", "min_p")
 
 
-@pytest.mark.parametrize("name", list(integer_steps.MODELS))
+@pytest.mark.parametrize("name", integer_steps.NAMES)
 def test_each_model_gives_the_integers_of_litert(name, session):
     _, content = integer_steps.contents_of(name)
     memory = planned(read_program(content))
@@ -72,7 +72,9 @@ def test_twenty_texts_are_those_of_litert(model):
     assert len(set(expected)) > 10
 
 
-@pytest.mark.parametrize("cell", ["gru", "lstm", "simple_rnn"])
+@pytest.mark.parametrize(
+    "cell", ["gru", *(pytest.param(cell, marks=pytest.mark.slow) for cell in ("lstm", "simple_rnn"))]
+)
 def test_each_cell_writes_the_texts_of_litert(cell, small_tflite, session):
     model = Model(
         small_tflite(cell=cell, units=(32,), embedding_dim=32, weight_scale=1, quantization="integer"), session

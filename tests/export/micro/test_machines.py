@@ -21,7 +21,7 @@ _MODELS = {"gru": {}, "lstm": {"cell": "lstm", "units": (30, 18)}}  # rows of we
 _LARGEST_CODE = 12_000  # bytes on a Cortex-M4
 
 
-@pytest.fixture(scope="module", params=list(_MODELS))
+@pytest.fixture(scope="module", params=["gru", pytest.param("lstm", marks=pytest.mark.slow)])
 def bundle(request, small_tflite):
     """What a file of integers holds."""
     return read_bundle(small_tflite(quantization="integer", **_MODELS[request.param]))
@@ -37,12 +37,12 @@ def model(bundle, tmp_path_factory):
 @pytest.mark.parametrize(
     ("compiler", "flags"),
     [
-        ("gcc", "-O0"),
-        ("gcc", "-Os"),
         ("gcc", "-O3"),
         ("gcc", "-O3 -DKS_MICRO_PLAIN"),
-        ("clang", "-O3"),
-        ("clang", "-O2 -mavx2"),
+        pytest.param("gcc", "-O0", marks=pytest.mark.slow),
+        pytest.param("gcc", "-Os", marks=pytest.mark.slow),
+        pytest.param("clang", "-O3", marks=pytest.mark.slow),
+        pytest.param("clang", "-O2 -mavx2", marks=pytest.mark.slow),
     ],
 )
 def test_on_this_machine(compiler, flags, model):
@@ -50,13 +50,15 @@ def test_on_this_machine(compiler, flags, model):
     assert on_this_machine(folder, _TEXTS, _TOKENS, compiler, flags) == lines
 
 
-@pytest.mark.parametrize("flags", ["-O3", "-Os"])
+@pytest.mark.parametrize("flags", ["-O3", pytest.param("-Os", marks=pytest.mark.slow)])
 def test_on_arm64(flags, model):
     folder, lines = model
     assert on_arm64(folder, _TEXTS, _TOKENS, flags) == lines
 
 
-@pytest.mark.parametrize("flags", ["-O2", "-Os", "-O2 -DKS_MICRO_PLAIN"])
+@pytest.mark.parametrize(
+    "flags", ["-O2", *(pytest.param(one, marks=pytest.mark.slow) for one in ("-Os", "-O2 -DKS_MICRO_PLAIN"))]
+)
 def test_on_a_cortex_m4_without_any_library(flags, model):
     folder, lines = model
     found, instructions, stack = on_a_cortex_m4(folder, _TEXTS, _TOKENS, flags)

@@ -17,6 +17,9 @@ from keras_seq_export.tflite.contents import contents_of
 tflite_micro = pytest.importorskip("tflite_micro", reason="needs pip install tflite-micro (Linux, x86-64, Python 3.11)")
 
 
+CELLS = ["gru", *(pytest.param(cell, marks=pytest.mark.slow) for cell in ("lstm", "simple_rnn"))]
+
+
 class MicroStep(Step):
     """One row with explicit states. The host runs the token loop and samples."""
 
@@ -73,7 +76,7 @@ def test_twenty_texts_are_those_of_litert(model):
         assert text == sampler.sample(prompt, **options)
 
 
-@pytest.mark.parametrize("cell", ["gru", "lstm", "simple_rnn"])
+@pytest.mark.parametrize("cell", CELLS)
 def test_each_cell_gives_the_logits_of_litert_in_a_small_arena(cell, small_tflite):
     path = small_tflite(cell=cell, **STABLE)
     step = MicroStep(flatbuffer.first_signature(path.read_bytes()), arena_size=8192)
@@ -84,7 +87,7 @@ def test_each_cell_gives_the_logits_of_litert_in_a_small_arena(cell, small_tflit
         np.testing.assert_allclose(logits, expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("cell", ["gru", "lstm", "simple_rnn"])
+@pytest.mark.parametrize("cell", CELLS)
 def test_a_whole_file_of_integers_writes_the_texts_of_litert(cell, small_tflite):
     path = small_tflite(quantization="integer", cell=cell)
     step, sampler = IntegerStep(path, report_of(path)["arena_bytes"]), LiteRTSampler(path)

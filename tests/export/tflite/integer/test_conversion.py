@@ -7,6 +7,7 @@ from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import OpResolverType
 from integer_steps import (
     MODELS,
+    NAMES,
     TOKENS,
     VOCABULARY,
     LiteRT,
@@ -37,7 +38,7 @@ def random_states(details, generator, step):
     return {name: generator.choice(EDGES, shape).astype(np.int16) for name, shape in shapes.items()}
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", NAMES)
 def test_all_kernels_and_tflite_micro_compute_the_same_bits(name):
     content = contents_of(name)[1]
     assert types_of(content) <= {"INT8", "INT16", "INT32"}
@@ -54,7 +55,7 @@ def test_all_kernels_and_tflite_micro_compute_the_same_bits(name):
         states = {output: values for output, values in first.items() if output.startswith("state")}
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", NAMES)
 def test_probabilities_are_those_of_float32(name):
     float32, integer = (LiteRT(content) for content in contents_of(name))
     scale = integer.outputs["logits"]["quantization"][0]

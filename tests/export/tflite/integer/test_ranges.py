@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter
-from integer_steps import MODELS, TOKENS, contents_of
+from integer_steps import NAMES, TOKENS, contents_of
 
 from keras_seq_export.tflite import flatbuffer
 from keras_seq_export.tflite.integer.graph import StepGraph
@@ -14,7 +14,7 @@ def graph_of(name):
     return StepGraph(flatbuffer.parse(contents_of(name)[0]))
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", NAMES)
 def test_no_number_of_a_step_leaves_its_range(name):
     graph = graph_of(name)
     graph.remove_log_softmax()

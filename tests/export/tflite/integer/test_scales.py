@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from integer_steps import MODELS, contents_of
+from integer_steps import NAMES, contents_of
 
 from keras_seq_export.tflite import flatbuffer
 from keras_seq_export.tflite.integer.graph import StepGraph
@@ -17,7 +17,7 @@ def graph_of(name):
     return graph
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", NAMES)
 def test_each_number_is_in_one_group_and_summands_are_in_the_same(name):
     graph = graph_of(name)
     groups = groups_of(graph)
@@ -29,7 +29,7 @@ def test_each_number_is_in_one_group_and_summands_are_in_the_same(name):
             assert len({group_of[index] for index in [*variables, int(operator.outputs[0])]}) == 1
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", NAMES)
 def test_what_is_multiplied_has_a_power_of_two_and_sixteen_bits_hold_all(name):
     graph = graph_of(name)
     ranges = ranges_of(graph, 1.0)
