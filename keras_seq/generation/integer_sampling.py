@@ -326,7 +326,8 @@ class IntegerArithmetic(Arithmetic):
     def log_probabilities(self, logits: np.ndarray, tokens: np.ndarray, group: np.ndarray) -> tuple[np.ndarray, float]:
         """Returns what `Arithmetic.log_probabilities` does, in octaves."""
         among = np.full(len(logits), FORBIDDEN, np.int16)
-        among[tokens] = self.integers(logits[tokens])
+        if len(tokens):
+            among[tokens] = self.integers(logits[tokens])
         if (among == FORBIDDEN).all():
             return np.full(len(logits), -np.inf), -math.inf
         each, together = costs(among, self.logit_step, group)

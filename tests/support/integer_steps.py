@@ -38,6 +38,15 @@ def of_residuals():
     return keras.Model(tokens, DENSE(TOKENS)(keras.layers.Add()([values, first, second])))
 
 
+def of_bounded_sum():
+    """Returns a model in which TANH reads a sum of two states, whose scale would be one that has another kernel."""
+    tokens = keras.Input((None,), dtype="int32")
+    values = keras.layers.Embedding(TOKENS, 8)(tokens)
+    layers = [keras.layers.GRU(8, return_sequences=True) for _ in range(2)]
+    summed = keras.layers.Add()([layer(values) for layer in layers])
+    return keras.Model(tokens, DENSE(TOKENS)(keras.layers.Activation("tanh")(summed)))
+
+
 MODELS = {
     "GRU": lambda: ks.language_model(TOKENS, units=[16], embedding_dim=8),
     "GRU, reset before": lambda: of_layers(ks.GRU(16, return_sequences=True, reset_after=False)),
@@ -53,11 +62,12 @@ MODELS = {
         RNN(16, return_sequences=True), DENSE(12, "relu"), DENSE(10, "tanh"), DENSE(10), DENSE(10, "sigmoid")
     ),
     "residuals": of_residuals,
+    "tanh of a sum of states": of_bounded_sum,
     "softmax": lambda: of_layers(RNN(16, return_sequences=True), activation="softmax"),
 }
 
 
-_IN_EVERY_RUN = ("GRU", "LSTM", "SimpleRNN", "tied", "dense layers")
+_IN_EVERY_RUN = ("GRU", "LSTM", "SimpleRNN", "tied", "dense layers", "tanh of a sum of states")
 # The models for `pytest.mark.parametrize`; most of them are slow proofs.
 NAMES = [pytest.param(name, marks=() if name in _IN_EVERY_RUN else pytest.mark.slow) for name in MODELS]
 

@@ -110,7 +110,7 @@ def convert(endpoints: dict[str, Endpoint], quantization: str, frame_range: floa
     flatbuffer.separate_constant_outputs(model)
     flatbuffer.remove_unused_tensors(model)
     if quantization == INTEGER:
-        return integer_model(flatbuffer.pack(model), frame_range)
+        return integer_model(flatbuffer.pack(model), frame_range or 1.0)
     quantize_weights(model, quantization)
     return flatbuffer.pack(model)
 

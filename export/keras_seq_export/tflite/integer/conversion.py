@@ -17,11 +17,10 @@ from typing import NamedTuple
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from keras_seq.errors import ConfigError
 from keras_seq_export.errors import ExportError
 from keras_seq_export.tflite.flatbuffer import add_buffer, add_tensor, float32_constant, new_operator, pack, parse
 from keras_seq_export.tflite.integer.graph import StepGraph
-from keras_seq_export.tflite.integer.ranges import ranges_of
+from keras_seq_export.tflite.integer.ranges import Ranges, ranges_of
 from keras_seq_export.tflite.integer.scales import GATE_SCALE, HIGHEST, HIGHEST_INPUT, Scales, scales_of
 from keras_seq_export.tflite.integer.weights import biases, weights_of_factor
 
@@ -42,10 +41,10 @@ _VERSIONS = {
     "MINIMUM": 4,
     "RESHAPE": 1,
 }
-_ONE = 2.0**-14  # the scale of a constant 16384, which is 1
+_SCALE_OF_ONE = 2.0**-14  # of a constant 16384, which is 1
 
 
-def integer_model(content: bytes, frame_range: float | None = None) -> bytes:
+def integer_model(content: bytes, frame_range: float = 1.0) -> bytes:
     """Returns a .tflite whose signature `decode` computes in integers.
 
     Args:
@@ -61,13 +60,8 @@ def integer_model(content: bytes, frame_range: float | None = None) -> bytes:
     graph = StepGraph(parse(content))
     graph.remove_log_softmax()
     graph.fold_biases_of_lookups()
-    if graph.frames and frame_range is None:
-        raise ConfigError(
-            "{} must be the largest absolute value in a frame, so that frames can be integers. Received: None",
-            "frame_range",
-        )
-    scales = scales_of(graph, ranges_of(graph, frame_range or 1.0))
-    writer = _Writer(graph, scales)
+    ranges = ranges_of(graph, frame_range)
+    writer = _Writer(graph, ranges, scales_of(graph, ranges))
     for operator in graph.operators:
         writer.write(operator)
     return pack(writer.finish())
@@ -83,8 +77,9 @@ class _Part(NamedTuple):
 class _Writer:
     """Writes the operators of a step in integers into a new model."""
 
-    def __init__(self, graph: StepGraph, scales: Scales):
+    def __init__(self, graph: StepGraph, ranges: Ranges, scales: Scales):
         self._step, self._scales = graph, scales
+        self._limits = {state.name: ranges.of[state.before].largest for state in graph.states}
         self._model = schema.ModelT()
         self._model.version, self._model.description = graph.model.version, b"keras_seq, integers only"
         self._model.buffers, self._model.operatorCodes = [schema.BufferT()], []
@@ -177,9 +172,21 @@ class _Writer:
         """Returns a summand in the scale of the sum."""
         constant = self._step.constant(index)
         if constant is None:
-            return self._tensor(index)
+            return self._in_scale(self._tensor(index), scale)
         rounded = np.rint(constant.astype(np.float64) / scale)
+        if np.abs(rounded).max() > HIGHEST + 1:  # 1 is 32768 in the scale of gates.
+            raise ExportError(f"{self._step.place(index)} is too large for 16 bits; use another {{}}", "quantization")
         return self._constant(self._step.place(index), _INT16, np.clip(rounded, -HIGHEST, HIGHEST), scale)
+
+    def _in_scale(self, tensor: int, scale: float, output: int | None = None) -> int:
+        """Returns a tensor whose scale is a power of two in another such scale, rounded; `output` if it is given."""
+        if self._scale(tensor) == scale:
+            return tensor
+        if output is None:
+            output = self._new("rounded", _INT16, self._graph.tensors[tensor].shape, scale)
+        one = self._constant("one", _INT16, np.array([1 / _SCALE_OF_ONE]), _SCALE_OF_ONE)
+        self._add("MUL", [tensor, one], [output], schema.MulOptionsT())
+        return output
 
     def _is_read_once(self, index: int) -> bool:
         """Returns whether a tensor is not written yet and read by one operator only."""
@@ -218,16 +225,17 @@ class _Writer:
         values = values[rows]
         name, products = self._step.place(output), scale * self._scales.of_input(given)
         bias = biases(self._step.bias(operator)[rows], products)
-        largest = np.abs(values.astype(np.int64)).sum(axis=1) * (HIGHEST + 1) + np.abs(bias)
-        if largest.max() >= 2**31:
-            raise ExportError(
-                f"the sums of {name} may leave 32 bits ({largest.max():.3g}): train with fewer units or smaller weights, or use "
-                "another {}",
-                "quantization",
-            )
         shift = np.log2(self._scales.of[output] / products)
         if shift < 3 or shift != np.rint(shift):
             raise ExportError(f"the sums of {name} are too small for 16 bits; use another {{}}", "quantization")
+        sums = np.abs(values.astype(np.int64)).sum(axis=1) * (HIGHEST + 1) + np.abs(bias)
+        largest = sums.max() + 2.0 ** (shift - 1)  # half of what is shifted out is added, to round
+        if largest >= 2**31:
+            raise ExportError(
+                f"the sums of {name} may leave 32 bits ({largest:.3g}): train with fewer units or smaller weights, or use "
+                "another {}",
+                "quantization",
+            )
         options = schema.FullyConnectedOptionsT()
         options.keepNumDims, options.quantizedBiasType = operator.builtinOptions.keepNumDims, _INT32
         options.fusedActivationFunction = operator.builtinOptions.fusedActivationFunction
@@ -260,8 +268,7 @@ class _Writer:
             return
         result = self._new(name.lower(), _INT16, self._step.shape(int(operator.outputs[0])), GATE_SCALE)
         self._add(name, [given], [result])
-        one = self._constant("one", _INT16, np.array([1 / _ONE]), _ONE)
-        self._add("MUL", [result, one], [output], schema.MulOptionsT())
+        self._in_scale(result, self._scale(output), output)
 
     def _write_multiplication(self, operator: schema.OperatorT) -> None:
         if operator.builtinOptions.fusedActivationFunction:
@@ -303,11 +310,15 @@ class _Writer:
         for entry in start.outputs:
             values = float32_constant(self._step.model, given.tensors[entry.tensorIndex])
             name = entry.name.decode()
-            if values is None or np.abs(values).max() > 1:
+            if values is None:
+                raise ExportError(f"the initial values of {name} must be constants; use another {{}}", "quantization")
+            if np.abs(values).max() > self._limits[name]:
                 raise ExportError(
-                    f"the initial values of {name} must be between -1 and 1; use another {{}}", "quantization"
+                    f"the initial values of {name} must be between -{self._limits[name]:g} and {self._limits[name]:g}; use "
+                    "another {}",
+                    "quantization",
                 )
-            integers = np.rint(values / scales[name])
+            integers = np.minimum(np.rint(values / scales[name]), HIGHEST)
             found[int(entry.tensorIndex)] = self._constant(name, _INT16, integers, scales[name])
         self._graph.outputs = [found[int(index)] for index in given.outputs]
         self._model.subgraphs.append(self._graph)

@@ -68,6 +68,8 @@ class StepGraph:
                 gather, added = self.producer(row, "GATHER"), self.constant(bias)
                 if gather is None or added is None or len(self.readers(row)) > 1 or row in self.outputs.values():
                     continue
+                if added.size not in (1, self.shape(row)[-1]):
+                    continue
                 table = self.weights(gather) + added.reshape(-1)
                 buffer = add_buffer(self.model, table)
                 name = self.graph.tensors[gather.inputs[0]].name
@@ -152,9 +154,22 @@ class StepGraph:
 
     def has_no_integer_form(self, operator: schema.OperatorT) -> ExportError:
         """Returns the error for an operator that integers cannot compute."""
+        name = self.name(operator)
         return ExportError(
-            f"{self.place(int(operator.outputs[0]))} has no form in integers (operator {self.name(operator)}): use embeddings, "
-            "GRU, LSTM and SimpleRNN with tanh and sigmoid, and dense layers with tanh, sigmoid, ReLU or no activation; or "
-            "another {}",
+            f"{self.place(int(operator.outputs[0]))} has no form in integers (operator {name}): {_ADVICE.get(name, _WHAT_FITS)}, "
+            "or another {}",
             "quantization",
         )
+
+
+_WHAT_FITS = (
+    "use embeddings, GRU, LSTM and SimpleRNN with tanh and sigmoid, and dense layers with tanh, sigmoid, ReLU or no "
+    "activation"
+)
+_ADVICE = {
+    "SOFTMAX": "end the model with the layer before its softmax, and compute the softmax of its outputs",
+    "NOT_EQUAL": "leave out the mask (`mask_zero`, Masking)",
+    "CONV_2D": "use dense and recurrent layers in place of convolutions",
+    "ONE_HOT": "use an embedding in place of one-hot vectors",
+    "CONCATENATION": "add values in place of concatenating them",
+}

@@ -16,7 +16,9 @@ from ai_edge_litert import schema_py_generated as schema
 
 from keras_seq_export.tflite.integer.graph import StepGraph
 
-_OF_ONE_SCALE = ("ADD", "SUB", "SPLIT", "STRIDED_SLICE", "RESHAPE")
+SUMS = ("ADD", "SUB")
+_PARTS = ("SPLIT", "STRIDED_SLICE", "RESHAPE")
+_OF_ONE_SCALE = (*SUMS, *_PARTS)
 
 
 class Groups(NamedTuple):
@@ -49,12 +51,15 @@ class _Sets:
 def groups_of(graph: StepGraph) -> Groups:
     """Returns the groups of a step."""
     sets = _Sets()
+    states = _states_and_parts(graph)
     for operator in graph.operators:
         if graph.name(operator) in _OF_ONE_SCALE:
-            sets.join(_variables(graph, [*operator.inputs, *operator.outputs]))
+            # A state that is added to larger numbers would lose precision: it is rounded to their scale instead.
+            own = set(operator.inputs) & states if graph.name(operator) in SUMS else set()
+            sets.join(index for index in _variables(graph, [*operator.inputs, *operator.outputs]) if index not in own)
     for state in graph.states:
         sets.join([state.before, state.after])
-    powers = _powers(graph, sets)
+    powers = _powers(graph, sets, states)
     for operator in graph.operators:
         if graph.name(operator) == "MUL":  # A sum times a power of two is a sum of the same scale.
             factors = [index for index in _variables(graph, operator.inputs) if sets.find(index) not in powers]
@@ -77,7 +82,16 @@ def _variables(graph: StepGraph, indices: Iterable[int]) -> list[int]:
     return [index for index in found if graph.is_float32(index) and graph.constant(index) is None]
 
 
-def _powers(graph: StepGraph, sets: _Sets) -> set[int]:
+def _states_and_parts(graph: StepGraph) -> set[int]:
+    """Returns the tensors that are states, and parts and other shapes of them."""
+    found = {index for state in graph.states for index in (state.before, state.after)}
+    for operator in graph.operators:
+        if graph.name(operator) in _PARTS and found.intersection(operator.inputs):
+            found.update(map(int, operator.outputs))
+    return found
+
+
+def _powers(graph: StepGraph, sets: _Sets, states: set[int]) -> set[int]:
     """Returns the sets whose scale must be a power of two."""
     powers = {sets.find(index) for state in graph.states for index in (state.before, state.after)}
     powers |= {sets.find(index) for index in graph.frames.values()}
@@ -88,6 +102,8 @@ def _powers(graph: StepGraph, sets: _Sets) -> set[int]:
             powers.add(sets.find(int(operator.outputs[0])))
         elif name == "FULLY_CONNECTED":
             powers.add(sets.find(int(operator.inputs[0])))
+        elif name in SUMS and states.intersection(operator.inputs):
+            powers.add(sets.find(int(operator.outputs[0])))
         elif name == "MUL":
             products.append(operator)
     count = -1

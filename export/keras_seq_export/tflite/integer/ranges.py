@@ -14,9 +14,9 @@ from keras_seq_export.errors import ExportError
 from keras_seq_export.tflite.integer.graph import StepGraph
 
 # What an LSTM's memory is cut off to. It is a sum over all steps, so its weights do not bound it. The hyperbolic tangent
-# of a larger number is 1 in 16 bits.
+# of a larger number is 1 in 16 bits; but a memory that was larger is forgotten earlier than in the model.
 MEMORY_RANGE = 32.0
-_SLACK = 1e-6  # of float32 sums
+_ROUNDING = 1e-6  # of float32 sums
 
 
 class Range(NamedTuple):
@@ -66,7 +66,7 @@ def ranges_of(graph: StepGraph, frame_range: float) -> Ranges:
                 outputs = [found[state.before]]
         found.update(zip(map(int, operator.outputs), outputs, strict=True))
     for state in graph.states:
-        if state.before not in memories and found[state.after].largest > 1 + _SLACK:
+        if state.before not in memories and found[state.after].largest > 1 + _ROUNDING:
             raise ExportError(
                 f"integers need states between -1 and 1, but {state.name} ({graph.place(state.after)}) may leave this range: "
                 "use GRU, LSTM, or SimpleRNN with the activation tanh; or another {}",
@@ -105,20 +105,29 @@ def _outputs(graph: StepGraph, operator: schema.OperatorT, found: dict[int, Rang
 
     if name in _ELEMENTWISE:
         mixed = _mixed(graph, operator) if name == "ADD" else None
-        one = _hull(*(found[index] for index in mixed)) if mixed else _ELEMENTWISE[name](given(0), given(1))
+        if mixed is not None and found.keys() >= set(mixed):
+            one = _hull(*(found[index] for index in mixed))
+        else:
+            one = _ELEMENTWISE[name](given(0), given(1))
         return [_activated(graph, operator, one)]
     if name in _FIXED:
         return [_FIXED[name]]
-    if name == "GATHER":
+    if name == "GATHER" and operator.builtinOptions.axis == 0:
         table = graph.weights(operator).astype(np.float64)
         return [Range(table.min(axis=0), table.max(axis=0))]
     if name == "FULLY_CONNECTED":
         return [_activated(graph, operator, _product(graph, operator, given(0)))]
-    if name in ("SPLIT", "STRIDED_SLICE", "RESHAPE"):
+    if name in ("STRIDED_SLICE", "RESHAPE") or (name == "SPLIT" and _splits_units(graph, operator)):
         whole = given(1 if name == "SPLIT" else 0)
         part = Range(np.array(whole.low.min()), np.array(whole.high.max()))  # holds for each part
         return [part] * len(operator.outputs)
     raise graph.has_no_integer_form(operator)
+
+
+def _splits_units(graph: StepGraph, split: schema.OperatorT) -> bool:
+    """Returns whether a SPLIT divides the last axis."""
+    whole, *parts = (graph.shape(int(index)) for index in (split.inputs[1], *split.outputs))
+    return all(part[:-1] == whole[:-1] for part in parts) and sum(part[-1] for part in parts) == whole[-1]
 
 
 def _product(graph: StepGraph, operator: schema.OperatorT, given: Range) -> Range:

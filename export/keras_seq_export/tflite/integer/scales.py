@@ -11,6 +11,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from keras_seq_export.errors import ExportError
+from keras_seq_export.signatures import LOGITS
 from keras_seq_export.tflite.integer.graph import StepGraph
 from keras_seq_export.tflite.integer.groups import groups_of
 from keras_seq_export.tflite.integer.ranges import MEMORY_RANGE, Ranges
@@ -26,11 +27,12 @@ GATE_SCALE = 2.0**-15  # of the results of LiteRT's LOGISTIC and TANH
 # Dense layers read multiples of 4, of a scale of a power of two. Other numbers are multiplied by 4, so they must be below 2^13.
 HIGHEST_INPUT = 8191
 EMBEDDING_SCALE = 2.0**-15
-LARGEST_OUTPUT_SCALE = 0.25
+LARGEST_LOGIT_SCALE = 0.25
+_LARGEST_ACTIVATION_SCALE = 4.0  # LiteRT's LOGISTIC and TANH overflow from 5.3 on
 # With these scales, or those within a thousandth of an octave, LiteRT computes LOGISTIC and TANH with another kernel.
 _OTHER_KERNEL = (2.0**-12, 2.0**-11)
 _NEAR = 0.002  # octaves
-_SLACK = 1.05  # rounded weights may add up to more than the weights do
+_HEADROOM = 1.05  # rounded weights may add up to more than the weights do
 _LEAST_SUM = 2.0**-9  # the range of a group whose weights are all zero; the draw takes scales from 2^-24 on
 _LEAST_FACTOR = 128  # embeddings in 8 bits are multiplied by 128 to 252, and are below 2^15 then
 
@@ -72,25 +74,43 @@ def scales_of(graph: StepGraph, ranges: Ranges) -> Scales:
     for members in groups.powers:
         is_embedding = not scales.embeddings.isdisjoint(members)
         scale = EMBEDDING_SCALE if is_embedding else _scale_of_powers(graph, ranges, members)
-        scales.of.update(dict.fromkeys(members, scale))
+        scales.of.update(dict.fromkeys(members, _of_activations(graph, members, scale)))
     for members in groups.powers:
         _choose_kernels(graph, scales, members, 1.0)
     for members in groups.sums:
         mantissa = _mantissa(graph, scales, members)
-        _choose_kernels(graph, scales, members, mantissa)
-        largest = max(ranges.of[index].largest for index in members) * _SLACK
+        largest = max(ranges.of[index].largest for index in members) * _HEADROOM
         scale = float(mantissa * 2.0 ** np.ceil(np.log2(max(largest, _LEAST_SUM) / HIGHEST / mantissa)))
-        while any(abs(np.log2(scale / other)) < _NEAR for other in _OTHER_KERNEL):
-            scale *= 2
-        scales.of.update(dict.fromkeys(members, scale))
-    for name, index in graph.outputs.items():
-        if scales.of[index] > LARGEST_OUTPUT_SCALE:
-            raise ExportError(
-                f"{name} may be as large as {ranges.of[index].largest:.3g}, which 16 bits hold only with {scales.of[index]:g} "
-                "between two numbers: train with smaller weights, or use another {}",
-                "quantization",
-            )
+        scales.of.update(dict.fromkeys(members, _of_activations(graph, members, scale)))
+        _choose_kernels(graph, scales, members, mantissa)
+    logits = graph.outputs.get(LOGITS)
+    if logits is not None and scales.of[logits] > LARGEST_LOGIT_SCALE:
+        raise ExportError(
+            f"the logits may be as large as {ranges.of[logits].largest:.3g}, which 16 bits hold only with {scales.of[logits]:g} "
+            "between two numbers: train with smaller weights, or use another {}",
+            "quantization",
+        )
     return scales
+
+
+def _of_activations(graph: StepGraph, members: list[int], scale: float) -> float:
+    """Returns the scale of a group, made larger where LOGISTIC or TANH reads it and would take another kernel.
+
+    Raises:
+        ExportError: the numbers are so large that LOGISTIC or TANH would overflow.
+    """
+    read = [one for one in members if any(graph.name(reader) in ("LOGISTIC", "TANH") for reader in graph.readers(one))]
+    if not read:
+        return scale
+    while any(abs(np.log2(scale / other)) < _NEAR for other in _OTHER_KERNEL):
+        scale *= 2
+    if scale > _LARGEST_ACTIVATION_SCALE:
+        raise ExportError(
+            f"{graph.place(read[0])} may be as large as {scale * HIGHEST:.3g}, too large for an activation in integers: normalize "
+            "the frames, train with smaller weights, or use another {}",
+            "quantization",
+        )
+    return scale
 
 
 def _embeddings(graph: StepGraph) -> set[int]:
@@ -117,7 +137,7 @@ def _scale_of_powers(graph: StepGraph, ranges: Ranges, members: list[int]) -> fl
         return MEMORY_RANGE / 2**15
     largest = max(ranges.of[index].largest for index in members)
     if any(graph.producer(index, "FULLY_CONNECTED", "GATHER") for index in members):
-        largest *= _SLACK
+        largest *= _HEADROOM
     # A state of 1 is cut off to 8191 / 8192.
     return float(2.0 ** np.ceil(np.log2(max(largest, 2.0**-13) / (HIGHEST_INPUT + 1))))
 
@@ -157,7 +177,10 @@ def _choose_kernels(graph: StepGraph, scales: Scales, members: list[int], mantis
             table, factor = scales.lookups[given]
             # The row that is read is not embeddings but embeddings times this number.
             kernel = kernel * np.float32(table.scale / (factor * EMBEDDING_SCALE))
-        scales.kernels[index] = weights_of_mantissa(kernel, mantissa)
+        # In units of the products, the bias must fit 32 bits, and results may be shifted by 24 bits: weights that are nearly zero
+        # get a larger scale than they need.
+        least = max(float(np.abs(graph.bias(operator)).max()) / 2.0**28, scales.of[index] / 2.0**24)
+        scales.kernels[index] = weights_of_mantissa(kernel, mantissa, least / scales.of_input(given))
 
 
 def _embedding_lookup(graph: StepGraph, index: int, kernel: np.ndarray, mantissa: float) -> Lookup:

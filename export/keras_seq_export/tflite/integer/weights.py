@@ -30,10 +30,13 @@ def best_weights(weights: np.ndarray) -> Weights:
     return Weights(values.reshape(weights.shape), float(scale[0]))
 
 
-def weights_of_mantissa(weights: np.ndarray, mantissa: float) -> Weights:
-    """Returns weights whose scale is `mantissa` times a power of two, that with the least squared error."""
-    largest = max(float(np.abs(weights).max()), float(np.finfo(np.float32).tiny))
-    exponent = np.floor(np.log2(largest / HIGHEST / mantissa))
+def weights_of_mantissa(weights: np.ndarray, mantissa: float, least: float = 0.0) -> Weights:
+    """Returns weights whose scale is `mantissa` times a power of two, that with the least squared error.
+
+    The scale is at least `least`, or less than half of it below.
+    """
+    largest = max(float(np.abs(weights).max()) / HIGHEST, least, float(np.finfo(np.float32).tiny))
+    exponent = np.floor(np.log2(largest / mantissa))
     candidates = [weights_of_scale(weights, float(mantissa * 2.0 ** (exponent + shift))) for shift in (0, 1)]
     return min(candidates, key=lambda one: _squared_error(weights, one))
 

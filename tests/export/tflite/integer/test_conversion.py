@@ -20,10 +20,12 @@ from integer_steps import (
 )
 
 import keras_seq as ks
-from keras_seq.errors import ConfigError
 from keras_seq.generation.sampling import log_softmax
 from keras_seq_export import ExportError
+from keras_seq_export.graph.endpoints import decode_endpoint, start_endpoint
+from keras_seq_export.graph.step import float32_step
 from keras_seq_export.tflite import flatbuffer
+from keras_seq_export.tflite.conversion import convert
 from keras_seq_export.tflite.integer.conversion import integer_model
 
 KERNELS = (OpResolverType.AUTO, OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES, OpResolverType.BUILTIN_REF)
@@ -113,11 +115,60 @@ def test_frames_are_integers_of_the_given_range(layer):
         states, before = found, expected
 
 
-def test_frames_need_a_range():
+def test_frames_that_an_activation_reads_have_a_limit():
     frames = keras.Input((None, 3))
-    model = keras.Model(frames, keras.layers.GRU(4, return_sequences=True)(frames))
-    with pytest.raises(ConfigError, match="`frame_range` must be the largest absolute value in a frame"):
-        integer_model(float32_content(model, None))
+    values = keras.layers.SimpleRNN(8, return_sequences=True)(keras.layers.Activation("tanh")(frames))
+    content = float32_content(with_random_weights(keras.Model(frames, keras.layers.Dense(2)(values))), None)
+    step, float32 = LiteRT(integer_model(content, frame_range=1e4)), LiteRT(content)
+    scale = step.inputs["frame"]["quantization"][0]
+    output_scale = step.outputs["output"]["quantization"][0]
+    for number in (-1e4, 1e4, 3.0):  # LiteRT's TANH overflows with larger scales.
+        frame = np.full((1, 1, 3), number, np.float32)
+        found = step({"frame": np.rint(frame / scale).astype(np.int16), **step.zeros()})["output"] * output_scale
+        np.testing.assert_allclose(found, float32({"frame": frame, **float32.zeros()})["output"], atol=0.2)
+    with pytest.raises(ExportError, match="too large for an activation in integers: normalize the frames"):
+        integer_model(content, frame_range=1e5)
+
+
+@pytest.mark.parametrize("kernel", [0, 1e-12, 1e-5])
+def test_the_bias_of_a_kernel_that_is_nearly_zero_is_kept(kernel):
+    model = with_random_weights(of_layers(keras.layers.GRU(8, return_sequences=True)))
+    dense = model.layers[-1]
+    dense.kernel.assign(dense.kernel * kernel)
+    content = float32_content(model)
+    step = LiteRT(integer_model(content))
+    logits = (
+        step({"token": np.zeros(1, np.int32), **step.zeros()})["logits"] * step.outputs["logits"]["quantization"][0]
+    )
+    np.testing.assert_allclose(logits[0], dense.bias.numpy(), atol=1e-3)
+
+
+def test_a_bias_that_is_much_larger_than_its_kernel_is_kept():
+    model = with_random_weights(of_layers(keras.layers.GRU(8, return_sequences=True)))
+    dense = model.layers[-1]
+    dense.bias.assign(1000 * dense.bias)
+    step = LiteRT(integer_model(float32_content(model)))
+    logits = (
+        step({"token": np.zeros(1, np.int32), **step.zeros()})["logits"] * step.outputs["logits"]["quantization"][0]
+    )
+    np.testing.assert_allclose(logits[0], dense.bias.numpy(), atol=3)
+
+
+def test_a_state_that_is_added_to_larger_numbers_keeps_its_scale():
+    tokens = keras.Input((None,), dtype="int32")
+    values = keras.layers.Embedding(TOKENS, 8)(tokens)
+    summed = keras.layers.Add()([values * 50.0, keras.layers.GRU(8, return_sequences=True)(values)])
+    model = with_random_weights(keras.Model(tokens, keras.layers.Dense(TOKENS)(summed)))
+    step = LiteRT(integer_model(float32_content(model)))
+    assert step.inputs["state_0"]["quantization"][0] == 2.0**-13
+
+
+def test_initial_states_beyond_their_range_are_refused():
+    tokens = keras.Input((None,), dtype="int32")
+    values = keras.layers.Embedding(TOKENS, 4)(tokens)
+    values = ks.GRU(8, return_sequences=True)(values, initial_state=keras.ops.full((1, 8), 1.5))
+    with pytest.raises(ExportError, match="the initial values of state_0 must be between -1 and 1"):
+        integer_model(with_start(keras.Model(tokens, keras.layers.Dense(TOKENS)(values))))
 
 
 @pytest.mark.parametrize(
@@ -146,23 +197,24 @@ def test_sums_that_may_leave_32_bits_are_refused():
 
 
 def test_logits_that_are_too_large_are_refused():
-    model = with_random_weights(MODELS["SimpleRNN"](), scale=4000)
-    with pytest.raises(ExportError, match="logits may be as large as"):
+    model = with_random_weights(MODELS["SimpleRNN"]())
+    model.layers[-1].kernel.assign(4000 * model.layers[-1].kernel)
+    with pytest.raises(ExportError, match="the logits may be as large as"):
         integer_model(float32_content(model))
 
 
-def test_initial_states_are_returned_by_start():
-    from keras_seq_export.graph.endpoints import decode_endpoint, start_endpoint
-    from keras_seq_export.graph.step import float32_step
-    from keras_seq_export.tflite.conversion import convert
+def with_start(model):
+    """Returns the .tflite in float32 of a model whose states do not begin at zero."""
+    _, step, _ = float32_step(model, VOCABULARY)
+    return convert({"decode": decode_endpoint(step, 1), "start": start_endpoint(step, 1)}, "none")
 
+
+def test_initial_states_are_returned_by_start():
     tokens = keras.Input((None,), dtype="int32")
     initial = keras.ops.ones((1, 8)) * np.linspace(-1, 1, 8, dtype=np.float32)
     values = keras.layers.Embedding(TOKENS, 4)(tokens)
-    values = ks.GRU(8, return_sequences=True)(values, initial_state=keras.ops.tile(initial, (1, 1)))
-    model = keras.Model(tokens, keras.layers.Dense(TOKENS)(values))
-    _, step, _ = float32_step(model, VOCABULARY)
-    content = integer_model(convert({"decode": decode_endpoint(step, 1), "start": start_endpoint(step, 1)}, "none"))
+    values = ks.GRU(8, return_sequences=True)(values, initial_state=initial)
+    content = integer_model(with_start(keras.Model(tokens, keras.layers.Dense(TOKENS)(values))))
     found = LiteRT(content).interpreter.get_signature_runner("start")()
     np.testing.assert_array_equal(found["state_0"][0], np.rint(np.linspace(-1, 1, 8) * 8192))
     Micro(content)
