@@ -170,6 +170,13 @@ def test_costs_of_characters_are_added_exactly(rows, text, count):
         assert one.probability == np.exp2(-cost / 2**24)
 
 
+def test_no_word_of_integers_begins_so():
+    case = json.loads(VECTORS.read_text())["integer_suggestions"][1]
+    vocabulary = ks.Vocabulary.from_tokens(case["tokens"])
+    assert vocabulary.level == "word"
+    assert suggest(IntegerTable(case["rows"], case["scale"]), vocabulary, "zzzz", 3) == []
+
+
 @pytest.mark.parametrize("case", json.loads(VECTORS.read_text())["integer_suggestions"])
 def test_the_vectors_of_integers(case):
     vocabulary, integers = ks.Vocabulary.from_tokens(case["tokens"]), case["rows"]

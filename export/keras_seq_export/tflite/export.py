@@ -114,9 +114,10 @@ def export_tflite(
     processors without floating point and for texts that must be equal bit for bit on every machine. It has one row and the
     signature `decode`, and `start` if the states do not begin at zero. Its logits, states, frames and outputs are int16, each
     tensor with one scale: a number is the integer times the scale. The token is drawn from the integers
-    (`keras_seq.generation.integer_sampling`). Before the file is published, it is run in LiteRT with XNNPACK, without it and
-    with the reference kernels, and in TensorFlow Lite for Microcontrollers if `tflite_micro` is installed: all integers must be
-    equal. On a processor with floating point, int8 is faster.
+    (`keras_seq.generation.integer_sampling`). The memory of an LSTM is cut off to 32: a model that counts further loses count.
+    Before the file is published, it is run in LiteRT with XNNPACK, without it and with the reference kernels, and in TensorFlow
+    Lite for Microcontrollers if `tflite_micro` is installed: all integers must be equal. On a processor with floating point,
+    int8 is faster.
 
     Before the file is published, it is loaded in LiteRT and compared with the model. `<name>.report.json` beside it
     holds the report.
@@ -146,7 +147,8 @@ def export_tflite(
         gates: whether to add the signature `gates`; for a model of text with explicit states, in which each GRU is a
             `keras_seq.GRU`.
         frame_range: largest absolute value of a number of a frame, such as 4 for normalized ones; larger numbers are cut
-            off. For `quantization="integer"` and a model that reads frames.
+            off. Numbers are rounded to about a 4,000th of it, so all features should be of one size: normalize them. For
+            `quantization="integer"` and a model that reads frames.
         card: entries of the model card, such as `{"corpus": "Shakespeare", "license": "CC0-1.0"}`.
 
     Returns:

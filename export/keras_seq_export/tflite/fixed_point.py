@@ -30,7 +30,7 @@ def as_stored(name: str, values: np.ndarray, tensor: Tensor) -> np.ndarray:
 
     Args:
         name: name of the values, for error messages.
-        values: an array of real numbers; int16 ones are taken as they are.
+        values: an array of real numbers.
         tensor: an input or output.
 
     Raises:
@@ -40,7 +40,7 @@ def as_stored(name: str, values: np.ndarray, tensor: Tensor) -> np.ndarray:
         >>> as_stored("state_0", np.array([-1.0, 0.00006, 9.0]), Tensor("int16", (3,), 2**-13)).tolist()
         [-8192, 0, 32767]
     """
-    if tensor.scale is None or values.dtype == np.int16:
+    if tensor.scale is None:
         return values
     wide = values.astype(np.float64)
     if np.isnan(wide).any():

@@ -26,20 +26,19 @@ class GivenValues:
         self._batch: int = config["batch"]
 
     def checked(self, name: str, tensor: Tensor, values: Any) -> np.ndarray:
-        """Returns values of an input of a step as an array of any shape.
-
-        Those of an int32 input must be integers or truth values. Numbers for an int16 input are rounded to its scale,
-        unless they are int16 themselves.
-        """
+        """Returns values of an input of a step as an array of any shape; those of an int32 input must be integers or truth values."""
         if tensor.dtype != "int32":
-            return as_stored(name, np.asarray(values), tensor)
+            return np.asarray(values)
         array = _as_integers(name, values)
         self._require_range(name, array)
         return array
 
     def as_input(self, name: str, tensor: Tensor, values: Any) -> np.ndarray:
-        """Returns values of a step as an input; refuses another shape, to which the runtime would resize the model."""
-        array = np.ascontiguousarray(self.checked(name, tensor, values), tensor.dtype)
+        """Returns values of a step as an input: numbers for an int16 input are rounded to its scale.
+
+        Another shape is refused, because the runtime would resize the model to it.
+        """
+        array = np.ascontiguousarray(as_stored(name, self.checked(name, tensor, values), tensor), tensor.dtype)
         if array.shape != tensor.shape:
             raise ValueError(f"`{name}` must have the shape {tensor.shape}. Received: {array.shape}")
         return array

@@ -231,25 +231,25 @@ def sensor(tmp_path_factory):
     return model, path
 
 
-def test_frames_are_rounded_or_taken_as_they_are(sensor):
+def test_frames_are_rounded_to_the_scale_of_the_input(sensor):
     model, path = sensor
     decoder = LiteRTDecoder(path)
     scale = inspect(path)["signatures"]["decode"]["inputs"]["frame"].scale
     assert scale == 2**-11  # Numbers from -4 to 4 are those from -8192 to 8192.
     assert decoder.bundle.card["inputs"] == {"frame": "int16 [1, 3] * 0.00048828"}
     frames = np.random.default_rng(1).normal(size=(1, 20, 3)).astype(np.float32)
-    integers = np.floor(frames.astype(np.float64) / scale + 0.5).astype(np.int16)
+    rounded = np.floor(frames.astype(np.float64) / scale + 0.5) * scale
     ours = theirs = decoder.initial_states()
     for index in range(20):
         output, ours = decoder(frames[:, index], ours)
-        same, theirs = decoder(integers[:, index], theirs)
+        same, theirs = decoder(rounded[:, index], theirs)
         assert output.dtype == np.float32
         np.testing.assert_array_equal(output, same)
     np.testing.assert_allclose(output[0], model(frames)[0, -1], atol=1e-2)
     last, _ = decoder.prefill(frames, decoder.initial_states())
     np.testing.assert_array_equal(last, output)
     far = np.array([[1e30, -1e30, np.inf]], np.float32)
-    cut_off = np.array([[32767, -32768, 32767]], np.int16)
+    cut_off = np.array([[32767, -32768, 32767]]) * scale
     np.testing.assert_array_equal(*(decoder(one, decoder.initial_states())[0] for one in (far, cut_off)))
     with pytest.raises(ValueError, match=r"`frame` must be real numbers. Received: frame='NaN'"):
         decoder(np.array([[0, np.nan, 0]], np.float32), decoder.initial_states())
