@@ -12,6 +12,12 @@ if TYPE_CHECKING:
     from keras_seq.training.run_directory import Run
 
 FORMATS = ("tflite", "saved_model", "all", "c")
+_OF_C = {
+    "quantization": "takes integers only",
+    "state": "holds the states",
+    "batch": "takes one row",
+    "gates": "has no gates",
+}
 _OF_TFLITE = ("license", "quantization", "state", "batch", "temperature", "gates", "max_loss", "corpus")
 
 
@@ -112,7 +118,7 @@ def _refuse_other_than_integers(arguments: argparse.Namespace) -> None:
     fixed = {"quantization": INTEGER, "state": "explicit", "batch": 1, "gates": False}
     for name, value in given.items():
         if value != fixed[name]:
-            raise ConfigError("{} must be left out with {}=c. Received: {}", name, "format", str(value))
+            raise ConfigError(f"{{}} must be left out with {{}}=c: the C decoder {_OF_C[name]}", name, "format")
 
 
 def _marks(arguments: argparse.Namespace) -> str:

@@ -24,7 +24,9 @@ def add_parser(commands: Any) -> None:
     text.add_argument("--prompt", default="", help="text to continue (default: none)")
     text.add_argument("--max_tokens", type=int, help="largest number of tokens to write (default: 200)")
     text.add_argument(
-        "--seed", type=int, help="one seed gives one text, from a run and from its .tflite (default: a random seed)"
+        "--seed",
+        type=int,
+        help="one seed gives one text, from a run and from its float32 .tflite (default: a random seed)",
     )
     text.add_argument(
         "--num_samples",

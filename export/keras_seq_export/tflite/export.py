@@ -316,13 +316,13 @@ def _require_small_loss(
     if error is not None and error > _LARGEST_RELATIVE_ERROR:
         raise ExportError(
             f"{quantization} changes the outputs by {error:.1%} of their standard deviation, more than "
-            f"{_LARGEST_RELATIVE_ERROR:.0%}; use another {{}}, or none",
+            f"{_LARGEST_RELATIVE_ERROR:.0%}; export a .tflite with another {{}}, or none",
             "quantization",
         )
     if quality is not None and not quality.nats_lost <= max_loss:
         raise ExportError(
             f"{quantization} costs {quality.nats_lost:.4f} nats per token, more than the {max_loss:g} that {{}} allows; "
-            "use another {}, or none",
+            "allow more, or export a .tflite with another {}, or none",
             "max_loss",
             "quantization",
         )

@@ -163,7 +163,7 @@ def encoder_model():
     [
         ({"state": "internal"}, r'`state` must be "explicit" with `quantization`="integer"'),
         ({"batch": 2}, r'`batch` must be 1 with `quantization`="integer"'),
-        ({"gates": True}, r'`gates` must be False with `quantization`="integer"'),
+        ({"gates": True}, r'`gates` must be left out with `quantization`="integer"'),
         (
             {"sampling": {"repetition_penalty": 1.1}},
             r'`repetition_penalty` must be 1 \(off\) with `quantization`="integer"',

@@ -18,6 +18,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from keras_seq_export.errors import ExportError
+from keras_seq_export.signatures import is_state
 from keras_seq_export.tflite.flatbuffer import add_buffer, add_tensor, float32_constant, new_operator, pack, parse
 from keras_seq_export.tflite.integer.graph import StepGraph
 from keras_seq_export.tflite.integer.ranges import Ranges, ranges_of
@@ -175,7 +176,10 @@ class _Writer:
             return self._in_scale(self._tensor(index), scale)
         rounded = np.rint(constant.astype(np.float64) / scale)
         if np.abs(rounded).max() > HIGHEST + 1:  # 1 is 32768 in the scale of gates.
-            raise ExportError(f"{self._step.place(index)} is too large for 16 bits; use another {{}}", "quantization")
+            raise ExportError(
+                f"{self._step.place(index)} is too large for 16 bits; export a .tflite with another {{}}",
+                "quantization",
+            )
         return self._constant(self._step.place(index), _INT16, np.clip(rounded, -HIGHEST, HIGHEST), scale)
 
     def _in_scale(self, tensor: int, scale: float, output: int | None = None) -> int:
@@ -227,13 +231,15 @@ class _Writer:
         bias = biases(self._step.bias(operator)[rows], products)
         shift = np.log2(self._scales.of[output] / products)
         if shift < 3 or shift != np.rint(shift):
-            raise ExportError(f"the sums of {name} are too small for 16 bits; use another {{}}", "quantization")
+            raise ExportError(
+                f"the sums of {name} are too small for 16 bits; export a .tflite with another {{}}", "quantization"
+            )
         sums = np.abs(values.astype(np.int64)).sum(axis=1) * (HIGHEST + 1) + np.abs(bias)
         largest = sums.max() + 2.0 ** (shift - 1)  # half of what is shifted out is added, to round
         if largest >= 2**31:
             raise ExportError(
-                f"the sums of {name} may leave 32 bits ({largest:.3g}): train with fewer units or smaller weights, or use "
-                "another {}",
+                f"the sums of {name} may leave 32 bits ({largest:.3g}): train with fewer units or smaller weights, or "
+                "export a .tflite with another {}",
                 "quantization",
             )
         options = schema.FullyConnectedOptionsT()
@@ -291,9 +297,14 @@ class _Writer:
         """Returns the model, with its signatures."""
         for index in list(self._parts):  # outputs of the step
             self._write_part(index)
+        # TensorFlow Lite for Microcontrollers knows inputs and outputs by their position: states come last, in their order.
+        states = self._step.states
+        others = [name for name in self._step.inputs if not is_state(name)]
+        self._graph.inputs = [self._tensors[self._step.inputs[name]] for name in others]
+        self._graph.inputs += [self._tensors[state.before] for state in states]
+        self._graph.outputs = [self._tensors[index] for index in self._step.outputs.values()]
+        self._graph.outputs += [self._tensors[state.after] for state in states]
         decode = self._step.model.signatureDefs[0]
-        for owner, entries in (("inputs", decode.inputs), ("outputs", decode.outputs)):
-            setattr(self._graph, owner, [self._tensors[int(entry.tensorIndex)] for entry in entries])
         self._model.signatureDefs = [_signature(decode, self._tensors)]
         for start in self._step.model.signatureDefs[1:]:
             self._write_start(start)
@@ -311,11 +322,14 @@ class _Writer:
             values = float32_constant(self._step.model, given.tensors[entry.tensorIndex])
             name = entry.name.decode()
             if values is None:
-                raise ExportError(f"the initial values of {name} must be constants; use another {{}}", "quantization")
+                raise ExportError(
+                    f"the initial values of {name} must be constants; export a .tflite with another {{}}",
+                    "quantization",
+                )
             if np.abs(values).max() > self._limits[name]:
                 raise ExportError(
-                    f"the initial values of {name} must be between -{self._limits[name]:g} and {self._limits[name]:g}; use "
-                    "another {}",
+                    f"the initial values of {name} must be between -{self._limits[name]:g} and {self._limits[name]:g}; "
+                    "export a .tflite with another {}",
                     "quantization",
                 )
             integers = np.minimum(np.rint(values / scales[name]), HIGHEST)

@@ -140,10 +140,12 @@ class StepGraph:
         return bool(kind)
 
     def place(self, index: int) -> str:
-        """Returns what a tensor is called in the model, such as `my_gru/gru_cell/Tanh`."""
+        """Returns where in the model a tensor is computed, such as `my_gru, gru_cell/Tanh`: the layer comes first."""
         name = self.graph.tensors[index].name.decode(errors="replace").partition(";")[0]
         if "/" in name:
-            return name.partition("/")[2]
+            _, layer, *rest = name.split("/")
+            # TensorFlow numbers the names of the layers of a step.
+            return ", ".join(filter(None, [layer.removesuffix("_1"), "/".join(rest)]))
         # The outputs of the step have other names.
         for output, tensor in self.outputs.items():
             if tensor == index:
@@ -157,7 +159,7 @@ class StepGraph:
         name = self.name(operator)
         return ExportError(
             f"{self.place(int(operator.outputs[0]))} has no form in integers (operator {name}): {_ADVICE.get(name, _WHAT_FITS)}, "
-            "or another {}",
+            "or export a .tflite with another {}",
             "quantization",
         )
 
@@ -168,6 +170,7 @@ _WHAT_FITS = (
 )
 _ADVICE = {
     "SOFTMAX": "end the model with the layer before its softmax, and compute the softmax of its outputs",
+    "MEAN": "leave out LayerNormalization",
     "NOT_EQUAL": "leave out the mask (`mask_zero`, Masking)",
     "CONV_2D": "use dense and recurrent layers in place of convolutions",
     "ONE_HOT": "use an embedding in place of one-hot vectors",

@@ -69,7 +69,7 @@ def ranges_of(graph: StepGraph, frame_range: float) -> Ranges:
         if state.before not in memories and found[state.after].largest > 1 + _ROUNDING:
             raise ExportError(
                 f"integers need states between -1 and 1, but {state.name} ({graph.place(state.after)}) may leave this range: "
-                "use GRU, LSTM, or SimpleRNN with the activation tanh; or another {}",
+                "give its layer the activation tanh; or export a .tflite with another {}",
                 "quantization",
             )
     return Ranges(found, memories)

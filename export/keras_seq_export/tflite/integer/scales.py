@@ -87,7 +87,7 @@ def scales_of(graph: StepGraph, ranges: Ranges) -> Scales:
     if logits is not None and scales.of[logits] > LARGEST_LOGIT_SCALE:
         raise ExportError(
             f"the logits may be as large as {ranges.of[logits].largest:.3g}, which 16 bits hold only with {scales.of[logits]:g} "
-            "between two numbers: train with smaller weights, or use another {}",
+            "between two numbers: train with smaller weights, or export a .tflite with another {}",
             "quantization",
         )
     return scales
@@ -107,7 +107,7 @@ def _of_activations(graph: StepGraph, members: list[int], scale: float) -> float
     if scale > _LARGEST_ACTIVATION_SCALE:
         raise ExportError(
             f"{graph.place(read[0])} may be as large as {scale * HIGHEST:.3g}, too large for an activation in integers: normalize "
-            "the frames, train with smaller weights, or use another {}",
+            "the frames, train with smaller weights, or export a .tflite with another {}",
             "quantization",
         )
     return scale

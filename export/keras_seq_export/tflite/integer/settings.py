@@ -17,7 +17,7 @@ def require_integer_settings(state: str, batch: int, gates: bool, sampling: Samp
     for holds, name, reason in (
         (state == "explicit", "state", 'must be "explicit" with {}="integer": the caller holds the states'),
         (batch == 1, "batch", 'must be 1 with {}="integer": the file takes one row'),
-        (not gates, "gates", 'must be False with {}="integer": the file has no signature but `decode` and `start`'),
+        (not gates, "gates", 'must be left out with {}="integer": the file has no signature but `decode` and `start`'),
         (
             sampling.repetition_penalty == 1,
             "repetition_penalty",
@@ -48,7 +48,5 @@ def require_integer_step(step: GraphStep, quantization: str, frame_range: float 
             message = '{} must be left out: it is for {}="integer" and models that read frames'
             raise ConfigError(message, "frame_range", "quantization")
     elif is_used:
-        message = (
-            '{} must be given with {}="integer" for a model that reads frames: the largest number that one can have'
-        )
+        message = '{} must be given with {}="integer" for a model that reads frames: the largest absolute value in a frame, such as 4'
         raise ConfigError(message, "frame_range", "quantization")
