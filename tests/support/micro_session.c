@@ -7,6 +7,7 @@
  *   w SEED COUNT TEMPERATURE TOP_K TOP_P MIN_P   writes; prints tokens, then the text in hexadecimal digits
  *   g COUNT STEPS BYTES SIZE TEXT  suggestions
  *   n COUNT STEPS BYTES SIZE TEXT  the same after a text that was read
+ *   c SEED POSITION                draws from the logits of the last step at temperature 1; prints the token
  *   v                              prints the states
  * Each answer begins with the status and `detail`. */
 #include <inttypes.h>
@@ -59,6 +60,15 @@ static void write_text(void) {
   print_status(status);
   printf(" ");
   print_hex(shown, shown_size);
+}
+
+static void choose(void) {
+  const ks_micro_settings settings = KS_MICRO_SETTINGS(1.0, 0, 1.0, 0.0);
+  uint64_t seed;
+  uint32_t position, token = 0;
+  if (scanf("%" SCNu64 "%" SCNu32, &seed, &position) != 2) exit(2);
+  print_status(ks_micro_choose(&decoder, &settings, seed, position, &token));
+  printf(" %" PRIu32, token);
 }
 
 static void suggest(bool is_next) {
@@ -118,6 +128,9 @@ int main(void) {
       case 'g':
       case 'n':
         suggest(command == 'n');
+        break;
+      case 'c':
+        choose();
         break;
       case 'v':
         ks_micro_save(&decoder, states);

@@ -76,6 +76,10 @@ def write(seed, max_tokens, settings):
     return f"w {seed % 2**64} {max_tokens} {' '.join(map(str, values))}\n"
 
 
+def choose(seed=0, position=0):
+    return f"c {seed} {position}\n"
+
+
 def suggest(value, count=3, steps=64, workspace=1 << 20, command="g"):
     value = value if isinstance(value, bytes) else value.encode()
     return f"{command} {count} {steps} {workspace} {len(value)} ".encode() + value + b"\n"

@@ -10,11 +10,11 @@ import keras
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
-from keras_seq import require
 from keras_seq.data.vocabulary import Vocabulary
 from keras_seq.generation.sampling import SamplingSettings
-from keras_seq_export.micro.header import Header, c_name, header_of
+from keras_seq_export.micro.header import Header, header_of, require_few_tokens
 from keras_seq_export.micro.memory import planned
+from keras_seq_export.micro.names import name_of_header
 from keras_seq_export.micro.proof import prove_program
 from keras_seq_export.micro.reading import read_program
 from keras_seq_export.publishing import publishing_export
@@ -50,7 +50,7 @@ def export_c(
     Args:
         model: see `export_tflite`; GRU, LSTM, SimpleRNN and dense layers after token ids or frames.
         vocabulary: the vocabulary of the model, at most 65,536 tokens; None for a model that is not of text.
-        path: the header to write; it must not exist. Its name ends with `.h`.
+        path: the header to write; it must not exist. Its name ends with `.h` and is not one of C, C++ or the decoder.
         sampling: the default settings, `..._SETTINGS` in the header. `bias` and `allow_unk` are part of the model.
         by_line: see `export_tflite`, also for the other arguments.
         held_out: text to measure the model on.
@@ -76,8 +76,8 @@ def export_c(
         ('to_be', True)
     """
     path = Path(path)
-    require.that(path.suffix == ".h", "path", "the name of a header, which ends with .h", os.fspath(path))
-    name = c_name(path.stem)
+    name = name_of_header(path)
+    require_few_tokens(vocabulary)
     with (
         publishing_export(path, path.with_name(f"{path.name}.report.json")) as (partial, partial_report),
         tempfile.TemporaryDirectory() as folder,
@@ -109,7 +109,7 @@ def translated(bundle: Bundle, name: str) -> tuple[Header, int]:
 
     Args:
         bundle: the content of the file.
-        name: name of the model in C, from `c_name`.
+        name: name of the model in C, from `names.c_name`.
 
     Raises:
         ExportError: the file has no form in the C decoder.

@@ -1,6 +1,5 @@
 """The C header with a model for the decoder in export/native/micro/: numbers, vocabulary and settings as constants."""
 
-import re
 from collections.abc import Iterable, Sequence
 from typing import Any, Final, NamedTuple
 
@@ -21,8 +20,11 @@ _NONE: Final = 2**32 - 1
 _NEVER: Final = -(2**31)
 _LEVELS: Final = {"char": 0, "word": 1, "whitespace": 2}
 _A_CONSTANT, _B_CONSTANT, _A_SINGLE, _B_SINGLE, _RELU = (1 << bit for bit in range(5))
-_SEARCH_STEPS, _SUGGESTIONS = 64, 3
+# Sizes of suggest.c.
+_SEARCH_STEPS: Final = 64  # KS_MICRO_SEARCH_STEPS
 _NODE: Final = 192  # bytes of a node of a search, at most
+_ROOM: Final = 132  # bytes of the text of a suggestion
+_SUGGESTIONS: Final = 3  # for which the header has the size of the workspace
 
 
 class Header(NamedTuple):
@@ -39,15 +41,14 @@ class Header(NamedTuple):
     memory: int
 
 
-def c_name(name: str) -> str:
-    """Returns a name as a C identifier.
+def require_few_tokens(vocabulary: Vocabulary | None) -> None:
+    """Requires the ids of a vocabulary to fit the decoder.
 
-    Example:
-        >>> c_name("My model.int8"), c_name("384-units")
-        ('my_model_int8', 'model_384_units')
+    Raises:
+        ExportError: the vocabulary is too large.
     """
-    found = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
-    return found if found[:1].isalpha() else f"model_{found}".rstrip("_")
+    if vocabulary is not None and len(vocabulary) > MOST_TOKENS:
+        raise ExportError(f"the C decoder takes at most {MOST_TOKENS:,} tokens. Received: {len(vocabulary):,}")
 
 
 def header_of(
@@ -59,20 +60,20 @@ def header_of(
         memory: the program and its memory.
         vocabulary: the vocabulary of the model; None for a model that is not of text.
         sampling: the settings that the header defines as defaults; `bias` and `allow_unk` are part of the model.
-        name: name of the model in C, from `c_name`.
+        name: name of the model in C, from `names.c_name`.
         description: a line about the model.
 
     Raises:
         ExportError: the vocabulary is too large.
         ArgumentError: the settings have a repetition penalty.
     """
-    if vocabulary is not None and len(vocabulary) > MOST_TOKENS:
-        raise ExportError(f"the C decoder takes at most {MOST_TOKENS:,} tokens. Received: {len(vocabulary):,}")
+    require_few_tokens(vocabulary)
     model = _Model(memory)
     words = _Words.of(vocabulary, sampling, memory.program.output_scale)
-    step = 0 if vocabulary is None else logit_step(memory.program.output_scale)
+    step = logit_step(memory.program.output_scale) if memory.program.tokens else 0
     scalars = [FORMAT, *model.counts(), *model.places()]
-    checksum = _checksum(_hashed(scalars, step, model, words))
+    sizes = _checksum([_numbers(scalars), np.array([step], "<u8").tobytes(), _numbers(words.counts())])
+    checksum = _checksum(_hashed(model, words), sizes)
     lines = [
         f"/* {_comment(description or name)}: a model for the decoder in export/native/micro/ of keras_seq {__version__}.",
         " * Include it in one file. */",
@@ -86,7 +87,7 @@ def header_of(
         *model.arrays(name),
         *words.arrays(name),
         f"static const ks_micro_model {name} = {{",
-        f"    {FORMAT}u, 0x{checksum:08X}u,",
+        f"    {FORMAT}u, 0x{sizes:08X}u, 0x{checksum:08X}u,",
         "    " + ", ".join(f"{name}_{part}" if count else "NULL" for part, count in model.parts()) + ",",
         "    " + ", ".join(f"{value}u" for value in scalars[1:]) + ",",
         f"    UINT64_C({step}),",
@@ -100,7 +101,8 @@ def header_of(
 
 def _comment(text: str) -> str:
     """Returns a text that may stand in a comment in C."""
-    return text.encode("ascii", "replace").decode().replace("*/", "* /").replace("\n", " ")
+    line = " ".join(text.encode("ascii", "replace").decode().split())
+    return line.replace("*/", "* /").replace("/*", "/ *")
 
 
 class _Model:
@@ -229,13 +231,14 @@ class _Words(NamedTuple):
         return np.cumsum([0, *map(len, self.texts)]).tolist() if self.texts else []
 
     def counts(self) -> list[int]:
-        return [len(self.texts), len(self.ordered), len(self.biases), self.level, *self.reserved]
+        """Returns the numbers of ks_micro_vocabulary."""
+        texts_size = sum(map(len, self.texts))
+        return [len(self.texts), len(self.ordered), len(self.biases), texts_size, self.level, *self.reserved]
 
     def arrays(self, name: str) -> list[str]:
         biases = [f"{{{index}u, {'KS_MICRO_NEVER' if units == _NEVER else units}}}" for index, units in self.biases]
-        texts = [value - 256 if value > 127 else value for value in b"".join(self.texts)]
         return [
-            *_array("char", f"{name}_texts", [f"'\\x{value & 255:02x}'" for value in texts]),
+            *_array("char", f"{name}_texts", [f"'\\x{value:02x}'" for value in b"".join(self.texts)]),
             *_array("uint32_t", f"{name}_starts", self.starts()),
             *_array("uint16_t", f"{name}_ordered", self.ordered),
             *_array("ks_micro_bias", f"{name}_draw_biases", biases),
@@ -243,7 +246,7 @@ class _Words(NamedTuple):
 
     def initializer(self, name: str) -> str:
         parts = (("texts", self.texts), ("starts", self.texts), ("ordered", self.ordered), ("draw_biases", self.biases))
-        pointers = [f"{name}_{part}" if any(values) or values else "NULL" for part, values in parts]
+        pointers = [f"{name}_{part}" if values else "NULL" for part, values in parts]
         return "{" + ", ".join([*pointers, *(f"{value}u" for value in self.counts())]) + "}"
 
     def bytes(self) -> int:
@@ -269,9 +272,11 @@ def _definitions(name: str, memory: Memory, vocabulary: Vocabulary | None, sampl
     states = sum(state.before.size for state in program.states)
     by_character = vocabulary.level == "char"
     bytes_of_states = 2 * states * (_SEARCH_STEPS + 2 if by_character else 1)
-    workspace = bytes_of_states + (_SEARCH_STEPS + 1) * _NODE * by_character + len(vocabulary) + 132 * _SUGGESTIONS + 16
+    nodes = (_SEARCH_STEPS + 1) * _NODE * by_character
+    workspace = bytes_of_states + nodes + len(vocabulary) + _ROOM * _SUGGESTIONS + 16
     settings = IntegerSettings.of(sampling)
-    values = f"{{UINT64_C({settings.temperature}), {settings.top_k}u, {settings.top_p}u, {settings.min_p}u}}"
+    top_k = settings.top_k if settings.top_k < len(vocabulary) else 0  # All tokens are kept; C has 32 bits.
+    values = f"{{UINT64_C({settings.temperature}), {top_k}u, {settings.top_p}u, {settings.min_p}u}}"
     return [
         *found,
         f"#define {name}_SUGGEST {-(-workspace // 8) * 8} /* bytes of workspace that are enough for three suggestions */",
@@ -294,32 +299,28 @@ def _array(kind: str, name: str, values: Sequence[Any]) -> list[str]:
     return [f"static const {kind} {name}[{len(values)}] = {{", *lines, line, "};", ""]
 
 
-def _hashed(scalars: list[int], step: int, model: _Model, words: _Words) -> Iterable[bytes]:
-    """Yields what the checksum covers, in the order of `checksum_of` in model.c."""
+def _numbers(values: Iterable[int]) -> bytes:
+    return np.array([value & _NONE for value in values], "<u4").tobytes()
 
-    def numbers(values: Iterable[int]) -> bytes:
-        return np.array([value & _NONE for value in values], "<u4").tobytes()
 
-    yield numbers(scalars)
-    yield np.array([step], "<u8").tobytes()
+def _hashed(model: _Model, words: _Words) -> Iterable[bytes]:
+    """Yields what the checksum of the arrays covers, in the order of `checksum_of` in model.c."""
     for one in model.operators:
-        yield numbers([*one[:3], one[3] & 0xFFFF, *one[4:]])
+        yield _numbers([*one[:3], one[3] & 0xFFFF, *one[4:]])
     for state in model.states:
-        yield numbers(state)
+        yield _numbers(state)
     yield np.array(model.weights.numbers(), np.int8).tobytes()
     yield np.array(model.biases.numbers(), "<i4").tobytes()
     yield np.array(model.constants.numbers(), "<i2").tobytes()
     yield model.sigmoid.astype("<u2").tobytes()
-    yield numbers(words.counts())
-    yield numbers(words.starts())
+    yield _numbers(words.starts())
     yield b"".join(words.texts)
     yield np.array(words.ordered, "<u2").tobytes()
-    yield numbers([value for pair in words.biases for value in pair])
+    yield _numbers([value for pair in words.biases for value in pair])
 
 
-def _checksum(parts: Iterable[bytes]) -> int:
-    """Returns FNV-1a with 32 bits."""
-    found = 2166136261
+def _checksum(parts: Iterable[bytes], found: int = 2166136261) -> int:
+    """Returns FNV-1a with 32 bits; goes on from an earlier one."""
     for part in parts:
         for byte in part:
             found = (found ^ byte) * 16777619 & 0xFFFFFFFF

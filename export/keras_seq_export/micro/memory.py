@@ -59,8 +59,21 @@ def planned(program: Program) -> Memory:
     Raises:
         ExportError: states take each other's values in a circle.
     """
+    program = _with_output_apart(program)
     late = dataclasses.replace(program, operators=compute_late(program.operators))
     return min(_planned(program), _planned(late), key=lambda memory: memory.size)
+
+
+def _with_output_apart(program: Program) -> Program:
+    """Copies an output that is an old state, which the new one replaces, or a state that a draw would change."""
+    old = {state.before.block for state in program.states}
+    kept = old | {state.after.block for state in program.states} if program.tokens else old
+    if program.output.block not in kept:
+        return program
+    output = View(len(program.blocks), 0, program.output.size)
+    copy = Operator(Kind.COPY, output, (program.output,))
+    blocks, operators = [*program.blocks, output.size], [*program.operators, copy]
+    return dataclasses.replace(program, operators=operators, blocks=blocks, output=output)
 
 
 def _planned(program: Program) -> Memory:
@@ -107,7 +120,6 @@ def _with_states_in_place(program: Program) -> tuple[Program, dict[int, int]]:
             and state.after == View(new, 0, program.blocks[new])
             and all(i < makers[0] or (i == makers[0] and _in_place(program.operators[i], old)) for i in readers)
             and not any(old == other.after.block or new == other.before.block for other in program.states)
-            and old != program.output.block
         )
         if may_share:
             same[new] = old

@@ -123,9 +123,12 @@ class _Reader:
         source, result = operator.inputs[0], operator.outputs[0]
         ratio = self.tensors.scale(source) / self.tensors.scale(result)
         if source in self.rows:
-            table, factor = self.rows[source], round(ratio)
+            table = self.rows[source]
             values = np.unique(table).astype(np.int64)
-            is_exact = factor >= 1 and np.array_equal(_requantized(values, ratio), values * factor)
+            factor = round(ratio) if values.any() else 1
+            is_exact = 1 <= factor <= _LARGEST_FACTOR and (
+                not values.any() or np.array_equal(_requantized(values, ratio), values * factor)
+            )
             self.tensors.require(is_exact, operator, "that multiplies by an integer without saturating", ratio)
             self.operators.append(Operator(Kind.LOOKUP, self.tensors.new(result), factor=factor, weights=table))
             return
@@ -167,8 +170,9 @@ class _Reader:
         sums = np.abs(weights.astype(np.int64)).sum(axis=1) * 2**15 + np.abs(wide) + (1 << (shift - 1))
         require(sums.max() <= _MOST, operator, "whose sums fit 32 bits", f"sums up to {sums.max():,}")
         # A sum is the bias plus a multiple of this number.
-        step = min(self._step_of(operand), 1 << shift)
-        ties = int(((wide - (1 << (shift - 1))) % step == 0).sum())
+        step = min(self._step_of(operand), 1 << shift) if weights.any() else 1 << shift
+        # LiteRT rounds twice, first to half of the sum: an odd one may become a tie.
+        ties = int((((wide - (1 << (shift - 1))) % step == 0) | (wide % 2 == 1)).sum())
         require(not ties, operator, "whose sums are never halfway between two results", f"{ties} rows")
         relu = self._is_relu(operator)
         out = self.tensors.new(result)

@@ -10,12 +10,20 @@
  *   ks_micro_options options = {SHAKESPEARE_SETTINGS, 7, 200};
  *   ks_micro_write(&decoder, &options, print, NULL);
  *
- * The same seed gives the same text on every machine. A decoder is used by one thread at a time; several share a model. */
+ * The same seed gives the same text on every machine. A decoder is used by one thread at a time; several share a model.
+ *
+ * Names begin with ks_micro_ and KS_MICRO_, those about characters and words (tokens.h) with ks_ and KS_. */
 #ifndef KERAS_SEQ_MICRO_H
 #define KERAS_SEQ_MICRO_H
 
+#include <limits.h>
+
 #include "draw.h"
 #include "tokens.h"
+
+#if INT_MAX < 2147483647
+#error "the decoder needs an int of 32 bits, as 32-bit processors have it"
+#endif
 
 #ifdef __cplusplus
 extern "C" {
@@ -83,13 +91,17 @@ typedef struct {
   const uint32_t *starts;  /* of each text, and the end of the last */
   const uint16_t *ordered; /* the tokens that a text can have, ordered by their bytes */
   const ks_micro_bias *biases;
-  uint32_t count, ordered_count, bias_count; /* count: 0 if the model has no vocabulary */
-  uint32_t level;                            /* a ks_level */
-  uint32_t pad, start, eos, unknown;         /* the reserved tokens; `unknown` may be KS_MICRO_NONE */
+  uint32_t count; /* 0 if the model has no vocabulary */
+  uint32_t ordered_count, bias_count;
+  uint32_t texts_size;               /* bytes */
+  uint32_t level;                    /* a ks_level */
+  uint32_t pad, start, eos, unknown; /* the reserved tokens; `unknown` may be KS_MICRO_NONE */
 } ks_micro_vocabulary;
 
 typedef struct {
-  uint32_t format, checksum;
+  uint32_t format;
+  uint32_t sizes; /* a checksum of all numbers that are in no array; verified before an array is read */
+  uint32_t checksum;
   const int8_t *weights;
   const int32_t *biases;
   const int16_t *constants;
@@ -115,7 +127,7 @@ typedef struct {
 } ks_micro_decoder;
 
 /* Prepares a decoder at the start of a text; verifies the model. `memory` must stay. `bytes` must be at least the header's
- * ..._MEMORY. */
+ * ..._MEMORY. After an error, the functions that return a status refuse the decoder. */
 ks_micro_status ks_micro_open(ks_micro_decoder *decoder, const ks_micro_model *model, int16_t *memory, size_t bytes);
 
 /* Goes back to the start of a text, or of a series of frames. */

@@ -56,12 +56,9 @@ static uint32_t hash_operators(uint32_t hash, const ks_micro_model *model) {
 }
 
 static uint32_t hash_vocabulary(uint32_t hash, const ks_micro_vocabulary *vocabulary) {
-  const uint32_t numbers[] = {vocabulary->count, vocabulary->ordered_count, vocabulary->bias_count, vocabulary->level,
-                              vocabulary->pad,   vocabulary->start,         vocabulary->eos,        vocabulary->unknown};
-  hash = hash_32(hash, numbers, sizeof numbers / sizeof *numbers);
   if (!vocabulary->count) return hash;
   hash = hash_32(hash, vocabulary->starts, vocabulary->count + 1);
-  hash = hash_8(hash, vocabulary->texts, vocabulary->starts[vocabulary->count]);
+  hash = hash_8(hash, vocabulary->texts, vocabulary->texts_size);
   hash = hash_16(hash, vocabulary->ordered, vocabulary->ordered_count);
   for (uint32_t i = 0; i < vocabulary->bias_count; i++) {
     const uint32_t bias[] = {vocabulary->biases[i].token, (uint32_t)vocabulary->biases[i].bias};
@@ -70,13 +67,22 @@ static uint32_t hash_vocabulary(uint32_t hash, const ks_micro_vocabulary *vocabu
   return hash;
 }
 
-static uint32_t checksum_of(const ks_micro_model *model) {
+/* Returns the checksum of the numbers that are in no array: the counts of the arrays are among them. */
+static uint32_t sizes_of(const ks_micro_model *model) {
+  const ks_micro_vocabulary *words = &model->vocabulary;
   const uint32_t numbers[] = {
       model->format,         model->weight_count, model->bias_count, model->constant_count, model->sigmoid_count,
       model->operator_count, model->state_count,  model->memory,     model->states_size,    model->tokens,
       model->frame,          model->frame_count,  model->output,     model->output_count};
   uint32_t hash = hash_32(2166136261u, numbers, sizeof numbers / sizeof *numbers);
   hash = hash_number(hash, model->logit_step, 8);
+  const uint32_t more[] = {words->count, words->ordered_count, words->bias_count, words->texts_size, words->level,
+                           words->pad,   words->start,         words->eos,        words->unknown};
+  return hash_32(hash, more, sizeof more / sizeof *more);
+}
+
+/* Goes on with the arrays; their counts must be those of the header. */
+static uint32_t checksum_of(const ks_micro_model *model, uint32_t hash) {
   hash = hash_operators(hash, model);
   hash = hash_8(hash, model->weights, model->weight_count);
   for (uint32_t i = 0; i < model->bias_count; i++) hash = hash_number(hash, (uint32_t)model->biases[i], 4);
@@ -89,12 +95,16 @@ static uint32_t checksum_of(const ks_micro_model *model) {
 
 ks_micro_status ks_micro_open(ks_micro_decoder *decoder, const ks_micro_model *model, int16_t *memory, size_t bytes) {
   if (!decoder || !model || !memory) return KS_MICRO_BAD_ARGUMENT;
+  decoder->model = NULL; /* an initializer would be a call of memset */
+  decoder->memory = NULL;
+  decoder->detail = 0;
   if (model->format != KS_MICRO_FORMAT) return KS_MICRO_OTHER_FORMAT;
-  if (checksum_of(model) != model->checksum) return KS_MICRO_DAMAGED;
-  decoder->model = model;
-  decoder->memory = memory;
+  uint32_t sizes = sizes_of(model);
+  if (sizes != model->sizes || checksum_of(model, sizes) != model->checksum) return KS_MICRO_DAMAGED;
   decoder->detail = sizeof *memory * (size_t)model->memory;
   if (bytes < decoder->detail) return KS_MICRO_TOO_SMALL;
+  decoder->model = model;
+  decoder->memory = memory;
   ks_micro_restart(decoder);
   return KS_MICRO_OK;
 }
@@ -151,6 +161,7 @@ static void run(ks_micro_decoder *decoder, uint32_t token) {
 }
 
 ks_micro_status ks_micro_step(ks_micro_decoder *decoder, uint32_t token) {
+  if (!decoder || !decoder->model) return KS_MICRO_BAD_ARGUMENT;
   if (!decoder->model->tokens) return KS_MICRO_NOT_OF_TEXT;
   if (token >= decoder->model->tokens) return KS_MICRO_NO_TOKEN;
   run(decoder, token);
@@ -158,9 +169,9 @@ ks_micro_status ks_micro_step(ks_micro_decoder *decoder, uint32_t token) {
 }
 
 ks_micro_status ks_micro_step_frame(ks_micro_decoder *decoder, const int16_t *frame) {
+  if (!decoder || !decoder->model || !frame) return KS_MICRO_BAD_ARGUMENT;
   const ks_micro_model *model = decoder->model;
   if (model->tokens) return KS_MICRO_NOT_OF_FRAMES;
-  if (!frame) return KS_MICRO_BAD_ARGUMENT;
   memcpy(decoder->memory + model->frame, frame, model->frame_count * sizeof *frame);
   run(decoder, 0);
   return KS_MICRO_OK;

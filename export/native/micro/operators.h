@@ -7,6 +7,8 @@
 /* For a loop whose results may replace its sources, each the number that it is made of. */
 #if defined(__clang__)
 #define KS_INDEPENDENT _Pragma("clang loop vectorize(assume_safety)")
+/* It permits vectors. Clang takes it as a wish, and warns where a processor has none, or without optimization for speed. */
+#pragma clang diagnostic ignored "-Wpass-failed"
 #elif defined(__GNUC__)
 #define KS_INDEPENDENT _Pragma("GCC ivdep")
 #else

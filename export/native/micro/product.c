@@ -27,7 +27,7 @@ static inline int32_t add_four(const int8_t *weights, four_numbers numbers, int3
       "smlad %0, %1, %3, %0\n\t"
       "sxtb16 %1, %2, ror #8\n\t"
       "smlad %0, %1, %4, %0"
-      : "+r"(sum), "=&r"(two)
+      : "+&r"(sum), "=&r"(two) /* both are written before the last source is read */
       : "r"(word), "r"(numbers.even), "r"(numbers.odd));
   return sum;
 }
@@ -61,7 +61,7 @@ static inline void sum_four_rows(const int8_t *weights, const int16_t *numbers, 
 
 /* Compilers make SSE2 or NEON of it. GCC does so at -O3. */
 static void sum_four_rows(const int8_t *restrict weights, const int16_t *restrict numbers, uint32_t columns,
-                                 int32_t sums[4]) {
+                          int32_t sums[4]) {
   const int8_t *restrict second = weights + columns, *restrict third = second + columns, *restrict fourth = third + columns;
   int32_t a = sums[0], b = sums[1], c = sums[2], d = sums[3];
   for (uint32_t i = 0; i < columns; i++) {

@@ -248,10 +248,12 @@ static ks_micro_status spell(search *given, ks_place place) {
 
 /* ---- the answer ---- */
 
-/* Divides the workspace. */
+/* Checks all but the text, and divides the workspace. */
 static ks_micro_status prepare(search *given, void *workspace, size_t bytes) {
   ks_micro_decoder *decoder = given->decoder;
+  if (!decoder || !decoder->model || !given->suggestions) return KS_MICRO_BAD_ARGUMENT;
   const ks_micro_model *model = decoder->model;
+  if (!model->vocabulary.count) return KS_MICRO_NOT_OF_TEXT;
   if (given->wanted < 1 || given->wanted > MOST || given->most_steps < 1 || given->most_steps > KS_MICRO_SEARCH_STEPS)
     return KS_MICRO_BAD_ARGUMENT;
   if (!workspace || (uintptr_t)workspace % sizeof(uint64_t)) return KS_MICRO_BAD_ARGUMENT;
@@ -267,10 +269,9 @@ static ks_micro_status prepare(search *given, void *workspace, size_t bytes) {
   return KS_MICRO_OK;
 }
 
-static ks_micro_status find_words(search *given, void *workspace, size_t bytes, size_t *begun, size_t *found) {
+static ks_micro_status find_words(search *given, size_t *begun, size_t *found) {
   ks_micro_decoder *decoder = given->decoder;
-  ks_micro_status status = prepare(given, workspace, bytes);
-  if (status) return status;
+  ks_micro_status status;
   ks_place place;
   *begun = given->begun = ks_begun_size((ks_level)decoder->model->vocabulary.level, given->text, given->size, &place);
   ks_micro_save(decoder, given->states);
@@ -285,31 +286,42 @@ static ks_micro_status find_words(search *given, void *workspace, size_t bytes, 
   return status;
 }
 
+/* Sets the arguments; an initializer would set all members, by a call of memset. */
+static void set_arguments(search *given, ks_micro_decoder *decoder, const char *text, size_t size, size_t count, size_t steps,
+                          ks_micro_suggestion *suggestions) {
+  given->decoder = decoder;
+  given->text = text;
+  given->size = size;
+  given->wanted = count;
+  given->most_steps = steps;
+  given->suggestions = suggestions;
+  given->found = 0;
+}
+
 ks_micro_status ks_micro_suggest_next(ks_micro_decoder *decoder, const char *text, size_t size, size_t count, size_t steps,
                                       void *workspace, size_t bytes, ks_micro_suggestion *suggestions, size_t *found,
                                       size_t *begun) {
-  if (!suggestions || !found || !begun) return KS_MICRO_BAD_ARGUMENT;
-  ks_micro_status status = ks_micro_check_text(decoder, text, size);
-  if (status) return status;
+  if (!found || !begun) return KS_MICRO_BAD_ARGUMENT;
+  *found = *begun = 0;
   search given;
-  given.decoder = decoder;
-  given.text = text;
-  given.size = size;
-  given.wanted = count;
-  given.found = 0;
-  given.suggestions = suggestions;
-  given.most_steps = steps;
-  return find_words(&given, workspace, bytes, begun, found);
+  set_arguments(&given, decoder, text, size, count, steps, suggestions);
+  ks_micro_status status = prepare(&given, workspace, bytes);
+  if (!status) status = ks_micro_check_text(decoder, text, size);
+  return status ? status : find_words(&given, begun, found);
 }
 
 ks_micro_status ks_micro_suggest(ks_micro_decoder *decoder, const char *text, size_t size, size_t count, size_t steps,
                                  void *workspace, size_t bytes, ks_micro_suggestion *suggestions, size_t *found, size_t *begun) {
-  ks_place ignored;
-  ks_micro_status status = ks_micro_check_text(decoder, text, size);
+  if (!found || !begun) return KS_MICRO_BAD_ARGUMENT;
+  *found = *begun = 0;
+  search given;
+  set_arguments(&given, decoder, text, size, count, steps, suggestions);
+  ks_micro_status status = prepare(&given, workspace, bytes);
+  if (!status) status = ks_micro_check_text(decoder, text, size);
   if (status) return status;
+  ks_place ignored;
   ks_level level = (ks_level)decoder->model->vocabulary.level;
   size_t context = level == KS_CHARACTERS ? size : size - ks_begun_size(level, text, size, &ignored);
   status = ks_micro_prompt(decoder, text, context);
-  if (status) return status;
-  return ks_micro_suggest_next(decoder, text, size, count, steps, workspace, bytes, suggestions, found, begun);
+  return status ? status : find_words(&given, begun, found);
 }

@@ -56,7 +56,7 @@ static ks_micro_status read_tokens(ks_micro_decoder *decoder, const char *text, 
 }
 
 ks_micro_status ks_micro_check_text(ks_micro_decoder *decoder, const char *text, size_t size) {
-  if (!decoder || (!text && size)) return KS_MICRO_BAD_ARGUMENT;
+  if (!decoder || !decoder->model || (!text && size)) return KS_MICRO_BAD_ARGUMENT;
   if (!decoder->model->vocabulary.count) return KS_MICRO_NOT_OF_TEXT;
   decoder->detail = size ? ks_valid_size(text, size) : 0;
   return decoder->detail < size ? KS_MICRO_NOT_UTF8 : KS_MICRO_OK;
@@ -89,7 +89,9 @@ static int16_t biased(int16_t logit, int32_t bias) {
 
 ks_micro_status ks_micro_choose(ks_micro_decoder *decoder, const ks_micro_settings *settings, uint64_t seed, uint32_t position,
                                 uint32_t *token) {
+  if (!decoder || !decoder->model || !settings || !token) return KS_MICRO_BAD_ARGUMENT;
   const ks_micro_model *model = decoder->model;
+  if (!model->tokens) return KS_MICRO_NOT_OF_TEXT;
   int16_t *logits = decoder->memory + model->output;
   for (uint32_t i = 0; i < model->vocabulary.bias_count; i++) {
     const ks_micro_bias *given = &model->vocabulary.biases[i];
@@ -103,7 +105,7 @@ ks_micro_status ks_micro_choose(ks_micro_decoder *decoder, const ks_micro_settin
 
 ks_micro_status ks_micro_next(ks_micro_decoder *decoder, const ks_micro_settings *settings, uint64_t seed, uint32_t position,
                               ks_micro_piece *piece) {
-  if (!decoder || !settings || !piece) return KS_MICRO_BAD_ARGUMENT;
+  if (!decoder || !decoder->model || !settings || !piece) return KS_MICRO_BAD_ARGUMENT;
   const ks_micro_vocabulary *vocabulary = &decoder->model->vocabulary;
   if (!vocabulary->count) return KS_MICRO_NOT_OF_TEXT;
   ks_micro_status status = ks_micro_step(decoder, decoder->token);

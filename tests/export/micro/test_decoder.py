@@ -1,5 +1,7 @@
 """The C decoder with whole models: the steps, texts and suggestions of LiteRT, bit for bit."""
 
+import re
+
 import integer_steps
 import micro_session as c
 import numpy as np
@@ -169,6 +171,26 @@ def test_a_refused_text_changes_nothing(model):
         assert model.session.run(c.suggest(text))[1].status == status or status == c.UNKNOWN_TOKEN
 
 
+def test_a_decoder_that_was_not_opened_is_refused(model):
+    needed = 2 * model.memory.size
+    commands = [c.text("p", "To be"), c.choose(), c.suggest("To be"), c.suggest("To be", command="n")]
+    answers = model.session.run(*commands, f"o {needed}\n", *commands, memory=needed - 1)
+    assert [one.status for one in answers] == [c.TOO_SMALL, *[c.BAD_ARGUMENT] * 4, *[c.OK] * 5]
+
+
+def test_a_search_that_is_refused_has_not_read_the_text(model):
+    more = c.write(5, 15, IntegerSettings())
+    refused = [
+        c.suggest("that is", workspace=8),
+        c.suggest("that is", count=0),
+        c.suggest("that \xff".encode("latin-1")),
+    ]
+    answers = model.session.run(c.text("p", "To be"), *refused, more, c.text("p", "To be"), more)
+    assert [one.status for one in answers[2:5]] == [c.TOO_SMALL, c.BAD_ARGUMENT, c.NOT_UTF8]
+    assert [one.rest for one in answers[2:5]] == [["0"]] * 3
+    assert answers[5] == answers[7]
+
+
 def test_arguments_out_of_range_are_refused(model):
     answers = model.session.run(
         c.step(len(model.vocabulary)),
@@ -190,6 +212,7 @@ def test_arguments_out_of_range_are_refused(model):
         ("_starts[", None, c.DAMAGED),
         ("_ordered[", None, c.DAMAGED),
         ("    1u, 0x", "    2u, 0x", c.OTHER_FORMAT),
+        (", 0x", ", 1u + 0x", c.DAMAGED),
         ("UINT64_C(", "1 + UINT64_C(", c.DAMAGED),
     ],
 )
@@ -207,6 +230,37 @@ def test_a_changed_header_is_refused(old, new, status, small_tflite, session):
     program = session(planned(read_program(bundle.model)), bundle.vocabulary, change=change)
     (opened,) = program.run()
     assert opened.status == status
+
+
+@pytest.mark.parametrize("place", ["weights", "operators", "tokens", "vocabulary", "ordered", "texts"])
+def test_a_count_that_is_too_large_is_refused_before_it_is_used(place, small_tflite, session):
+    """The sanitizers see a number that is read beyond an array."""
+    numbers = {"weights": (3, 0), "operators": (3, 4), "tokens": (3, 8), "vocabulary": (5, 4), "ordered": (5, 5)}
+    line, number = numbers.get(place, (5, 7))
+
+    def change(header):
+        lines = header.splitlines()
+        line_number = next(i for i, one in enumerate(lines) if one.startswith("static const ks_micro_model")) + line
+        parts = lines[line_number].split(", ")
+        assert re.fullmatch(r" *\d+u", parts[number])
+        parts[number] = "4000000000u"
+        return "\n".join([*lines[:line_number], ", ".join(parts), *lines[line_number + 1 :], ""])
+
+    bundle = read_bundle(small_tflite(quantization="integer"))
+    (opened,) = session(planned(read_program(bundle.model)), bundle.vocabulary, change=change).run()
+    assert opened.status == c.DAMAGED
+
+
+def test_a_changed_end_of_the_texts_is_refused(small_tflite, session):
+    def change(header):
+        start = header.index("{", header.index("model_starts["))
+        end = header.index(",\n};", start)
+        last = max(header.rindex(" ", start, end), header.rindex("\n", start, end)) + 1
+        return f"{header[:last]}4000000000u{header[end:]}"
+
+    bundle = read_bundle(small_tflite(quantization="integer"))
+    (opened,) = session(planned(read_program(bundle.model)), bundle.vocabulary, change=change).run()
+    assert opened.status == c.DAMAGED
 
 
 def test_a_truncated_vocabulary_is_refused(small_tflite, session):

@@ -16,7 +16,8 @@ from keras_seq.errors import ConfigError
 from keras_seq.generation.integer_sampling import IntegerSettings
 from keras_seq_export import ExportError, export_c
 from keras_seq_export.micro import export
-from keras_seq_export.micro.header import c_name
+from keras_seq_export.micro import header as headers
+from keras_seq_export.micro.names import c_name
 from keras_seq_export.tflite.bundle import read_bundle
 from keras_seq_export.tflite.decoder import LiteRTDecoder
 
@@ -112,19 +113,64 @@ def test_a_program_that_differs_is_refused(take_exported, tmp_path, monkeypatch)
     assert not list(tmp_path.iterdir())
 
 
-def test_too_many_tokens_are_refused(monkeypatch, take_exported, tmp_path):
-    monkeypatch.setattr("keras_seq_export.micro.header.MOST_TOKENS", 10)
+def test_too_many_tokens_are_refused_before_any_work(monkeypatch, tmp_path):
+    monkeypatch.setattr(headers, "MOST_TOKENS", 10)
     with pytest.raises(ExportError, match=r"the C decoder takes at most 10 tokens\. Received: "):
-        export_c(None, take_exported(), tmp_path / "model.h")
+        export_c(None, ks.Vocabulary.from_text(TEXT), tmp_path / "model.h")
 
 
-def test_names_in_c():
-    assert [c_name(name) for name in ("shakespeare", "Über-Modell 2", "3", "int8.model")] == [
-        "shakespeare",
-        "ber_modell_2",
-        "model_3",
-        "int8_model",
-    ]
+_C_NAMES = {
+    "shakespeare": "shakespeare",
+    "Über-Modell-2": "ber_modell_2",
+    "3": "model_3",
+    "int8.model": "int8_model",
+    "384-units": "model_384_units",
+    "_x": "x",
+    "Model__A_": "model_a",
+    "-": "model",
+}
+
+
+def test_names_in_c_are_those_of_the_makefile():
+    need_program("make", "make")
+    assert {name: c_name(name) for name in _C_NAMES} == _C_NAMES
+    for name, expected in _C_NAMES.items():
+        command = ["make", "-s", "--eval=shown:;@echo $(NAME)", f"MODEL=some-folder/{name}.h", "shown"]
+        assert subprocess.run(command, cwd=c.MICRO, check=True, capture_output=True).stdout.decode() == f"{expected}\n"
+
+
+_TAKEN = "int double Bool namespace null uint8_t size-t main memory print log stdio String ks_model keras_seq_micro_2"
+
+
+@pytest.mark.parametrize("name", [*_TAKEN.split(), *sorted(path.stem for path in c.MICRO.glob("**/*.h"))])
+def test_names_that_are_taken_are_refused_before_any_work(name, tmp_path):
+    expected = r"`path` must be a name that is not one of C, C\+\+ or the decoder, such as shakespeare\.h"
+    with pytest.raises(ValueError, match=expected):
+        export_c(None, None, tmp_path / f"{name}.h")
+
+
+def test_a_description_cannot_end_the_comment(take_exported, tmp_path, monkeypatch):
+    take_exported()
+    seen = headers._comment("a */ b /* c\n#error /*/ \u00fc")
+    assert seen == "a * / b / * c #error / * / ?"
+    program = tmp_path / "a.c"
+    program.write_text(f"/* {seen} */\nextern int a;\n")
+    subprocess.run(["cc", *c.STRICT, "-fsyntax-only", program], check=True)
+
+
+def test_a_large_top_k_is_off(take_exported, tmp_path):
+    vocabulary = take_exported(sampling={"top_k": 2**32 + 1})
+    export_c(None, vocabulary, tmp_path / "model.h")
+    assert f"MODEL_SETTINGS {{UINT64_C({2**24}), 0u, " in (tmp_path / "model.h").read_text()
+
+
+@pytest.mark.parametrize("compiler", ["cc", "arm-none-eabi-gcc"])
+def test_the_sizes_of_suggestions_are_those_of_the_decoder(compiler, tmp_path):
+    need_program(compiler, compiler)
+    sizes = f"sizeof(node) <= {headers._NODE} && ROOM == {headers._ROOM} && KS_MICRO_SEARCH_STEPS == {headers._SEARCH_STEPS}"
+    program = tmp_path / "a.c"
+    program.write_text(f'#include "suggest.c"\nextern char sizes[{sizes} ? 1 : -1];\n')
+    subprocess.run([compiler, *c.STRICT, "-ffreestanding", f"-I{c.MICRO}", "-fsyntax-only", program], check=True)
 
 
 def test_states_that_do_not_begin_at_zero(small_tflite, session):
@@ -154,7 +200,9 @@ def test_a_model_of_frames(objects, tmp_path):
     given = np.random.default_rng(0).normal(size=(1, 20, 6)).astype(np.float32)
     session = c.Session(tmp_path, objects, text, "sensor")
     integers = np.clip(np.rint(given[0] / input_scale), -32768, 32767).astype(int)
-    answers = session.run(*map(c.frame, integers), c.step(1), c.text("p", "a"), memory=report["memory_bytes"])
+    answers = session.run(
+        *map(c.frame, integers), c.step(1), c.text("p", "a"), c.choose(), c.suggest(""), memory=report["memory_bytes"]
+    )
     found = np.stack([one.numbers for one in answers[1:21]]) * output_scale
     np.testing.assert_allclose(found, model(given)[0], atol=0.03)
-    assert [one.status for one in answers[21:]] == [c.NOT_OF_TEXT, c.NOT_OF_TEXT]
+    assert [one.status for one in answers[21:]] == [c.NOT_OF_TEXT] * 4

@@ -100,6 +100,20 @@ def test_the_decoder_needs_no_library_but_memcpy(model):
     assert missing == {"memcpy", "__aeabi_uldivmod"}
 
 
+@pytest.mark.parametrize(("target", "flags"), [("thumbv7em-none-eabi", "-O3"), ("thumbv6m-none-eabi", "-Os")])
+def test_clang_has_no_warnings_where_there_are_no_vectors(target, flags, tmp_path):
+    need_program("clang", "clang")
+    command = ["clang", f"--target={target}", flags, *c.STRICT, "-ffreestanding", "-c", *c.SOURCES]
+    subprocess.run(command, cwd=tmp_path, check=True)
+
+
+def test_processors_of_16_bits_are_refused(tmp_path):
+    need_program("clang", "clang")
+    command = ["clang", "--target=msp430", "-ffreestanding", "-fsyntax-only", c.MICRO / "draw.c", c.MICRO / "model.c"]
+    done = subprocess.run(command, cwd=tmp_path, check=False, capture_output=True, text=True)
+    assert 'error: "the decoder needs an int of 32 bits' in done.stderr
+
+
 def test_the_makefile_builds_all_files(model):
     folder, _ = model
     listed = re.search(r"OBJECTS = (.*)", (folder / "Makefile").read_text())[1].split()

@@ -7,6 +7,7 @@ from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from integer_graph import IntegerGraph
 
+import keras_seq as ks
 from keras_seq_export.errors import ExportError
 from keras_seq_export.micro.execute import Execution
 from keras_seq_export.micro.memory import planned
@@ -138,6 +139,21 @@ def test_dense_layers(inputs, outputs, shift, relu, session):
     require_same(graph, frames(inputs), session)
 
 
+@pytest.mark.parametrize("shift", [3, 10, 25, 30])
+def test_a_dense_layer_of_zeros_gives_its_biases(shift, session):
+    graph = IntegerGraph()
+    given = graph.input("frame", (1, 9), 2.0**-15)
+    biases = np.int32([2, -2, 2**29 + 6, -(2**29) - 6, 2**30 - 2, 12345678, -77777774])
+    scale = np.float32(1.1 * 2.0**-100)
+    inputs = [
+        given,
+        graph.constant(np.zeros((7, 9), np.int8), scale),
+        graph.constant(biases, scale * np.float32(2**-15)),
+    ]
+    graph.output("output", graph.add("FULLY_CONNECTED", inputs, (1, 7), scale * np.float32(2.0 ** (shift - 15))))
+    require_same(graph, frames(9), session)
+
+
 def test_views_and_copies(session):
     """Slices, reshapes and concatenations."""
     graph = IntegerGraph()
@@ -174,6 +190,54 @@ def test_states_stay_from_step_to_step(session):
     answers = session(memory).run(*map(c.frame, frames(8)), "v\n")
     np.testing.assert_array_equal([one.numbers for one in answers[1:-1]], [one["output"][0] for one in expected])
     np.testing.assert_array_equal(answers[-1].numbers, np.concatenate([states[f"state_{i}"][0] for i in range(4)]))
+
+
+@pytest.mark.parametrize("is_view", [False, True])
+def test_an_output_may_be_an_old_state(is_view, session):
+    """The output is what the state was before the step, or a part of it."""
+    graph, scale = IntegerGraph(), 2.0**-13
+    given, state = graph.input("frame", (1, 8), scale), graph.input("state_0", (1, 8), scale)
+    axis = graph.constant(np.int32(1).reshape(()))
+    output = graph.add("SPLIT", [axis, state], (1, 4), scale, outputs=2, numSplits=2)[1] if is_view else state
+    graph.output("output", output)
+    graph.output("state_0", given if is_view else graph.add("ADD", [given, given], (1, 8), scale))
+    memory = planned(read_program(graph.pack()))
+    rows = frames(8)
+    new = rows if is_view else np.clip(2 * rows.astype(int), -32768, 32767)
+    expected = np.concatenate([np.zeros((1, 8), int), new[:-1]])[:, 4 * is_view :]
+    execution = Execution(memory)
+    np.testing.assert_array_equal([execution.step(row) for row in rows], expected)
+    answers = session(memory).run(*map(c.frame, rows))
+    np.testing.assert_array_equal([one.numbers for one in answers[1:]], expected)
+
+
+def test_a_draw_does_not_change_a_state_that_is_the_logits(session):
+    """A draw adds biases to the logits."""
+    vocabulary = ks.Vocabulary.from_text("abc")
+    graph, scale, size = IntegerGraph(), 2.0**-13, len(vocabulary)
+    table = np.random.default_rng(0).integers(-128, 128, (size, size)).astype(np.int8)
+    total = graph.add("ADD", [lookup(graph, table, 3), graph.input("state_0", (1, size), scale)], (1, size), scale)
+    graph.output("logits", total)
+    graph.output("state_0", total)
+    memory = planned(read_program(graph.pack()))
+    execution = Execution(memory)
+    expected = [execution.step(token) for token in (3, 4, 3)]
+    answers = session(memory, vocabulary).run(*(one for token in (3, 4, 3) for one in (c.step(token), c.choose(7))))
+    np.testing.assert_array_equal([one.numbers for one in answers[1::2]], expected)
+    assert all(one.status == c.OK and int(one.rest[0]) >= 2 for one in answers[2::2])
+
+
+def test_a_model_of_tokens_without_a_vocabulary_draws(session):
+    """The draw follows the logits: a step of 0 would take all tokens for equally likely."""
+    graph = IntegerGraph()
+    table = np.full((5, 5), -100, np.int8)
+    table[:, 3] = 100
+    graph.output("logits", lookup(graph, table, 200, 2.0**-10))
+    answers = session(planned(read_program(graph.pack()))).run(
+        c.step(0), *(c.choose(seed) for seed in range(30)), c.text("p", "a"), c.suggest("a")
+    )
+    assert all(one == (c.OK, 0, ["3"]) for one in answers[2:32])
+    assert [one.status for one in answers[32:]] == [c.NOT_OF_TEXT] * 2
 
 
 def lookup(graph, table, factor, scale=2.0**-13):
@@ -260,6 +324,7 @@ def test_dense_layers_that_could_round_or_overflow_are_refused():
     assert "must be one whose sums are never halfway between two results" in found
     assert found.endswith("Received: 1 rows")
     assert "never halfway" in refused(dense(weights, np.int32([2, 2]), step=1))
+    assert "never halfway" in refused(dense(weights, np.int32([3, 2])))  # 2 after the first rounding
     assert "ratio 2^-k, k from 1 to 30" in refused(dense(weights, np.int32([2, 2]), ratio=0.3))
     assert "ratio 2^-k, k from 1 to 30" in refused(dense(weights, np.int32([2, 2]), ratio=2.0))
 
@@ -268,6 +333,18 @@ def test_a_table_that_would_saturate_is_refused():
     graph = IntegerGraph()
     graph.output("logits", lookup(graph, np.full((4, 3), 127, np.int8), 300))
     assert "QUANTIZE, must be one that multiplies by an integer without saturating" in refused(graph)
+
+
+@pytest.mark.parametrize(("factor", "value"), [(32768, 0), (2.0**70, 1), (2.0**-70, 1), (40000, 0)])
+def test_factors_of_a_table(factor, value):
+    graph = IntegerGraph()
+    graph.output("logits", lookup(graph, np.full((4, 3), value, np.int8), factor))
+    if value:
+        assert "QUANTIZE, must be one that multiplies by an integer without saturating" in refused(graph)
+        return
+    memory = planned(read_program(graph.pack()))
+    assert [one.factor for one in memory.program.operators] == [1]
+    assert not Execution(memory).step(2).any()
 
 
 def test_states_in_a_circle_are_refused():
