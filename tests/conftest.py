@@ -190,6 +190,7 @@ LONG_FILES = (
     *("distribution/test_distributed_fit", "export/tflite/test_export", "training/test_train", "cli/test_train"),
     *("export/tflite/test_old_runtime", "cli/test_workers", "cli/test_sample", "test_signals"),
     *("export/saved_model/test_export", "export/tflite/test_runtime"),
+    *("export/micro/test_machines", "export/micro/test_decoder", "export/tflite/test_micro"),
 )
 
 

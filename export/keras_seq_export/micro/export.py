@@ -117,7 +117,13 @@ def translated(bundle: Bundle, name: str) -> tuple[Header, int]:
     memory = planned(read_program(bundle.model, _first_states(bundle.model)))
     steps = prove_program(bundle.model, memory)
     sampling = SamplingSettings(**bundle.config.get("sampling", {}))
-    return header_of(memory, bundle.vocabulary, sampling, name, bundle.card.get("name", "")), steps
+    return header_of(memory, bundle.vocabulary, sampling, name, _described(bundle.card)), steps
+
+
+def _described(card: Mapping[str, Any]) -> str:
+    """Returns what the first line of the header says of the model."""
+    said = {"": card.get("name"), "trained on ": card.get("corpus"), "license ": card.get("license")}
+    return ", ".join(f"{label}{value}" for label, value in said.items() if value)
 
 
 def _first_states(content: bytes) -> dict[str, np.ndarray]:

@@ -52,6 +52,7 @@ def test_the_header_and_its_report(tmp_path, objects):
     assert report["flash_bytes"] < 20_000
     assert not {"bytes", "operators", "stored_bytes", "state"} & report.keys()
     text = path.read_text()
+    assert "license CC0-1.0" in text.partition("\n")[0]
     settings = IntegerSettings(round(0.7 * 2**24), 5)
     assert f"SMALL_MODEL_SETTINGS {{UINT64_C({settings.temperature}), 5u, 16777216u, 0u}}" in text
     assert f"#define SMALL_MODEL_MEMORY {report['memory_bytes']} " in text
