@@ -1,7 +1,6 @@
 """Writing a step in integers: 8-bit weights, 16-bit activations, and no operator whose result depends on a runtime's rounding.
 
-Runtimes round products and sums in different ways: once or twice, half away from zero or upwards. Here no result is rounded that way
-by the operators that make nearly all of the arithmetic:
+Runtimes round in different ways: once or twice, half away from zero or upwards. Here nearly no result depends on that:
 
 * A dense layer reads multiples of 4 and adds biases that are 2 more than a multiple of 4. The ratio of its scales is 2^-k
   with k >= 3. So no sum is half-way between two results, whether it is rounded in one step or in two.

@@ -68,7 +68,7 @@ def scales_of(graph: StepGraph, ranges: Ranges) -> Scales:
     """Returns the scale of each tensor, and the weights in 8 bits.
 
     Raises:
-        ExportError: the outputs are too large.
+        ExportError: the logits, or what an activation reads, are too large.
     """
     scales, groups = Scales({}, {}, _embeddings(graph), {}), groups_of(graph)
     for members in groups.powers:
@@ -188,8 +188,6 @@ def _embedding_lookup(graph: StepGraph, index: int, kernel: np.ndarray, mantissa
     gather = graph.producer(index, "GATHER")
     assert gather is not None
     table = best_weights(graph.weights(gather))
-    wanted = (
-        np.log2(best_weights(kernel).scale * table.scale / EMBEDDING_SCALE / mantissa) % 1
-    )  # of factor times a power of two
-    factor = int(np.rint(_LEAST_FACTOR * 2.0**wanted / 4)) * 4
+    best = best_weights(kernel).scale * table.scale / EMBEDDING_SCALE / mantissa  # or this times a power of two
+    factor = int(np.rint(_LEAST_FACTOR * 2.0 ** (np.log2(best) % 1) / 4)) * 4
     return Lookup(table, min(factor, 2 * _LEAST_FACTOR - 4))
