@@ -4,23 +4,12 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from keras_seq_export.tflite import flatbuffer
+from keras_seq_export.tflite.integer.conversion import VERSIONS
 
 _TYPES = {
     np.dtype(np.int8): schema.TensorType.INT8,
     np.dtype(np.int16): schema.TensorType.INT16,
     np.dtype(np.int32): schema.TensorType.INT32,
-}
-_VERSIONS = {
-    "FULLY_CONNECTED": 11,
-    "GATHER": 2,
-    "QUANTIZE": 2,
-    "ADD": 3,
-    "SUB": 5,
-    "MUL": 2,
-    "LOGISTIC": 3,
-    "TANH": 3,
-    "SPLIT": 4,
-    "MINIMUM": 4,
 }
 
 
@@ -79,7 +68,7 @@ class IntegerGraph:
     def add(self, name, inputs, shape, scale, *, dtype=np.int16, outputs=1, **options):
         """Adds an operator; returns its output, or a list of them."""
         numbers = [self.tensor(shape, scale, dtype) for _ in range(outputs)]
-        operator = flatbuffer.new_operator(self.model, name, inputs, numbers, _VERSIONS.get(name, 1))
+        operator = flatbuffer.new_operator(self.model, name, inputs, numbers, VERSIONS.get(name, 1))
         kind = _OPTIONS.get(name)
         if kind is not None:
             operator.builtinOptionsType = getattr(schema.BuiltinOptions, kind)

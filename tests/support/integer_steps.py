@@ -123,10 +123,7 @@ class Micro:
     def __init__(self, content):
         tflite_micro = pytest.importorskip("tflite_micro", reason="needs pip install tflite-micro")
 
-        model = flatbuffer.parse(content)
-        graph, signature = model.subgraphs[0], model.signatureDefs[0]
-        self.inputs = {one.name.decode(): list(graph.inputs).index(one.tensorIndex) for one in signature.inputs}
-        self.outputs = {one.name.decode(): list(graph.outputs).index(one.tensorIndex) for one in signature.outputs}
+        self.inputs, self.outputs = flatbuffer.positions(content)
         self.runtime = tflite_micro.runtime.Interpreter.from_bytes(content)
 
     def __call__(self, inputs):

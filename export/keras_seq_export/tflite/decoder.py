@@ -45,8 +45,8 @@ class LiteRTDecoder:
     A model with internal states keeps what it has read, 4 bytes for a token, to go back to earlier states by reading it
     again. After 16 MiB it keeps no more. The last states can still be used for the next step, but earlier ones cannot.
 
-    The states of an integer file are int16. Frames are numbers of any dtype, which are
-    rounded to the scale of its input; outputs are float32.
+    The states of an integer file are int16. Frames are numbers of any dtype, which are rounded to the scale
+    of its input; outputs are float32.
 
     Args:
         path: the file.

@@ -99,6 +99,18 @@ def first_signature(content: bytes) -> bytes:
     return pack(model)
 
 
+def positions(content: bytes) -> tuple[dict[str, int], dict[str, int]]:
+    """Returns the position of each input and of each output of the first signature in the lists of its graph."""
+    model = parse(content)
+    signature = model.signatureDefs[0]
+    graph = model.subgraphs[signature.subgraphIndex]
+    inputs, outputs = list(graph.inputs), list(graph.outputs)
+    return (
+        {one.name.decode(): inputs.index(one.tensorIndex) for one in signature.inputs},
+        {one.name.decode(): outputs.index(one.tensorIndex) for one in signature.outputs},
+    )
+
+
 def operator_name(model: schema.ModelT, operator: schema.OperatorT) -> str:
     """Returns an operator's name, such as `FULLY_CONNECTED`."""
     return _OPERATORS[model.operatorCodes[operator.opcodeIndex].builtinCode]

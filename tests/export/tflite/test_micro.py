@@ -24,11 +24,7 @@ class MicroStep(Step):
     """One row with explicit states. The host runs the token loop and samples."""
 
     def __init__(self, content, arena_size=None):
-        model = flatbuffer.parse(content)
-        (graph,), (signature,) = model.subgraphs, model.signatureDefs
-        # Positions in the lists of the subgraph, whose order is not that of the names.
-        self.inputs = {one.name.decode(): list(graph.inputs).index(one.tensorIndex) for one in signature.inputs}
-        self.outputs = {one.name.decode(): list(graph.outputs).index(one.tensorIndex) for one in signature.outputs}
+        self.inputs, self.outputs = flatbuffer.positions(content)  # whose order is not that of the names
         tensors = contents_of(content).signatures["decode"]
         self.zeros = {name: np.zeros(one.shape, np.float32) for name, one in tensors.inputs.items() if name != "token"}
         self.vocabulary_size = tensors.outputs["logits"].shape[-1]

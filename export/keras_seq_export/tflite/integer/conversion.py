@@ -27,7 +27,7 @@ from keras_seq_export.tflite.integer.weights import biases, weights_of_factor
 _INT8, _INT16, _INT32 = schema.TensorType.INT8, schema.TensorType.INT16, schema.TensorType.INT32
 _NUMPY = {_INT8: np.int8, _INT16: np.int16, _INT32: np.int32}
 # The first versions with 16-bit activations; FULLY_CONNECTED with a bias of 32 bits.
-_VERSIONS = {
+VERSIONS = {
     "FULLY_CONNECTED": 11,
     "GATHER": 2,
     "QUANTIZE": 2,
@@ -124,7 +124,7 @@ class _Writer:
     # ---- operators ----
 
     def _add(self, name: str, inputs: Iterable[int], outputs: Iterable[int], options: object = None) -> None:
-        operator = new_operator(self._model, name, list(inputs), list(outputs), _VERSIONS[name])
+        operator = new_operator(self._model, name, list(inputs), list(outputs), VERSIONS[name])
         operator.builtinOptions = options
         if options is not None:
             operator.builtinOptionsType = getattr(schema.BuiltinOptions, type(options).__name__[:-1])

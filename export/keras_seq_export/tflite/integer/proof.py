@@ -10,7 +10,7 @@ from keras_seq.errors import shortened
 from keras_seq_export.errors import ExportError
 from keras_seq_export.signatures import DECODE
 from keras_seq_export.tflite.decoder import LiteRTDecoder
-from keras_seq_export.tflite.flatbuffer import parse
+from keras_seq_export.tflite.flatbuffer import positions
 from keras_seq_export.tflite.integer.steps import MICRO, Steps, has_micro, run_in_micro
 
 _RANDOM_STEPS = 300
@@ -57,7 +57,7 @@ def prove(decoder: LiteRTDecoder, values: list[np.ndarray]) -> IntegerProof:
     assert expected is not None
     if not has_micro():
         return IntegerProof(list(_LITERT), len(steps), None)
-    micro = run_in_micro(content, *_positions(content), steps)
+    micro = run_in_micro(content, *positions(content), steps)
     _require_same(MICRO, expected, micro.outputs)
     return IntegerProof([*_LITERT, MICRO], len(steps), micro.arena_bytes)
 
@@ -94,17 +94,6 @@ def _litert_step(
     except (ValueError, RuntimeError) as error:
         raise ExportError(f"{name} cannot run the file: {shortened(str(error).partition(chr(10))[0])}") from error
     return lambda inputs: runner(**inputs)
-
-
-def _positions(content: bytes) -> tuple[dict[str, int], dict[str, int]]:
-    """Returns the position of each input and of each output of `decode` in the lists of its graph."""
-    model = parse(content)
-    graph, signature = model.subgraphs[0], model.signatureDefs[0]
-    inputs, outputs = list(graph.inputs), list(graph.outputs)
-    return (
-        {one.name.decode(): inputs.index(one.tensorIndex) for one in signature.inputs},
-        {one.name.decode(): outputs.index(one.tensorIndex) for one in signature.outputs},
-    )
 
 
 def _require_same(runtime: str, expected: Mapping[str, np.ndarray], found: Mapping[str, np.ndarray]) -> None:

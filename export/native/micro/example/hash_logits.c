@@ -2,28 +2,8 @@
  *
  * A line is a seed, FNV-1a-64 over the int16 logits of every step (the low byte first), and the ids of the tokens. The last line
  * has the instructions of a step and the bytes of stack, where the machine counts them. */
-#include "keras_seq_micro.h"
-
-#include KS_HEADER
-
 #include "console.h"
-
-#ifndef SETTINGS
-#define SETTINGS JOIN(KS_CAPITALS, _SETTINGS) /* of the export */
-#endif
-#ifndef TEXTS
-#define TEXTS 3
-#endif
-#ifndef TOKENS
-#define TOKENS 100
-#endif
-#ifndef FIRST_SEED
-#define FIRST_SEED 0
-#endif
-#define JOIN(left, right) JOIN_EXPANDED(left, right)
-#define JOIN_EXPANDED(left, right) left##right
-
-static int16_t memory[JOIN(KS_CAPITALS, _MEMORY) / 2];
+#include "example_model.h"
 
 static void print_number(uint64_t number, uint32_t base, int digits) {
   char text[21], *start = text + sizeof text;

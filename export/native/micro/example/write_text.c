@@ -1,31 +1,10 @@
-/* Writes texts of consecutive seeds with a model's header; the same source runs on a computer and on a microcontroller.
- *
- * KS_MODEL is the model's name in C, KS_CAPITALS that of its macros, and KS_HEADER its header; see the Makefile. */
-#include "keras_seq_micro.h"
-
-#include KS_HEADER
-
+/* Writes texts of consecutive seeds with a model's header; the same source runs on a computer and on a microcontroller. */
 #include "console.h"
+#include "example_model.h"
 
 #ifndef PROMPT
 #define PROMPT ""
 #endif
-#ifndef SETTINGS
-#define SETTINGS JOIN(KS_CAPITALS, _SETTINGS) /* of the export */
-#endif
-#ifndef TEXTS
-#define TEXTS 3
-#endif
-#ifndef TOKENS
-#define TOKENS 100
-#endif
-#ifndef FIRST_SEED
-#define FIRST_SEED 0
-#endif
-#define JOIN(left, right) JOIN_EXPANDED(left, right)
-#define JOIN_EXPANDED(left, right) left##right
-
-static int16_t memory[JOIN(KS_CAPITALS, _MEMORY) / 2];
 
 static void print(const char *text) {
   size_t size = 0;
