@@ -38,9 +38,9 @@ _LIBRARY: Final = """
 """
 # The decoder's other headers, and what its examples and those of its README define.
 _DECODER: Final = """
-    console console_instructions console_stack console_write decoder draw hash hash_logits ids instructions ks loop main
-    memcpy operators options piece print print_number print_piece prompt seed settings setup status text threefry tokens
-    user words
+    console console_instructions console_stack console_write decoder draw example_model hash hash_logits ids instructions
+    ks loop main memcpy operators options piece print print_number print_piece prompt seed settings setup status text
+    threefry tokens user words
 """
 _TAKEN: Final = frozenset(f"{_KEYWORDS} {_HEADERS} {_LIBRARY} {_DECODER}".split())
 _PREFIXES: Final = ("ks_", "keras_seq_micro")
