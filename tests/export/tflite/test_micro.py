@@ -24,8 +24,9 @@ class MicroStep(Step):
     """One row with explicit states. The host runs the token loop and samples."""
 
     def __init__(self, content, arena_size=None):
-        self.inputs, self.outputs = flatbuffer.positions(content)  # whose order is not that of the names
-        tensors = contents_of(content).signatures["decode"]
+        assert len(flatbuffer.parse(content).subgraphs) == 1
+        (tensors,) = contents_of(content).signatures.values()
+        self.inputs, self.outputs = flatbuffer.positions(content)
         self.zeros = {name: np.zeros(one.shape, np.float32) for name, one in tensors.inputs.items() if name != "token"}
         self.vocabulary_size = tensors.outputs["logits"].shape[-1]
         self.runtime = tflite_micro.runtime.Interpreter.from_bytes(content, arena_size=arena_size)
