@@ -12,6 +12,7 @@ import keras_seq.forks  # noqa: F401 (a fork is noticed only if this is imported
 from keras_seq.version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from keras_seq.analysis.dynamic_evaluation import DynamicEvaluation
     from keras_seq.analysis.evaluate import evaluate
     from keras_seq.analysis.gradient_flow import gradient_flow
     from keras_seq.data.agreement import agreement_corpus
@@ -48,6 +49,7 @@ _MODULE_OF = {
     "ChronoInitializer": "keras_seq.layers.chrono_initializer",
     "Corpus": "keras_seq.data.corpus",
     "CosineSchedule": "keras_seq.training.callbacks",
+    "DynamicEvaluation": "keras_seq.analysis.dynamic_evaluation",
     "GRU": "keras_seq.layers.gru",
     "GRUCell": "keras_seq.layers.gru_cell",
     "GradientNorms": "keras_seq.training.gradient_norms",
@@ -112,6 +114,7 @@ __all__ = [  # noqa: RUF022 (the order of the road, from text to sample)
     "Checkpoint",
     "load_run",
     "evaluate",
+    "DynamicEvaluation",
     "gradient_flow",
     "step_model",
     "encode",

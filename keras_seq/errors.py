@@ -123,6 +123,10 @@ class VocabularyError(KerasSeqError, ValueError):
     """A vocabulary file is damaged."""
 
 
+class OwnWordsError(KerasSeqError, ValueError):
+    """The counts of a user's own words are malformed."""
+
+
 class ModelError(KerasSeqError, ValueError):
     """A model lacks what a function needs of it."""
 

@@ -181,6 +181,7 @@ LONG_FILES = (
         "export/ios/test_kit",
         "test_faults",
         "export/web/test_package",
+        "export/web/test_package_learning",
         "export/android/test_kit",
         "export/native/test_library",
     ),

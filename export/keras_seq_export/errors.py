@@ -11,6 +11,10 @@ class BundleError(KerasSeqError, ValueError):
     """A .tflite file is damaged, or was not written by this package."""
 
 
+class LearnedFileError(KerasSeqError, ValueError):
+    """A file of what a model has learned is damaged, belongs to another model, or cannot be read or written."""
+
+
 class ResultsError(KerasSeqError, ValueError):
     """A file of results belongs to another batch, or cannot be written."""
 

@@ -21,6 +21,9 @@ SAMPLE = "sample"
 WRITE = "write"
 GATES = "gates"
 RESET = "reset"
+LEARN, GET_WEIGHTS, SET_WEIGHTS, RESET_WEIGHTS = "learn", "get_weights", "set_weights", "reset_weights"
+# The signatures of a .tflite that learns on the device; a file has all of them or none.
+LEARNING_SIGNATURES = (LEARN, GET_WEIGHTS, SET_WEIGHTS, RESET_WEIGHTS)
 SCORE = "score"
 START = "start"
 ENCODE = "encode"
@@ -39,6 +42,10 @@ LOGITS, OUTPUT = "logits", "output"
 NEXT_TOKEN = "next_token"
 LOG_PROBABILITY = "log_probability"
 LOG_PROBABILITIES = "log_probabilities"
+# Input and output of `learn`: the token that follows each, and the log-probabilities of the model that has learned nothing.
+NEXT_TOKENS, MODEL_LOG_PROBABILITIES = "next_tokens", "model_log_probabilities"
+RATE = "rate"  # Input of `learn`.
+WEIGHTS, LOG_SHARES = "weights", "log_shares"  # What was learned.
 COUNT = "count"  # Output of `write`: how many tokens it has drawn.
 PROMPT, TEXT = "prompt", "text"
 MAX_TOKENS, SEED = "max_tokens", "seed"
@@ -61,6 +68,8 @@ QUANTIZATIONS = {"none": "float32", "float16": "float16", "int8": "int8", "int4"
 WITH_SAMPLE = tuple(name for name in QUANTIZATIONS if name != INTEGER)
 # Tokens that one call of `prefill` can read. The call takes time only for the tokens given by `length`.
 PREFILL_STEPS = 64
+# Tokens that one call of `learn` can read.
+LEARN_STEPS = 64
 # Tokens that one call of `write` can draw.
 WRITE_STEPS = 32
 # Rows in one batch of the server; `batching_parameters.txt` and the client use the same number.

@@ -27,19 +27,19 @@ typedef struct {
   size_t start, end;
 } Directory;
 
-static uint32_t little_endian(const uint8_t *data, int bytes) {
+uint32_t ks_little_endian(const uint8_t *data, int bytes) {
   uint32_t number = 0;
   while (bytes--) number = number << 8 | data[bytes];
   return number;
 }
 
-static size_t name_size(const uint8_t *entry) { return little_endian(entry + 28, 2); }
+static size_t name_size(const uint8_t *entry) { return ks_little_endian(entry + 28, 2); }
 
 static size_t entry_size(const uint8_t *entry) {
-  return ENTRY + name_size(entry) + little_endian(entry + 30, 2) + little_endian(entry + 32, 2);
+  return ENTRY + name_size(entry) + ks_little_endian(entry + 30, 2) + ks_little_endian(entry + 32, 2);
 }
 
-static size_t header_at(const uint8_t *entry) { return little_endian(entry + 42, 4); }
+static size_t header_at(const uint8_t *entry) { return ks_little_endian(entry + 42, 4); }
 
 /* Checks the last record of the file; gives where the directory begins, and the number of its entries. */
 static ks_status find_directory(Directory *directory, size_t *count, ks_error *error) {
@@ -47,25 +47,25 @@ static ks_status find_directory(Directory *directory, size_t *count, ks_error *e
   if (file.size < END + 8) return ks_fail(error, KS_BAD_FILE, DAMAGED, directory->name, "it is too short");
   size_t end = file.size - END;
   const uint8_t *record = file.data + end;
-  if (memcmp(record, "PK\5\6\0\0\0\0", 8) || memcmp(record + 8, record + 10, 2) || little_endian(record + 20, 2))
+  if (memcmp(record, "PK\5\6\0\0\0\0", 8) || memcmp(record + 8, record + 10, 2) || ks_little_endian(record + 20, 2))
     return ks_fail(error, KS_BAD_FILE, DAMAGED, directory->name, "its last 22 bytes are not the end of a zip");
-  size_t size = little_endian(record + 12, 4), start = little_endian(record + 16, 4);
+  size_t size = ks_little_endian(record + 12, 4), start = ks_little_endian(record + 16, 4);
   if (size > LARGEST_DIRECTORY || size > end || start != end - size)
     return ks_fail(error, KS_BAD_FILE, DAMAGED, directory->name, "its zip has no directory");
   directory->start = start;
   directory->end = end;
-  *count = little_endian(record + 8, 2);
+  *count = ks_little_endian(record + 8, 2);
   return KS_OK;
 }
 
 /* Checks an entry of the directory and its local header. */
 static bool is_valid_entry(const Directory *directory, const uint8_t *entry) {
-  uint32_t method = little_endian(entry + 10, 2);
-  if (little_endian(entry + 8, 2) || (method != 0 && method != 8)) return false;
-  uint64_t at = header_at(entry), name = name_size(entry), packed = little_endian(entry + 20, 4);
+  uint32_t method = ks_little_endian(entry + 10, 2);
+  if (ks_little_endian(entry + 8, 2) || (method != 0 && method != 8)) return false;
+  uint64_t at = header_at(entry), name = name_size(entry), packed = ks_little_endian(entry + 20, 4);
   if (at + HEADER + name + packed > directory->start) return false;
   const uint8_t *header = directory->file.data + at;
-  return !memcmp(header, "PK\3\4", 4) && !memcmp(header + 4, entry + 6, 24) && !little_endian(header + 28, 2) &&
+  return !memcmp(header, "PK\3\4", 4) && !memcmp(header + 4, entry + 6, 24) && !ks_little_endian(header + 28, 2) &&
          !memcmp(header + HEADER, entry + ENTRY, name);
 }
 
@@ -128,14 +128,14 @@ static ks_status inflate_part(const uint8_t *packed, size_t packed_size, ks_byte
 /* Unpacks a part; returns KS_BAD_FILE without a sentence if it is damaged. */
 static ks_status unpack(const Directory *directory, const uint8_t *entry, ks_bytes content, ks_error *error) {
   const uint8_t *packed = directory->file.data + header_at(entry) + HEADER + name_size(entry);
-  size_t packed_size = little_endian(entry + 20, 4);
-  if (little_endian(entry + 10, 2) == 8) {
+  size_t packed_size = ks_little_endian(entry + 20, 4);
+  if (ks_little_endian(entry + 10, 2) == 8) {
     TRY(inflate_part(packed, packed_size, content, error));
   } else {
     if (packed_size != content.size) return KS_BAD_FILE;
     memcpy(content.data, packed, packed_size);
   }
-  return crc32(0, content.data, (uInt)content.size) == little_endian(entry + 16, 4) ? KS_OK : KS_BAD_FILE;
+  return crc32(0, content.data, (uInt)content.size) == ks_little_endian(entry + 16, 4) ? KS_OK : KS_BAD_FILE;
 }
 
 /* Gives the content of an entry, for the caller to free. */
@@ -143,7 +143,7 @@ static ks_status read_part(const Directory *directory, const char *name, size_t 
   const uint8_t *entry = find_entry(directory, name);
   if (!entry)
     return ks_fail(error, KS_BAD_FILE, "%s has no %s inside: export a model of text with keras-seq export", directory->name, name);
-  ks_bytes found = {NULL, little_endian(entry + 24, 4)};
+  ks_bytes found = {NULL, ks_little_endian(entry + 24, 4)};
   if (found.size > largest)
     return ks_fail(error, KS_BAD_FILE, "%s has a %s of %zu bytes, more than the %zu allowed", directory->name, name, found.size,
                    largest);
@@ -185,20 +185,21 @@ static ks_status check_kind(const char *file, ks_json config, ks_error *error) {
   return KS_OK;
 }
 
-static ks_status check_model(const Directory *directory, ks_json config, size_t first, size_t *model_bytes, ks_error *error) {
+static ks_status check_model(const Directory *directory, ks_json config, size_t first, ks_bundle *bundle, ks_error *error) {
   const ks_bytes file = directory->file;
   int64_t bytes;
   char found[65];
   if (!ks_json_integer(ks_json_member(config, "model_bytes"), &bytes) || bytes < 12 || (uint64_t)bytes != first)
     return refuse_value(directory->name, "model_bytes", "the offset at which the zip begins, at least 12", error);
-  uint32_t root = little_endian(file.data, 4);
+  uint32_t root = ks_little_endian(file.data, 4);
   if (root < 8 || root > (uint64_t)bytes - 4)
     return ks_fail(error, KS_BAD_FILE, "%s has a damaged model: its root is at byte %" PRIu32, directory->name, root);
-  ks_sha256(file.data, (size_t)bytes, found);
+  ks_sha256(file.data, (size_t)bytes, bundle->model_sha256);
+  ks_hexadecimal(bundle->model_sha256, found);
   /* A flipped bit in a weight would load and produce nonsense without an error. */
   if (!ks_json_equals(ks_json_member(config, "model_sha256"), found))
     return ks_fail(error, KS_BAD_FILE, "%s has a damaged model: the SHA-256 differs; export it again", directory->name);
-  *model_bytes = (size_t)bytes;
+  bundle->model_bytes = (size_t)bytes;
   return KS_OK;
 }
 
@@ -251,6 +252,17 @@ static ks_status read_settings(const char *file, ks_json config, ks_options *opt
   return KS_OK;
 }
 
+/* Takes how the model learns. A file that cannot learn says nothing of it. */
+static ks_status read_learning(const char *file, ks_json config, ks_learn_options *learning, ks_error *error) {
+  ks_json stored = ks_json_member(config, "learning");
+  double rate = 0;
+  bool is_valid = ks_json_is_object(stored) && ks_json_number(ks_json_member(stored, "rate"), &rate) && rate > 0 && rate <= KS_LARGEST_RATE;
+  if (stored.start && !is_valid) return refuse_value(file, "learning", "an object with a positive rate, at most 1,000,000", error);
+  learning->by_line = ks_json_is_true(ks_json_member(config, "by_line"));
+  learning->rate = !is_valid ? 0 : rate > FLT_MIN ? (float)rate : FLT_MIN; /* not rounded to 0, which cannot learn */
+  return KS_OK;
+}
+
 static ks_status read_config(const Directory *directory, size_t first, ks_bundle *bundle, char sha256[65], ks_error *error) {
   enum { LARGEST = 1 << 20 };
   ks_bytes content;
@@ -259,8 +271,9 @@ static ks_status read_config(const Directory *directory, size_t first, ks_bundle
   ks_status status = KS_OK;
   if (!config.start) status = ks_fail(error, KS_BAD_FILE, "%s has a damaged config.json: it must be a JSON object", directory->name);
   if (!status) status = check_kind(directory->name, config, error);
-  if (!status) status = check_model(directory, config, first, &bundle->model_bytes, error);
+  if (!status) status = check_model(directory, config, first, bundle, error);
   if (!status) status = read_settings(directory->name, config, &bundle->options, error);
+  if (!status) status = read_learning(directory->name, config, &bundle->learning, error);
   if (!ks_json_string(sum, sha256, 65)) *sha256 = 0; /* there is none; nothing has an empty one */
   free(content.data);
   return status;
@@ -278,9 +291,11 @@ static ks_status check_card(const Directory *directory, ks_error *error) {
 
 static ks_status read_vocabulary(const Directory *directory, const char *sha256, ks_bytes *content, ks_error *error) {
   enum { LARGEST = 16 << 20 };
+  uint8_t sum[KS_SHA256_SIZE];
   char found[65];
   TRY(read_part(directory, "vocab.txt", LARGEST, content, error));
-  ks_sha256(content->data, content->size, found);
+  ks_sha256(content->data, content->size, sum);
+  ks_hexadecimal(sum, found);
   if (!strcmp(found, sha256)) return KS_OK;
   free(content->data);
   return ks_fail(error, KS_BAD_FILE, "%s has another vocabulary than it was exported with: the SHA-256 differs", directory->name);

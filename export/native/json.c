@@ -113,6 +113,8 @@ bool ks_json_is_object(ks_json value) { return value.start && *value.start == '{
 
 bool ks_json_is_boolean(ks_json value) { return value.start && (*value.start == 't' || *value.start == 'f'); }
 
+bool ks_json_is_true(ks_json value) { return value.start && *value.start == 't'; }
+
 /* Returns the character of an escape after its backslash, and moves to its last byte; 0 if it is not ASCII. */
 static char unescaped(const char **at) {
   static const char letters[] = "\"\\/bfnrt", characters[] = "\"\\/\b\f\n\r\t";

@@ -13,10 +13,11 @@
  * is unchanged, except that `*model` of ks_open and ks_open_memory is NULL. The library prints nothing, never ends the process, and has no
  * global variables. (LiteRT itself writes a line or more to stderr when a model is opened.)
  *
- * Threads. Different models may be used at the same time. One model can run one of ks_write, ks_suggest and ks_score at a
- * time: a second call, from another thread or from the callback of ks_write, returns KS_IN_USE and changes nothing.
- * ks_encode, ks_decode, ks_default_options and the ks_..._id functions may be called at any time between ks_open and
- * ks_close. Close a model only when no other thread will use it.
+ * Threads. Different models may be used at the same time. One model can run one call at a time of those that use the model:
+ * ks_write, ks_suggest, ks_score, ks_learn, and those that save, load or forget what was learned. A second call, from another
+ * thread or from the callback of ks_write, returns KS_IN_USE and changes nothing; so a text is written by one model from its
+ * beginning to its end. All other functions may be called at any time between ks_open and ks_close. Close a model only when
+ * no other thread will use it.
  *
  * Trust. The SHA-256 inside a file detects damage, not malice: LiteRT is native code, and a forged model can crash it.
  */
@@ -45,10 +46,10 @@ typedef enum {
   KS_OK,
   KS_BAD_ARGUMENT,  /* an argument is NULL or out of its range */
   KS_BAD_TEXT,      /* a text is not UTF-8, or the vocabulary lacks a part of it */
-  KS_BAD_FILE,      /* the file cannot be read, is damaged, or is a model that this library cannot run */
+  KS_BAD_FILE,      /* a file cannot be read or written, is damaged, or is a model that cannot be run, or cannot learn */
   KS_OUT_OF_MEMORY, /* in this library; LiteRT may end the process instead. The model stays usable */
   KS_IN_USE,        /* another call uses the model */
-  KS_FAILED,        /* LiteRT failed, or the model's logits are not finite */
+  KS_FAILED,        /* LiteRT failed, the model's logits are not finite, or learning diverged */
 } ks_status;
 
 typedef struct {
@@ -150,6 +151,50 @@ KS_API ks_status ks_suggest(ks_model *model, const char *text, size_t count, ks_
 /* Gives the log-probability of each token of `text`, in nats, given those before it. They are as many as the ids of
  * ks_encode. Free them with ks_free. */
 KS_API ks_status ks_score(ks_model *model, const char *text, double **log_probabilities, size_t *count, ks_error *error);
+
+/* ---- learning ---- */
+
+/* A file that was exported with learn=True learns from texts, such as those that its user writes: ks_write, ks_suggest and
+ * ks_score then follow them. What was learned is a few numbers beside the model, which stays as it is. */
+
+typedef struct {
+  float rate;   /* how far each text moves the model; positive. Default: that of the file */
+  bool by_line; /* whether each line is a text of its own that ends with <eos>. Default: as the model was trained */
+} ks_learn_options;
+
+typedef struct {
+  uint64_t tokens;             /* of the text */
+  double nats_per_token;       /* before learning each block of up to 64 tokens */
+  double model_nats_per_token; /* without anything learned */
+  double weight;               /* of what was learned, after the text: from 0, not used at all, to 1 */
+} ks_learn_report;
+
+/* Returns whether the file can learn. Otherwise the functions below return KS_BAD_FILE. */
+KS_API bool ks_has_learn(const ks_model *model);
+
+/* Gives the defaults, which are stored in the file. */
+KS_API ks_status ks_default_learn_options(const ks_model *model, ks_learn_options *options, ks_error *error);
+
+/* Learns from a text, of at least one token. After an error the model is as it was before: KS_FAILED says that the rate was
+ * too large for this text. `options` may be NULL for the defaults, and `report` may be NULL. */
+KS_API ks_status ks_learn(ks_model *model, const char *text, const ks_learn_options *options, ks_learn_report *report,
+                          ks_error *error);
+
+/* The number of tokens from which the model has learned, those of a loaded file included. */
+KS_API uint64_t ks_learned_tokens(const ks_model *model);
+
+/* Forgets all that was learned. */
+KS_API ks_status ks_forget(ks_model *model, ks_error *error);
+
+/* Writes what was learned to a file, or replaces one: the file is complete, or as it was before. */
+KS_API ks_status ks_save_learned(ks_model *model, const char *path, ks_error *error);
+
+/* Loads what this model, opened from the same .tflite, has learned. It replaces what was learned since. */
+KS_API ks_status ks_load_learned(ks_model *model, const char *path, ks_error *error);
+
+/* The same with bytes in memory. Free those that are given with ks_free. */
+KS_API ks_status ks_save_learned_memory(ks_model *model, void **bytes, size_t *size, ks_error *error);
+KS_API ks_status ks_load_learned_memory(ks_model *model, const void *bytes, size_t size, ks_error *error);
 
 #ifdef __cplusplus
 }

@@ -157,8 +157,11 @@ static ks_status count_states(ks_runtime *runtime, ks_error *error) {
   return runtime->first_states ? KS_OK : ks_no_memory(error);
 }
 
-/* Loads a signature, if the file has it. `takes_states` is false for `start`, which only returns them. */
-static ks_status load_signature(ks_runtime *runtime, ks_signature *signature, const char *name, bool takes_states,
+/* Which states a signature has: none, those that it returns, or also those that it takes. */
+typedef enum { NO_STATES, RETURNED, TAKEN_AND_RETURNED } States;
+
+/* Loads a signature, if the file has it. */
+static ks_status load_signature(ks_runtime *runtime, ks_signature *signature, const char *name, States states,
                                 const Part *inputs, const Part *outputs, ks_error *error) {
   ks_object found;
   signature->name = name;
@@ -167,36 +170,64 @@ static ks_status load_signature(ks_runtime *runtime, ks_signature *signature, co
   TRY(create_buffers(runtime, found, signature, true, inputs, error));
   TRY(create_buffers(runtime, found, signature, false, outputs, error));
   if (!runtime->first_states) TRY(count_states(runtime, error)); /* this is `decode` */
-  if (takes_states) TRY(check_parts(runtime, inputs, signature->input_states, runtime->state_count, error));
-  TRY(check_parts(runtime, outputs, signature->output_states, runtime->state_count, error));
+  size_t taken = states == TAKEN_AND_RETURNED ? runtime->state_count : 0, returned = states ? runtime->state_count : 0;
+  TRY(check_parts(runtime, inputs, signature->input_states, taken, error));
+  TRY(check_parts(runtime, outputs, signature->output_states, returned, error));
   signature->exists = true;
   return KS_OK;
 }
 
 #define PART(name, element, count, pointer) {name, element, count, &(pointer), NULL}
 
-static ks_status load_signatures(ks_runtime *r, ks_error *error) {
-  const Part end = {NULL, 0, 0, NULL, NULL}, none[] = {end};
-  const Part decode_in[] = {PART("token", INT32, 1, r->decoded.token), end};
-  const Part decode_out[] = {{"logits", FLOAT32, 0, &r->decoded.logits, &r->logit_count}, end};
-  TRY(load_signature(r, &r->decode, "decode", true, decode_in, decode_out, error));
+static const Part END = {NULL, 0, 0, NULL, NULL}, NOTHING[] = {{NULL, 0, 0, NULL, NULL}};
+
+/* Loads the signatures that write, complete and score text. */
+static ks_status load_text(ks_runtime *r, ks_error *error) {
+  const Part decode_in[] = {PART("token", INT32, 1, r->decoded.token), END};
+  const Part decode_out[] = {{"logits", FLOAT32, 0, &r->decoded.logits, &r->logit_count}, END};
+  TRY(load_signature(r, &r->decode, "decode", TAKEN_AND_RETURNED, decode_in, decode_out, error));
   if (!r->decode.exists)
     return ks_fail(error, KS_BAD_FILE, "%s must have the signatures decode, prefill and sample: export it with keras-seq export",
                    r->name);
   const Part prefill_in[] = {{"tokens", INT32, 0, &r->prefilled.tokens, &r->prefill_steps},
-                             PART("length", INT32, 1, r->prefilled.length), end};
-  const Part prefill_out[] = {PART("logits", FLOAT32, r->logit_count, r->prefilled.logits), end};
-  TRY(load_signature(r, &r->prefill, "prefill", true, prefill_in, prefill_out, error));
+                             PART("length", INT32, 1, r->prefilled.length), END};
+  const Part prefill_out[] = {PART("logits", FLOAT32, r->logit_count, r->prefilled.logits), END};
+  TRY(load_signature(r, &r->prefill, "prefill", TAKEN_AND_RETURNED, prefill_in, prefill_out, error));
   const Part sample_in[] = {PART("token", INT32, 1, r->sampled.token), PART("uniform", FLOAT32, 1, r->sampled.uniform),
                             PART("temperature", FLOAT32, 1, r->sampled.temperature), PART("top_k", INT32, 1, r->sampled.top_k),
-                            PART("top_p", FLOAT32, 1, r->sampled.top_p), PART("min_p", FLOAT32, 1, r->sampled.min_p), end};
+                            PART("top_p", FLOAT32, 1, r->sampled.top_p), PART("min_p", FLOAT32, 1, r->sampled.min_p), END};
   const Part sample_out[] = {PART("next_token", INT32, 1, r->sampled.next_token),
-                             PART("log_probability", FLOAT32, 1, r->sampled.log_probability), end};
-  TRY(load_signature(r, &r->sample, "sample", true, sample_in, sample_out, error));
+                             PART("log_probability", FLOAT32, 1, r->sampled.log_probability), END};
+  TRY(load_signature(r, &r->sample, "sample", TAKEN_AND_RETURNED, sample_in, sample_out, error));
   if (!r->prefill.exists || !r->sample.exists)
     return ks_fail(error, KS_BAD_FILE, "%s must have the signatures decode, prefill and sample: export it with keras-seq export",
                    r->name);
-  return load_signature(r, &r->start, "start", false, none, none, error);
+  return load_signature(r, &r->start, "start", RETURNED, NOTHING, NOTHING, error);
+}
+
+/* Loads the signatures of a model that learns. `learn` exists only if all four do. */
+static ks_status load_learning(ks_runtime *r, ks_error *error) {
+  const Part learn_in[] = {PART("tokens", INT32, KS_LEARN_STEPS, r->learned.tokens),
+                           PART("next_tokens", INT32, KS_LEARN_STEPS, r->learned.next_tokens),
+                           PART("length", INT32, 1, r->learned.length), PART("rate", FLOAT32, 1, r->learned.rate), END};
+  const Part learn_out[] = {PART("log_probabilities", FLOAT32, KS_LEARN_STEPS, r->learned.log_probabilities),
+                            PART("model_log_probabilities", FLOAT32, KS_LEARN_STEPS, r->learned.model_log_probabilities), END};
+  TRY(load_signature(r, &r->learn, "learn", TAKEN_AND_RETURNED, learn_in, learn_out, error));
+  const Part got[] = {{"weights", FLOAT32, 0, &r->got.weights, &r->weight_count},
+                      PART("log_shares", FLOAT32, KS_SHARES, r->got.shares), END};
+  TRY(load_signature(r, &r->get_weights, "get_weights", NO_STATES, NOTHING, got, error));
+  const Part set_in[] = {PART("weights", FLOAT32, r->weight_count, r->set.weights),
+                         PART("log_shares", FLOAT32, KS_SHARES, r->set.shares), END};
+  const Part set_out[] = {PART("log_shares", FLOAT32, KS_SHARES, r->shares_after_set), END};
+  TRY(load_signature(r, &r->set_weights, "set_weights", NO_STATES, set_in, set_out, error));
+  const Part reset[] = {PART("log_shares", FLOAT32, KS_SHARES, r->shares_after_reset), END};
+  TRY(load_signature(r, &r->reset_weights, "reset_weights", NO_STATES, NOTHING, reset, error));
+  const ks_signature *const all[] = {&r->learn, &r->get_weights, &r->set_weights, &r->reset_weights};
+  size_t found = 0;
+  for (size_t i = 0; i < 4; i++) found += all[i]->exists;
+  if (!found || (found == 4 && r->weight_count % r->logit_count == 0)) return KS_OK;
+  return ks_fail(error, KS_BAD_FILE, "%s has a damaged model: it has %zu of the 4 signatures that learn, and %zu weights for %zu "
+                 "tokens", r->name, found, r->weight_count, r->logit_count);
 }
 
 static ks_status create_model(ks_runtime *runtime, ks_bytes model, ks_error *error) {
@@ -218,7 +249,8 @@ static ks_status create_model(ks_runtime *runtime, ks_bytes model, ks_error *err
 ks_status ks_load(ks_runtime *runtime, ks_bytes model, const char *name, ks_error *error) {
   *runtime = (ks_runtime){.name = name};
   TRY(create_model(runtime, model, error));
-  TRY(load_signatures(runtime, error));
+  TRY(load_text(runtime, error));
+  TRY(load_learning(runtime, error));
   /* Without `start`, the states begin at zero. */
   return runtime->start.exists ? ks_run(runtime, &runtime->start, NULL, runtime->first_states, error) : KS_OK;
 }
@@ -231,7 +263,8 @@ static void unload_signature(ks_signature *signature) {
 }
 
 void ks_unload(ks_runtime *runtime) {
-  ks_signature *signatures[] = {&runtime->decode, &runtime->prefill, &runtime->sample, &runtime->start};
+  ks_signature *signatures[] = {&runtime->decode, &runtime->prefill,     &runtime->sample,      &runtime->start,
+                                &runtime->learn,  &runtime->get_weights, &runtime->set_weights, &runtime->reset_weights};
   for (size_t i = 0; i < sizeof signatures / sizeof *signatures; i++) unload_signature(signatures[i]);
   if (runtime->compiled) LiteRtDestroyCompiledModel(runtime->compiled);
   if (runtime->options) LiteRtDestroyOptions(runtime->options);
@@ -247,7 +280,7 @@ ks_status ks_run(ks_runtime *runtime, ks_signature *signature, const uint8_t *be
                                       signature->output_count, signature->outputs);
   if (status)
     return ks_fail(error, KS_FAILED, "%s cannot be run: LiteRT error %d in %s", runtime->name, status, signature->name);
-  for (size_t i = 0; i < runtime->state_count; after += runtime->state_bytes[i++])
+  for (size_t i = 0; after && i < runtime->state_count; after += runtime->state_bytes[i++])
     memcpy(after, signature->output_states[i], runtime->state_bytes[i]);
   return KS_OK;
 }

@@ -1,10 +1,7 @@
 /* Opening and closing a model, its tokens and its defaults. */
-#include <errno.h>
 #include <inttypes.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "internal.h"
 
@@ -14,23 +11,12 @@ void ks_free(void *memory) { free(memory); }
 
 /* ---- opening ---- */
 
-static const size_t LARGEST_FILE = (size_t)1 << 31; /* the offsets in a flatbuffer are smaller */
-
-enum { NAME_ROOM = sizeof((ks_model *)0)->name };
-
-/* Gives what messages call a file: its path; of a long one, the end. They are UTF-8, which a path need not be. */
-static void set_name(char name[NAME_ROOM], const char *path) {
-  size_t size = strlen(path), room = NAME_ROOM - 1;
-  const char *end = path + size, *start = size > room ? end - (room - 3) : path;
-  while (start > path && ((uint8_t)*start & 0xC0) == 0x80) start++; /* not in the middle of a character */
-  bool is_valid = ks_valid_size(start, (size_t)(end - start)) == (size_t)(end - start);
-  snprintf(name, NAME_ROOM, "%s%s", start > path && is_valid ? "..." : "", is_valid ? start : "the file");
-}
-
 static ks_status load(ks_model *model, ks_bytes file, ks_error *error) {
   ks_bundle bundle;
   TRY(ks_read_bundle(file, model->name, &bundle, error));
   model->options = bundle.options;
+  model->learning = bundle.learning;
+  memcpy(model->sha256, bundle.model_sha256, sizeof model->sha256);
   TRY(ks_read_vocabulary(bundle.vocabulary, model->name, &model->vocabulary, error));
   if (model->vocabulary.pad < 0)
     return ks_fail(error, KS_BAD_FILE, "%s has a vocabulary without <pad>, so no text can be drawn with it", model->name);
@@ -39,6 +25,10 @@ static ks_status load(ks_model *model, ks_bytes file, ks_error *error) {
   if (runtime->logit_count != (size_t)model->vocabulary.count)
     return ks_fail(error, KS_BAD_FILE, "%s returns %zu logits for %" PRId32 " tokens", model->name, runtime->logit_count,
                    model->vocabulary.count);
+  if (runtime->learn.exists != (model->learning.rate > 0))
+    return ks_fail(error, KS_BAD_FILE, "%s has a damaged bundle: config.json must have `learning` if the model can learn, and only then",
+                   model->name);
+  if (runtime->learn.exists && !(model->own_words = ks_copy_own_words(NULL))) return ks_no_memory(error);
   model->read.states = malloc(runtime->states_size);
   model->read.logits = malloc(runtime->logit_count * sizeof(float));
   return model->read.states && model->read.logits ? KS_OK : ks_no_memory(error);
@@ -48,6 +38,7 @@ static void free_model(ks_model *model) {
   ks_unload(&model->runtime);
   ks_free_vocabulary(&model->vocabulary);
   free(model->bytes);
+  ks_free_own_words(model->own_words);
   free(model->read.tokens);
   free(model->read.states);
   free(model->read.logits);
@@ -63,7 +54,8 @@ static ks_status open_bytes(const char *name, ks_bytes file, ks_model **opened, 
   }
   model->bytes = file.data;
   atomic_flag_clear(&model->in_use);
-  strcpy(model->name, name); /* it comes from `set_name`, or is short */
+  atomic_init(&model->learned_tokens, 0);
+  strcpy(model->name, name); /* it comes from `ks_file_name`, or is short */
   ks_status status = load(model, file, error);
   if (status) {
     free_model(model);
@@ -73,41 +65,20 @@ static ks_status open_bytes(const char *name, ks_bytes file, ks_model **opened, 
   return status;
 }
 
-static ks_status read_file(const char *path, const char *name, ks_bytes *content, ks_error *error) {
-  struct stat about;
-  FILE *file = NULL;
-  if (stat(path, &about) || (S_ISREG(about.st_mode) && !(file = fopen(path, "rb"))))
-    return ks_fail(error, KS_BAD_FILE, "%s cannot be read: %s", name, strerror(errno));
-  if (!file) return ks_fail(error, KS_BAD_FILE, "%s is a directory or a device; name a .tflite file", name);
-  ks_status status = KS_OK;
-  content->size = (size_t)about.st_size;
-  content->data = NULL;
-  if ((uint64_t)about.st_size > LARGEST_FILE) {
-    status = ks_fail(error, KS_BAD_FILE, "%s has more bytes than a .tflite can have (2147483648)", name);
-  } else if (!(content->data = malloc(content->size + 1))) {
-    status = ks_no_memory(error);
-  } else if (fread(content->data, 1, content->size, file) != content->size) {
-    status = ks_fail(error, KS_BAD_FILE, "%s cannot be read: it became shorter meanwhile, or the disk fails", name);
-  }
-  fclose(file);
-  if (status) free(content->data);
-  return status;
-}
-
 ks_status ks_open(const char *path, ks_model **model, ks_error *error) {
   if (model) *model = NULL;
   if (!path || !model) return ks_fail(error, KS_BAD_ARGUMENT, "path and model must not be NULL");
-  char name[NAME_ROOM];
+  char name[KS_NAME_ROOM];
   ks_bytes file;
-  set_name(name, path);
-  TRY(read_file(path, name, &file, error));
+  ks_file_name(name, path);
+  TRY(ks_read_file(path, name, "a .tflite file", KS_LARGEST_FILE, &file, error));
   return open_bytes(name, file, model, error);
 }
 
 ks_status ks_open_memory(const void *bytes, size_t size, ks_model **model, ks_error *error) {
   if (model) *model = NULL;
   if (!bytes || !model) return ks_fail(error, KS_BAD_ARGUMENT, "bytes and model must not be NULL");
-  if (size > LARGEST_FILE) return ks_fail(error, KS_BAD_FILE, "the model has more bytes than a .tflite can have (2147483648)");
+  if (size > KS_LARGEST_FILE) return ks_fail(error, KS_BAD_FILE, "the model has more bytes than a .tflite can have (2147483648)");
   ks_bytes copy = {malloc(size + 1), size};
   if (!copy.data) return ks_no_memory(error);
   memcpy(copy.data, bytes, size);

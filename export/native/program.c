@@ -34,11 +34,14 @@ static void check(ks_status status, const ks_error *error) {
 
 static const char HELP[] =
     "keras_seq MODEL.tflite [--prompt=TEXT | -] [--max_tokens=200] [--temperature=1] [--top_k=0] [--top_p=1] [--min_p=0] "
-    "[--seed=N] [--stop=TEXT]... [--time]\n"
+    "[--seed=N] [--stop=TEXT]... [--learned=FILE] [--learn=FILE] [--save_learned=FILE] [--time]\n"
     "Prints the prompt and a continuation, the same as `keras-seq sample --model=MODEL.tflite` with these flags.\n"
     "- reads the prompt from standard input, all of it: a line feed at its end belongs to the prompt.\n"
     "--temperature=0 takes the most likely token; --top_k=0, --top_p=1 and --min_p=0 are off.\n"
     "--stop ends the text before this string; it may be repeated.\n"
+    "--learned loads what the model has learned from a learned file; --learn lets it learn from a text file, and --save_learned\n"
+    "writes all that it has learned to a file. These come before the text is written; with --learn or --save_learned, one is\n"
+    "written only for a prompt.\n"
     "--time reports the time per token, and the part of it spent in the model.\n"
     "--version prints the version.\n";
 
@@ -46,6 +49,7 @@ typedef struct {
   char *prompt; /* NULL without one */
   ks_options options;
   const char **stops;
+  const char *learned, *text_file, *save_learned; /* NULL without one */
   bool has_seed, reads_input, time;
 } Request;
 
@@ -113,6 +117,22 @@ static bool read_option(const char *argument, Request *request) {
   return true;
 }
 
+/* Takes a flag that names a file; returns whether the argument is one. */
+static bool read_learn_flag(const char *argument, Request *request) {
+  const char *value;
+  if ((value = value_of(argument, "--learned"))) {
+    request->learned = value;
+  } else if ((value = value_of(argument, "--learn"))) {
+    request->text_file = value;
+  } else if ((value = value_of(argument, "--save_learned"))) {
+    request->save_learned = value;
+  } else {
+    return false;
+  }
+  if (!*value) fail("%.*s needs the name of a file", (int)(value - 1 - argument), argument);
+  return true;
+}
+
 static void read_flags(int count, char **arguments, Request *request) {
   request->stops = calloc((size_t)count, sizeof *request->stops);
   if (!request->stops) fail("out of memory");
@@ -124,6 +144,8 @@ static void read_flags(int count, char **arguments, Request *request) {
       free(request->prompt);
       request->prompt = strdup(value);
       if (!request->prompt) fail("out of memory");
+    } else if (read_learn_flag(argument, request)) {
+      continue;
     } else if (!strcmp(argument, "-")) {
       request->reads_input = true;
     } else if (!strcmp(argument, "--time")) {
@@ -139,8 +161,8 @@ static void read_flags(int count, char **arguments, Request *request) {
   if (request->reads_input && request->prompt) fail("give the prompt with --prompt or with -, not both");
 }
 
-/* Returns the text on standard input. */
-static char *read_input(void) {
+/* Returns the text of a file, which messages call `name`; `flag` is what takes it. */
+static char *read_text(FILE *file, const char *name, const char *flag) {
   char *text = NULL;
   size_t size = 0, got = 1;
   for (size_t room = 0; got; size += got) {
@@ -148,11 +170,11 @@ static char *read_input(void) {
       room = 2 * size + 4096;
       if (!(text = realloc(text, room))) fail("out of memory");
     }
-    got = fread(text + size, 1, room - size - 1, stdin);
+    got = fread(text + size, 1, room - size - 1, file);
   }
-  if (ferror(stdin)) fail("standard input cannot be read: %s", strerror(errno));
+  if (ferror(file)) fail("%s cannot be read: %s", name, strerror(errno));
   text[size] = 0;
-  if (strlen(text) != size) fail("--prompt must not contain the character U+0000");
+  if (strlen(text) != size) fail("%s must not contain the character U+0000", flag);
   return text;
 }
 
@@ -213,6 +235,30 @@ static void write_text(ks_model *model, const Request *request) {
             result.seconds / result.model_seconds);
 }
 
+/* ---- learning ---- */
+
+static void learn_from(ks_model *model, const char *path) {
+  FILE *file = fopen(path, "rb");
+  if (!file) fail("%s cannot be read: %s", path, strerror(errno));
+  char *text = read_text(file, path, "--learn");
+  fclose(file);
+  ks_error error;
+  ks_learn_report report;
+  ks_status status = ks_learn(model, text, NULL, &report, &error);
+  if (status == KS_BAD_TEXT) fail("--learn%s", strchr(error.text, ' ')); /* the library calls it `text` */
+  check(status, &error);
+  free(text);
+  fprintf(stderr, "keras_seq: learned from %" PRIu64 " tokens: %.3f nats per token while learning, %.3f without; weight %.2f\n",
+          report.tokens, report.nats_per_token, report.model_nats_per_token, report.weight);
+}
+
+static void learn(ks_model *model, const Request *request) {
+  ks_error error;
+  if (request->learned) check(ks_load_learned(model, request->learned, &error), &error);
+  if (request->text_file) learn_from(model, request->text_file);
+  if (request->save_learned) check(ks_save_learned(model, request->save_learned, &error), &error);
+}
+
 int main(int count, char **arguments) {
   for (int i = 1; i < count; i++) {
     if (!strcmp(arguments[i], "--help") || !strcmp(arguments[i], "-h")) return fputs(HELP, stdout) < 0;
@@ -224,8 +270,9 @@ int main(int count, char **arguments) {
   ks_model *model = open_quietly(arguments[1]);
   check(ks_default_options(model, &request.options, &error), &error);
   read_flags(count, arguments, &request);
-  if (request.reads_input) request.prompt = read_input();
-  write_text(model, &request);
+  if (request.reads_input) request.prompt = read_text(stdin, "standard input", "--prompt");
+  learn(model, &request);
+  if (request.prompt || !(request.text_file || request.save_learned)) write_text(model, &request);
   ks_close(model);
   free(request.prompt);
   free(request.stops);

@@ -1,5 +1,4 @@
 /* SHA-256, FIPS 180-4. */
-#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -36,7 +35,7 @@ static void sha256_block(uint32_t state[8], const uint8_t *block) {
   for (int i = 0; i < 8; i++) state[i] += s[i];
 }
 
-void ks_sha256(const uint8_t *data, size_t size, char hexadecimal[65]) {
+void ks_sha256(const uint8_t *data, size_t size, uint8_t sum[KS_SHA256_SIZE]) {
   uint32_t state[8] = {0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a, 0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19};
   size_t whole = size / 64 * 64, rest = size - whole, padded = rest < 56 ? 64 : 128;
   uint8_t end[128] = {0};
@@ -45,5 +44,9 @@ void ks_sha256(const uint8_t *data, size_t size, char hexadecimal[65]) {
   end[rest] = 0x80;
   for (size_t i = 0; i < 8; i++) end[padded - 1 - i] = (uint8_t)((uint64_t)size * 8 >> 8 * i);
   for (size_t start = 0; start < padded; start += 64) sha256_block(state, end + start);
-  for (int i = 0; i < 8; i++) snprintf(hexadecimal + 8 * i, 9, "%08" PRIx32, state[i]);
+  for (int i = 0; i < KS_SHA256_SIZE; i++) sum[i] = (uint8_t)(state[i / 4] >> (24 - i % 4 * 8));
+}
+
+void ks_hexadecimal(const uint8_t sum[KS_SHA256_SIZE], char text[2 * KS_SHA256_SIZE + 1]) {
+  for (int i = 0; i < KS_SHA256_SIZE; i++) snprintf(text + 2 * i, 3, "%02x", sum[i]);
 }

@@ -8,19 +8,12 @@
 
 #include "internal.h"
 
-/* A suggestion as parts of longer texts. */
-typedef struct {
-  char *insert; /* for the caller of the search to free */
-  size_t insert_size;
-  double probability;
-} Answer;
-
 typedef struct {
   ks_model *model;
   const char *text; /* what is typed; its last `begun` bytes are the word that was begun */
   size_t size, begun;
   size_t wanted, found;
-  Answer *answers;
+  ks_answer *answers;
 } Search;
 
 static const char NOT_FINITE[] = "no word can be suggested: the model's logits are not finite";
@@ -52,7 +45,7 @@ static bool is_candidate(const Search *search, int32_t id) {
 static bool is_shown(const Search *search, const char *insert, size_t size) {
   size_t skipped = !search->begun && *insert == ' ';
   for (size_t i = 0; i < search->found; i++) {
-    const Answer *other = &search->answers[i];
+    const ks_answer *other = &search->answers[i];
     size_t other_skipped = !search->begun && *other->insert == ' ';
     if (other->insert_size - other_skipped == size - skipped && !memcmp(other->insert + other_skipped, insert + skipped, size - skipped))
       return true;
@@ -66,7 +59,7 @@ static ks_status add_answer(Search *search, const char *insert, size_t size, dou
   char *copy = malloc(size);
   if (!copy) return ks_no_memory(error);
   memcpy(copy, insert, size);
-  search->answers[search->found++] = (Answer){copy, size, probability};
+  search->answers[search->found++] = (ks_answer){copy, size, probability};
   return KS_OK;
 }
 
@@ -258,18 +251,36 @@ static ks_status read_text(const Search *search, size_t size, ks_error *error) {
   return status ? status : check_logits(search->model->read.logits, search->model->runtime.logit_count, error);
 }
 
-static ks_status find_words(Search *search, ks_error *error) {
-  ks_level level = search->model->vocabulary.level;
-  size_t valid = ks_valid_size(search->text, search->size);
-  if (valid != search->size) return ks_fail(error, KS_BAD_TEXT, "text must be UTF-8; byte %zu is not", valid);
-  ks_place state;
-  search->begun = ks_begun_size(level, search->text, search->size, &state);
-  if (level == KS_CHARACTERS) {
+/* Finds the likeliest words of the model. */
+static ks_status find_words(Search *search, ks_place place, ks_error *error) {
+  if (search->model->vocabulary.level == KS_CHARACTERS) {
     TRY(read_text(search, search->size, error));
-    return spell(search, state, error);
+    return spell(search, place, error);
   }
   TRY(read_text(search, search->size - search->begun, error));
   return look_up(search, error);
+}
+
+/* Returns whether own words may complete what was begun: split at white space, it may have other characters than a word. */
+static bool uses_own_words(const Search *search) {
+  const ks_own_words *own = search->model->own_words;
+  if (!own || !own->word_count) return false;
+  ks_place ignored;
+  size_t space = search->begun && search->text[search->size - search->begun] == ' ';
+  return search->begun - space == ks_begun_size(KS_CHARACTERS, search->text, search->size, &ignored);
+}
+
+/* Finds the likeliest words. */
+static ks_status find_suggestions(Search *search, ks_error *error) {
+  enum { MIXED = 8 }; /* at least so many words of the model are mixed with own words */
+  size_t valid = ks_valid_size(search->text, search->size), wanted = search->wanted;
+  if (valid != search->size) return ks_fail(error, KS_BAD_TEXT, "text must be UTF-8; byte %zu is not", valid);
+  ks_place place;
+  search->begun = ks_begun_size(search->model->vocabulary.level, search->text, search->size, &place);
+  if (!uses_own_words(search)) return find_words(search, place, error);
+  if (search->wanted < MIXED) search->wanted = MIXED;
+  TRY(find_words(search, place, error));
+  return ks_mix_own_words(search->model, search->text, search->size, search->begun, wanted, search->answers, &search->found, error);
 }
 
 /* Copies the answers to one block of memory: the suggestions, then their strings. */
@@ -282,7 +293,7 @@ static ks_status give(const Search *search, ks_suggestion **suggestions, ks_erro
   if (!given) return ks_no_memory(error);
   char *next = (char *)(given + search->found);
   for (size_t i = 0; i < search->found; i++) {
-    const Answer *answer = &search->answers[i];
+    const ks_answer *answer = &search->answers[i];
     size_t size = answer->insert_size;
     memcpy(next, begun, search->begun);
     memcpy(next + search->begun, answer->insert, size);
@@ -299,14 +310,13 @@ static ks_status give(const Search *search, ks_suggestion **suggestions, ks_erro
 
 ks_status ks_suggest(ks_model *model, const char *text, size_t count, ks_suggestion **suggestions, size_t *found,
                      ks_error *error) {
-  enum { MOST = 100 };
   if (!model || !text || !suggestions || !found)
     return ks_fail(error, KS_BAD_ARGUMENT, "model, text, suggestions and found must not be NULL");
-  if (count < 1 || count > MOST) return ks_fail(error, KS_BAD_ARGUMENT, "count must be from 1 to 100. Received: %zu", count);
+  if (count < 1 || count > KS_MOST_SUGGESTIONS) return ks_fail(error, KS_BAD_ARGUMENT, "count must be from 1 to 100. Received: %zu", count);
   TRY(ks_begin(model, error));
-  Answer answers[MOST];
+  ks_answer answers[KS_MOST_SUGGESTIONS];
   Search search = {.model = model, .text = text, .size = strlen(text), .wanted = count, .answers = answers};
-  ks_status status = find_words(&search, error);
+  ks_status status = find_suggestions(&search, error);
   if (!status) status = give(&search, suggestions, error);
   if (!status) *found = search.found;
   for (size_t i = 0; i < search.found; i++) free(answers[i].insert);

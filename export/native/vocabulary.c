@@ -161,6 +161,15 @@ static ks_status refuse_token(const ks_vocabulary *vocabulary, const char *argum
                  shown < size ? "..." : "");
 }
 
+bool ks_can_read(const ks_vocabulary *vocabulary, const char *text, size_t size) {
+  const char *end = text + size;
+  for (size_t token; text < end; text += token ? token : 1) { /* 0: white space between two words */
+    token = ks_token_size(vocabulary->level, text, end);
+    if (token && find(vocabulary, text, token) < 0) return false;
+  }
+  return true;
+}
+
 ks_status ks_encode_text(const ks_vocabulary *vocabulary, const char *argument, const char *text, size_t size, int32_t first,
                          int32_t **ids, size_t *count, ks_error *error) {
   size_t valid = ks_valid_size(text, size), written = 0;

@@ -36,8 +36,9 @@ from keras_seq.data.begun_word import begun_word
 from keras_seq.data.tokens import begins_word, split_lines, split_text, split_words
 from keras_seq.data.vocabulary import Vocabulary
 from keras_seq.errors import CorpusError
-from keras_seq.generation.decoder_step import Step, require_vocabulary
-from keras_seq.generation.suggest import Suggestion, context_end, suggestions_after
+from keras_seq.generation.decoder_step import Step, require_version, require_vocabulary
+from keras_seq.generation.own_words import OwnWords
+from keras_seq.generation.suggest import TEXT_BEFORE, Suggestion, context_end, suggestions_after
 
 SHOWN: Final = 3  # suggestions in the row, as on most keyboards
 
@@ -107,9 +108,10 @@ def use_keyboard(
         raise CorpusError("the text to type must not be empty")
     for line in lines:
         vocabulary.encode(line)  # Raises its error before the first minute is spent.
-    typist = _Typist(count, progress)
+    typist, version = _Typist(count, progress), step.learned_version
     for line in lines:
-        typist.type(SuggestionRow(step, vocabulary, line), line)
+        typist.type(SuggestionRow(step, vocabulary, line, count), line)
+    require_version(step, version)
     return KeyboardUse(
         count=count,
         characters=characters,
@@ -198,11 +200,12 @@ class SuggestionRow:
         step: the model.
         vocabulary: its vocabulary.
         text: the text, read from `<s>`.
+        count: number of suggestions in the row.
     """
 
-    def __init__(self, step: Step, vocabulary: Vocabulary, text: str):
+    def __init__(self, step: Step, vocabulary: Vocabulary, text: str, count: int = SHOWN):
         self._step = _RecallingStep(step) if vocabulary.level == "char" else step
-        self._vocabulary, self._text = vocabulary, text
+        self._vocabulary, self._text, self._count = vocabulary, text, count
         self._begins = 0  # where the word that has been begun does
         self._read = 0  # how many characters the model has read
         self._logits, self._states = self._step(vocabulary.start_id, self._step.initial_states())
@@ -210,8 +213,8 @@ class SuggestionRow:
     def at(self, caret: int) -> Iterator[Suggestion]:
         """Yields what `suggest` returns for the text up to a caret; a character model searches as far as they are taken."""
         level = self._vocabulary.level
-        # A begun word never begins before the one of an earlier caret, so the text before that is not looked at.
-        tail = self._text[max(0, self._begins - 1) : caret]
+        # A begun word never begins before the one of an earlier caret, so little text before that is looked at.
+        tail = self._text[max(0, self._begins - TEXT_BEFORE) : caret]
         begun = begun_word(tail, level)
         self._begins, end = caret - len(begun), context_end(caret, begun, level)
         if not begun and isinstance(self._step, _RecallingStep):
@@ -219,7 +222,7 @@ class SuggestionRow:
         for token in self._vocabulary.encode(self._text[self._read : end]).tolist():
             self._logits, self._states = self._step(token, self._states)
         self._read = end
-        return suggestions_after(self._step, self._vocabulary, tail, begun, self._logits, self._states)
+        return suggestions_after(self._step, self._vocabulary, tail, begun, self._logits, self._states, self._count)
 
 
 class _RecallingStep(Step):
@@ -228,6 +231,10 @@ class _RecallingStep(Step):
     def __init__(self, step: Step):
         self._step, self.vocabulary_size, self.arithmetic = step, step.vocabulary_size, step.arithmetic
         self._known: dict[tuple[int, int], tuple[Any, tuple[np.ndarray, Any]]] = {}
+
+    @property
+    def own_words(self) -> OwnWords | None:
+        return self._step.own_words
 
     def initial_states(self) -> Any:
         """Returns the states at the start of a text."""

@@ -1,4 +1,4 @@
-"""The pictures of the analyses: agreement by distance, a GRU's gates, gradient flow, exploding gradients.
+"""The pictures of the analyses: agreement by distance, a GRU's gates, gradient flow, exploding gradients, learning.
 
 A picture that cannot be written is an OSError whose reason names it and says what to do; an older one is unchanged.
 """
@@ -124,6 +124,34 @@ def plot_explosions(runs: Sequence[Explosion], picture: Path) -> None:
     )
     axes.grid(alpha=0.3)
     axes.legend()
+    _save(figure, picture)
+
+
+def plot_learning(
+    gains: Mapping[str, tuple[Sequence[int], Sequence[float]]], turns: Sequence[tuple[str, float]], picture: Path
+) -> None:
+    """Draws what a model gains while it learns from texts: from each alone, by tokens read, and from all of them in turn.
+
+    Args:
+        gains: for each text, numbers of tokens read, and the nats per token that learning saved up to there.
+        turns: for each turn in their order, the name of its text, and the nats per token that learning saved.
+        picture: the `.png` file to write.
+    """
+    figure = Figure(figsize=(12, 4.5), layout="constrained")
+    alone, in_turn = figure.subplots(1, 2)
+    for index, (name, (tokens, saved)) in enumerate(gains.items()):
+        alone.plot(tokens, saved, marker="o", markersize=3, color=f"C{index}", label=name)
+        own = [number for number, (text, _) in enumerate(turns, 1) if text == name]
+        gained = [turns[number - 1][1] for number in own]
+        in_turn.plot(own, gained, marker="o", markersize=3, linewidth=0.8, color=f"C{index}", label=name)
+    alone.set(
+        xlabel="tokens read", ylabel="nats per token saved so far", xscale="log", title="each text from nothing learned"
+    )
+    in_turn.set(xlabel="turn", ylabel="nats per token saved in the turn", title="all texts in turn")
+    for axes in (alone, in_turn):
+        axes.axhline(0, color="0.4", linestyle="--", linewidth=1)
+        axes.grid(alpha=0.3)
+    alone.legend()
     _save(figure, picture)
 
 

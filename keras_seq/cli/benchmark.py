@@ -14,7 +14,7 @@ def add_parser(commands: Any) -> None:
     parser = add_command(commands, "benchmark", "measure speed and quality beside other libraries, on this machine")
     subjects = parser.add_subparsers(required=True, metavar="SUBJECT")
     parser.set_defaults(subjects=subjects)
-    for add_subject in (_layer, _decode, _sample, _serve, _corpus, _distribute, _identity, _memory):
+    for add_subject in (_layer, _decode, _sample, _serve, _corpus, _distribute, _identity, _memory, _learning):
         add_subject(subjects)
 
 
@@ -200,4 +200,48 @@ def _run_memory(arguments: argparse.Namespace) -> None:
     from keras_seq.benchmarks import long_memory
 
     for line in long_memory.recall_table(**given_options(arguments, "distances", "seed")):
+        print(line, flush=True)
+
+
+def _learning(subjects: Any) -> None:
+    parser = add_command(
+        subjects, "learning", "what a .tflite gains by learning from texts of several authors, and what it costs"
+    )
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument(
+        "--run",
+        help="run directory, to be exported; its held-out text is an author too (no default: give --run or --model)",
+    )
+    source.add_argument(
+        "--model",
+        action="append",
+        help=".tflite file; several are compared, and the last one that learns is measured most (no default: give --run or "
+        "--model)",
+    )
+    parser.add_argument(
+        "--corpus",
+        action="append",
+        required=True,
+        help="text file of one author; may be given several times (required)",
+    )
+    parser.add_argument("--picture", type=Path, help=".png file for the curves (default: no picture)")
+    _add_rounds(parser, 15)
+    parser.set_defaults(run_command=_run_learning)
+
+
+def _run_learning(arguments: argparse.Namespace) -> None:
+    from keras_seq.benchmarks import learning
+    from keras_seq.cli.corpora import read_corpus
+
+    corpora = [read_corpus([name], validation=0, test=0) for name in arguments.corpus]
+    names = [corpus.name for corpus in corpora]
+    if len(set(names)) < len(names):  # Files in different folders may have one name.
+        names = arguments.corpus
+    texts = {name: corpus.text("train") for name, corpus in zip(names, corpora, strict=True)}
+    options = given_options(arguments, "picture", "rounds")
+    if arguments.run:
+        lines = learning.benchmark_learning_of_run(Path(arguments.run), texts, **options)
+    else:
+        lines = learning.benchmark_learning([Path(name) for name in arguments.model], texts, **options)
+    for line in lines:
         print(line, flush=True)

@@ -5,8 +5,8 @@ import functools
 from pathlib import Path
 from typing import Any
 
+from keras_seq.cli.learned import add_learned_option, refuse_learned_of_run, sampler_of
 from keras_seq.cli.options import CORPUS_HELP, add_command, add_source_options
-from keras_seq.cli.watched import watched_sampler
 from keras_seq.errors import ConfigError
 
 SPLITS = ("held_out", "validation", "test", "train")
@@ -17,6 +17,7 @@ def add_parser(commands: Any) -> None:
     """Adds `keras-seq evaluate` to the commands."""
     parser = add_command(commands, "evaluate", "measure a run or a .tflite on held-out text")
     add_source_options(parser)
+    add_learned_option(parser)
     text = parser.add_argument_group("text")
     text.add_argument("--corpus", action="append", help=f"{CORPUS_HELP} (default: the corpus of the run)")
     text.add_argument(
@@ -37,6 +38,11 @@ def add_parser(commands: Any) -> None:
         help="type the text with the suggestions of a .tflite, as on a phone, and compare them with those of an n-gram model "
         "of the training part (default: nats per token)",
     )
+    text.add_argument(
+        "--dynamic",
+        action="store_true",
+        help="evaluate the model of a run also while it learns from the text that it has read (default: as trained alone)",
+    )
     parser.set_defaults(run_command=run)
 
 
@@ -44,6 +50,9 @@ def run(arguments: argparse.Namespace) -> None:
     """Prints how well the model predicts the text."""
     from keras_seq.cli.corpora import naming_corpus
 
+    refuse_learned_of_run(arguments)
+    if arguments.dynamic:
+        _require_dynamic(arguments)
     with naming_corpus():
         if arguments.keyboard:
             _use_keyboard(arguments)
@@ -53,10 +62,22 @@ def run(arguments: argparse.Namespace) -> None:
             _evaluate_run(arguments)
 
 
+def _require_dynamic(arguments: argparse.Namespace) -> None:
+    """Requires options that do not contradict `--dynamic`."""
+    if arguments.model:
+        raise ConfigError(
+            "{} needs the weights of a run: give it with {}; a .tflite learns with `keras-seq learn`", "dynamic", "run"
+        )
+    if arguments.window is not None:
+        raise ConfigError("{} reads the text as a whole, so it has no windows: leave {} out", "dynamic", "window")
+    if arguments.keyboard:
+        raise ConfigError("{} and {} cannot be combined", "dynamic", "keyboard")
+
+
 def _evaluate_tflite(arguments: argparse.Namespace) -> None:
     from keras_seq.analysis.evaluate import evaluate_step
 
-    sampler = watched_sampler(arguments.model)
+    sampler = sampler_of(arguments)
     corpus, by_line = _corpus_of(sampler, arguments)
     measure = functools.partial(evaluate_step, sampler, sampler.vocabulary, _split(corpus, arguments.split))
     _print_evaluation(corpus.name, arguments, measure, by_line)
@@ -71,8 +92,27 @@ def _evaluate_run(arguments: argparse.Namespace) -> None:
     corpus = _load(arguments.corpus, by_line) if arguments.corpus else corpus_of(run.config)
     measure = functools.partial(evaluate, run.model, run.vocabulary, _split(corpus, arguments.split))
     _print_evaluation(corpus.name, arguments, measure, by_line)
+    if arguments.dynamic:
+        typical = None if arguments.corpus else corpus.train
+        result = _dynamic(run, measure, by_line, typical)
+        print(f"{corpus.name}, {arguments.split}, dynamic evaluation: {result}")
     if corpus.name == "agreement":
         _print_agreement(run)
+
+
+def _dynamic(run: Any, measure: Any, by_line: bool, training_text: Any) -> Any:
+    """Returns the evaluation of a model that learns from the text.
+
+    Args:
+        run: the run.
+        measure: `evaluate`, with the model and the text.
+        by_line: whether the text is read by line.
+        training_text: the text of the run; None for another one, which may have characters that the model does not know.
+    """
+    from keras_seq.analysis.dynamic_evaluation import DynamicEvaluation
+
+    uses_text = DynamicEvaluation().for_level(run.vocabulary.level).rule == "rms"
+    return measure(by_line, dynamic=True, training_text=training_text if uses_text else None)
 
 
 def _use_keyboard(arguments: argparse.Namespace) -> None:
@@ -91,7 +131,7 @@ def _use_keyboard(arguments: argparse.Namespace) -> None:
         raise ConfigError(
             "{}=train cannot be combined with {}, whose n-gram model knows this part by heart", "split", "keyboard"
         )
-    sampler = watched_sampler(arguments.model)
+    sampler = sampler_of(arguments)
     if sampler.vocabulary.level == "char" and sampler.config["state"] == "internal":
         raise ConfigError(
             "{} goes back to earlier states at each keystroke, which a .tflite of characters with internal states can only do "
@@ -102,8 +142,9 @@ def _use_keyboard(arguments: argparse.Namespace) -> None:
     text = _split(corpus, arguments.split)
     counted, words = baseline(sampler.vocabulary, corpus.text("train"), by_line)
     uses = {}
+    learned = f" with {Path(arguments.learned).name}" if arguments.learned else ""
     for name, step, vocabulary in (
-        (Path(arguments.model).name, sampler, sampler.vocabulary),
+        (Path(arguments.model).name + learned, sampler, sampler.vocabulary),
         (counted.name, counted, words),
     ):
         with _progress(name, len(text)) as progress:

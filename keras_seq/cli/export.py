@@ -1,6 +1,7 @@
 """`keras-seq export`: writes a .tflite and a SavedModel of a run, or a C header."""
 
 import argparse
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,8 +18,9 @@ _OF_C = {
     "state": "holds the states",
     "batch": "takes one row",
     "gates": "has no gates",
+    "learn": "does not learn",
 }
-_OF_TFLITE = ("license", "quantization", "state", "batch", "temperature", "gates", "max_loss", "corpus")
+_OF_TFLITE = ("license", "quantization", "state", "batch", "temperature", "gates", "learn", "max_loss", "corpus")
 
 
 def add_parser(commands: Any) -> None:
@@ -60,6 +62,12 @@ def add_parser(commands: Any) -> None:
         action="store_true",
         help="add the signature gates: what the GRU keeps of its memory at each step (default: without)",
     )
+    tflite.add_argument(
+        "--learn",
+        action="store_true",
+        help="add the signatures with which the model learns from the texts of its user on the device, as keras-seq learn "
+        "does (default: without)",
+    )
     tflite.add_argument("--max_loss", type=float, help="nats per token that quantization may cost (default: 0.01)")
     tflite.add_argument(
         "--corpus",
@@ -79,6 +87,11 @@ def run(arguments: argparse.Namespace) -> None:
         _refuse_options_of_tflite(arguments)
     if arguments.format == "c":
         _refuse_other_than_integers(arguments)
+    if arguments.output and Path(arguments.output).suffix in (".tflite", ".h"):
+        raise ConfigError(
+            f"{{}} must be a directory, in which the file gets the name of the run. Received: {arguments.output}",
+            "output",
+        )
     run = load_run(Path(arguments.run))
     output = Path(arguments.output) if arguments.output else run.directory / "export"
     name = run.directory.resolve().name
@@ -98,11 +111,16 @@ def run(arguments: argparse.Namespace) -> None:
         _export_saved_model(run, wanted["saved_model"])
     if "c" in wanted:
         _export_c(run, wanted["c"], arguments)
+    if arguments.learn:
+        if "saved_model" in wanted:
+            print("The SavedModel does not learn; the .tflite does.")
+        model = shlex.quote(str(wanted["tflite"]))
+        print(f"\nNext:\n  keras-seq learn --model={model} --corpus=FILE --learned=me.learned")
 
 
 def _refuse_options_of_tflite(arguments: argparse.Namespace) -> None:
     for name, value in given_options(arguments, *_OF_TFLITE).items():
-        if value is not False:  # --gates has this value where it is not given.
+        if value is not False:  # --gates and --learn have this value where they are not given.
             raise ConfigError(
                 "{} is about the .tflite, which {}=saved_model does not write: leave it out, or choose {}=tflite",
                 name,
@@ -114,8 +132,8 @@ def _refuse_options_of_tflite(arguments: argparse.Namespace) -> None:
 def _refuse_other_than_integers(arguments: argparse.Namespace) -> None:
     from keras_seq_export.signatures import INTEGER
 
-    given = given_options(arguments, "quantization", "state", "batch", "gates")
-    fixed = {"quantization": INTEGER, "state": "explicit", "batch": 1, "gates": False}
+    given = given_options(arguments, "quantization", "state", "batch", "gates", "learn")
+    fixed = {"quantization": INTEGER, "state": "explicit", "batch": 1, "gates": False, "learn": False}
     for name, value in given.items():
         if value != fixed[name]:
             raise ConfigError(f"{{}} must be left out with {{}}=c: the C decoder {_OF_C[name]}", name, "format")
@@ -134,6 +152,8 @@ def _marks(arguments: argparse.Namespace) -> str:
         marks += f".batch{arguments.batch}"
     if arguments.gates:
         marks += ".gates"
+    if arguments.learn:
+        marks += ".learn"
     return marks
 
 
@@ -148,6 +168,7 @@ def _export_tflite(run: "Run", target: Path, arguments: argparse.Namespace) -> N
             run.vocabulary,
             target,
             gates=arguments.gates,
+            learn=arguments.learn,
             **options,
             **given_options(arguments, "quantization", "state", "batch"),
         )

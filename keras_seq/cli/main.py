@@ -9,11 +9,24 @@ from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
 from keras_seq import signals
-from keras_seq.cli import batch, benchmark, demo, encode, evaluate, export, gradients, inspect, sample, train, web
+from keras_seq.cli import (
+    batch,
+    benchmark,
+    demo,
+    encode,
+    evaluate,
+    export,
+    gradients,
+    inspect,
+    learn,
+    sample,
+    train,
+    web,
+)
 from keras_seq.cli.options import option_names
 from keras_seq.errors import KerasSeqError
 
-COMMANDS = (demo, encode, train, sample, batch, evaluate, gradients, export, inspect, web, benchmark)
+COMMANDS = (demo, encode, train, sample, batch, evaluate, gradients, export, learn, inspect, web, benchmark)
 
 
 def run() -> None:

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from keras_seq.cli.learned import add_learned_option, refuse_learned_of_run, sampler_of
 from keras_seq.cli.options import (
     CORPUS_HELP,
     DRAW,
@@ -13,13 +14,13 @@ from keras_seq.cli.options import (
     add_source_options,
     given_options,
 )
-from keras_seq.cli.watched import watched_sampler
 
 
 def add_parser(commands: Any) -> None:
     """Adds `keras-seq sample` to the commands."""
     parser = add_command(commands, "sample", "write text with a run or a .tflite")
     add_source_options(parser)
+    add_learned_option(parser)
     text = parser.add_argument_group("text")
     text.add_argument("--prompt", default="", help="text to continue (default: none)")
     text.add_argument("--max_tokens", type=int, help="largest number of tokens to write (default: 200)")
@@ -49,6 +50,7 @@ def add_parser(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Prints texts as they are generated."""
+    refuse_learned_of_run(arguments)
     known = _lines_of(arguments.corpus) if arguments.corpus else None
     given = given_options(arguments, "max_tokens", *DRAW, "num_samples", "num_beams", "length_penalty")
     vocabulary, pieces = _generation(arguments, {"seed": arguments.seed, **given})
@@ -66,7 +68,7 @@ def run(arguments: argparse.Namespace) -> None:
 def _generation(arguments: argparse.Namespace, options: dict[str, Any]) -> tuple[Any, Any]:
     """Returns the vocabulary, and the iterator over the pieces of the texts."""
     if arguments.model:
-        sampler = watched_sampler(arguments.model)
+        sampler = sampler_of(arguments)
         return sampler.vocabulary, sampler.generate(arguments.prompt, **options)
     from keras_seq.generation.keras_step import generate
     from keras_seq.training.run_directory import load_run

@@ -57,27 +57,32 @@ class EncodedText:
 
 
 @overload
-def token_ids(text: str, vocabulary: Vocabulary, *, by_line: bool) -> np.ndarray: ...
+def token_ids(text: str, vocabulary: Vocabulary, *, by_line: bool, name: str = "text") -> np.ndarray: ...
 
 
 @overload
-def token_ids(text: str | EncodedText, vocabulary: Vocabulary, *, by_line: bool) -> np.ndarray | EncodedText: ...
+def token_ids(
+    text: str | EncodedText, vocabulary: Vocabulary, *, by_line: bool, name: str = "text"
+) -> np.ndarray | EncodedText: ...
 
 
-def token_ids(text: str | EncodedText, vocabulary: Vocabulary, *, by_line: bool) -> np.ndarray | EncodedText:
+def token_ids(
+    text: str | EncodedText, vocabulary: Vocabulary, *, by_line: bool, name: str = "text"
+) -> np.ndarray | EncodedText:
     """Returns the token ids of a text; a text that is encoded on disk is returned as it is.
 
     Args:
         text: a text, or one encoded on disk with the same vocabulary and `by_line`.
         vocabulary: its vocabulary.
         by_line: whether every line is a sequence of its own, ended by `<eos>`.
+        name: name of the caller's argument, for error messages.
 
     Raises:
         CorpusError: the encoded text has another vocabulary or another `by_line`.
         TextError: the text has characters that are not in the vocabulary.
     """
     if isinstance(text, str):
-        return vocabulary.encode_lines(text) if by_line else vocabulary.encode(text)
+        return vocabulary.encode_lines(text, name=name) if by_line else vocabulary.encode(text, name=name)
     if text.vocabulary != vocabulary:
         raise CorpusError(
             "`vocabulary` must be that of the encoded text, its attribute `vocabulary`; another was received"

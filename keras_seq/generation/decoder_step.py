@@ -11,6 +11,7 @@ from keras_seq import require
 from keras_seq.data.vocabulary import Vocabulary
 from keras_seq.errors import ArgumentError, ModelError
 from keras_seq.generation.arithmetic import Arithmetic
+from keras_seq.generation.own_words import OwnWords
 from keras_seq.generation.sampling import SamplingSettings, log_softmax
 
 
@@ -28,6 +29,16 @@ class Step(ABC):
 
     vocabulary_size: int
     arithmetic: Arithmetic = Arithmetic()
+
+    @property
+    def own_words(self) -> OwnWords | None:
+        """The words that the user of the model has written, for `suggest`; None if they are not counted."""
+        return None
+
+    @property
+    def learned_version(self) -> int:
+        """How often what the model has learned was changed (`LiteRTSampler.learn`). A text is written by one version."""
+        return 0
 
     @abstractmethod
     def initial_states(self) -> Any:
@@ -147,6 +158,16 @@ def token_ids(values: Any, name: str = "token") -> np.ndarray:
     if (wrapped := ids != array).any():
         raise ArgumentError(name, "ids of tokens, which fit int32", array[wrapped].tolist()[:1])
     return ids
+
+
+def require_version(step: Step, version: int) -> None:
+    """Requires that a model has learned nothing since it had a `learned_version`, so that an answer is of one model.
+
+    Raises:
+        ModelError: another thread has changed it.
+    """
+    if step.learned_version != version:
+        raise ModelError("the model has learned or forgotten something since this text was begun; begin it again")
 
 
 def require_vocabulary(vocabulary: Vocabulary, logits: int) -> None:

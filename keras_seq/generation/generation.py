@@ -13,7 +13,7 @@ from keras_seq import require
 from keras_seq.data.vocabulary import Vocabulary
 from keras_seq.errors import ArgumentError, ConfigError, ModelError
 from keras_seq.generation.beam_search import Beam, beam_search
-from keras_seq.generation.decoder_step import Step, require_vocabulary
+from keras_seq.generation.decoder_step import Step, require_version, require_vocabulary
 from keras_seq.generation.sampling import (
     DRAW_SETTINGS,
     SamplingSettings,
@@ -54,7 +54,7 @@ class Generation(Iterator[Piece]):
         TextError: the prompt has characters outside the vocabulary.
         ConfigError: arguments contradict each other.
         ModelError: the model has another number of logits than the vocabulary has tokens. During iteration: a logit is
-            NaN; the message has the position of the token.
+            NaN; the message has the position of the token. Or the model has learned since the text began.
     """
 
     def __init__(
@@ -87,6 +87,7 @@ class Generation(Iterator[Piece]):
         seed_words(self.seed)
         self.finish_reasons: list[str] = []
         self._step, self._max_tokens, self._logprobs = step, max_tokens, logprobs
+        self._learned_version, self._has_ended = step.learned_version, False
         self._stops = checked_stops(stop)
         self._prompt = vocabulary.encode(prompt, name="prompt").tolist()
         self._first, self._first_states = start_of(step, vocabulary, states)
@@ -101,8 +102,14 @@ class Generation(Iterator[Piece]):
             self._pieces = self._draw(rows)
 
     def __next__(self) -> Piece:
-        self._last = next(self._pieces)
-        return self._last[0]
+        piece = next(self._pieces, None)
+        if not self._has_ended:
+            require_version(self._step, self._learned_version)
+        if piece is None:
+            self._has_ended = True
+            raise StopIteration
+        self._last = piece
+        return piece[0]
 
     @property
     def states(self) -> TextStates:

@@ -7,7 +7,7 @@ import numpy as np
 from keras_seq import require
 from keras_seq.data.vocabulary import Vocabulary
 from keras_seq.errors import ConfigError
-from keras_seq.generation.decoder_step import Step, require_vocabulary
+from keras_seq.generation.decoder_step import Step, require_version, require_vocabulary
 from keras_seq.generation.states import TextStates, start_of
 
 
@@ -52,9 +52,11 @@ def score(step: Step, vocabulary: Vocabulary, text: str, *, by_line: bool = Fals
         raise ConfigError(message, "by_line", "states")
     parts = segments(text, vocabulary, by_line=by_line)
     first, before = start_of(step, vocabulary, states)
+    version = step.learned_version
     log_probabilities = [
         log_probability for part in parts for log_probability in step.log_probabilities([first, *part.tolist()], before)
     ]
+    require_version(step, version)
     token_ids = np.concatenate([np.zeros(0, np.int32), *parts])
     return Score(token_ids, np.array(log_probabilities, np.float64))
 

@@ -1,27 +1,30 @@
 """The likeliest next words, or endings of the word that has been begun, in any runtime.
 
 The rule is the same in every runtime and language (docs/porting.md). At the word level one look at the logits
-answers; at the character level `word_search` does.
+answers; at the character level `word_search` does. The words that the user has written (`own_words`) are mixed in.
 """
 
 import functools
 import itertools
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 
 from keras_seq import require
-from keras_seq.data.begun_word import begun_word
-from keras_seq.data.tokens import AnyLevel, begins_word
+from keras_seq.data.begun_word import begun_word, word_before
+from keras_seq.data.tokens import AnyLevel, begins_word, class_of, split_text
 from keras_seq.data.vocabulary import Vocabulary
 from keras_seq.generation.arithmetic import Arithmetic
-from keras_seq.generation.decoder_step import Step, require_vocabulary
+from keras_seq.generation.decoder_step import Step, require_version, require_vocabulary
+from keras_seq.generation.own_words import LONGEST_WORD, OwnWords
 from keras_seq.generation.states import TextStates, start_of
 from keras_seq.generation.word_search import require_numbers, search_words
 
 MOST_SUGGESTIONS: Final = 100
+TEXT_BEFORE: Final = LONGEST_WORD + 2  # characters before the begun word: a space, the word before, and one more
+_MIXED: Final = 8  # at least so many suggestions of the model are mixed with own words
 _FEW: Final = 16  # usual suggestions, each with a space before it and without, and some more
 
 
@@ -45,7 +48,8 @@ def suggest(
     """Returns the likeliest next words, or completions of the word that has been begun at the end of a text.
 
     After a space, an empty text or a line break the next word is suggested, after a part of a word its completions, and
-    after punctuation a word, often with a space before it. Reserved tokens are never suggested.
+    after punctuation a word, often with a space before it. Reserved tokens are never suggested. The words that the user
+    has written, `step.own_words`, become more likely, and are suggested even if the model does not know them.
 
     Args:
         step: the model.
@@ -69,8 +73,12 @@ def suggest(
     begun = begun_word(text, vocabulary.level)
     context = vocabulary.encode(text[: context_end(len(text), begun, vocabulary.level)], name="text")
     first, before = start_of(step, vocabulary, states)
+    version = step.learned_version
     logits, after = step.prefill([first, *context.tolist()], before)
-    return list(itertools.islice(suggestions_after(step, vocabulary, text, begun, logits, after), count))
+    found = suggestions_after(step, vocabulary, text, begun, logits, after, count)
+    suggestions = list(itertools.islice(found, count))
+    require_version(step, version)
+    return suggestions
 
 
 def context_end(length: int, begun: str, level: AnyLevel) -> int:
@@ -87,23 +95,37 @@ def context_end(length: int, begun: str, level: AnyLevel) -> int:
 
 
 def suggestions_after(
-    step: Step, vocabulary: Vocabulary, text: str, begun: str, logits: np.ndarray, states: Any
+    step: Step, vocabulary: Vocabulary, text: str, begun: str, logits: np.ndarray, states: Any, count: int
 ) -> Iterator[Suggestion]:
     """Yields the suggestions of `suggest`, the most likely first, given what the model returned after the context.
 
-    A character model searches only as far as suggestions are taken.
+    A character model without own words searches only as far as suggestions are taken.
 
     Args:
         step: the model.
         vocabulary: its vocabulary.
-        text: the text up to the caret. Its end suffices: `begun` and, if there is one, the character before.
+        text: the text up to the caret. Its end suffices: `begun` and the `TEXT_BEFORE` characters before.
         begun: the part of a word at its end (`begun_word`).
         logits: the logits after the context (`context_end`), `(vocabulary,)`.
         states: the states after it.
+        count: how many suggestions will be taken at most.
 
     Raises:
         ModelError: the logits are not finite.
     """
+    found = _suggestions_of_model(step, vocabulary, text, begun, logits, states)
+    word = begun_word(text, "char")
+    # Where texts are split at white space, `begun` may have a punctuation mark, which no own word has.
+    if not step.own_words or word != begun.removeprefix(" "):
+        return found
+    likeliest = itertools.islice(found, max(count, _MIXED))
+    return iter(_mixed(likeliest, step.own_words, vocabulary, text, word))
+
+
+def _suggestions_of_model(
+    step: Step, vocabulary: Vocabulary, text: str, begun: str, logits: np.ndarray, states: Any
+) -> Iterator[Suggestion]:
+    """Yields the suggestions of the model alone; the arguments are those of `suggestions_after`."""
     words: Iterator[tuple[str, str, float]]
     if vocabulary.level == "char":
         found = search_words(step, vocabulary, text, begun, logits, states)
@@ -117,6 +139,33 @@ def suggestions_after(
         if word not in shown:
             shown.add(word)
             yield Suggestion(word, insert, float(probability))
+
+
+def _mixed(
+    likeliest: Iterable[Suggestion], own_words: OwnWords, vocabulary: Vocabulary, text: str, begun: str
+) -> list[Suggestion]:
+    """Returns suggestions of the model and own words, the most likely first.
+
+    Of equal ones the model's are first, in their order, and then the own words in theirs. After punctuation, and after a
+    character of a script without spaces, the model alone says which words follow, because it says whether a space does.
+
+    Args:
+        likeliest: the likeliest suggestions of the model.
+        own_words: the own words.
+        vocabulary: the vocabulary of the model.
+        text: the text up to the caret, or its end.
+        begun: the word that has been begun, without a space before it.
+    """
+    shares = own_words.shares(begun, word_before(text, begun), lambda word: _can_read(vocabulary, word))
+    mixed = {one.text: one._replace(probability=shares.probability(one.text, one.probability)) for one in likeliest}
+    if begun or not text or class_of(text[-1]) == "space":
+        for word in shares.added:
+            mixed.setdefault(word, Suggestion(word, word[len(begun) :], shares.probability(word, 0.0)))
+    return sorted(mixed.values(), key=lambda one: -one.probability)
+
+
+def _can_read(vocabulary: Vocabulary, word: str) -> bool:
+    return vocabulary.unk_id is not None or all(map(vocabulary.ids.__contains__, split_text(word, vocabulary.level)))
 
 
 class _Words(NamedTuple):

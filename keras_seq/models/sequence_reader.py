@@ -1,7 +1,7 @@
 """Reads a long sequence in parts, with the states of a model handed from one part to the next."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -10,6 +10,7 @@ import tensorflow as tf
 from keras import ops, tree
 
 from keras_seq.errors import SteppingError
+from keras_seq.layers.fast_layer import FastLayer
 from keras_seq.models.difference import first_difference, tolerance_of
 from keras_seq.models.graph import run_graph
 from keras_seq.models.probe import probe_values
@@ -89,6 +90,15 @@ class SequenceReader:
         outputs, states = self._functions[values.shape](*given)
         return np.asarray(outputs[:, :count], np.float32), states
 
+    def run(self, values: Any, states: list[Any]) -> tuple[Any, list[Any]]:
+        """Does what a call does, in a graph: it takes and returns tensors, which gradients of the weights pass through.
+
+        A part may have any number of steps, and the states after it are of use. The outputs have the dtype of the model.
+        """
+        by_layers = self._by_layers and self.steps in (None, values.shape[1])
+        values = tf.cast(values, self._stepped.decoder.inputs[0].dtype)
+        return (self._run_layers if by_layers else self._run_steps)(values, *states)
+
     def _require_equal_parts(self) -> None:
         """Requires two parts to be the whole.
 
@@ -152,17 +162,10 @@ def _recurrent_part(call: RecurrentCall, step: LayerStates, states: list[Any]) -
     layer = call.layer
     structure = layer.get_initial_state(batch_size=1)
     count = len(tree.flatten(structure))
-    reader = keras.layers.RNN(
-        layer.cell,
-        return_sequences=True,
-        return_state=True,
-        zero_output_for_mask=layer.zero_output_for_mask,
-        dtype=layer.dtype_policy,
-    )
     shapes = state_shapes(layer)
     shaped = [ops.reshape(state, (-1, *shape)) for state, shape in zip(states[:count], shapes, strict=True)]
     given = tree.pack_sequence_as(structure, shaped)
-    output, *returned = reader(call.inputs, initial_state=given, mask=call.mask)
+    output, *returned = _loop(layer)(call.inputs, initial_state=given, mask=call.mask)
     if step.output_state is not None:
         # Keras gives zeros for masked steps at the start; here a part before this one may have given an output.
         has_output = ops.cumsum(ops.cast(call.mask, "int32"), axis=1) > 0
@@ -171,3 +174,22 @@ def _recurrent_part(call: RecurrentCall, step: LayerStates, states: list[Any]) -
     last = [*tree.flatten(returned), *[output[:, -1]] * (step.state_count - count)]
     new_states = [ops.reshape(state, (-1, math.prod(state.shape[1:]))) for state in last]
     return [output, *returned] if layer.return_state else output, new_states
+
+
+def _loop(layer: keras.layers.RNN) -> Callable[..., Any]:
+    """Returns what is called like a recurrent layer, and returns the outputs of all steps and the last states."""
+    if isinstance(layer, FastLayer) and layer.return_sequences and layer.compute_dtype == layer.variable_dtype:
+        # Its own loop is twice as fast under a gradient tape. A call of the layer would not return the states.
+        def own_loop(sequences: Any, initial_state: Any, mask: Any) -> list[Any]:
+            states = initial_state if isinstance(initial_state, list) else [initial_state]
+            _, outputs, returned = layer.inner_loop(sequences, states, mask)
+            return [outputs, *returned]
+
+        return own_loop
+    return keras.layers.RNN(
+        layer.cell,
+        return_sequences=True,
+        return_state=True,
+        zero_output_for_mask=layer.zero_output_for_mask,
+        dtype=layer.dtype_policy,
+    )

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from keras import layers
+from random_weights import randomized
 
 import keras_seq as ks
 from keras_seq.analysis.evaluate import Evaluation, evaluate, evaluate_step
@@ -23,12 +24,6 @@ CLOSE = 2e-6
 @pytest.fixture(scope="module")
 def vocabulary():
     return ks.Vocabulary.from_text(TEXT)
-
-
-def randomized(model):
-    random = np.random.default_rng(2)
-    model.set_weights([random.normal(scale=0.5, size=weight.shape) for weight in model.get_weights()])
-    return model
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ import keras_seq as ks
 from keras_seq.analysis.keyboard import SuggestionRow, baseline, keyboard_table, use_keyboard
 from keras_seq.data.tokens import split_words
 from keras_seq.generation.decoder_step import Step
+from keras_seq.generation.own_words import OwnWords
 from keras_seq.generation.suggest import suggest
 from keras_seq_export import LiteRTSampler
 
@@ -23,6 +24,8 @@ WHITESPACE = ks.Vocabulary.from_tokens(["", "[UNK]", "a", "ab", "ab,", "(a", "b"
 
 class Table(Step):
     """Gives the logits of the row of the last token."""
+
+    own_words = None
 
     def __init__(self, rows):
         self.rows, self.vocabulary_size, self.calls = np.float32(rows), len(rows), 0
@@ -145,6 +148,9 @@ def test_it_types_as_a_user_who_asks_at_every_caret(vocabulary, data, seed, coun
     text = data.draw(st.lists(st.sampled_from(parts), min_size=1, max_size=12).map("".join))
     size = len(vocabulary)
     step = Table(np.random.default_rng(seed).normal(size=(size, size)) * 3)
+    if data.draw(st.booleans()):
+        step.own_words = OwnWords()
+        step.own_words.learn(text)
     lines = text.replace("\r\n", "\n").split("\n") if by_line else [text]
     expected = np.array([len(lines) - 1, 0, 0, 0, 0]) + sum(
         np.array(typed(step, vocabulary, one, count)) for one in lines
@@ -188,7 +194,10 @@ def test_a_row_of_any_text_needs_no_text_before_the_word(level):
             return self.rows[sum((*states, token)) % len(self.rows)], (*states, token)
 
     step = Reading(random.normal(size=(len(vocabulary),) * 2) * 3)
-    for _ in range(30):
+    for attempt in range(60):
+        if attempt == 30:
+            step.own_words = OwnWords()
+            step.own_words.learn("abc b'a abc cab abc, b'a 你 a 你 cab")
         text = "".join(random.choice(list("abc'' ,\n你"), 12))
         row = SuggestionRow(step, vocabulary, text)
         for caret in range(len(text) + 1):
@@ -234,3 +243,12 @@ def test_the_table_has_a_row_for_each_model():
 def test_what_cannot_be_typed_is_refused(text, count, message):
     with pytest.raises(ValueError, match=message):
         use_keyboard(Table(np.zeros((len(CHARACTERS),) * 2)), CHARACTERS, text, count=count)
+
+
+def test_own_words_save_keystrokes():
+    """cow s[at]·cow without the word `cow`, which the model does not know; with it [cow]·s[at]·[cow]."""
+    model = table_of({"<s>": ["the"], " sat": [" dog"]}, WORDS)
+    assert use_keyboard(model, WORDS, "cow sat cow", count=2).keystrokes == 9
+    model.own_words = OwnWords()
+    model.own_words.learn("cow")
+    assert use_keyboard(model, WORDS, "cow sat cow", count=2).keystrokes == 4

@@ -7,7 +7,7 @@ from pictures import color_share, read_picture
 
 from keras_seq.analysis.exploding_gradients import Explosion
 from keras_seq.analysis.gradient_flow import FlowCurve
-from keras_seq.analysis.plots import plot_agreement, plot_explosions, plot_gates, plot_gradient_flow
+from keras_seq.analysis.plots import plot_agreement, plot_explosions, plot_gates, plot_gradient_flow, plot_learning
 from keras_seq.layers.gru_cell import Gates
 from keras_seq.training.config import Clipping
 
@@ -32,6 +32,18 @@ def test_explosions(tmp_path):
     pixels = read_picture(tmp_path / "explosion.png", 8, 5)
     assert color_share(pixels, "C0") > 0.0005
     assert color_share(pixels, "C1") > 0.0005
+
+
+def test_learning(tmp_path):
+    gains = {name: ([100, 1_000, 10_000], [0.0, 0.1, level]) for name, level in (("ann", 0.2), ("bob", 0.4))}
+    gains["short of turns"] = ([100], [0.05])
+    turns = [("ann", 0.1), ("bob", 0.3), ("ann", 0.2), ("bob", 0.4)]
+    plot_learning(gains, turns, tmp_path / "learning.png")
+    pixels = read_picture(tmp_path / "learning.png", 12, 4.5)
+    halves = np.split(pixels, 2, axis=1)
+    for color in ("C0", "C1"):  # A line of each text in both plots.
+        assert all(color_share(half, color) > 0.0005 for half in halves)
+    assert color_share(halves[1], "C2") == 0
 
 
 def test_agreement(tmp_path):

@@ -1,6 +1,6 @@
-import keras
 import numpy as np
 import pytest
+from random_weights import randomized
 
 import keras_seq as ks
 from keras_seq.benchmarks import identity
@@ -14,11 +14,7 @@ VOCABULARY = ks.Vocabulary.from_text(TEXT)
 
 @pytest.fixture(scope="module")
 def model():
-    keras.utils.set_random_seed(0)
-    model = ks.language_model(len(VOCABULARY), units=[12], embedding_dim=6)
-    random = np.random.default_rng(5)
-    model.set_weights([random.normal(scale=0.7, size=weight.shape) for weight in model.get_weights()])
-    return model
+    return randomized(ks.language_model(len(VOCABULARY), units=[12], embedding_dim=6), scale=0.7, seed=5)
 
 
 @pytest.mark.slow

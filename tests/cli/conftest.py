@@ -1,4 +1,4 @@
-"""A folder with a text, a run of it and both exports, for all tests of the program."""
+"""A folder with a text, a run of it and its exports, for all tests of the program."""
 
 import shutil
 
@@ -14,11 +14,12 @@ def folder(tmp_path_factory, made_once, run_cli):
 
 
 def fill(folder, run_cli):
-    """Makes the texts, the run and its exports, and damaged copies of them; returns the folder."""
+    """Makes the texts, the run and its exports, one of which learns, and damaged copies of them; returns the folder."""
     (folder / "fox.txt").write_text(TEXT)
     for arguments in (
         ("train", "--corpus=fox.txt", "--units=32", "--batch_size=4", "--length=16", "--epochs=2", "--run=fox"),
         ("export", "--run=fox"),
+        ("export", "--run=fox", "--format=tflite", "--learn"),
     ):
         answer = run_cli(*arguments, cwd=folder)
         assert answer.returncode == 0, answer.stderr

@@ -11,6 +11,7 @@ from keras_seq.benchmarks import (
     first_fit,
     identity,
     layer,
+    learning,
     litert_decode,
     litert_sample,
     long_memory,
@@ -18,7 +19,7 @@ from keras_seq.benchmarks import (
 )
 from keras_seq.benchmarks.litert_sample import SampleTime
 
-SUBJECTS = ("layer", "decode", "sample", "serve", "corpus", "distribute", "identity", "memory")
+SUBJECTS = ("layer", "decode", "sample", "serve", "corpus", "distribute", "identity", "memory", "learning")
 
 
 @pytest.mark.parametrize("subject", SUBJECTS)
@@ -42,6 +43,7 @@ def test_each_option_has_a_help_text_with_its_default(subject, run_cli, tmp_path
         ("corpus", corpus.benchmark_corpus, ["megabytes", "steps"]),
         ("distribute", distribution.benchmark_distribute, ["steps"]),
         ("identity", identity.compare_runtimes, ["texts", "max_tokens"]),
+        ("learning", learning.benchmark_learning, ["rounds"]),
         ("memory", long_memory.recall_table, ["distances", "seed"]),
     ],
 )
@@ -72,6 +74,24 @@ def test_rows_are_printed_as_a_table_or_as_json(monkeypatch, run_cli, tmp_path):
     assert given == [{}, {"quantization": "none", "rounds": 3}]
 
 
+def test_files_of_one_name_are_different_authors(monkeypatch, run_cli, tmp_path):
+    given = []
+
+    def benchmark_learning(paths, texts, **options):
+        given.append(dict(texts))
+        return []
+
+    monkeypatch.setattr(learning, "benchmark_learning", benchmark_learning)
+    corpora = []
+    for author in ("ann", "bob"):
+        (tmp_path / author).mkdir()
+        (tmp_path / author / "letters.txt").write_text(author)
+        corpora.append(f"--corpus={author}/letters.txt")
+    for chosen in (corpora, corpora[:1]):
+        assert run_cli("benchmark", "learning", "--model=any.tflite", *chosen, cwd=tmp_path).returncode == 0
+    assert given == [{"ann/letters.txt": "ann", "bob/letters.txt": "bob"}, {"letters": "ann"}]
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
@@ -80,6 +100,14 @@ def test_rows_are_printed_as_a_table_or_as_json(monkeypatch, run_cli, tmp_path):
         (["distribute", "--steps=0"], 1, "--steps must be a positive integer. Received: --steps=0"),
         (["distribute"], 1, "If the network is closed to strangers, confirm it with --trusted_network"),
         (["identity", "--run=fox", "--texts=0"], 1, "--texts must be a positive integer. Received: --texts=0"),
+        (
+            ["learning", "--run=fox", "--corpus=fox.txt", "--rounds=0"],
+            1,
+            "--rounds must be a positive integer. Received",
+        ),
+        (["learning", "--corpus=fox.txt"], 2, "one of the arguments --run --model is required"),
+        (["learning", "--model=fox/export/fox.learn.tflite", "--corpus=fox.txt"], 1, "must have 30,000 characters"),
+        (["learning", "--model=fox/export/fox.tflite", "--corpus=fox.txt"], 1, "keras-seq export --learn"),
         (["sample", "--quantization=int3"], 2, "--quantization: invalid choice"),
         (["nonsense"], 2, "nonsense"),
         ([], 2, "SUBJECT"),

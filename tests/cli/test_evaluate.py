@@ -5,6 +5,7 @@ import pytest
 
 import keras_seq as ks
 from keras_seq.analysis.keyboard import baseline, keyboard_table, use_keyboard
+from keras_seq.training.run_directory import load_run
 from keras_seq_export import LiteRTSampler
 
 
@@ -52,6 +53,40 @@ def test_the_keyboard_of_a_model_by_line(small_tflite, tmp_path, run_cli):
     found = answer.stdout.splitlines()[2:]
     assert found == tables[0]
     assert all(one != other for one, other in zip(found[1:3], tables[1][1:3], strict=True))
+
+
+def test_a_run_learns_from_the_text(folder, run_cli):
+    static, dynamic = (
+        run_cli("evaluate", "--run=fox", *options, cwd=folder).stdout.splitlines() for options in ((), ("--dynamic",))
+    )
+    run, corpus = load_run(folder / "fox"), ks.load_corpus(str(folder / "fox.txt"))
+    held_out = corpus.validation + corpus.test
+    expected = ks.evaluate(run.model, run.vocabulary, held_out, dynamic=True, training_text=corpus.train)
+    assert dynamic[:-1] == static
+    assert dynamic[-1] == f"fox, held_out, dynamic evaluation: {expected}"
+    # Another text has no training part of this model.
+    (folder / "foreign.txt").write_text("αβγ δεζ\n" * 100 + held_out)
+    options = ("--corpus=foreign.txt", "--split=test", "--dynamic")
+    answer = run_cli("evaluate", "--run=fox", *options, cwd=folder)
+    text = ks.load_corpus(str(folder / "foreign.txt")).test
+    assert answer.stdout.splitlines()[-1].endswith(f": {ks.evaluate(run.model, run.vocabulary, text, dynamic=True)}")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["--model=fox/export/fox.tflite"],
+            "--dynamic needs the weights of a run: give it with --run; a .tflite learns with",
+        ),
+        (["--run=fox", "--window=8"], "--dynamic reads the text as a whole, so it has no windows: leave --window out"),
+        (["--run=fox", "--keyboard"], "--dynamic and --keyboard cannot be combined"),
+    ],
+)
+def test_what_dynamic_evaluation_refuses(folder, run_cli, arguments, message):
+    answer = run_cli("evaluate", "--dynamic", *arguments, cwd=folder)
+    assert answer.returncode == 1
+    assert message in answer.stderr
 
 
 @pytest.mark.parametrize(

@@ -65,7 +65,7 @@ def test_a_header_for_c(folder, tmp_path, run_cli):
     assert "fox.h exists" in again.stderr
 
 
-@pytest.mark.parametrize("option", ["--quantization=int8", "--state=internal", "--batch=2", "--gates"])
+@pytest.mark.parametrize("option", ["--quantization=int8", "--state=internal", "--batch=2", "--gates", "--learn"])
 def test_a_header_for_c_is_in_integers(option, folder, run_cli):
     answer = run_cli("export", "--run=fox", "--format=c", option, cwd=folder)
     assert answer.returncode != 0
@@ -78,6 +78,22 @@ def test_the_gates_are_an_option_of_the_tflite(folder, tmp_path, run_cli):
     shown = run_cli("inspect", str(tmp_path / "fox.gates.tflite"), cwd=folder).stdout
     assert "signature gates" in shown
     assert "<- update_gate_0" in shown
+
+
+@pytest.mark.parametrize(
+    ("option", "reason"),
+    [
+        ("--quantization=integer", "what is learned are float32 numbers"),
+        ("--state=internal", "what is learned is internal, the states are not"),
+        ("--batch=2", "the model learns from one text"),
+    ],
+)
+def test_what_a_file_that_learns_cannot_have(option, reason, folder, tmp_path, run_cli):
+    options = ("--format=tflite", "--learn", option, f"--output={tmp_path}")
+    answer = run_cli("export", "--run=fox", *options, cwd=folder)
+    assert (answer.returncode, list(tmp_path.iterdir())) == (1, [])
+    assert answer.stderr.startswith(f"keras-seq: {option.partition('=')[0]} must ")
+    assert answer.stderr.endswith(f" with --learn: {reason}\n")
 
 
 def test_the_temperature_is_the_default_of_the_tflite(folder, tmp_path, run_cli):
@@ -101,6 +117,7 @@ def test_the_temperature_is_the_default_of_the_tflite(folder, tmp_path, run_cli)
         "--batch=1",
         "--temperature=0",
         "--gates",
+        "--learn",
         "--max_loss=0",
         "--corpus=fox.txt",
     ],
@@ -112,6 +129,14 @@ def test_options_of_the_tflite_are_refused_without_one(option, folder, tmp_path,
         f"keras-seq: {option.partition('=')[0]} is about the .tflite, which --format=saved_model does not write: leave it "
         "out, or choose --format=tflite\n"
     )
+
+
+@pytest.mark.parametrize("name", ["mine.tflite", "mine.h"])
+def test_the_output_is_a_directory(name, folder, tmp_path, run_cli):
+    answer = run_cli("export", "--run=fox", f"--output={tmp_path / name}", cwd=folder)
+    assert (answer.returncode, list(tmp_path.iterdir())) == (1, [])
+    expected = "keras-seq: --output must be a directory, in which the file gets the name of the run. Received: "
+    assert answer.stderr == f"{expected}{tmp_path / name}\n"
 
 
 def test_a_folder_that_cannot_be_written_is_one_sentence(folder, run_cli):

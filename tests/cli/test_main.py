@@ -74,6 +74,7 @@ TFLITE = "--model=fox/export/fox.tflite"
         (["export", "--run=fox", "--format=saved_model", "--quantization=int8"], "--quantization is about the .tflite"),
         (["sample", "--model=fox.txt", "--top_k=99999999999"], "not a .tflite"),
         (["inspect", "fox.txt"], "not a .tflite"),
+        (["learn", "--model=fox.txt", "--corpus=fox.txt", "--learned=new"], "not a .tflite"),
         (["inspect", "cut.tflite"], "cut.tflite"),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, list) else "",
@@ -142,7 +143,8 @@ def test_absl_leaves_a_misspelt_option_to_the_program(folder):
 
 
 @pytest.mark.parametrize(
-    "command", ["encode", "train", "sample", "batch", "evaluate", "gradients", "export", "inspect", "web", "demo"]
+    "command",
+    ["encode", "train", "sample", "batch", "evaluate", "gradients", "export", "learn", "inspect", "web", "demo"],
 )
 def test_each_option_has_a_help_text_with_its_default(command, folder, run_cli):
     answer = run_cli(command, "--help", cwd=folder)

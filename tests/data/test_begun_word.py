@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keras_seq.data.begun_word import begun_word
-from keras_seq.data.tokens import class_of, split_words
+from keras_seq.data.begun_word import begun_word, word_before
+from keras_seq.data.tokens import begins_word, class_of, split_words
 
 TEXTS = st.text("ab'’ ,你\n", max_size=12)
 
@@ -36,3 +36,14 @@ def test_words_with_the_space_before_them(text):
 @pytest.mark.parametrize(("text", "word"), [("to be", "be"), ("to be ", ""), ("", ""), ("a\u2003b", "a\u2003b")])
 def test_what_follows_the_last_white_space(text, word):
     assert begun_word(text, "whitespace") == word
+
+
+@given(TEXTS)
+def test_the_word_before_is_the_token_before(text):
+    begun = begun_word(text, "char")
+    tokens = split_words(text[: len(text) - len(begun)])
+    if tokens and tokens[-1] == " ":
+        tokens.pop()
+    before = tokens[-1].removeprefix(" ") if tokens and begins_word(tokens[-1]) else ""
+    assert word_before(text, begun) == before
+    assert word_before(text[-len(begun) - len(before) - 2 :], begun) == before

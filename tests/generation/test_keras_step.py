@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from random_weights import randomized
 
 import keras_seq as ks
 from keras_seq.generation import generation, keras_step
@@ -24,12 +25,7 @@ def vocabulary():
 
 @pytest.fixture(scope="module")
 def model(vocabulary):
-    keras.utils.set_random_seed(0)
-    model = ks.language_model(len(vocabulary), units=[12, 8], embedding_dim=6)
-    # Larger than a new model's weights, so that the logits differ from token to token.
-    random = np.random.default_rng(5)
-    model.set_weights([random.normal(scale=0.7, size=weight.shape) for weight in model.get_weights()])
-    return model
+    return randomized(ks.language_model(len(vocabulary), units=[12, 8], embedding_dim=6), scale=0.7, seed=5)
 
 
 class WholeSequence(Step):

@@ -13,12 +13,14 @@ from paths import VECTORS
 
 import keras_seq as ks
 from keras_seq.data.begun_word import begun_word
-from keras_seq.data.tokens import split_words
+from keras_seq.data.tokens import begins_word, split_words
 from keras_seq.generation.decoder_step import Step
 from keras_seq.generation.integer_sampling import IntegerArithmetic
+from keras_seq.generation.own_words import OwnWords
 from keras_seq.generation.suggest import suggest
 from keras_seq.generation.word_search import MOST_STEPS
 
+WORD_SHARE, WORD_DOUBT, PAIR_SHARE, PAIR_DOUBT, MIXED = 0.3, 30, 0.4, 3, 8  # the definition
 CHARACTERS = ks.Vocabulary.from_text("ab' ,你")
 WORDS = ks.Vocabulary.from_tokens(
     [
@@ -46,6 +48,8 @@ TEXTS = st.text("ab ',你", max_size=6)
 
 class Table(Step):
     """Gives the logits of the row of the last token."""
+
+    own_words = None
 
     def __init__(self, rows):
         self.rows, self.vocabulary_size, self.calls = np.float32(rows), len(rows), 0
@@ -277,3 +281,147 @@ def test_the_states_of_an_earlier_text_are_refused():
 def test_the_count_must_be_in_range(count):
     with pytest.raises(ValueError, match="`count` must be"):
         suggest(Table(np.zeros((len(WORDS),) * 2)), WORDS, "", count)
+
+
+# ---- own words ----
+
+
+@pytest.mark.parametrize("case", json.loads(VECTORS.read_text())["suggestions"])
+def test_the_vectors_of_own_words(case):
+    vocabulary, step = ks.Vocabulary.from_tokens(case["tokens"]), Table(case["rows"])
+    step.own_words = learned(case["own"]["learned"])
+    for text, answer in case["own"]["answers"]:
+        found = suggest(step, vocabulary, text, 3)
+        assert [list(one[:2]) for one in found] == [one[:2] for one in answer]
+        assert [one.probability for one in found] == pytest.approx([one[2] for one in answer], abs=1e-6)
+
+
+PLAIN = ks.Vocabulary.from_tokens(["", "[UNK]", "the", "then,", "they", "then", "(the", "<s>", "<eos>"])
+NO_UNKNOWN = ks.Vocabulary.from_tokens(["", "the", "then,", "they", "then", "<s>", "<eos>"])
+LEARNED = st.lists(
+    st.sampled_from(
+        ["a", "ab", "b", "a'b", "ba", "abba", "你", "the", "then", "them", "they", "don't", ",", "z", "\n"]
+    ),
+    max_size=12,
+).map(" ".join)
+
+
+def learned(text):
+    own = OwnWords()
+    own.learn(text)
+    return own
+
+
+def mixed(alone, own, text, fits):
+    """The definition: [text, insert, probability] of the model's and of own words, the most likely first."""
+    tokens = split_words(text)
+    begun = begun_word(text, "char")
+    context = split_words(text[: len(text) - len(begun)])
+    if context and context[-1] == " ":
+        context.pop()
+    before = context[-1].strip(" ") if context and begins_word(context[-1]) else None
+    words = [word for word in own.words if word.startswith(begun) and word != begun and fits(word)]
+    n, m = sum(own.words[word] for word in words), sum(own.pairs.get((before, word), 0) for word in words)
+    u = WORD_SHARE * n / (n + (0 if begun else WORD_DOUBT)) if n else 0
+    v = PAIR_SHARE * m / (m + PAIR_DOUBT)
+    added = {w: u * own.words[w] / n + (v * own.pairs.get((before, w), 0) / m if m else 0) for w in words}
+    found = [[one.text, one.insert, (1 - u - v) * one.probability + added.get(one.text, 0)] for one in alone]
+    if begun or not tokens or tokens[-1].isspace():
+        missing = [word for word in words if word not in {one.text for one in alone}]
+        found += [[word, word[len(begun) :], added[word]] for word in missing]
+    return sorted(found, key=lambda one: -one[2])
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    vocabulary=st.sampled_from([CHARACTERS, WORDS, PLAIN, NO_UNKNOWN]),
+    seed=st.integers(0, 2**32 - 1),
+    parts=st.lists(st.sampled_from(["a", "ab", "b", "'", " ", " ", ",", "你", "the", " th", "z", "\n"]), max_size=6),
+    own=LEARNED,
+    count=st.sampled_from([1, 3, 20]),
+)
+def test_own_words_are_mixed_in(vocabulary, seed, parts, own, count):
+    text = "".join(part for part in parts if vocabulary is not CHARACTERS or set(part) <= set("ab', 你"))
+    if vocabulary is NO_UNKNOWN:
+        text = " ".join(part for part in text.split() if part in vocabulary.ids) + " th"[: 3 * (seed % 2)]
+    step = Table(np.random.default_rng(seed).normal(size=(len(vocabulary),) * 2) * 2)
+    alone = suggest(step, vocabulary, text, max(count, MIXED))
+    step.own_words = learned(own)
+    found = suggest(step, vocabulary, text, count)
+    begun = begun_word(text, "char")
+    if vocabulary.level == "whitespace" and begun_word(text, "whitespace") != begun:
+        assert found == alone[:count]
+        return
+    fits = {
+        CHARACTERS: lambda word: set(word) <= set("ab'你"),
+        NO_UNKNOWN: lambda word: word in ("the", "then", "they"),
+    }.get(vocabulary, lambda word: True)
+    expected = mixed(alone, step.own_words, text, fits)
+    assert [one.probability for one in found] == pytest.approx([one[2] for one in expected[:count]])
+    best = {one[0]: one for one in expected}
+    for one in found:  # Those that are equally likely may be in another order here.
+        assert [*one] == pytest.approx(best[one.text])
+    assert sum(one[2] for one in expected) < 1 + 1e-9
+
+
+@settings(max_examples=50)
+@given(
+    vocabulary=st.sampled_from([CHARACTERS, WORDS]), seed=st.integers(0, 2**32 - 1), text=TEXTS, count=st.integers(1, 5)
+)
+def test_without_own_words_nothing_changes(vocabulary, seed, text, count):
+    rows = np.random.default_rng(seed).normal(size=(len(vocabulary),) * 2) * 2
+    alone, none = Table(rows), Table(rows)
+    none.own_words = OwnWords()
+    assert suggest(alone, vocabulary, text, count) == suggest(none, vocabulary, text, count)
+    assert alone.calls == none.calls
+
+
+def test_own_words_of_equal_probability_are_in_the_order_of_their_first_use():
+    """And those of the model come before them. Its numbers here are those of own words exactly."""
+    step = Table(np.zeros((len(WORDS),) * 2))
+    step.own_words = learned("thus thaw them")
+    assert [one.text for one in suggest(step, WORDS, "x th", 6)] == ["the", "they", "then", "thus", "thaw", "them"]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("x ", ["Darcy", "sat"]),  # after a space: the word
+        ("", ["Darcy", "sat"]),
+        ("x\n", ["Darcy", "sat"]),
+        ("Mr. D", ["arcy"]),
+        ("D", ["arcy"]),
+        ("Darcy", []),  # it is whole
+        ("d", []),  # another letter
+        ("x,", []),  # after punctuation, the model alone says whether a space follows
+        ("你", []),
+    ],
+)
+def test_where_own_words_are_inserted(text, expected):
+    rows = np.full((len(WORDS),) * 2, -np.inf)
+    rows[:, WORDS.ids[","]] = 0.0  # No word of the model's is possible.
+    step = Table(rows)
+    step.own_words = learned("Darcy sat")
+    assert [one.insert for one in suggest(step, WORDS, text)] == expected
+
+
+def test_the_word_before_makes_a_word_more_likely():
+    step = Table(np.zeros((len(WORDS),) * 2))
+    step.own_words = learned("thaw. thus. he thus. he thus")
+    assert suggest(step, WORDS, "so th", 9)[-1].text == "thaw"
+    expected = {"thus": WORD_SHARE * 3 / 4 + PAIR_SHARE * 2 / (2 + PAIR_DOUBT), "thaw": WORD_SHARE / 4}
+    for text in ("he th", "x, he th", "\nhe th", " he th"):
+        found = {one.text: one.probability for one in suggest(step, WORDS, text, 9)}
+        assert {word: found[word] for word in expected} == pytest.approx(expected)
+    for text in ("he, th", "he  th", "she th", "he\nth", "he' th"):
+        found = {one.text: one.probability for one in suggest(step, WORDS, text, 9)}
+        assert found["thus"] == pytest.approx(WORD_SHARE * 3 / 4)
+
+
+def test_a_word_that_the_model_cannot_read_is_not_suggested():
+    """Nor does it count among the others."""
+    step = Table(np.zeros((len(CHARACTERS),) * 2))
+    step.own_words = learned("abra abab Abab é 你")
+    found = {one.text: one.probability for one in suggest(step, CHARACTERS, "ab", 100)}
+    assert "abra" not in found
+    assert found["abab"] > WORD_SHARE

@@ -103,7 +103,8 @@ def test_a_layer_that_drops_everything_runs_in_the_loop_of_keras(kind, name):
         one.build(sequences.shape)
     stock.set_weights(layer.get_weights())
     found, expected = (tf.function(lambda one=one: in_training(one, sequences))() for one in (layer, stock))
-    np.testing.assert_array_equal(found, expected)
+    # `ks.GRU` computes the same equations in its own order, which some CPUs round differently.
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
+from random_weights import randomized
 
 import keras_seq as ks
 from keras_seq.errors import ModelError, SteppingError
@@ -131,12 +132,6 @@ BUILDERS = [
 ]
 
 
-def randomize(model, seed=3):
-    """Sets weights that are not zero anywhere, so that biases and normalization have an effect."""
-    random = np.random.default_rng(seed)
-    model.set_weights([random.normal(scale=0.4, size=weight.shape) for weight in model.get_weights()])
-
-
 def walk(decoder, inputs):
     """Runs a decoder over `(batch, time, ...)` and returns the logits `(batch, time, vocabulary)`."""
     states = [keras.ops.zeros((len(inputs), state.shape[1]), state.dtype) for state in decoder.inputs[1:]]
@@ -151,7 +146,7 @@ def walk(decoder, inputs):
 def both(request):
     """A model and its one-step form."""
     model = request.param()
-    randomize(model)
+    randomized(model, scale=0.4)
     return model, ks.step_model(model)
 
 
@@ -168,7 +163,7 @@ def test_weights_are_shared(both):
     assert {id(weight) for weight in decoder.weights} == {id(weight) for weight in model.weights}
     tokens = np.ones((1, 3), "int32")
     before = walk(decoder, tokens)
-    randomize(model, seed=4)
+    randomized(model, scale=0.4, seed=4)
     np.testing.assert_allclose(walk(decoder, tokens), model(tokens), rtol=0, atol=1e-5)
     assert not np.allclose(walk(decoder, tokens), before, atol=1e-3)
 
@@ -199,7 +194,7 @@ def test_real_valued_frames():
     frames = keras.Input((None, 4), name="frames")
     x = ks.GRU(6, return_sequences=True)(layers.Dense(5, "relu")(frames))
     model = keras.Model(frames, layers.Dense(3)(x))
-    randomize(model)
+    randomized(model, scale=0.4)
     values = np.random.default_rng(1).normal(size=(2, TOKENS, 4)).astype("float32")
     decoder = ks.step_model(model)
     assert decoder.inputs[0].dtype == "float32"

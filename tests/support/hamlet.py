@@ -100,6 +100,7 @@ def export_small_tflite(folder, converted, quantization="none", max_loss=10.0, *
             options.get("state"),
             options.get("batch"),
             options.get("gates"),
+            options.get("learn"),
             quantization == "integer",  # Such a file has other signatures.
             fixed,
         )

@@ -25,6 +25,7 @@ MODELS = [
     pytest.param({"level": "word", "starting": True}, id="word"),
     pytest.param({"level": "whitespace"}, id="whitespace"),
     pytest.param({"quantization": "int8", "by_line": True}, id="by_line"),
+    pytest.param({"learn": True}, id="learn"),  # The kits do not learn; they run such a file as it is.
 ]
 
 

@@ -1,5 +1,6 @@
 /* Calls every function of the library with the first allocation failing, then the second, and so on until it succeeds:
- *     native_allocations FILE
+ *     native_allocations LEARNED FILE
+ * LEARNED is written and read.
  * Linked with -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc, which reaches the library's own allocations and not LiteRT's. */
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,7 +20,7 @@ void *__wrap_malloc(size_t size) { return fails() ? NULL : __real_malloc(size); 
 void *__wrap_calloc(size_t count, size_t size) { return fails() ? NULL : __real_calloc(count, size); }
 void *__wrap_realloc(void *memory, size_t size) { return fails() ? NULL : __real_realloc(memory, size); }
 
-static const char *path;
+static const char *path, *learned_path;
 static char *content;
 static size_t content_size;
 static ks_model *model;
@@ -82,6 +83,27 @@ static ks_status score(void) {
   return status;
 }
 
+static ks_status learn(void) {
+  const ks_learn_options options = {.rate = 0.1f, .by_line = true};
+  return ks_learn(model, "to be\nor not to be", &options, NULL, &error);
+}
+
+static ks_status save_learned(void) { return ks_save_learned(model, learned_path, &error); }
+
+static ks_status load_learned(void) { return ks_load_learned(model, learned_path, &error); }
+
+static ks_status in_memory(void) {
+  void *bytes;
+  size_t size;
+  ks_status status = ks_save_learned_memory(model, &bytes, &size, &error);
+  if (status) return status;
+  status = ks_load_learned_memory(model, bytes, size, &error);
+  ks_free(bytes);
+  return status;
+}
+
+static ks_status forget(void) { return ks_forget(model, &error); }
+
 /* Prints how many allocations of a call can fail. */
 static int try_all(const char *name, ks_status (*call)(void)) {
   long count = 0;
@@ -100,8 +122,18 @@ static int try_all(const char *name, ks_status (*call)(void)) {
   return 0;
 }
 
+/* After a call that failed, the model is as it was. */
+static int try_learning(void) {
+  if (try_all("learn", learn) || try_all("save_learned", save_learned)) return 1;
+  uint64_t tokens = ks_learned_tokens(model);
+  if (try_all("suggest_own", suggest) || try_all("forget", forget) || ks_learned_tokens(model)) return 1;
+  if (try_all("load_learned", load_learned) || try_all("in_memory", in_memory)) return 1;
+  return ks_learned_tokens(model) != tokens || !tokens || tokens > 19; /* once: 19 characters, or 8 words */
+}
+
 int main(int count, char **arguments) {
   path = arguments[count - 1];
+  learned_path = arguments[1];
   FILE *file = fopen(path, "rb");
   content = malloc(64 << 20);
   if (!file || !content) return 1;
@@ -110,7 +142,7 @@ int main(int count, char **arguments) {
   if (try_all("open", open_path) || try_all("open_memory", open_memory)) return 1;
   if (ks_open(path, &model, &error)) return 1;
   if (try_all("encode", encode) || try_all("decode", decode) || try_all("suggest", suggest) || try_all("score", score) ||
-      try_all("write", write_text))
+      try_all("write", write_text) || try_learning())
     return 1;
   ks_close(model);
   free(content);

@@ -45,11 +45,46 @@ static void read_json(const char *text, size_t size) {
   ks_json_member(member, "a");
 }
 
+static void read_own_words(const char *text, size_t size) {
+  ks_own_words *own = ks_copy_own_words(NULL);
+  ks_error error;
+  char *written;
+  size_t written_size;
+  if (own && !ks_read_own_words(own, text, size, "the file", &error)) {
+    if (ks_write_own_words(own, &written, &written_size, &error)) abort();
+    if (written_size != size || memcmp(written, text, size)) abort(); /* they have one form */
+    free(written);
+  }
+  if (own && !ks_count_own_words(own, text, size, &error) && own->word_count > KS_MOST_OWN_WORDS) abort();
+  ks_free_own_words(own);
+}
+
+/* The SHA-256 at the end is made right, because no change that is made blindly would keep it. */
+static void read_learned(const uint8_t *data, size_t size) {
+  enum { ROWS = 2, COLUMNS = 3 };
+  static const uint8_t zeros[KS_SHA256_SIZE];
+  const ks_learner learner = {zeros, ROWS, COLUMNS};
+  ks_learned learned;
+  ks_error error;
+  ks_bytes file = {malloc(size + 1), size}, made;
+  if (!file.data) return;
+  memcpy(file.data, data, size);
+  if (size >= KS_SHA256_SIZE) ks_sha256(data, size - KS_SHA256_SIZE, file.data + size - KS_SHA256_SIZE);
+  if (!ks_read_learned(&learner, file, "the file", &learned, &error)) {
+    if (ks_make_learned(&learner, &learned, &made, &error)) abort();
+    if (made.size != size || memcmp(made.data, file.data, size)) abort(); /* each file has one form */
+    free(made.data);
+    read_own_words(learned.words, learned.words_size);
+  }
+  free(file.data);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   if (!size) return 0;
-  switch (*data % 3) {
+  switch (*data % 4) {
     case 0: read_bundle(data + 1, size - 1); break;
     case 1: read_vocabulary_and_text(data + 1, size - 1); break;
+    case 3: read_learned(data + 1, size - 1); break;
     default: read_json((const char *)data + 1, size - 1);
   }
   return 0;

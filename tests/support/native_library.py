@@ -21,6 +21,9 @@ from ctypes import c_void_p as c_pointer
 from typing import NamedTuple
 
 OK, BAD_ARGUMENT, BAD_TEXT, BAD_FILE, OUT_OF_MEMORY, IN_USE, FAILED = range(7)
+# The sources that need no LiteRT, and two that some of them use.
+WITHOUT_LITERT = ("bundle", "errors", "files", "json", "learned_file", "own_words", "random", "sha256")
+WITHOUT_LITERT += ("vocabulary", "micro/threefry", "micro/tokens", "micro/words")
 FINISH_REASONS = ("eos", "stop", "length", "stopped")
 
 
@@ -59,6 +62,19 @@ class _Suggestion(Structure):
     _fields_ = [("text", c_char_p), ("insert", c_char_p), ("probability", c_double)]
 
 
+class _LearnOptions(Structure):
+    _fields_ = [("rate", c_float), ("by_line", c_bool)]
+
+
+class _LearnReport(Structure):
+    _fields_ = [
+        ("tokens", c_uint64),
+        ("nats_per_token", c_double),
+        ("model_nats_per_token", c_double),
+        ("weight", c_double),
+    ]
+
+
 _OnPiece = ctypes.CFUNCTYPE(c_bool, POINTER(_Piece), c_pointer)
 
 
@@ -79,12 +95,28 @@ class Written(NamedTuple):
         return "".join(piece.text for piece in self.pieces)
 
 
+class LearnReport(NamedTuple):
+    tokens: int
+    nats_per_token: float
+    model_nats_per_token: float
+    weight: float
+
+
 class NativeError(Exception):
     """A status that is not KS_OK, and its sentence."""
 
     def __init__(self, status, sentence):
         super().__init__(sentence)
         self.status = status
+
+
+def status_of(call):
+    """Returns the status with which a call of the library ends."""
+    try:
+        call()
+    except NativeError as error:
+        return error.status
+    return OK
 
 
 @functools.cache
@@ -113,6 +145,17 @@ def load_library(path):
         error,
     ]
     library.ks_score.argtypes = [model, c_char_p, POINTER(POINTER(c_double)), POINTER(c_size_t), error]
+    library.ks_has_learn.argtypes = [model]
+    library.ks_has_learn.restype = c_bool
+    library.ks_learned_tokens.argtypes = [model]
+    library.ks_learned_tokens.restype = c_uint64
+    library.ks_default_learn_options.argtypes = [model, POINTER(_LearnOptions), error]
+    library.ks_learn.argtypes = [model, c_char_p, POINTER(_LearnOptions), POINTER(_LearnReport), error]
+    library.ks_forget.argtypes = [model, error]
+    library.ks_save_learned.argtypes = [model, c_char_p, error]
+    library.ks_load_learned.argtypes = [model, c_char_p, error]
+    library.ks_save_learned_memory.argtypes = [model, POINTER(c_pointer), POINTER(c_size_t), error]
+    library.ks_load_learned_memory.argtypes = [model, c_char_p, c_size_t, error]
     return library
 
 
@@ -209,3 +252,40 @@ class NativeModel:
         found = scores[: count.value]
         self.library.ks_free(scores)
         return found
+
+    def learn(self, text, **changed):
+        """Learns with the defaults of the file, some of them changed; returns a `LearnReport`."""
+        options, report = _LearnOptions(), _LearnReport()
+        self._call("ks_default_learn_options", byref(options))
+        for name, value in changed.items():
+            setattr(options, name, value)
+        self._call("ks_learn", _encoded(text), byref(options), byref(report))
+        return LearnReport(*(getattr(report, name) for name in LearnReport._fields))
+
+    @property
+    def has_learn(self):
+        return self.library.ks_has_learn(self.handle)
+
+    @property
+    def learned_tokens(self):
+        return self.library.ks_learned_tokens(self.handle)
+
+    def forget(self):
+        self._call("ks_forget")
+
+    def save_learned(self, path):
+        self._call("ks_save_learned", os.fsencode(path))
+
+    def load_learned(self, path):
+        self._call("ks_load_learned", os.fsencode(path))
+
+    def learned_bytes(self):
+        """Returns the content of a learned file."""
+        content, size = c_pointer(), c_size_t()
+        self._call("ks_save_learned_memory", byref(content), byref(size))
+        found = ctypes.string_at(content, size.value)
+        self.library.ks_free(content)
+        return found
+
+    def load_learned_bytes(self, content):
+        self._call("ks_load_learned_memory", content, len(content))

@@ -9,8 +9,11 @@ _LISTENING = "0A"
 
 def children(process):
     """Returns the process ids of a process's children."""
-    threads = Path(f"/proc/{process}/task").iterdir()
-    return [int(child) for thread in threads for child in (thread / "children").read_text().split()]
+    found = []
+    for thread in Path(f"/proc/{process}/task").iterdir():
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # The thread ends meanwhile.
+            found += map(int, (thread / "children").read_text().split())
+    return found
 
 
 def listening(process):

@@ -18,7 +18,58 @@ async function errorOf(promise) {
   }
 }
 
+const inBase64 = (bytes) => btoa(Array.from(bytes, (byte) => String.fromCharCode(byte)).join(""));
+const fromBase64 = (text) => Uint8Array.from(atob(text), (one) => one.charCodeAt(0));
+
+/** What a step of a task can be; `save` and `load` have files in base64. */
+const steps = {
+  write: async (model, prompt, options) => textOf(await read(model.write(prompt, withSeed(options)))),
+  suggest: (model, text, count) => model.suggest(text, count),
+  nextTokens: (model, text, count) => model.nextTokens(text, count),
+  score: async (model, text) => (await model.score(text)).logProbability,
+  learn: (model, text, options) => model.learn(text, options),
+  save: async (model) => inBase64(await model.saveLearned()),
+  load: (model, file) => model.loadLearned(fromBase64(file)),
+  loadOther: (model, value) => model.loadLearned(value),
+  loadPromise: (model) => model.loadLearned(Promise.resolve()),
+  forget: (model) => model.forget(),
+  learned: (model) => [model.hasLearn, model.learnedTokens],
+};
+
 export const tasks = {
+  /** Takes steps one after the other; returns the answer or the error of each. */
+  async steps(model, all) {
+    const answers = [];
+    for (const [name, ...given] of all) answers.push(await errorOf(steps[name](model, ...given)));
+    return answers;
+  },
+
+  /** Takes steps at the same time. */
+  stepsAtOnce: (model, all) => Promise.all(all.map(([name, ...given]) => errorOf(steps[name](model, ...given)))),
+
+  /** Begins texts, takes a step after so many of the pieces of each, and goes on; returns how they ended. */
+  async overtaken(model, [prompt, options, step, counts]) {
+    const ends = [];
+    for (const count of counts) {
+      const writer = model.write(prompt, withSeed(options));
+      const pieces = [];
+      while (pieces.length < count) pieces.push((await writer.next()).value);
+      const answer = await errorOf(steps[step[0]](model, ...step.slice(1)));
+      const end = await errorOf(read(writer, pieces));
+      ends.push([textOf(pieces), typeof end === "string" ? end : writer.finishReason, typeof answer === "string" ? answer : null]);
+    }
+    return ends;
+  },
+
+  /** Closes the model while it learns. */
+  async closedWhileLearning(model, text) {
+    const learning = errorOf(model.learn(text));
+    await new Promise((resolve) => setTimeout(resolve, 500));
+    const start = performance.now();
+    await model.close();
+    return [await learning, await errorOf(model.learn(text)), performance.now() - start];
+  },
+
   async texts(model, cases) {
     const texts = [];
     for (const [prompt, options] of cases) {

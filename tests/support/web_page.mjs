@@ -4,9 +4,12 @@ import { nameOf, titleOf } from "../../export/web/page/alternatives.js";
 import { levelOf, linesOf, partsOf } from "../../export/web/page/backdrop.js";
 import { Document, editBetween, movedRanges } from "../../export/web/page/document.js";
 import { withoutSpace } from "../../export/web/page/editor.js";
+import { amountSentence, effectAfter, effectSentence, NO_EFFECT } from "../../export/web/page/effect.js";
 import { percent } from "../../export/web/page/elements.js";
 import { endOfOpening } from "../../export/web/page/prompts.js";
-import { isInsideWord, readable, spaceAfterWord, unknownIn, unknownSentence } from "../../export/web/page/reading.js";
+import { isInsideWord, learnable, readable, readsWords } from "../../export/web/page/reading.js";
+import { spaceAfterWord, unknownIn, unknownSentence } from "../../export/web/page/reading.js";
+import { finishedParts, rangesAfter, Typed } from "../../export/web/page/typed.js";
 import { Vocabulary } from "../../export/web/keras_seq/vocabulary.js";
 
 /** Makes changes in a document; returns its text and tokens after each, and what it can undo. */
@@ -24,7 +27,28 @@ function history(changes) {
 
 const modelOf = ([file, by_line]) => ({ vocabulary: new Vocabulary(file), config: by_line === null ? {} : { by_line } });
 
+/** Types, and changes a text otherwise; returns what is given out to learn from after each change. */
+function typed([steps, byLine, unwanted]) {
+  const typed = new Typed();
+  const canLearn = (part) => !unwanted.some((one) => part.includes(one));
+  return steps.map(([text, caret, isTyped]) => {
+    if (isTyped === null) typed.begin(text);
+    else typed.follow(text, caret, isTyped);
+    return typed.take({ start: caret, end: caret }, { byLine, canLearn });
+  });
+}
+
 const tasks = {
+  typed: (all) => all.map(typed),
+  ranges: (all) => all.map((edits) => edits.reduce((ranges, edit) => rangesAfter(ranges, ...edit), [])),
+  finished: (all) =>
+    all.map(([text, caret, byLine]) =>
+      finishedParts(text, { start: caret, end: caret }, byLine).map(({ start, end }) => text.slice(start, end)),
+    ),
+  effects: (reports) => reports.reduce((all, report) => [...all, effectAfter(all.at(-1), ...report)], [NO_EFFECT]),
+  effectSentences: (effects) => effects.map(effectSentence),
+  amounts: (all) => all.map((given) => amountSentence(...given)),
+  learnable: ([model, texts]) => texts.map((text) => [learnable, readsWords].map((read) => read(modelOf(model), text))),
   history,
   histories: (all) => all.map(history),
   edits: (all) => all.map((given) => editBetween(...given)),

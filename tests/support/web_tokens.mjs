@@ -5,6 +5,7 @@ import { readBundle } from "../../export/web/keras_seq/bundle.js";
 import { addBias, costs, IntegerDraw, integerSettings, logitStep } from "../../export/web/keras_seq/integer_draw.js";
 import { nextTokens } from "../../export/web/keras_seq/likeliest.js";
 import { SETTINGS, writeOptions } from "../../export/web/keras_seq/options.js";
+import { OwnWords } from "../../export/web/keras_seq/own_words.js";
 import { threefry, uniforms } from "../../export/web/keras_seq/random.js";
 import { bytesOf } from "../../export/web/keras_seq/source.js";
 import { StopFilter } from "../../export/web/keras_seq/stop_strings.js";
@@ -42,9 +43,11 @@ function drawingModel(vocabulary, { tokens, logProbabilities, logits = [0], fail
     tokens: tokens.slice(position, position + count),
     logProbabilities: logProbabilities.slice(position, position + count).map((it) => it ?? NaN),
     states: states(position + count),
+    version: 0,
   });
   return {
     vocabulary,
+    learning: { version: 0 },
     hasWrite,
     live,
     calls,
@@ -89,6 +92,7 @@ async function abortedSuggestions(file) {
   };
   const text = new TextModel({
     vocabulary,
+    learning: { version: 0 },
     config: { sampling: {} },
     initialStates: async () => after().states,
     release: (...all) => all.forEach((one) => live.delete(one)),
@@ -114,7 +118,7 @@ async function failedWorker(file) {
   class GivenWorker extends EventTarget {
     postMessage({ number, method }) {
       said.push(method);
-      const answer = { file, config: { sampling: {} }, card: {}, hasWrite: false };
+      const answer = { file, config: { sampling: {} }, card: {}, hasWrite: false, learned: {} };
       if (method === "load") this.say("message", { data: { number, answer } });
       this.last = number;
     }
@@ -203,15 +207,17 @@ const tasks = {
   options: (cases) => cases.map((options) => valueOrError(() => writeOptions(options, {}).stops.length)),
   suggest: (cases) =>
     Promise.all(
-      cases.map(async ([file, rows, text, count]) => {
+      cases.map(async ([file, rows, text, count, written = ""]) => {
         const vocabulary = new Vocabulary(file);
-        return suggestions(vocabulary, text, count, tableModel(vocabulary, rows));
+        const own = new OwnWords();
+        own.learn(written);
+        return suggestions(vocabulary, text, count, tableModel(vocabulary, rows), own);
       }),
     ),
   abortedSuggestions,
   failedWorker,
   unread: (file) => {
-    const model = { vocabulary: new Vocabulary(file), config: { sampling: {} }, release() {} };
+    const model = { vocabulary: new Vocabulary(file), learning: {}, config: { sampling: {} }, release() {} };
     return new TextModel(model).suggest("?").catch(({ message }) => message);
   },
   writing: (cases) => Promise.all(cases.map(writing)),

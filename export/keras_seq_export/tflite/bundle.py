@@ -26,6 +26,7 @@ VOCABULARY, CARD = "vocab.txt", "card.json"
 # What a part may hold, so that a hostile file fills neither the memory nor the time. C and JavaScript have the same limits.
 _LARGEST_PARTS: Final = {VOCABULARY: MOST_BYTES, CONFIG: 1 << 20, CARD: 1 << 20}  # bytes, unpacked
 _DEEPEST: Final = 20  # objects and lists inside each other in the configuration and the card
+LEARNED_MAGIC: Final = b"KSLEARN"  # begins the file of what a model has learned (`learning.file`)
 _SMALLEST_MODEL: Final = 12  # bytes: the offset of the root, TFL3, and the root
 _LARGEST_FILE: Final = 1 << 31  # bytes; the offsets in a flatbuffer are smaller
 
@@ -95,7 +96,12 @@ def read_bundle(path: str | os.PathLike[str]) -> Bundle:
         if Path(path).exists() and not Path(path).is_file():
             raise BundleError(f"{path} is a directory or a device; name a .tflite file")
         with open(path, "rb") as file:
-            if file.read(8)[4:] != b"TFL3":
+            if (start := file.read(8))[4:] != b"TFL3":
+                if start.startswith(LEARNED_MAGIC):
+                    raise BundleError(
+                        f"{path} is not a .tflite file, but what a model has learned: open the .tflite of that model, and load "
+                        "this file into it"
+                    )
                 raise BundleError(f"{path} is not a .tflite file: it must have TFL3 at byte 4")
             if (size := file.seek(0, os.SEEK_END)) > _LARGEST_FILE:
                 raise BundleError(f"{path} has {size} bytes, more than a .tflite can have ({_LARGEST_FILE})")

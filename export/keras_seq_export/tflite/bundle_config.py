@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from keras_seq.errors import shortened
 from keras_seq_export.errors import BundleError
+from keras_seq_export.learning_rule import LARGEST_RATE
 
 CONFIG = "config.json"
 FORMAT = 2  # its version
@@ -53,6 +54,11 @@ def _is_object(is_valid: Callable[[Any], bool]) -> Callable[[Any], bool]:
     return lambda value: isinstance(value, dict) and all(map(is_valid, value.values()))
 
 
+def _is_learning(value: Any) -> bool:
+    rate = value.get("rate") if isinstance(value, dict) else None
+    return isinstance(rate, int | float) and not isinstance(rate, bool) and 0 < rate <= LARGEST_RATE
+
+
 _REQUIRED: Final = ("model_bytes", "batch", "state", "sampling")
 _VALUES: Final[dict[str, tuple[str, Callable[[Any], bool]]]] = {
     "model_bytes": ("a positive integer", _is_count),
@@ -63,5 +69,6 @@ _VALUES: Final[dict[str, tuple[str, Callable[[Any], bool]]]] = {
     "outputs": ("a list of strings", _are(str)),
     "delays": ("a list of integers", _are(int)),
     "at_once": ("an object of strings or null", _is_object(lambda value: isinstance(value, str | None))),
+    "learning": (f"an object with a positive `rate`, at most {LARGEST_RATE:,.0f}", _is_learning),
     "ranges": ("an object of pairs of integers", _is_object(lambda value: _are(int)(value) and len(value) == 2)),
 }

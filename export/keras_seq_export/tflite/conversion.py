@@ -21,6 +21,7 @@ from keras_seq_export.graph.endpoints import (
     start_endpoint,
     write_endpoint,
 )
+from keras_seq_export.graph.learning import LearningStep
 from keras_seq_export.graph.sampling import SMALL_VOCABULARY
 from keras_seq_export.graph.step import GraphStep
 from keras_seq_export.publishing import system_error
@@ -28,11 +29,15 @@ from keras_seq_export.signatures import (
     DECODE,
     ENCODE,
     GATES,
+    GET_WEIGHTS,
     INTEGER,
+    LEARN,
     PREFILL,
     QUANTIZATIONS,
     RESET,
+    RESET_WEIGHTS,
     SAMPLE,
+    SET_WEIGHTS,
     START,
     WRITE,
     is_quantized,
@@ -40,10 +45,11 @@ from keras_seq_export.signatures import (
 from keras_seq_export.tflite import flatbuffer
 from keras_seq_export.tflite.contents import Contents, contents_of
 from keras_seq_export.tflite.embedding_folding import fold_embeddings, remove_negative_index_handling
+from keras_seq_export.tflite.filled_zeros import fill_zeros
 from keras_seq_export.tflite.integer.conversion import integer_model
-from keras_seq_export.tflite.quantization import SMALLEST, quantize_weights
+from keras_seq_export.tflite.quantization import BLOCK, SMALLEST, quantize_weights
 
-_LOOPS = (PREFILL, WRITE, ENCODE)
+_LOOPS = (PREFILL, WRITE, ENCODE, LEARN)
 _INTEGERS = ("int8", "int16", "int32", "int64")
 _BITS = {"float32": 32, "float16": 16, "int8": 8, "int4": 4}
 
@@ -63,7 +69,7 @@ def signature_endpoints(
     A file of integers has `decode`, and `start` if its states do not begin at zero.
 
     Args:
-        step: the model.
+        step: the model; a `LearningStep` for a file that learns.
         vocabulary: the vocabulary; None leaves `sample` and `write` out.
         logit_bias: added to the logits by `sample` and `write`, which forbids tokens; None without a vocabulary.
         state: `"explicit"` or `"internal"`.
@@ -87,9 +93,21 @@ def signature_endpoints(
     if step.has_encoder:
         return {**endpoints, ENCODE: encode_endpoint(step, batch, source_steps)}
     if state == "explicit":
-        return endpoints if step.begins_at_zero else {**endpoints, START: start_endpoint(step, batch)}
+        endpoints |= {} if step.begins_at_zero else {START: start_endpoint(step, batch)}
+        return _learning(step, endpoints) if isinstance(step, LearningStep) else endpoints
     inside = StateVariables(step, batch)
     return {**{name: inside.endpoint(endpoint) for name, endpoint in endpoints.items()}, RESET: inside.reset_endpoint()}
+
+
+def _learning(step: LearningStep, endpoints: dict[str, Endpoint]) -> dict[str, Endpoint]:
+    """Returns signatures that use what was learned, and those that change it."""
+    return {
+        **{name: step.reading_once(endpoint) for name, endpoint in endpoints.items()},
+        LEARN: step.learn_endpoint(),
+        GET_WEIGHTS: step.get_endpoint(),
+        SET_WEIGHTS: step.set_endpoint(),
+        RESET_WEIGHTS: step.reset_endpoint(),
+    }
 
 
 def convert(endpoints: dict[str, Endpoint], quantization: str, frame_range: float | None = None) -> bytes:
@@ -107,6 +125,7 @@ def convert(endpoints: dict[str, Endpoint], quantization: str, frame_range: floa
     model = flatbuffer.parse(_convert_to_builtins(endpoints))
     remove_negative_index_handling(model)
     fold_embeddings(model)
+    fill_zeros(model)
     flatbuffer.separate_constant_outputs(model)
     flatbuffer.remove_unused_tensors(model)
     if quantization == INTEGER:
@@ -153,8 +172,8 @@ def checked_contents(content: bytes, quantization: str) -> Contents:
     """Returns the contents of a flatbuffer.
 
     Raises:
-        ExportError: a signature has an operator that is not builtin, or a signature other than `prefill`, `write` and
-            `encode` has a loop; or most weights are still float32 after quantization, or a number of an integer file.
+        ExportError: a signature has an operator that is not builtin, or a signature other than `prefill`, `write`,
+            `encode` and `learn` has a loop; or most weights are still float32 after quantization, or a number of an integer file.
     """
     contents = contents_of(content)
     for name, signature in contents.signatures.items():
@@ -168,9 +187,14 @@ def checked_contents(content: bytes, quantization: str) -> Contents:
     counts = {dtype: size * 8 // _BITS[dtype] for dtype, size in contents.stored_bytes.items() if dtype in _BITS}
     mostly_float32 = counts.get("float32", 0) > 0.5 * sum(counts.values())
     if QUANTIZATIONS[quantization] not in contents.stored_bytes or (is_quantized(quantization) and mostly_float32):
+        quantized = (
+            f"kernels of dense and recurrent layers whose inputs are a multiple of {BLOCK}"
+            if quantization == "int4"
+            else "embeddings and kernels of dense, recurrent and convolutional layers"
+        )
         raise ExportError(
-            f"{quantization} changes little in this model: only embeddings and kernels of dense, recurrent and convolutional layers "
-            f"with at least {SMALLEST:,} weights are quantized, and most weights are elsewhere; use another {{}}, or none",
+            f"{quantization} changes little in this model: only {quantized} with at least {SMALLEST:,} weights are quantized to it, "
+            "and most weights are elsewhere; use another {}, or none",
             "quantization",
         )
     return contents

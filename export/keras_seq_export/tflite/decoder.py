@@ -16,12 +16,15 @@ from keras_seq_export.signatures import (
     DECODE,
     ENCODE,
     GATES,
+    GET_WEIGHTS,
+    LEARN,
     LENGTH,
     PLURALS,
     PREFILL,
     SAMPLING_INPUTS,
     START,
     TOKEN,
+    WEIGHTS,
     WRITE,
     is_integer,
     is_state,
@@ -32,7 +35,7 @@ from keras_seq_export.tflite.bundle import read_bundle
 from keras_seq_export.tflite.fixed_point import as_float32
 from keras_seq_export.tflite.given_values import GivenValues
 from keras_seq_export.tflite.history import BEGINNING, History
-from keras_seq_export.tflite.signature import Signature, Tensor
+from keras_seq_export.tflite.signature import Signature, Tensor, tensors_of
 from keras_seq_export.tflite.signature_checks import require_signatures
 
 
@@ -61,6 +64,7 @@ class LiteRTDecoder:
         output_shape: shape of the first output of one row.
         output_scale: its scale in an integer file; None in others.
         lock: held during each call of the runtime.
+        learned_version: how often what the file has learned was changed.
 
     Raises:
         BundleError: the file is damaged or was not written by this package.
@@ -94,6 +98,7 @@ class LiteRTDecoder:
             raise BundleError(f"{path} cannot be loaded: {reason}") from error
         # An interpreter has one set of buffers: threads that used it at the same time would overwrite each other's.
         self.lock = threading.RLock()
+        self.learned_version = 0
         self._current: History | None = None  # What the internal states have read; None if unknown.
 
     def _read_signatures(self) -> None:
@@ -101,7 +106,7 @@ class LiteRTDecoder:
             name: self._interpreter.get_signature_runner(name) for name in self._interpreter.get_signature_list()
         }
         signatures = {
-            name: Signature(_tensors(runner.get_input_details()), _tensors(runner.get_output_details()), {})
+            name: Signature(tensors_of(runner.get_input_details()), tensors_of(runner.get_output_details()), {})
             for name, runner in self._runners.items()
         }
         config = self.bundle.config
@@ -125,6 +130,11 @@ class LiteRTDecoder:
         if not self._states or START not in self._runners:
             return [np.zeros(state.shape, state.dtype) for state in self._states.values()]
         return self._in_order(self._call(START, {}))
+
+    def call(self, signature: str, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Returns the outputs of a signature without states, such as `get_weights`."""
+        with self.lock:
+            return self._call(signature, inputs)
 
     def _in_order(self, states: dict[str, np.ndarray]) -> list[np.ndarray]:
         return [states[name] for name in self._states]
@@ -169,6 +179,17 @@ class LiteRTDecoder:
     def has_gates(self) -> bool:
         """Whether the file gives the update gates of its GRU layers."""
         return GATES in self._runners
+
+    @property
+    def has_learn(self) -> bool:
+        """Whether the file can learn."""
+        return LEARN in self._runners
+
+    @property
+    def weights_shape(self) -> tuple[int, int]:
+        """The shape of the weights of a file that can learn, `(vocabulary, features)`."""
+        vocabulary_size, features = self._signatures[GET_WEIGHTS].outputs[WEIGHTS].shape
+        return vocabulary_size, features
 
     @property
     def has_encoder(self) -> bool:
@@ -369,18 +390,3 @@ class LiteRTDecoder:
             )
         for signature, inputs in states.calls():
             self._call(signature, inputs)
-
-
-def _tensors(details: Mapping[str, Any]) -> dict[str, Tensor]:
-    return {
-        name: Tensor(
-            np.dtype(one["dtype"]).name, tuple(map(int, one["shape"])), _scale_of(one["quantization_parameters"])
-        )
-        for name, one in details.items()
-    }
-
-
-def _scale_of(parameters: Mapping[str, Any]) -> float | None:
-    """Returns the scale of int16 numbers around 0; None for a tensor of another kind."""
-    scales, zero_points = parameters["scales"].tolist(), parameters["zero_points"].tolist()
-    return scales[0] if len(scales) == 1 and zero_points == [0] else None

@@ -17,7 +17,9 @@ from keras_seq.models.inputs import ModelInput, is_integer
 from keras_seq_export.comparison import TOLERANCE, require_equal_but_for_rounding
 from keras_seq_export.errors import BundleError, ExportError
 from keras_seq_export.graph.encoder import SOURCE_STEPS, length_name
+from keras_seq_export.graph.learning import LearningStep
 from keras_seq_export.graph.step import GraphStep, float32_step
+from keras_seq_export.learning_rule import RATE
 from keras_seq_export.publishing import publishing_export
 from keras_seq_export.signatures import DECODE, INTEGER, QUANTIZATIONS, STATES, is_quantized
 from keras_seq_export.tflite.bundle import add_card, read_bundle, to_json, write_bundle
@@ -26,6 +28,9 @@ from keras_seq_export.tflite.conversion import checked_contents, convert, signat
 from keras_seq_export.tflite.decoder import LiteRTDecoder
 from keras_seq_export.tflite.integer.proof import prove
 from keras_seq_export.tflite.integer.settings import require_integer_settings, require_integer_step
+from keras_seq_export.tflite.learning.projection import learning_step
+from keras_seq_export.tflite.learning.proof import prove_learning
+from keras_seq_export.tflite.learning.settings import require_learning_settings
 from keras_seq_export.tflite.parity import (
     Reading,
     SignatureComparison,
@@ -60,6 +65,7 @@ def export_tflite(
     source_steps: int = SOURCE_STEPS,
     gates: bool = False,
     frame_range: float | None = None,
+    learn: bool = False,
 ) -> dict[str, Any]:
     """Writes a .tflite with the signatures `decode`, `prefill`, `sample` and `write`, with builtin operators only.
 
@@ -77,6 +83,8 @@ def export_tflite(
                int32 [B], the settings of sample, state_0..        count int32 [B], state_0..
     gates      token int32 [B], state_0..                          update_gate_0.. float32 [B, units]
     start      none                                                state_0.. at the start of a text
+    learn      tokens, next_tokens int32 [1, 64], length int32     log_probabilities, model_log_probabilities
+               [1], rate float32 [1], state_0..                    [1, 64], state_0..
     encode     source [B, N, ...], length int32 [B], or context    state_0.. at the start of a text
                [B, ...]
     =========  ==================================================  =================================================
@@ -95,6 +103,12 @@ def export_tflite(
     `gates` returns the update gate Γu of each GRU layer in the step that reads the token: 0 keeps the memory of a unit, 1
     replaces it. The number of a gate is that of the GRU layer, counted from 0 in the order of the calls, and not that of a
     state. `decode` returns the states after the same step.
+
+    `learn` reads the first `length` tokens, 1 to 64, and learns to predict the token that follows each, as
+    `keras_seq_export.learning_rule` describes. It returns the log-probabilities of these with what was learned before,
+    and those of the model alone. `decode`, `prefill`, `sample` and `write` use what was learned. Variables of the file hold it:
+    `get_weights` returns `weights` float32 [V, features] and `log_shares` [3], `set_weights` takes them, and `reset_weights`
+    forgets. A file that has learned nothing gives the same logits as one without `learn`, bit for bit.
 
     A model that is not of text (`vocabulary=None`) has no `sample`. Its output is called `output`, and if it reads
     real-valued frames, its inputs are `frame` [B, ...] and `frames` [B, 64, ...]. Several inputs of one kind, and several
@@ -146,6 +160,8 @@ def export_tflite(
             length.
         gates: whether to add the signature `gates`; for a model of text with explicit states, in which each GRU is a
             `keras_seq.GRU`.
+        learn: whether to add the signatures with which the model learns on the device from the texts of its user
+            (`LiteRTSampler.learn`); for a model of text with explicit states, one row and no encoder.
         frame_range: largest absolute value of a number of a frame, such as 4 for normalized ones; larger numbers are cut
             off. Numbers are rounded to about a 4,000th of it, so all features should be of one size: normalize them. For
             `quantization="integer"` and a model that reads frames.
@@ -170,23 +186,26 @@ def export_tflite(
     """
     _require_settings(quantization, state, batch, max_loss)
     require.integer("source_steps", source_steps, at_least=1, at_most=_MOST_SOURCE_STEPS)
-    require.boolean("gates", gates)
+    for name, value in (("gates", gates), ("learn", learn)):
+        require.boolean(name, value)
     if vocabulary is None and (held_out is not None or sampling or by_line or gates):
         raise ValueError(
             "`held_out`, `sampling`, `by_line` and `gates` are for models of text: give the vocabulary too"
         )
     require_card(card or {})
     require_exportable(vocabulary)
-    if gates and state == "internal":
-        raise ConfigError(
-            '{} must be "explicit" with {}, which reads the states without changing them', "state", "gates"
-        )
+    if gates:
+        _require_gates_settings(state)
+    if learn:
+        require_learning_settings(vocabulary, quantization, state, batch)
     if quantization == INTEGER:
         require_integer_settings(state, batch, gates, _sampling_settings(sampling))
     exported, step, trained_in = float32_step(model, vocabulary)
     require_integer_step(step, quantization, frame_range)
     if step.has_encoder:
         _require_encoder_settings(state, held_out)
+    if learn and vocabulary is not None:
+        step = learning_step(exported, vocabulary, step)
     bias = None if vocabulary is None else logit_bias(vocabulary, _sampling_settings(sampling))
     rows = None if vocabulary is None or held_out is None else excerpts(held_out, vocabulary, by_line)
     settings = ExportSettings(by_line, quantization, state, batch)
@@ -203,6 +222,9 @@ def export_tflite(
         initial = None if step.has_encoder else step.initial
         reading, comparison = _compare(model, exported, vocabulary, decoder, initial, bias, quantization, frame_range)
         proof = prove(decoder, reading.values) if integer else None
+        if isinstance(step, LearningStep) and bias is not None:
+            learning = prove_learning(decoder, reading, step.projection, bias, is_quantized(quantization))
+            comparison = comparison._replace(largest_learning_difference=learning)
         quality = None if sampler is None else _measure(model, sampler, reading, rows)
         _require_small_loss(quantization, comparison, quality, max_loss)
         decode = contents.signatures[DECODE] if integer or vocabulary is None else None
@@ -231,6 +253,13 @@ def _require_settings(quantization: str, state: str, batch: int, max_loss: float
     require.that(in_range, "max_loss", "a number of nats per token, at least 0", max_loss)
 
 
+def _require_gates_settings(state: str) -> None:
+    if state == "internal":
+        raise ConfigError(
+            '{} must be "explicit" with {}, which reads the states without changing them', "state", "gates"
+        )
+
+
 def _require_encoder_settings(state: str, held_out: str | None) -> None:
     if state == "internal":
         raise ConfigError(
@@ -251,6 +280,8 @@ def _sampling_settings(sampling: Mapping[str, Any] | None) -> SamplingSettings:
 def _bundle_config(settings: ExportSettings, sampling: Mapping[str, Any] | None, step: GraphStep) -> dict[str, Any]:
     """Returns what `config.json` in the file says about its use."""
     config = {**dataclasses.asdict(settings), "sampling": dict(sampling or {})}
+    if isinstance(step, LearningStep):
+        config["learning"] = {"rate": RATE}
     at_once = step.stepped.inputs_at_once
     if at_once:  # the inputs of `encode`, each with the name of its length, or null
         config["at_once"] = {given.name: length_name(given, at_once) for given in at_once}

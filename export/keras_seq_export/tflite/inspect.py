@@ -71,7 +71,7 @@ def _lines(contents: dict[str, Any]) -> Iterator[str]:
         yield ""
         yield f"signature {name}"
         for kind, arrow in (("inputs", "->"), ("outputs", "<-")):
-            yield from (f"  {arrow} {tensor_name:<18}{tensor}" for tensor_name, tensor in signature[kind].items())
+            yield from (f"  {arrow} {tensor_name:<17} {tensor}" for tensor_name, tensor in signature[kind].items())
         operators = ", ".join(f"{operator} {count}" for operator, count in signature["operators"].items())
         yield f"  {operators or 'no operators'}"
     for title in ("vocabulary", "config", "sampling", "card"):

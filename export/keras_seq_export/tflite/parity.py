@@ -73,6 +73,8 @@ class SignatureComparison(NamedTuple):
         draws_compared: tokens that `sample` drew; None for a file without `sample`.
         near_ties: those among them for which rounding decides between two tokens; None likewise.
         largest_gate_difference: the largest difference of an update gate; None for a file without `gates`.
+        largest_learning_difference: see `keras_seq_export.tflite.learning.proof.prove_learning`; None for a file without
+            `learn`.
     """
 
     steps_compared: int
@@ -81,6 +83,7 @@ class SignatureComparison(NamedTuple):
     draws_compared: int | None = None
     near_ties: int | None = None
     largest_gate_difference: float | None = None
+    largest_learning_difference: float | None = None
 
 
 def read_file_and_model(
@@ -183,7 +186,7 @@ def compare_signatures(
         compare(DECODE, one.values / size, output / size, tolerance)
         difference = max(difference, float(np.abs(one.values - output).max()))
     if not decoder.is_integer:  # Such a file has `decode` only; its text is drawn on the host.
-        _compare_prefill(decoder, reading, states, scale)
+        compare_prefill(decoder, reading, states, scale)
     bias = None if decoder.is_integer else logit_bias
     return SignatureComparison(
         steps_compared=max(len(reading.values[0]) * len(one.steps) for one in reading.expected),
@@ -300,7 +303,7 @@ def _relative_error(reading: Reading) -> float:
     return max(errors)
 
 
-def _compare_prefill(decoder: LiteRTDecoder, reading: Reading, states: Any, scale: list[Any]) -> None:
+def compare_prefill(decoder: LiteRTDecoder, reading: Reading, states: Any, scale: list[Any]) -> None:
     """Compares `prefill` with `decode`: all steps in several calls, and rows of different lengths in one call."""
     values, outputs = reading.values, [output / size for output, size in zip(reading.outputs, scale, strict=True)]
 

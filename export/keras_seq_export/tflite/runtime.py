@@ -1,7 +1,9 @@
 """Text from a .tflite in LiteRT, token by token. Imports neither TensorFlow nor Keras."""
 
+import contextlib
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Unpack
 
 import numpy as np
@@ -10,6 +12,7 @@ from keras_seq.errors import ArgumentError, ModelError, shortened
 from keras_seq.generation.decoder_step import Step, token_ids
 from keras_seq.generation.generation import Generation, sample
 from keras_seq.generation.integer_sampling import IntegerArithmetic
+from keras_seq.generation.own_words import OwnWords
 from keras_seq.generation.sampling import DRAW_SETTINGS, SamplingSettings, logit_bias
 from keras_seq.generation.score import Score, score
 from keras_seq.generation.states import TextStates, checked_arrays
@@ -27,6 +30,7 @@ from keras_seq_export.signatures import (
 )
 from keras_seq_export.tflite.decoder import LiteRTDecoder
 from keras_seq_export.tflite.fixed_point import as_float32, as_stored
+from keras_seq_export.tflite.learning.learner import Learner, LearningReport
 from keras_seq_export.tflite.write_call import FEWEST, NotFiniteError, WriteCall
 
 
@@ -72,6 +76,7 @@ class LiteRTSampler(Step):
             raise BundleError(f"{path} has damaged sampling defaults: {shortened(error)}") from error
         if self.decoder.is_integer:
             self.arithmetic = _integer_arithmetic(path, self.decoder.output_scale)
+        self._learner = Learner(self.decoder, vocabulary) if self.decoder.has_learn else None
         self._last_settings: tuple[SamplingSettings | None, dict[str, np.ndarray]] = (None, {})
         self._compared_bias: tuple[np.ndarray | None, bool] = (None, False)
 
@@ -229,8 +234,96 @@ class LiteRTSampler(Step):
         Raises:
             ValueError: the text has characters that the vocabulary lacks, or `states` do not fit the model.
         """
-        return score(self, self.vocabulary, text, by_line=by_line, states=states)
+        with self._unchanged():
+            return score(self, self.vocabulary, text, by_line=by_line, states=states)
 
     def suggest(self, text: str = "", count: int = 3, states: Sequence[Any] | None = None) -> list[Suggestion]:
         """Returns the likeliest next words, or completions of the last word of a text, as `keras_seq.suggest` does."""
-        return suggest(self, self.vocabulary, text, count, states)
+        with self._unchanged():
+            return suggest(self, self.vocabulary, text, count, states)
+
+    @property
+    def learned_version(self) -> int:
+        """How often what the model has learned was changed; a text is written by one version."""
+        return self.decoder.learned_version
+
+    @property
+    def own_words(self) -> OwnWords | None:
+        """The words in the texts that the model has learned from, which `suggest` prefers; None if it cannot learn."""
+        if self._learner is None:
+            return None
+        with self.decoder.lock:  # Otherwise they could be those of another `learned_version`.
+            return self._learner.words
+
+    @property
+    def learned_tokens(self) -> int:
+        """Number of tokens that the model has learned from since it was exported, or since `forget`."""
+        return 0 if self._learner is None else self._learner.tokens
+
+    def learn(self, text: str, rate: float | None = None, by_line: bool | None = None) -> LearningReport:
+        """Learns from a text, so that texts like it become more likely; for a file exported with `learn=True`.
+
+        `suggest` then also prefers the words of the text (`keras_seq.generation.own_words`). What was learned stays in this
+        object, on this device, until `save_learned` writes it to a file; it is not part of the .tflite. 64 tokens at a time
+        are predicted, then learned. A text that another thread is writing meanwhile ends with an error, so that no text is
+        written by two models; `score` and `suggest` wait.
+
+        Args:
+            text: the text, at least one token of it.
+            rate: the learning rate; None for that of the file, which suits most texts.
+            by_line: whether each line is a text of its own that ends with `<eos>`; None for how the model was trained.
+
+        Raises:
+            ModelError: the file cannot learn, or the rate is so large that learning diverged. What was learned before is
+                kept.
+            ArgumentError: `rate` is not a positive number, or the text is empty.
+            TextError: the text has characters that the vocabulary lacks.
+
+        Example:
+            >>> import keras_seq as ks, tempfile
+            >>> from keras_seq_export import export_tflite
+            >>> vocabulary = ks.Vocabulary.from_text("to be or not to be")
+            >>> path = tempfile.mkdtemp() + "/to_be.tflite"
+            >>> model = ks.language_model(len(vocabulary), units=[8], embedding_dim=4)
+            >>> _ = export_tflite(model, vocabulary, path, learn=True)
+            >>> sampler = LiteRTSampler(path)
+            >>> report = sampler.learn("not to be " * 20)
+            >>> report.tokens, report.nats_per_token < report.model_nats_per_token
+            (200, True)
+        """
+        return self._learns().learn(text, rate, by_line)
+
+    def save_learned(self, path: str | os.PathLike[str]) -> None:
+        """Writes what was learned to a file, or replaces the file. Only this model can load it.
+
+        Raises:
+            ModelError: the model cannot learn.
+            LearnedFileError: the file cannot be written.
+        """
+        self._learns().save(path)
+
+    def load_learned(self, path: str | os.PathLike[str]) -> None:
+        """Replaces what was learned by what a file holds; after an error, what was learned before is kept.
+
+        Raises:
+            ModelError: the model cannot learn.
+            LearnedFileError: the file cannot be read, is damaged, has another format, or belongs to another model.
+        """
+        self._learns().load(path)
+
+    def forget(self) -> None:
+        """Forgets what was learned: the model is again what it was when it was exported.
+
+        Raises:
+            ModelError: the model cannot learn.
+        """
+        self._learns().forget()
+
+    def _unchanged(self) -> AbstractContextManager[Any]:
+        """Lets other threads learn only before or after an answer; where nothing can be learned, they need not wait."""
+        return contextlib.nullcontext() if self._learner is None else self.decoder.lock
+
+    def _learns(self) -> Learner:
+        if self._learner is None:
+            raise ModelError("the file must have a signature `learn`, which export_tflite(..., learn=True) adds")
+        return self._learner

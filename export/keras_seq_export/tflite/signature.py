@@ -1,6 +1,9 @@
 """The names, dtypes and shapes of a signature of a .tflite. Imports neither TensorFlow nor Keras, nor LiteRT's schema."""
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
 
 
 class Tensor(NamedTuple):
@@ -34,3 +37,19 @@ class Signature(NamedTuple):
     inputs: dict[str, Tensor]
     outputs: dict[str, Tensor]
     operators: dict[str, int]
+
+
+def tensors_of(details: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Returns the inputs or outputs of a signature by name, from what LiteRT says of them."""
+    return {
+        name: Tensor(
+            np.dtype(one["dtype"]).name, tuple(map(int, one["shape"])), _scale_of(one["quantization_parameters"])
+        )
+        for name, one in details.items()
+    }
+
+
+def _scale_of(parameters: Mapping[str, Any]) -> float | None:
+    """Returns the scale of int16 numbers around 0; None for a tensor of another kind."""
+    scales, zero_points = parameters["scales"].tolist(), parameters["zero_points"].tolist()
+    return scales[0] if len(scales) == 1 and zero_points == [0] else None

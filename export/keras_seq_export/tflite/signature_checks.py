@@ -7,26 +7,38 @@ from collections.abc import Mapping
 from typing import Any
 
 from keras_seq.errors import shortened
+from keras_seq_export.learning_rule import CANDIDATES
 from keras_seq_export.signatures import (
     COUNT,
     DECODE,
     ENCODE,
     GATES,
+    GET_WEIGHTS,
+    LEARN,
+    LEARN_STEPS,
+    LEARNING_SIGNATURES,
     LENGTH,
     LOG_PROBABILITIES,
     LOG_PROBABILITY,
+    LOG_SHARES,
     LOGITS,
+    MODEL_LOG_PROBABILITIES,
     NEXT_TOKEN,
+    NEXT_TOKENS,
     PLURALS,
     PREFILL,
+    RATE,
     RESET,
+    RESET_WEIGHTS,
     SAMPLE,
     SAMPLING_INPUTS,
+    SET_WEIGHTS,
     START,
     TOKEN,
     TOKENS,
     UNIFORM,
     UNIFORMS,
+    WEIGHTS,
     WRITE,
     WRITE_STEPS,
     is_integer,
@@ -74,6 +86,8 @@ def require_signatures(signatures: Mapping[str, Signature], config: Mapping[str,
         _require(name, "inputs", signatures[name].inputs, {})
     for name in {START, ENCODE} & set(signatures):
         _require(name, "outputs", signatures[name].outputs, states)
+    if LEARN in signatures:
+        _require_learning(signatures, states)
     if config.get("at_once"):
         _require_encoder(signatures[ENCODE], config["at_once"], batch)
 
@@ -90,10 +104,16 @@ def _require_names(signatures: Mapping[str, Signature], config: Mapping[str, Any
         expected |= {PREFILL} | ({SAMPLE} if is_of_text else set())
         expected |= {RESET} if config["state"] == "internal" else set()
         expected |= {ENCODE} if config.get("at_once") else set()
+        expected |= set(LEARNING_SIGNATURES) if "learning" in config else set()
         optional = {WRITE, GATES} if is_of_text and config["state"] == "explicit" else set()
     if missing := sorted(expected - set(signatures)):
         raise ValueError(f"it has no signature {', '.join(missing)}")
-    if more := sorted({PREFILL, RESET, ENCODE, SAMPLE, WRITE, GATES} & set(signatures) - expected - optional):
+    known = {PREFILL, RESET, ENCODE, SAMPLE, WRITE, GATES, *LEARNING_SIGNATURES}
+    if "learning" in config and (config["state"], config["batch"], is_of_text) != ("explicit", 1, True):
+        raise ValueError(
+            f"its {CONFIG} is not of a file that learns, which has a vocabulary, one row and explicit states"
+        )
+    if more := sorted(known & set(signatures) - expected - optional):
         raise ValueError(f"its {CONFIG} does not fit its signatures: it has {', '.join(more)}")
 
 
@@ -167,6 +187,27 @@ def _require_gates(signature: Signature, states: _Tensors, batch: int) -> None:
     if not gates or set(gates) != names or not fits:
         expected = f"{update_gate_name(0)}, {update_gate_name(1)} and so on, each float32 [{batch}, units]"
         raise ValueError(f"the outputs of {GATES} must be {expected}. Received: {_shown(gates)}")
+
+
+def _require_learning(signatures: Mapping[str, Signature], states: _Tensors) -> None:
+    """Requires the signatures of a file that learns: one row, and weights with a row for each logit."""
+    logits, found = signatures[DECODE].outputs[LOGITS].shape, signatures[GET_WEIGHTS].outputs.get(WEIGHTS)
+    if found is None or len(found.shape) != 2 or found.shape[0] != logits[1] or found.shape[1] < 1:
+        raise ValueError(f"{GET_WEIGHTS} returns {_shown(signatures[GET_WEIGHTS].outputs)}")
+    several, shares = (1, LEARN_STEPS), {LOG_SHARES: Tensor("float32", (len(CANDIDATES),))}
+    learned = {WEIGHTS: Tensor("float32", found.shape), **shares}
+    given = {TOKENS: Tensor("int32", several), NEXT_TOKENS: Tensor("int32", several)}
+    given |= {**_vectors({LENGTH: "int32", RATE: "float32"}, 1), **states}
+    returned = {name: Tensor("float32", several) for name in (LOG_PROBABILITIES, MODEL_LOG_PROBABILITIES)}
+    expected = {
+        LEARN: (given, {**returned, **states}),
+        GET_WEIGHTS: ({}, learned),
+        SET_WEIGHTS: (learned, shares),
+        RESET_WEIGHTS: ({}, shares),
+    }
+    for name, (inputs, outputs) in expected.items():
+        _require(name, "inputs", signatures[name].inputs, inputs)
+        _require(name, "outputs", signatures[name].outputs, outputs)
 
 
 def _require_encoder(signature: Signature, at_once: Mapping[str, str | None], batch: int) -> None:

@@ -58,6 +58,7 @@ class WriteCall:
         uniforms: np.ndarray,
         settings: Mapping[str, np.ndarray],
     ):
+        self._learned_version = decoder.learned_version
         self._decoder, self._uniforms, self._settings, self._first = decoder, uniforms, settings, token
         try:
             outputs, after = self._run(token, states, uniforms)
@@ -75,10 +76,15 @@ class WriteCall:
 
     def states_after(self, count: int) -> Any:
         """Returns the states after the first `count` draws: before the model reads the last of these tokens."""
+        with self._decoder.lock:
+            return self._states_after(count)
+
+    def _states_after(self, count: int) -> Any:
         if count not in self._states:
             start = max(known for known in self._states if known < count)
             token, states = self.tokens[start - 1] if start else self._first, self._states[start]
-            if count - start < FEWEST:
+            # After the model has learned, `write` would draw other tokens. The states depend on the tokens alone.
+            if count - start < FEWEST or self._decoder.learned_version != self._learned_version:
                 for index in range(start, count):
                     states = self._sample(token, states, self._uniforms[index])
                     token = self.tokens[index]

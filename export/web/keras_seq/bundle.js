@@ -2,7 +2,7 @@
 //
 // BUILD.md describes it byte by byte. Every reader accepts the same files, so nothing here is lenient.
 
-import { requireKnown, requireOption, requireSettings, SETTINGS } from "./options.js";
+import { isRate, requireKnown, requireOption, requireSettings, SETTINGS } from "./options.js";
 import { Vocabulary } from "./vocabulary.js";
 
 const FORMAT = 2;
@@ -31,9 +31,9 @@ export async function readBundle(bytes) {
   requireForText(config, integers);
   if (!globalThis.crypto?.subtle) throw new Error("A page needs https or localhost to open a file: this address is plain http.");
   const model = bytes.subarray(0, config.model_bytes);
-  if ((await sha256(model)) !== config.model_sha256) throw new Error("The model in this file is damaged: its SHA-256 differs.");
+  if (hexOf(await sha256(model)) !== config.model_sha256) throw new Error("The model in this file is damaged: its SHA-256 differs.");
   const words = await unpack(parts, "vocab.txt");
-  if ((await sha256(words)) !== config.vocabulary_sha256) {
+  if (hexOf(await sha256(words)) !== config.vocabulary_sha256) {
     throw new Error("The vocabulary in this file is damaged: its SHA-256 differs.");
   }
   if (words.reduce((tokens, byte) => tokens + (byte === 10), 0) > MOST_TOKENS) {
@@ -149,9 +149,14 @@ function crc32(bytes) {
   return ~rest >>> 0;
 }
 
-async function sha256(bytes) {
-  const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
-  return [...digest].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+/** Returns the SHA-256 of bytes, 32 bytes. */
+export async function sha256(bytes) {
+  return new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
+}
+
+/** Returns bytes in hexadecimal digits. */
+export function hexOf(bytes) {
+  return [...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
 // ---- the configuration ----
@@ -207,12 +212,13 @@ function requireConfig(config, integers, bytes, begin) {
     throw new Error(`This file has the bundle format ${found}, not ${FORMAT}: export it again, or update this program.`);
   }
   const { model_bytes: size, batch } = integers;
-  const { state, sampling } = config;
+  const { state, sampling, learning } = config; // that of a file that learns
   const isValid = {
     model_bytes: isCount(size) && size >= 12 && size === begin,
     batch: isCount(batch),
     state: state === "explicit" || state === "internal",
     sampling: isObject(sampling),
+    learning: learning === undefined || (isObject(learning) && isRate(learning.rate)),
   };
   for (const [name, valid] of Object.entries(isValid)) if (!valid) throw damaged(`${name} in config.json is wrong`);
   const root = viewOf(bytes).getUint32(0, true);

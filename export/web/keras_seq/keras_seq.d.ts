@@ -110,6 +110,25 @@ export interface Score {
   readonly logProbability: number;
 }
 
+export interface LearnOptions {
+  /** The learning rate, above 0. Default: that of the file. */
+  rate?: number;
+  /** Whether each line is a text of its own. Default: as the model was trained. */
+  by_line?: boolean;
+}
+
+/** What a text was for a model that learned from it. */
+export interface LearnReport {
+  /** Number of tokens. */
+  readonly tokens: number;
+  /** Negative log-probability of a token, on average, each before the model learned from it. */
+  readonly natsPerToken: number;
+  /** The same of the model without anything learned. */
+  readonly modelNatsPerToken: number;
+  /** How much the model uses of what it has learned, after the text: 0 (nothing) to 1. */
+  readonly weight: number;
+}
+
 /** A .tflite of `keras-seq export`: its address, or its bytes. In Node: its bytes. */
 export type Source = string | URL | Uint8Array | ArrayBuffer | Blob;
 
@@ -147,6 +166,21 @@ export declare class TextModel {
   trace(text: string): Promise<Traced[]>;
   /** Returns the log-probability of each token of a text. */
   score(text: string): Promise<Score>;
+  /** Whether the file can learn: it was exported with `learn=True`. In others, the methods that follow reject. */
+  readonly hasLearn: boolean;
+  /** From how many tokens the model has learned so far. */
+  readonly learnedTokens: number;
+  /**
+   * Learns from a text. What is written and suggested from then on is of the model that has learned; a text that was begun before
+   * ends with an error at its next token. If this rejects, what was learned before is kept.
+   */
+  learn(text: string, options?: LearnOptions | null): Promise<LearnReport>;
+  /** Returns what was learned, as a file for `loadLearned`. */
+  saveLearned(): Promise<Uint8Array>;
+  /** Replaces what was learned by that of a file, which the same model has saved in any language. */
+  loadLearned(bytes: Uint8Array | ArrayBuffer): Promise<void>;
+  /** Forgets what was learned. */
+  forget(): Promise<void>;
   /** Returns the ids of the tokens of a text. */
   encode(text: string): number[];
   /** Returns the text of token ids. */

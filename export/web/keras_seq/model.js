@@ -2,12 +2,14 @@
 
 import { loadAndCompile, Tensor } from "@litertjs/core";
 import { readBundle } from "./bundle.js";
+import { Learning } from "./learning.js";
 import { SETTINGS } from "./options.js";
+import { isState, LEARN_STEPS, requireSignatures } from "./signatures.js";
 
 const STEPS = 64; // tokens of one call of `prefill`
 const MOST_DRAWN = 32; // tokens of one call of `write`
 const MOST_KEPT = 256; // tensors of tokens: making one takes a fifth of the time of a step
-const MOST_TENSORS = 256; // inputs or outputs of a signature
+const CLOSED = "The model was closed.";
 const REST = 12; // milliseconds of work between two pauses, in which a page paints and handles clicks
 
 /** Lets other work run. Unlike `setTimeout`, a message is not delayed by four milliseconds. */
@@ -38,7 +40,7 @@ export class Model {
     const [{ vocabulary, config, card, model }] = await Promise.all([bytes.then(readBundle), runtime]);
     const compiled = await loadAndCompile(model, { accelerator: "wasm" });
     try {
-      requireSignatures(compiled.signatures, vocabulary);
+      requireSignatures(compiled.signatures, vocabulary, config);
       return new Model(compiled, vocabulary, config, card, await firstStates(compiled.signatures));
     } catch (error) {
       compiled.delete();
@@ -60,6 +62,8 @@ export class Model {
     this.#signatures = { ...compiled.signatures };
     this.#first = first;
     Object.assign(this, { vocabulary, config, card, isClosed: false, hasWrite: "write" in compiled.signatures });
+    this.features = featuresOf(compiled.signatures); // of what is learned; 0 if nothing can be
+    this.learning = new Learning(this);
   }
 
   /** Returns the states at the start of a text. */
@@ -125,11 +129,12 @@ export class Model {
     return names.map((_, layer) => gates[`update_gate_${layer}`]);
   }
 
-  /** Draws the token after `token`; returns it and the new states. */
+  /** Draws the token after `token`; returns it, the new states, and the version of what was learned with which it was drawn. */
   async sample(token, uniform, settings, states) {
     const inputs = { token, uniform: [uniform, [1]] };
     const drawn = await this.#run("sample", inputs, states, ["next_token", "log_probability"], settings);
-    return { tokens: drawn.next_token, logProbabilities: drawn.log_probability, states: drawn.states };
+    const { next_token: tokens, log_probability: logProbabilities, version } = drawn;
+    return { tokens, logProbabilities, states: drawn.states, version };
   }
 
   /** Draws up to `length` tokens after `token`, one with each uniform number. */
@@ -141,7 +146,62 @@ export class Model {
     const [count] = drawn.count;
     const isCount = count >= 1 && count <= length; // Otherwise there are no tokens, which no caller accepts.
     const [tokens, logProbabilities] = [drawn.tokens, drawn.log_probabilities].map((all) => all.slice(0, isCount ? count : 0));
-    return { tokens, logProbabilities, states: drawn.states };
+    return { tokens, logProbabilities, states: drawn.states, version: drawn.version };
+  }
+
+  /**
+   * Calls `work` with the functions that change what was learned, while no other call runs. If it throws, it must have left
+   * everything as it was.
+   */
+  change(work) {
+    const calls = {
+      initialStates: () => this.#keep(tensors(this.#first)),
+      release: (...states) => this.release(...states),
+      learn: (block, rate) => this.#learnBlock(block, rate),
+      weights: () => this.#weights(),
+      setWeights: (learned) => this.#setWeights("set_weights", learned),
+      resetWeights: () => this.#setWeights("reset_weights"),
+    };
+    return this.#alone(() => work(calls));
+  }
+
+  /** Returns what was learned. */
+  weights() {
+    return this.#alone(() => this.#weights());
+  }
+
+  /**
+   * Learns from up to 64 tokens; returns the log-probability of each next token before that, `modelLogProbabilities` without
+   * anything learned, and the new states.
+   */
+  async #learnBlock({ tokens, next, states }, rate) {
+    await this.#rest();
+    if (this.isClosed) throw new Error(CLOSED);
+    const [read, following] = [tokens, next].map((ids) => {
+      const padded = new Int32Array(LEARN_STEPS);
+      padded.set(ids);
+      return [padded, [1, LEARN_STEPS]];
+    });
+    const inputs = { tokens: read, next_tokens: following, length: [number(tokens.length), [1]], rate: [real(rate), [1]] };
+    const found = await this.#runNow("learn", inputs, states, ["log_probabilities", "model_log_probabilities"]);
+    const [logProbabilities, modelLogProbabilities] = [found.log_probabilities, found.model_log_probabilities].map((all) =>
+      all.slice(0, tokens.length),
+    );
+    return { logProbabilities, modelLogProbabilities, states: found.states };
+  }
+
+  async #weights() {
+    const { weights, log_shares: logShares, states: none } = await this.#runNow("get_weights", {}, {}, ["weights", "log_shares"]);
+    this.release(none);
+    return { weights, logShares };
+  }
+
+  async #setWeights(signature, learned) {
+    const { weights, logShares } = learned ?? {};
+    const shape = [this.vocabulary.tokens.length, this.features];
+    const inputs = learned ? { weights: [weights, shape], log_shares: [logShares, [logShares.length]] } : {};
+    const { states: none } = await this.#runNow(signature, inputs, {}, ["log_shares"]);
+    this.release(none);
   }
 
   /** Frees the memory of the model and of all its states, after the call that runs now. */
@@ -172,7 +232,7 @@ export class Model {
   /** Calls `work` after the calls before it. */
   #alone(work) {
     const result = this.#idle.then(() => {
-      if (this.isClosed) throw new Error("The model was closed.");
+      if (this.isClosed) throw new Error(CLOSED);
       return work();
     });
     this.#idle = result.then(
@@ -182,19 +242,23 @@ export class Model {
     return result;
   }
 
-  /** Runs a signature; returns the values of some outputs, and the new states. */
-  async #run(signature, { token, ...inputs }, states, names, settings) {
+  /** Runs a signature when no other call runs. */
+  async #run(...call) {
     await this.#rest();
-    return this.#alone(async () => {
-      const kept = token === undefined ? {} : { token: this.#tokenAsTensor(token) };
-      const given = tensors(Object.entries(inputs).map(([name, [values, shape]]) => [name, values, shape]));
-      try {
-        const fixed = settings ? this.#settingsAsTensors(settings) : {};
-        return this.#split(await this.#signatures[signature].run({ ...kept, ...given, ...fixed, ...states }), names);
-      } finally {
-        deleteAll(given);
-      }
-    });
+    return this.#alone(() => this.#runNow(...call));
+  }
+
+  /** Runs a signature; returns the values of some outputs, the new states, and the version of what was learned. */
+  async #runNow(signature, { token, ...inputs }, states, names, settings) {
+    const kept = token === undefined ? {} : { token: this.#tokenAsTensor(token) };
+    const given = tensors(Object.entries(inputs).map(([name, [values, shape]]) => [name, values, shape]));
+    try {
+      const fixed = settings ? this.#settingsAsTensors(settings) : {};
+      const found = this.#split(await this.#signatures[signature].run({ ...kept, ...given, ...fixed, ...states }), names);
+      return { ...found, version: this.learning.version };
+    } finally {
+      deleteAll(given);
+    }
   }
 
   /** Separates the new states from the outputs that are read. */
@@ -256,25 +320,15 @@ function isSame(one, other) {
   return one !== null && Object.keys(SETTINGS).every((name) => one[name] === other[name]);
 }
 
-function requireSignatures(signatures, vocabulary) {
-  const missing = ["decode", "prefill", "sample"].filter((name) => !signatures[name]);
-  if (missing.length) throw new Error(`This file lacks the signature ${missing[0]}: export it again.`);
-  for (const one of Object.values(signatures)) {
-    const most = Math.max(one.getInputDetails().length, one.getOutputDetails().length);
-    if (most > MOST_TENSORS) {
-      throw new Error(`The model in this file has a signature with more than ${MOST_TENSORS} inputs or outputs.`);
-    }
-  }
-  if (signatures.encode) throw new Error("This model begins with the states of an encoder, which cannot be run here.");
-  const size = signatures.decode.getOutputDetails().find(({ name }) => name === "logits")?.shape.at(-1);
-  const count = vocabulary.tokens.length;
-  if (size !== count) throw new Error(`The vocabulary in this file has ${count} tokens, but its model has ${size ?? "no"} logits.`);
+/** Returns the number of features from which a model learns; 0 if it does not learn. */
+function featuresOf({ get_weights }) {
+  return get_weights?.getOutputDetails().find(({ name }) => name === "weights").shape.at(-1) ?? 0;
 }
 
 /** Returns the states at the start of a text: those that `start` returns, or zeros. */
 async function firstStates({ start, prefill }) {
   if (!start) {
-    const states = prefill.getInputDetails().filter(({ name }) => name.startsWith("state_"));
+    const states = prefill.getInputDetails().filter(({ name }) => isState(name));
     return states.map(({ name, shape }) => [name, new Float32Array(shape[1]), [1, shape[1]]]);
   }
   const states = await start.run({});

@@ -3,6 +3,7 @@
 import { newSeed } from "./random.js";
 
 export const SETTINGS = { temperature: 1, top_k: 0, top_p: 1, min_p: 0 };
+const LARGEST_RATE = 1e6; // of learning
 const MOST_TOKENS = 2 ** 32; // positions of the random stream
 
 const isNumber = (value, least, most) => typeof value === "number" && value >= least && value <= most; // not NaN
@@ -13,11 +14,23 @@ const RANGES = {
   min_p: ["a number from 0 (off) to 1", (value) => isNumber(value, 0, 1)],
 };
 
+/** Whether a value can be a learning rate. */
+export function isRate(value) {
+  return isNumber(value, 0, LARGEST_RATE) && value > 0;
+}
+
 /** Requires that an option holds what it must; the error says what was received. */
 export function requireOption(name, expected, isValid, value) {
   if (isValid) return;
   const shown = typeof value === "string" ? JSON.stringify(value) : String(value);
   throw new RangeError(`${name} must be ${expected}. Received: ${shown.slice(0, 60)}`);
+}
+
+/** Returns a copy of the bytes of a learned file: the caller may change its own meanwhile. */
+export function learnedBytes(source) {
+  const areBytes = source instanceof Uint8Array || source instanceof ArrayBuffer;
+  requireOption("the learned file", "a Uint8Array or an ArrayBuffer", areBytes, source);
+  return new Uint8Array(source.slice());
 }
 
 /** Requires that those settings that are given are in range. */

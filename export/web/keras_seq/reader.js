@@ -11,7 +11,7 @@ const MOST_MARKS = 512;
 export class Reader {
   #model;
   #tokens = [];
-  #marks = []; // `{count, logits, states}`: what the model gives after the first `count` tokens
+  #marks = []; // `{count, logits, states, version}`: what the model gives after the first `count` tokens
 
   constructor(model) {
     this.#model = model;
@@ -22,12 +22,15 @@ export class Reader {
     const all = [this.#model.vocabulary.startId, ...ids];
     if (!this.#marks.length) this.#marks.push({ count: 0, states: await this.#model.initialStates() });
     this.#goBack(all);
+    const { version } = this.#model.learning;
+    // The logits depend on what the model has learned, the states do not.
+    if (this.#marks.at(-1).count === all.length && this.#marks.at(-1).version !== version) this.#dropLast();
     for (let parts = 0; this.#marks.at(-1).count < all.length; parts++) {
       if (parts > 0) signal?.throwIfAborted();
       const { count, states } = this.#marks.at(-1);
       const end = Math.min(all.length, count - (count % PART) + PART);
       const read = await this.#model.read(all.slice(count, end), states);
-      this.#add({ ...read, count: end });
+      this.#add({ ...read, count: end, version });
     }
     return this.#marks.at(-1);
   }
@@ -36,8 +39,12 @@ export class Reader {
   #goBack(tokens) {
     let same = 0;
     while (same < this.#tokens.length && this.#tokens[same] === tokens[same]) same += 1;
-    while (this.#marks.at(-1).count > same) this.#model.release(this.#marks.pop().states);
+    while (this.#marks.at(-1).count > same) this.#dropLast();
     this.#tokens = tokens;
+  }
+
+  #dropLast() {
+    this.#model.release(this.#marks.pop().states);
   }
 
   /** Adds a mark. Of the older ones only those at the ends of parts stay. */

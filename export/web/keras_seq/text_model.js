@@ -1,9 +1,10 @@
 // What a model can do with text.
 
 import { logScale, nextTokens } from "./likeliest.js";
-import { requireOption, SETTINGS } from "./options.js";
+import { learnedBytes, requireOption, SETTINGS } from "./options.js";
 import { Reader } from "./reader.js";
 import { suggestions } from "./suggest.js";
+import { Turns } from "./turns.js";
 import { Writer } from "./writer.js";
 
 const MOST_SUGGESTED = 100;
@@ -14,6 +15,7 @@ export class TextModel {
   #model;
   #reader;
   #reading = Promise.resolve(); // settles when the reader is free; never rejects
+  #turns = new Turns(); // a whole answer is of one model, before or after it has learned
 
   constructor(model) {
     this.#model = model;
@@ -57,15 +59,17 @@ export class TextModel {
 
   /** Calls `work` when the reader is free, unless the signal is aborted before. */
   #withReader(signal, work) {
-    const answer = this.#reading.then(() => {
-      signal?.throwIfAborted();
-      return work(signal);
+    return this.#turns.read(() => {
+      const answer = this.#reading.then(() => {
+        signal?.throwIfAborted();
+        return work(signal);
+      });
+      this.#reading = answer.then(
+        () => {},
+        () => {},
+      );
+      return answer;
     });
-    this.#reading = answer.then(
-      () => {},
-      () => {},
-    );
-    return answer;
   }
 
   async #suggest(text, count, signal) {
@@ -77,7 +81,8 @@ export class TextModel {
       return read;
     };
     try {
-      return await suggestions(this.vocabulary, text, count, { read: (ids) => this.#reader.read(ids, signal), step });
+      const read = (ids) => this.#reader.read(ids, signal);
+      return await suggestions(this.vocabulary, text, count, { read, step }, this.#model.learning.own);
     } finally {
       this.#model.release(...tried);
     }
@@ -85,6 +90,10 @@ export class TextModel {
 
   /** Returns the log-probability of each token of a text, in nats, given those before it. */
   async score(text) {
+    return this.#turns.read(() => this.#score(text));
+  }
+
+  async #score(text) {
     const tokens = this.vocabulary.encode(text);
     const logProbabilities = [];
     for await (const { logits } of this.#steps([this.vocabulary.startId, ...tokens].slice(0, -1))) {
@@ -95,6 +104,10 @@ export class TextModel {
 
   /** Returns, for `<s>` and each token of a text, the log-probabilities of all tokens after it, and its update gates. */
   async trace(text) {
+    return this.#turns.read(() => this.#trace(text));
+  }
+
+  async #trace(text) {
     const tokens = this.vocabulary.encode(text);
     requireOption("the number of tokens of a text to trace", `at most ${MOST_TRACED}`, tokens.length <= MOST_TRACED, tokens.length);
     const traced = [];
@@ -126,6 +139,40 @@ export class TextModel {
     } finally {
       this.#model.release(states);
     }
+  }
+
+  /** Whether the model can learn from texts. */
+  get hasLearn() {
+    return this.#model.learning.isPossible;
+  }
+
+  /** From how many tokens the model has learned so far. */
+  get learnedTokens() {
+    return this.#model.learning.tokens;
+  }
+
+  /**
+   * Learns from a text; returns a report. Texts that are being written end with an error, because their next token would
+   * be of another model.
+   */
+  async learn(text, options) {
+    return this.#turns.change(() => this.#model.learning.learn(text, options));
+  }
+
+  /** Returns what was learned as bytes, for `loadLearned` with the same model. */
+  async saveLearned() {
+    return this.#turns.read(() => this.#model.learning.save());
+  }
+
+  /** Replaces what was learned by what `saveLearned` returned. */
+  async loadLearned(bytes) {
+    const copy = learnedBytes(bytes);
+    return this.#turns.change(() => this.#model.learning.load(copy));
+  }
+
+  /** Forgets what was learned. */
+  async forget() {
+    return this.#turns.change(() => this.#model.learning.forget());
   }
 
   /** Frees the memory of the model, after the call that runs now. Texts that are being written end with an error. */

@@ -37,6 +37,11 @@ export function classOf(text) {
   return IS_SINGLE.test(text) ? "single" : "word";
 }
 
+/** Whether a word token is a word or a character of a script without spaces, with a space before it or not. */
+export function beginsWord(token) {
+  return ["word", "single"].includes(classOf(token.length > 1 ? token.replace(/^ /, "") : token));
+}
+
 export function isApostrophe(character) {
   return character === "'" || character === "\u2019";
 }
@@ -59,6 +64,15 @@ export function begunWord(text) {
   return text.slice(start);
 }
 
+/** Returns the word right before the one that has been begun, with nothing or one space between them; "" if there is none. */
+export function wordBefore(text, begun) {
+  const before = text.slice(0, text.length - begun.length).replace(/ $/, "");
+  const last = characterBefore(before, before.length);
+  const kind = last && classOf(last);
+  if (kind === "single") return last;
+  return kind === "word" ? begunWord(before) : "";
+}
+
 /** Whether a text is empty or ends in a SPACE character. */
 export function isSpaced(text) {
   return text === "" || IS_SPACE.test(characterBefore(text, text.length));
@@ -72,6 +86,11 @@ const ENDS_WITH_WHITE_SPACE = new RegExp(`(^|[${WHITE_SPACE}])$`, "u");
 /** Splits a text at white space into words, without the white space. */
 export function splitWhitespace(text) {
   return text.match(BETWEEN_WHITE_SPACE) ?? [];
+}
+
+/** Splits a text into lines, without their ends: \n or \r\n. */
+export function splitLines(text) {
+  return text.split("\n").map((line) => line.replace(/\r$/, ""));
 }
 
 export function hasWhiteSpace(text) {

@@ -105,6 +105,12 @@ export class Vocabulary {
     return found;
   }
 
+  /** Whether all tokens of a text are in the vocabulary. */
+  isKnown(text) {
+    if (this.level === "char") return text.search(this.#foreign) < 0;
+    return SPLIT[this.level](text).every((token) => this.ids.has(token));
+  }
+
   /** Requires that the model can read a text: where there is no unknown token, what is not in the vocabulary is an error. */
   requireReadable(text) {
     if (typeof text !== "string") throw new TypeError(`The text must be a string, not ${typeof text}.`);

@@ -1,5 +1,6 @@
 // A language model in a worker, so that a page never waits for it.
 
+import { learnedBytes } from "./options.js";
 import { TextModel } from "./text_model.js";
 import { Vocabulary } from "./vocabulary.js";
 import { compiledWasm, here, wasmFolder } from "./wasm.js";
@@ -26,8 +27,8 @@ class RemoteModel {
       (wasm) => this.#order("wasm", [wasm]),
       ({ message }) => this.#fail(message),
     );
-    const { file, config, card, hasWrite } = await this.call("load", [source, folder]);
-    Object.assign(this, { vocabulary: new Vocabulary(file), config, card, hasWrite });
+    const { file, ...known } = await this.call("load", [source, folder]);
+    Object.assign(this, { vocabulary: new Vocabulary(file), ...known });
   }
 
   release(...groups) {
@@ -49,6 +50,13 @@ class RemoteModel {
 
   write(...values) {
     return this.call("write", values);
+  }
+
+  /** Calls what changes what was learned; notes what `learning` is then. */
+  async change(method, ...values) {
+    const { answer, learning } = await this.call(method, values);
+    this.learning = learning;
+    return answer;
   }
 
   /** Ends the worker, and with it what it is doing. */
@@ -148,5 +156,21 @@ export class KerasSeqWorker extends TextModel {
 
   trace(text) {
     return this.#model.call("trace", [text]);
+  }
+
+  learn(text, options) {
+    return this.#model.change("learn", text, options);
+  }
+
+  saveLearned() {
+    return this.#model.call("saveLearned", []);
+  }
+
+  async loadLearned(bytes) {
+    return this.#model.change("loadLearned", learnedBytes(bytes));
+  }
+
+  forget() {
+    return this.#model.change("forget");
   }
 }

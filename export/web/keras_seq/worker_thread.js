@@ -16,6 +16,17 @@ function withNumber({ states: one, ...answer }) {
   return { ...answer, states: given };
 }
 
+/** Returns what the page knows of what the model has learned. */
+function learning() {
+  const { isPossible, tokens, version } = model.learning;
+  return { isPossible, tokens, version };
+}
+
+async function withLearning(work) {
+  const answer = await work;
+  return { answer, learning: learning() };
+}
+
 let receiveWasm;
 const wasm = new Promise((resolve) => (receiveWasm = resolve)); // which the page compiles while this script loads
 
@@ -25,12 +36,16 @@ const answers = {
     model = await Model.load(bytesOf(source), loadFrom(folder, wasm));
     text = new TextModel(model);
     const { vocabulary, config, card, hasWrite } = model;
-    return { file: vocabulary.file, config, card, hasWrite };
+    return { file: vocabulary.file, config, card, hasWrite, learning: learning() };
   },
   suggest: (signal, read, count) => text.suggest(read, count, { signal }),
   nextTokens: (signal, read, count) => text.nextTokens(read, count, { signal }),
   score: (_, read) => text.score(read),
   trace: (_, read) => text.trace(read),
+  learn: (_, read, options) => withLearning(text.learn(read, options)),
+  saveLearned: () => text.saveLearned(),
+  loadLearned: (_, bytes) => withLearning(text.loadLearned(bytes)),
+  forget: () => withLearning(text.forget()),
   begin: async (signal, prompt) => withNumber(await model.begin(prompt, signal)),
   decode: async (_, token, before) => withNumber(await model.decode(token, states.get(before))),
   sample: async (_, token, uniform, settings, before) => withNumber(await model.sample(token, uniform, settings, states.get(before))),

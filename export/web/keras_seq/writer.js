@@ -5,6 +5,7 @@ import { uniforms } from "./random.js";
 import { StopFilter } from "./stop_strings.js";
 
 const MOST_DRAWN = 32; // tokens of one call of the signature `write`
+const LEARNED = "The model has learned or forgotten something since this text was begun; begin it again.";
 const DAMAGED = "The model in this file is damaged: it draws tokens that it does not have.";
 
 /**
@@ -24,6 +25,7 @@ export class Writer {
   #states = null; // before the model reads #token
   #token = null; // the last token, which the model has not read
   #drawn = null; // the tokens of the last call, with the states and the token before it
+  #version = null; // of what the model had learned when it drew the first token: no text is a mixture of two
   #oneByOne = 0; // tokens that `write` could not draw
   #pieces;
 
@@ -90,6 +92,7 @@ export class Writer {
     if (signal?.aborted) this.finishReason ??= "stopped";
     if (this.finishReason) return null;
     if (this.#model.isClosed) throw new Error("The model was closed."); // also where tokens are left that were drawn before
+    if (this.#version !== null && this.#model.learning.version > this.#version) throw new Error(LEARNED);
     if (this.#drawn && this.#drawn.settings !== this.#settings) await this.#drawAgain();
     if (!this.#drawn) await this.#draw();
     if (!this.#drawn) return null; // The host stopped the text while the model read the prompt.
@@ -123,14 +126,21 @@ export class Writer {
     const numbers = uniforms(this.seed, this.#position - used, used);
     const again = await this.#model.write(this.#token, numbers, used, settings, this.#states);
     this.#goOn(again.states);
+    this.#requireVersion(again.version);
+  }
+
+  #requireVersion(version) {
+    if (version !== this.#version) throw new Error(LEARNED);
   }
 
   /** Draws the next tokens. */
   async #draw() {
     if (!this.#states && !(await this.#readPrompt())) return;
     const settings = this.#settings;
-    const drawn = (await this.#drawMany(settings)) ?? (await this.#drawOne(settings));
+    const { version, ...drawn } = (await this.#drawMany(settings)) ?? (await this.#drawOne(settings));
     this.#drawn = { ...drawn, settings, used: 0 };
+    this.#version ??= version;
+    this.#requireVersion(version); // The model may have changed between two calls.
   }
 
   /** Draws up to 32 tokens at once; null if the file or its runtime cannot, or a token among them cannot be drawn. */
@@ -173,11 +183,11 @@ export class Writer {
    * Returns what was drawn; null if no model can draw it. Where the logits are not finite, LiteRT.js gives `<pad>` and a
    * log-probability of 0; no model draws `<pad>` or `<s>`.
    */
-  #accepted({ tokens, logProbabilities, states }) {
+  #accepted({ tokens, logProbabilities, states, version }) {
     const { tokens: all, padId, startId } = this.#model.vocabulary;
     const canBeDrawn = (token) => all[token] !== undefined && token !== padId && token !== startId;
     if (tokens.length && tokens.every(canBeDrawn) && logProbabilities.every(Number.isFinite)) {
-      return { tokens, logProbabilities, after: states };
+      return { tokens, logProbabilities, after: states, version };
     }
     this.#model.release(states);
     return null;

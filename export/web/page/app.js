@@ -6,6 +6,8 @@ import { Desk } from "./desk.js";
 import { Editor } from "./editor.js";
 import { at, attempt, showError, showStatus } from "./elements.js";
 import { listenForKeys, staysAboveKeyboard } from "./keys.js";
+import { isLearnedFile, LearnedPanel } from "./learned_panel.js";
+import { Learner } from "./learner.js";
 import { Marks } from "./marks.js";
 import { Models } from "./models.js";
 import { register } from "./offline.js";
@@ -17,6 +19,7 @@ import { copy, share } from "./sharing.js";
 import { SuggestionRow } from "./suggestions.js";
 import { Visit } from "./visit.js";
 
+const LEARNED_LINK = "It has all of the text, because others’ models have not learned from you.";
 const NEAR = 160; // pixels from the end of the text, within which the page follows it
 
 const editor = new Editor(at("text"), at("backdrop"));
@@ -26,7 +29,9 @@ const models = new Models();
 const marks = new Marks(at("unknown"), editor);
 const suggestions = new SuggestionRow(at("suggestions"), (insert) => editor.insertWord(insert));
 const alternatives = new Alternatives(at("alternatives"), takeAlternative);
-const visit = new Visit({ editor, desk, settings, models });
+const learner = new Learner(editor, desk);
+const panel = new LearnedPanel(at, learner);
+const visit = new Visit({ editor, desk, settings, models, learner });
 
 // ---- what is around the text ----
 
@@ -83,7 +88,8 @@ function remember() {
 function state() {
   const view = { ...editor.view, isMore: !at("more").hidden };
   const model = desk.model.config.model_sha256; // that of the text
-  return { document: editor.document.state(), desk: desk.state(), settings: settings.state(), view, model };
+  const isLearning = learner.isOn;
+  return { document: editor.document.state(), desk: desk.state(), settings: settings.state(), view, model, isLearning };
 }
 
 /** Keeps the end of the text in sight while the model writes, unless the user has scrolled up. */
@@ -168,9 +174,14 @@ const actions = {
     const recipe = desk.recipe();
     if (!recipe) return;
     const model = { name: models.name, sha256: models.model.config.model_sha256 };
-    showStatus(await share({ ...recipe, model }));
+    const done = await share({ ...recipe, model });
+    showStatus(done && recipe.hasLearned ? `${done} ${LEARNED_LINK}` : done);
   },
   open_more: () => showMore(at("more").hidden),
+  forget: () => panel.forget(),
+  unforget: () => panel.undo(),
+  save_learned: () => panel.save(),
+  open_learned: () => at("file").click(),
   model: showCard,
   own_model: () => {
     at("card").close();
@@ -203,11 +214,15 @@ function showCard() {
   dialog.showModal();
 }
 
+async function openFile(file) {
+  return (await isLearnedFile(file)) ? panel.openFile(file) : visit.openFile(file);
+}
+
 listenForFiles({
   button: at("open_file"),
   onFile: (file) => {
     at("card").close();
-    attempt(() => visit.openFile(file));
+    attempt(() => openFile(file));
   },
   onError: (error) => {
     at("card").close();
@@ -224,7 +239,13 @@ models.addEventListener("done", () => {
   at("progress").hidden = true;
   showStatus("");
 });
+learner.addEventListener("change", () => {
+  suggestions.renew();
+  update();
+});
+learner.addEventListener("error", ({ detail }) => showError(detail));
 visit.onOpened = () => {
+  panel.open(models.model, models.name);
   closeAlternatives();
   update();
 };
@@ -264,5 +285,6 @@ register();
 const kept = saved();
 const before = kept?.desk && kept.view ? kept : null; // a state that is not whole is of no use
 showView(before?.view);
+learner.turn(before?.isLearning === true);
 refresh();
 visit.start(before);

@@ -33,8 +33,13 @@ export class Desk extends EventTarget {
   /** What the button does next. */
   get label() {
     if (this.isWriting) return "Stop";
-    if (this.#canContinue()) return "Continue";
+    if (this.canContinue) return "Continue";
     return this.hasEndedLine ? "Write again" : "Write";
+  }
+
+  /** Whether a text that was stopped can go on. */
+  get canContinue() {
+    return this.#run !== null && this.#left === this.#editor.text;
   }
 
   /** Whether the text ends with a whole line of a model that writes single lines. */
@@ -58,7 +63,7 @@ export class Desk extends EventTarget {
   write({ group = this.group(), keepsSeed = false, maxTokens = this.#settings.maxTokens, isLast } = {}) {
     if (!this.model || this.isWriting || !this.#settings.require()) return this.#running;
     try {
-      if (!this.#canContinue()) this.#begin(group, keepsSeed, maxTokens);
+      if (!this.canContinue) this.#begin(group, keepsSeed, maxTokens);
     } catch (error) {
       this.#tell("error", error);
       return this.#running;
@@ -116,17 +121,18 @@ export class Desk extends EventTarget {
 
   /**
    * Returns what gives this text again: its beginning, and what continues it; without the latter, the text is a beginning itself.
-   * null if that needs a setting that is wrong, which the user is shown.
+   * null if that needs a setting that is wrong, which the user is shown. What a model has written that `hasLearned` is
+   * part of the beginning, because others' models would write another text.
    */
   recipe() {
     const { text } = this.#editor;
-    if (this.#last?.count > 0 && !this.#last.hasChanged) {
+    if (this.#last?.count > 0 && !this.#last.hasChanged && !this.#last.hasLearned) {
       const { start, seed, sampling, count } = this.#last;
       return { prompt: text.slice(0, start), seed: BigInt(seed), settings: sampling, maxTokens: count };
     }
     if (!this.#settings.require()) return null;
     const { seed, sampling } = this.#settings;
-    return { prompt: text, seed, settings: sampling, maxTokens: 0 };
+    return { prompt: text, seed, settings: sampling, maxTokens: 0, hasLearned: this.#last?.hasLearned === true };
   }
 
   /** What `restore` takes, as plain values. */
@@ -154,7 +160,9 @@ export class Desk extends EventTarget {
     const prompt = readable(model, this.#editor.text);
     this.#run = new Run((signal) => model.write(prompt, { ...sampling, seed, max_tokens: maxTokens, signal }));
     this.#runs += 1;
-    this.#last = { start: this.#editor.text.length, seed: String(seed), sampling, count: 0, hasChanged: false };
+    const hasLearned = model.learnedTokens > 0;
+    const start = this.#editor.text.length;
+    this.#last = { start, seed: String(seed), sampling, count: 0, hasChanged: false, hasLearned };
   }
 
   async #go(run, group, isLast) {
@@ -199,10 +207,6 @@ export class Desk extends EventTarget {
     return [written.length ? words.length : 0, "word"];
   }
 
-  #canContinue() {
-    return this.#run !== null && this.#left === this.#editor.text;
-  }
-
   /** Returns where the last run began, also if it has written nothing yet; undefined if the text ends with something else. */
   #lastStart() {
     return this.#last?.start ?? this.#editor.document.lastRun()[0]?.start;
@@ -211,6 +215,13 @@ export class Desk extends EventTarget {
   #forget() {
     this.#run?.end();
     this.#run = null;
+  }
+
+  /** Lets no stopped text go on, because the model has changed. */
+  forgetRun() {
+    if (this.isWriting) return;
+    this.#forget();
+    this.#tell("state");
   }
 
   /** Stops for good. Of several calls at the same time, each one ends what the others have begun. */

@@ -4,6 +4,7 @@ import { Backdrop, partsOf } from "./backdrop.js";
 import { Document, editBetween, movedRanges } from "./document.js";
 
 const TAKES_THE_SPACE = /^[\s.,;:!?)\]}’”»…]/; // typed after a word that was tapped
+const FOREIGN = /^insertFrom(?:Paste|Drop|Yank)/; // text that need not be of the user
 
 /** Returns an edit without the space before it, if a tap had put it there and what is typed takes its place. */
 export function withoutSpace(edit, space) {
@@ -12,8 +13,8 @@ export function withoutSpace(edit, space) {
 }
 
 /**
- * Keeps a Document and a textarea the same. Events: "edit" after each change, with the detail `byUser`; "caret" when the caret moved;
- * "tap" with the `token` that was tapped.
+ * Keeps a Document and a textarea the same. Events: "edit" after each change, with the details `byUser` and `isTyped`,
+ * which a suggestion that was tapped is too; "caret" when the caret moved; "tap" with the `token` that was tapped.
  */
 export class Editor extends EventTarget {
   document = new Document();
@@ -28,7 +29,7 @@ export class Editor extends EventTarget {
     super();
     this.#field = field;
     this.#backdrop = new Backdrop(backdrop);
-    field.addEventListener("input", () => this.#onInput());
+    field.addEventListener("input", (event) => this.#onInput(event));
     field.addEventListener("beforeinput", (event) => this.#onBeforeInput(event));
     field.addEventListener("click", (event) => this.#onClick(event));
     document.addEventListener("selectionchange", () => this.#onSelection());
@@ -52,12 +53,12 @@ export class Editor extends EventTarget {
     this.#fill(other.text.length);
   }
 
-  /** Replaces a part of the text, and puts the caret after it. `options` are those of `Document.replace`. */
-  replace(start, end, insert, options) {
+  /** Replaces a part of the text, and puts the caret after it. The other options are those of `Document.replace`. */
+  replace(start, end, insert, { isTyped = false, ...options } = {}) {
     this.#space = -1;
     const caret = this.document.replace(start, end, insert, options);
     this.#moveMarks(start, end, this.text.slice(start, caret));
-    this.#fill(caret);
+    this.#fill(caret, isTyped);
   }
 
   /** Removes parts of the text, `{start, end}` in order, as one step of undo. The caret stays where it is in what is left. */
@@ -88,7 +89,7 @@ export class Editor extends EventTarget {
   insertWord(insert) {
     const { start, end } = this.#selection;
     const space = /^\s/.test(this.text.slice(end)) ? "" : " ";
-    this.replace(start, end, insert + space);
+    this.replace(start, end, insert + space, { isTyped: true });
     if (space) this.#space = start + insert.length + 1;
   }
 
@@ -126,11 +127,11 @@ export class Editor extends EventTarget {
     this.#fill(caret);
   }
 
-  #fill(caret) {
+  #fill(caret, isTyped = false) {
     this.#field.value = this.text;
     this.#select(caret, caret);
     this.draw();
-    this.#tell("edit", { byUser: true });
+    this.#tell("edit", { byUser: true, isTyped });
   }
 
   #select(start, end) {
@@ -142,17 +143,18 @@ export class Editor extends EventTarget {
     return document.activeElement === this.#field;
   }
 
-  #onInput() {
+  #onInput({ inputType }) {
     const field = this.#field;
+    const isTyped = !FOREIGN.test(inputType);
     const edit = editBetween(this.text, field.value, field.selectionEnd);
     const meant = withoutSpace(edit, this.#space);
     this.#space = -1;
     this.document.type(meant.start, meant.end, meant.insert, performance.now());
     this.#moveMarks(meant.start, meant.end, meant.insert);
-    if (meant !== edit) return this.#fill(meant.start + meant.insert.length);
+    if (meant !== edit) return this.#fill(meant.start + meant.insert.length, isTyped);
     this.#selection = { start: field.selectionStart, end: field.selectionEnd };
     this.draw();
-    this.#tell("edit", { byUser: true });
+    this.#tell("edit", { byUser: true, isTyped });
   }
 
   /** The browser's own history does not know what the model wrote. */

@@ -75,6 +75,19 @@ export function readable(model, text) {
   return read + line.slice(position);
 }
 
+/** Returns the text from which the model learns for a text of the user; `readable` gives a model of lines one line. */
+export function learnable(model, text) {
+  const parts = model.config.by_line === true ? text.split("\n") : [text];
+  return parts.map((part) => readable(model, part)).join("\n");
+}
+
+/** Whether the model can read all words of a text. It would learn one that it reads in part as another word. */
+export function readsWords(model, text) {
+  if (!skipsUnknown(model)) return true;
+  const unknown = model.vocabulary.unknown(withKnownApostrophes(model.vocabulary, text.replace(HALF, "")));
+  return unknown.every((one) => ["space", "punctuation"].includes(classOf(one.text)));
+}
+
 /**
  * Returns the space that the next word at the caret needs first: after a word of the model, which is whole. A word of the user may be
  * unfinished, as may one of a model of characters. Split at white space, each token is a word, also one that ends in a full stop.

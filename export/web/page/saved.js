@@ -1,4 +1,5 @@
-// What the browser keeps of a visit: the page's state in localStorage, and the file that the user opened in the Cache API.
+// What the browser keeps: the page's state in localStorage; in the Cache API, the file that the user opened and what
+// models have learned.
 //
 // A browser may forbid both, and both may be full or damaged. The page works without them, so nothing here throws for that reason.
 
@@ -8,6 +9,8 @@ const STATE = `keras_seq page 1 ${FOLDER.pathname}`; // the number is the versio
 const MODELS = "keras_seq opened model"; // The service worker deletes caches whose names begin with "keras_seq-".
 const MODEL = new URL("opened-model", FOLDER).href;
 const NAME = "X-File-Name";
+const LEARNED = "keras_seq learned";
+const EFFECT = "X-Effect";
 
 /**
  * Returns the state of the last visit; null if there is none that can be read.
@@ -86,6 +89,46 @@ export async function saveModel(name, blob) {
 export async function forgetModel() {
   try {
     await (await caches.open(MODELS)).delete(MODEL);
+  } catch {
+    // The storage is forbidden, so nothing is kept.
+  }
+}
+
+/** Where the browser keeps what a model has learned. */
+function learnedAt(key) {
+  return new URL(`learned/${key}`, FOLDER).href;
+}
+
+/**
+ * Returns what a model has learned from the user; null if the browser keeps nothing of it.
+ * @param {string} key the SHA-256 of the model
+ * @returns {Promise<{file: Uint8Array, effect: object | null} | null>}
+ */
+export async function keptLearned(key) {
+  try {
+    const kept = await (await caches.open(LEARNED)).match(learnedAt(key));
+    if (!kept) return null;
+    return { file: new Uint8Array(await kept.arrayBuffer()), effect: JSON.parse(kept.headers.get(EFFECT)) };
+  } catch {
+    return null;
+  }
+}
+
+/** Keeps what a model has learned, instead of what it had learned before. Returns whether it is kept. */
+export async function keepLearned(key, { file, effect }) {
+  try {
+    const headers = { [EFFECT]: JSON.stringify(effect), "Content-Type": "application/octet-stream" };
+    await (await caches.open(LEARNED)).put(learnedAt(key), new Response(file, { headers }));
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** Keeps nothing any more of what a model has learned. */
+export async function dropLearned(key) {
+  try {
+    await (await caches.open(LEARNED)).delete(learnedAt(key));
   } catch {
     // The storage is forbidden, so nothing is kept.
   }

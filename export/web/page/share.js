@@ -9,6 +9,9 @@ const HASH_DIGITS = 8; // of the 64 of a model's SHA-256: enough to tell two fil
 const FIELDS = ["prompt", "seed", "max", ...Object.keys(SETTINGS), "model", "sha256"];
 const OPTIONAL = Object.keys(SETTINGS); // the default of each is that of SETTINGS
 const NUMBER = /^(?:[\d.eE+-]+|Infinity)$/; // Number() alone takes "" and " 1" and "0x1" as well
+const LEARNED =
+  "Your model has learned from you, so this text is another one than the sender’s. " +
+  "To see that one, let it forget, and follow the link again.";
 const IS_LOCAL = /^(?:(?:.*\.)?localhost|127(?:\.\d+){3}|\[::1\])$/;
 
 /**
@@ -101,13 +104,15 @@ function hashOf({ sha256 }) {
 }
 
 /**
- * Returns a sentence for the reader of a link if it was made with another model than the one that is open; null if it is the same.
+ * Returns a sentence for the reader of a link if it was made with another model than the one that is open, or if this
+ * one has learned something; null if it is the same.
  * @param {{name: string, sha256: string}} linked `model` of the link
- * @param {{name: string, sha256: string}} open the name and `config.model_sha256` of the open file
+ * @param {{name: string, sha256: string, hasLearned: boolean}} open the name and `config.model_sha256` of the open file
  * @returns {string | null}
  */
 export function otherModel(linked, open) {
-  if (hashOf(linked) === hashOf(open)) return null;
+  const isSame = hashOf(linked) === hashOf(open);
+  if (isSame) return open.hasLearned ? LEARNED : null;
   const made = linked.name === open.name ? `another version of ${linked.name}` : linked.name;
   return `This link was made with ${made}; ${open.name} is open. The text will be another one: open the same file for the same text.`;
 }

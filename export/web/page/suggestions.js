@@ -60,6 +60,12 @@ export class SuggestionRow {
     return [...words, ...next.map((word) => ({ ...word, insert: ` ${word.insert}` }))];
   }
 
+  /** Lets the next call of `seek` seek anew, because the model has changed. */
+  renew() {
+    this.#abort.abort();
+    this.#asked = null;
+  }
+
   /** Shows nothing. */
   clear() {
     this.#abort.abort();

@@ -19,14 +19,15 @@ export class Visit {
   #desk;
   #settings;
   #models;
+  #learner;
   #own = null; // the model that the page opens by itself
   #hasActed = false; // The page writes nothing by itself once the user has typed, opened a file, or followed a link.
   #known = {}; // the SHA-256 of the model of the text, `model`, and `settings` of the last visit
   #link = null; // is followed when a model is open
   #prompts = null; // a promise of the beginnings that the open model offers
 
-  constructor({ editor, desk, settings, models }) {
-    [this.#editor, this.#desk, this.#settings, this.#models] = [editor, desk, settings, models];
+  constructor({ editor, desk, settings, models, learner }) {
+    [this.#editor, this.#desk, this.#settings, this.#models, this.#learner] = [editor, desk, settings, models, learner];
     at("text").addEventListener("input", () => (this.#hasActed = true), { once: true });
     addEventListener("hashchange", () => {
       this.#hasActed = true;
@@ -114,6 +115,7 @@ export class Visit {
     const isSame = sha256 === this.#known.model;
     const kept = isSame ? (this.#known.settings ?? this.#settings.state()) : null;
     this.#known = { model: sha256 };
+    await this.#learner.use(model).catch(showError);
     await this.#desk.use(model, { isSame });
     this.#settings.fill({ sampling: { ...model.defaults, temperature: model.config.sampling.temperature ?? TEMPERATURE } });
     if (kept) this.#settings.fill(kept);
@@ -185,7 +187,8 @@ export class Visit {
     const isWhole = link.maxTokens === 0; // All of the text is its beginning.
     if (!isWhole) await this.#desk.write({ keepsSeed: true, maxTokens: link.maxTokens });
     const { name, model } = this.#models;
-    const other = otherModel(link.model, { name, sha256: model.config.model_sha256 });
+    const hasLearned = !isWhole && model.learnedTokens > 0;
+    const other = otherModel(link.model, { name, sha256: model.config.model_sha256, hasLearned });
     if (other) showError(new Error(other));
   }
 }

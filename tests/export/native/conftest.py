@@ -8,7 +8,7 @@ from pathlib import Path
 import paths
 import pytest
 from devices import need, need_program
-from native_library import load_library
+from native_library import WITHOUT_LITERT, load_library
 
 NATIVE = paths.REPOSITORY / "export" / "native"
 
@@ -46,3 +46,17 @@ def program(build):
 @pytest.fixture(scope="session")
 def library(build):
     return load_library(build / "libkeras_seq.so")
+
+
+@pytest.fixture(scope="session")
+def parts(made_once):
+    """The readers of files, the tokenizer and the random stream in a program, with the sanitizers."""
+    need_program("cc", "gcc")
+
+    def make(folder):
+        flags = ["-g", "-D_GNU_SOURCE", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", f"-I{NATIVE}"]
+        sources = [paths.SUPPORT / "native_parts.c", *(NATIVE / f"{name}.c" for name in WITHOUT_LITERT)]
+        subprocess.run(["cc", *flags, *sources, "-o", folder / "native_parts", "-lz"], check=True)
+        return folder / "native_parts"
+
+    return made_once("native_parts", make)

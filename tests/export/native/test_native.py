@@ -11,7 +11,7 @@ import pytest
 from brought_models import VOCABULARY
 from bundles import damaged_bundles, rebundled, without_output
 from devices import need_program
-from hamlet import prompts
+from hamlet import TEXT, prompts
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from kit_checks import changed_bundles
@@ -28,19 +28,7 @@ from keras_seq_export.errors import BundleError
 from keras_seq_export.tflite.bundle import read_bundle
 
 NATIVE = paths.REPOSITORY / "export" / "native"
-WITHOUT_LITERT = ("bundle", "errors", "json", "random", "sha256", "vocabulary", "micro/threefry", "micro/tokens")
 VECTORS = json.loads(paths.VECTORS.read_text())
-
-
-@pytest.fixture(scope="module")
-def parts(tmp_path_factory):
-    """The readers of the bundle, the vocabulary and JSON, the tokenizer and the random stream, with the sanitizers."""
-    need_program("cc", "gcc")
-    made = tmp_path_factory.mktemp("parts") / "native_parts"
-    flags = ["-g", "-D_GNU_SOURCE", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", f"-I{NATIVE}"]
-    sources = [paths.SUPPORT / "native_parts.c", *(NATIVE / f"{name}.c" for name in WITHOUT_LITERT)]
-    subprocess.run(["cc", *flags, *sources, "-o", made, "-lz"], check=True)
-    return made
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +48,7 @@ def write(program, model, prompt, **options):
         pytest.param({}, id="char"),
         pytest.param({"level": "word", "starting": True}, id="word"),
         pytest.param({"gates": True}, id="gates"),
+        pytest.param({"learn": True}, id="learn"),
         pytest.param({"level": "whitespace"}, id="whitespace", marks=pytest.mark.slow),
     ],
 )
@@ -81,12 +70,77 @@ def test_settings_stored_in_the_file_are_the_default(program, small_tflite):
 
 
 @pytest.mark.slow
-def test_it_is_clean_under_valgrind(program, model):
+def test_it_is_clean_under_valgrind(program, small_tflite, tmp_path):
     need_program("valgrind", "valgrind")
     tool = ["valgrind", "-q", "--leak-check=full", "--error-exitcode=9"]
-    flags = ["--prompt=To be", "--max_tokens=5", "--seed=1"]
-    answer = subprocess.run([*tool, program, model, *flags], capture_output=True, check=False)
-    assert answer.returncode == 0, answer.stderr.decode()
+    (tmp_path / "text").write_text(TEXT[:150])
+    learn = [f"--learn={tmp_path / 'text'}", f"--save_learned={tmp_path / 'learned'}"]
+    for flags in (learn, [f"--learned={tmp_path / 'learned'}"]):
+        flags = ["--prompt=To be", "--max_tokens=5", "--seed=1", *flags]
+        answer = subprocess.run([*tool, program, small_tflite(learn=True), *flags], capture_output=True, check=False)
+        assert answer.returncode == 0, answer.stderr.decode()
+
+
+def test_a_text_file_is_learned_and_what_was_learned_is_loaded(program, small_tflite, tmp_path):
+    model = small_tflite(learn=True)
+    sampler = LiteRTSampler(model)
+    (tmp_path / "text").write_text(TEXT)
+    learn, save = f"--learn={tmp_path / 'text'}", f"--save_learned={tmp_path / 'learned'}"
+    answer = subprocess.run([program, model, learn, save], capture_output=True, text=True, check=True)
+    report = sampler.learn(TEXT)
+    assert answer.stdout == ""
+    assert answer.stderr == (
+        f"keras_seq: learned from {report.tokens} tokens: {report.nats_per_token:.3f} nats per token while learning, "
+        f"{report.model_nats_per_token:.3f} without; weight {report.weight:.2f}\n"
+    )
+    sampler.save_learned(tmp_path / "python")
+    assert (tmp_path / "learned").read_bytes() == (tmp_path / "python").read_bytes()
+    expected = "To be" + sampler.sample("To be", seed=1) + "\n"
+    for flags in ([learn], [f"--learned={tmp_path / 'learned'}"]):
+        command = [program, model, "--prompt=To be", "--seed=1", *flags]
+        answer = subprocess.run(command, capture_output=True, text=True, check=True)
+        assert answer.stdout == expected
+    (tmp_path / "more").write_text(TEXT[:40])
+    flags = [f"--learned={tmp_path / 'learned'}", f"--learn={tmp_path / 'more'}", save]
+    subprocess.run([program, model, *flags], capture_output=True, check=True)
+    sampler.learn(TEXT[:40])
+    sampler.save_learned(tmp_path / "python")
+    assert (tmp_path / "learned").read_bytes() == (tmp_path / "python").read_bytes()
+
+
+def test_what_cannot_be_learned_or_loaded_is_refused_in_one_sentence(program, small_tflite, model, tmp_path):
+    files = {"text": b"to be", "omega": "to Ω".encode(), "zero": b"to\0be", "empty": b"", "latin": b"to\xff"}
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+    for path, flag, sentence in (
+        (
+            model,
+            f"--learn={tmp_path / 'text'}",
+            f"{model} must have a signature learn, which export_tflite(..., learn=True)",
+        ),
+        (model, f"--save_learned={tmp_path / 'new'}", f"{model} must have a signature learn"),
+        (model, f"--learned={tmp_path / 'text'}", f"{model} must have a signature learn"),
+        (None, f"--learn={tmp_path / 'omega'}", "--learn must hold only characters of the vocabulary. Received: 'Ω'"),
+        (None, f"--learn={tmp_path / 'zero'}", "--learn must not contain the character U+0000"),
+        (None, f"--learn={tmp_path / 'empty'}", "--learn must be a text that is not empty"),
+        (None, f"--learn={tmp_path / 'latin'}", "--learn must be UTF-8; byte 2 is not"),
+        (None, f"--learn={tmp_path / 'none'}", f"{tmp_path / 'none'} cannot be read: No such file or directory"),
+        (None, f"--learned={tmp_path / 'none'}", f"{tmp_path / 'none'} cannot be read: No such file or directory"),
+        (None, f"--learned={tmp_path / 'text'}", f"{tmp_path / 'text'} is not a file of learned weights"),
+        (
+            None,
+            f"--save_learned={tmp_path}",
+            f"{tmp_path} cannot be written: it is a directory or a device; name a file",
+        ),
+        (None, "--learn=", "--learn needs the name of a file"),
+        (None, "--save_learned", "--save_learned needs a value after =, such as --prompt=TEXT"),
+    ):
+        command = [program, path or small_tflite(learn=True), "--prompt=To", flag]
+        answer = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert (answer.returncode, answer.stdout) == (1, ""), flag
+        assert answer.stderr.startswith(f"keras_seq: {sentence}"), flag
+        assert answer.stderr.count("\n") == 1
+    assert not (tmp_path / "new").exists()
 
 
 def test_a_text_without_a_seed_can_be_repeated_with_the_printed_one(program, model):

@@ -20,6 +20,9 @@ from keras_seq_export.tflite.inspect import inspect
 ENTRY, DIRECTORY, END = b"PK\x03\x04", b"PK\x01\x02", b"PK\x05\x06"
 
 
+WRONG_LEARNING = (None, 12, [12], {}, {"rate": "12"}, {"rate": 0}, {"rate": -1}, {"rate": 1_000_001}, {"rate": True})
+
+
 @pytest.fixture(scope="module")
 def exported(small_tflite):
     return small_tflite(card={"corpus": "Hamlet", "license": "CC0-1.0"})
@@ -70,6 +73,11 @@ def test_a_changed_vocabulary_is_refused(exported, tmp_path):
         ({"at_once": [1]}, "`at_once` in config"),
         ({"at_once": {"source": "length"}}, "has no signature encode"),
         ({"ranges": {"token": 5}}, "`ranges` in config"),
+        ({"learning": {"rate": 12.0}}, "has no signature get_weights, learn, reset_weights, set_weights"),
+        *(
+            ({"learning": one}, "`learning` in config.json must be an object with a positive `rate`")
+            for one in WRONG_LEARNING
+        ),
         ({"sampling": {"bias": {"x" * 900_000: 1.0}}}, "damaged sampling defaults"),
         (b"[]", "bundle format"),
         (b"[" * 100_000, "nested too deeply"),
@@ -197,6 +205,13 @@ def test_a_missing_file_is_refused(tmp_path):
         LiteRTSampler(tmp_path / "none.tflite")
     with pytest.raises(BundleError, match="directory or a device"):
         inspect(tmp_path)
+
+
+def test_a_file_of_what_was_learned_is_named(tmp_path):
+    (tmp_path / "me.learned").write_bytes(b"KSLEARN1" + bytes(200))
+    for read in (LiteRTDecoder, inspect):
+        with pytest.raises(BundleError, match=r"me\.learned is not a \.tflite file, but what a model has learned"):
+            read(tmp_path / "me.learned")
 
 
 def test_a_file_too_large_for_a_tflite_is_refused_unread(tmp_path):

@@ -36,7 +36,13 @@ def test_a_loop_in_decode_is_refused(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_quantization_that_changes_little_is_refused(tmp_path):
-    with pytest.raises(ExportError, match="int8 changes little in this model"):
-        export_tflite(stack(ks.GRU(4, return_sequences=True)), VOCABULARY, tmp_path / "a.tflite", quantization="int8")
+@pytest.mark.parametrize(
+    ("units", "quantization", "quantized"),
+    [(4, "int8", "recurrent and convolutional layers"), (48, "int4", "inputs are a multiple of 32 with")],
+)
+def test_quantization_that_changes_little_is_refused(units, quantization, quantized, tmp_path):
+    """Without whole blocks of 32, int4 stores int8."""
+    model = stack(ks.GRU(units, return_sequences=True))
+    with pytest.raises(ExportError, match=f"^{quantization} changes little in this model: only .*{quantized}"):
+        export_tflite(model, VOCABULARY, tmp_path / "a.tflite", quantization=quantization)
     assert list(tmp_path.iterdir()) == []

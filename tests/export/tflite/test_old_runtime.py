@@ -98,3 +98,46 @@ def test_a_file_with_4_bit_weights_is_refused_with_an_error(python, small_tflite
     answer = run(python, small_tflite(quantization="int4", **WIDE), [2, 3])
     assert answer.returncode != 0
     assert "FULLY_CONNECTED" in answer.stderr
+
+
+LEARNING = """
+import json, sys
+import numpy as np
+from tflite_runtime.interpreter import Interpreter
+
+path, tokens = sys.argv[1], json.loads(sys.argv[2])
+interpreter = Interpreter(path)
+names = ("decode", "learn", "get_weights", "set_weights", "reset_weights")
+decode, learn, get, set_again, reset = map(interpreter.get_signature_runner, names)
+zeros, many = np.zeros((1, 64), np.float32), np.zeros((2, 1, 64), np.int32)
+many[0, 0, : len(tokens) - 1], many[1, 0, : len(tokens) - 1] = tokens[:-1], tokens[1:]
+
+def logits():
+    return decode(token=np.array(tokens[:1], np.int32), state_0=zeros)["logits"].copy()
+
+new = logits()
+found = learn(tokens=many[0], next_tokens=many[1], length=np.array([len(tokens) - 1], np.int32),
+              rate=np.array([12], np.float32), state_0=zeros)
+found = found["log_probabilities"][0, : len(tokens) - 1].tolist()
+learned, after = get(), logits()
+reset()
+assert np.array_equal(logits(), new) and not np.array_equal(after, new)
+set_again(**learned)
+assert np.array_equal(logits(), after)
+print(json.dumps({"found": found, "log_shares": learned["log_shares"].tolist(), "weights": learned["weights"].tolist()}))
+"""
+
+
+@pytest.mark.parametrize("quantization", ["none", "int8"])
+def test_the_file_learns(quantization, python, small_tflite):
+    path = small_tflite(quantization=quantization, learn=True, **WIDE)
+    sampler = LiteRTSampler(path)
+    tokens = [sampler.vocabulary.start_id, *sampler.vocabulary.encode(TEXT[:42]).tolist()]
+    answer = subprocess.run([python, "-c", LEARNING, path, json.dumps(tokens)], capture_output=True, text=True)
+    assert answer.returncode == 0, answer.stderr
+    found, report = json.loads(answer.stdout), sampler.learn(TEXT[:42])
+    learned, tolerance = sampler.decoder.call("get_weights", {}), 1e-4 if quantization == "none" else 0.1
+    assert -np.mean(found["found"]) == pytest.approx(report.nats_per_token, abs=tolerance)
+    np.testing.assert_allclose(np.exp(found["log_shares"]), np.exp(learned["log_shares"]), atol=tolerance)
+    error = np.linalg.norm(found["weights"] - learned["weights"]) / np.linalg.norm(learned["weights"])
+    assert error < tolerance

@@ -1,5 +1,7 @@
 """Files whose signatures were changed: the runtime refuses what it could not use, before the first step."""
 
+import json
+
 import pytest
 from bundles import rebundled
 
@@ -159,3 +161,66 @@ def test_a_file_without_inputs_is_refused():
     signatures = {name: Signature({}, {"output": Tensor("float32", (1, 2))}, {}) for name in ("decode", "prefill")}
     with pytest.raises(ValueError, match="decode takes nothing"):
         require_signatures(signatures, {"state": "explicit", "batch": 1}, is_of_text=False)
+
+
+@pytest.fixture(scope="module")
+def learns(small_tflite):
+    return small_tflite(learn=True)
+
+
+NAMES = "get_weights, learn, reset_weights, set_weights"
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        *(
+            (lambda signatures, name=name: signatures.pop(name), f"it has no signature {name}")
+            for name in NAMES.split(", ")
+        ),
+        (without("outputs", "get_weights", "weights"), "get_weights returns log_shares"),
+        (without("outputs", "get_weights", "log_shares"), "the outputs of get_weights must be"),
+        (without("inputs", "set_weights", "weights"), "the inputs of set_weights must be"),
+        (without("outputs", "set_weights", "log_shares"), "the outputs of set_weights must be"),
+        (without("outputs", "reset_weights", "log_shares"), "the outputs of reset_weights must be"),
+        (without("inputs", "learn", "rate"), "the inputs of learn must be"),
+        (without("inputs", "learn", "next_tokens"), "the inputs of learn must be"),
+        (without("inputs", "learn", "state_1"), "the inputs of learn must be"),
+        (without("outputs", "learn", "model_log_probabilities"), "the outputs of learn must be"),
+        (without("outputs", "learn", "state_0"), "the outputs of learn must be"),
+        (swapped("learn", "inputs", "length", "rate"), "the inputs of learn must be"),
+        (swapped("learn", "outputs", "state_0", "log_probabilities"), "the outputs of learn must be"),
+        (swapped("get_weights", "outputs", "weights", "log_shares"), "get_weights returns"),
+        (swapped("set_weights", "inputs", "weights", "log_shares"), "the inputs of set_weights must be"),
+    ],
+)
+def test_a_changed_signature_of_a_file_that_learns_is_refused(change, words, learns, tmp_path):
+    path = changed(learns, tmp_path / "changed.tflite", change)
+    with pytest.raises(BundleError, match=words) as found:
+        LiteRTSampler(path)
+    assert len(str(found.value)) < 800
+
+
+def test_a_configuration_that_does_not_know_that_a_file_learns_is_refused(learns, tmp_path):
+    config = read_bundle(learns).config
+    del config["learning"]
+    path = rebundled(learns, tmp_path / "changed.tflite", config=json.dumps(config).encode())
+    with pytest.raises(BundleError, match=f"does not fit its signatures: it has {NAMES}"):
+        LiteRTSampler(path)
+
+
+@pytest.mark.parametrize(
+    ("config", "is_of_text"),
+    [
+        ({"state": "explicit", "batch": 1}, False),
+        ({"state": "explicit", "batch": 2}, True),
+        ({"state": "internal", "batch": 1}, True),
+    ],
+    ids=str,
+)
+def test_what_cannot_learn_is_refused(config, is_of_text):
+    """Even if it has all signatures: the runtime gives one row and the states."""
+    names = ["decode", "prefill", "sample", "reset", "learn", "get_weights", "set_weights", "reset_weights"]
+    signatures = {name: Signature({}, {}, {}) for name in names}
+    with pytest.raises(ValueError, match="is not of a file that learns, which has a vocabulary, one row and explicit"):
+        require_signatures(signatures, {**config, "learning": {"rate": 12.0}}, is_of_text=is_of_text)

@@ -1,7 +1,6 @@
 """The modules of export/web that need no browser, in Node: random stream, vocabulary and bundle."""
 
 import functools
-import gzip
 import json
 import re
 
@@ -440,14 +439,6 @@ def test_a_hostile_bundle_is_refused_in_one_sentence(small_tflite, tmp_path):
     for answer, sentence in zip(in_node("bundles", list(map(str, hostile))), hostile.values(), strict=True):
         assert answer.startswith(sentence)
         assert len(answer) < 200
-
-
-def test_the_page_is_small():
-    """The page's own files as they are sent, in gzip; LiteRT.js is larger."""
-    folder = page_folder()
-    files = [*folder.glob("*.html"), *(folder / "keras_seq").glob("*.js")]
-    files += [file for file in (folder / "page").iterdir() if file.suffix in (".js", ".css")]
-    assert sum(len(gzip.compress(file.read_bytes())) for file in files) < 100_000
 
 
 def imports_of(module):

@@ -1,20 +1,16 @@
 """The npm package of export/web, installed as its users install it: types, Node, bundlers and a worker in Chromium."""
 
-import json
 import re
 import shutil
-import subprocess
 
 import numpy as np
-import paths
 import pytest
 from browser import DESKTOP, opened
 from bundles import rebundled
 from changed_models import without_write
-from devices import need_program
 from hamlet import TEXT, prompts
 from next_tokens import next_tokens
-from npm import npm_install
+from npm_app import as_json, bundled, in_node, run
 from sites import served_folder
 
 from keras_seq_export import LiteRTSampler
@@ -25,28 +21,6 @@ from keras_seq_export.tflite.page_files import page_folder
 pytestmark = pytest.mark.slow
 
 
-def run(*command, cwd, **options):
-    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, **options)
-    assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
-    return done.stdout
-
-
-@pytest.fixture(scope="module")
-def app(tmp_path_factory):
-    """The folder of an app that has installed the package, with two bundlers and TypeScript."""
-    need_program("npm", "npm")
-    folder = tmp_path_factory.mktemp("app")
-    run("npm", "pack", "--silent", "--pack-destination", folder, cwd=page_folder())
-    (package,) = folder.glob("*.tgz")
-    assert package.stat().st_size < 60_000
-    assert not (page_folder() / "LICENSE").exists()  # only in the package
-    (folder / "package.json").write_text('{"private": true, "type": "module"}')
-    npm_install(folder, package, "esbuild@0.28", "vite@8", "typescript@7", "@types/node@20")
-    for name in ("web_model.mjs", "web_node.mjs"):
-        shutil.copy(paths.SUPPORT / name, folder)
-    return folder
-
-
 @pytest.fixture(scope="module")
 def with_gates(small_tflite):
     return small_tflite(gates=True)
@@ -55,7 +29,7 @@ def with_gates(small_tflite):
 # ---- types ----
 
 PROGRAM = """
-import { KerasSeq, type NextToken, type Piece, type Suggestion, type Traced } from "keras_seq";
+import { KerasSeq, type LearnReport, type NextToken, type Piece, type Suggestion, type Traced } from "keras_seq";
 import { KerasSeqWorker } from "keras_seq/worker";
 import { readBundle } from "keras_seq/bundle";
 import { addBias, costs, IntegerDraw, logitStep, threefry } from "keras_seq/integer_draw";
@@ -73,16 +47,22 @@ async function use(model: KerasSeq | KerasSeqWorker, signal: AbortSignal): Promi
   const traced: Traced[] = await model.trace("a");
   const gates: Float32Array[] | null = traced[0].updateGates;
   const unknown: number = model.vocabulary.unknown("a").map(({ start, end }) => end - start).length;
+  const report: LearnReport | null = model.hasLearn ? await model.learn("a", { rate: 12, by_line: true }) : null;
+  const learned: Uint8Array = await model.saveLearned();
+  await model.loadLearned(learned);
+  await model.forget();
   const reason: "eos" | "stop" | "length" | "stopped" | null = writer.finishReason;
   const seed: bigint = writer.seed;
   // @ts-expect-error
   model.write("a", { maxTokens: 5 });
   // @ts-expect-error
+  await model.learn("a", { byLine: true });
+  // @ts-expect-error
   pieces[0].logprob;
   // @ts-expect-error
   new KerasSeq();
   await model.close();
-  const counts: number = words.length + next.length + (gates?.length ?? unknown);
+  const counts: number = words.length + next.length + (gates?.length ?? unknown) + (report?.weight ?? model.learnedTokens);
   return model.encode(model.decode([1])).length + counts + score + (reason === "eos" ? Number(seed) : 0);
 }
 const bytes = new Uint8Array();
@@ -117,20 +97,6 @@ def test_the_package_has_the_license(app):
 
 
 # ---- Node ----
-
-
-def in_node(app, path, *asked, relaxed=False):
-    """Runs tasks of web_model.mjs in Node; no tensor may be left."""
-    command = ["node", *(["--experimental-wasm-relaxed-simd"] if relaxed else []), "web_node.mjs"]
-    found = json.loads(run(*command, cwd=app, input=json.dumps([str(path), asked])))
-    assert found["left"] == 0
-    assert found["held"] < 60  # the states of texts that `suggest` has read, and settings
-    assert found["most"] > 5
-    return found["answers"]
-
-
-def as_json(options):
-    return {**options, "seed": str(options["seed"])} if "seed" in options else options
 
 
 def cases_of(asked):
@@ -320,8 +286,6 @@ def test_a_model_can_be_closed_while_it_writes(app, model):
 # ---- bundlers, in Chromium ----
 
 
-PAGE = """<!doctype html><meta charset="utf-8"><title>-</title><p id="text"></p><input type="file">
-<script type="module" src="./app.js"></script>"""
 PROMPTS = {"ROMEO: but soft": "To be", "ROMEO: but so": "To b", "ROMEO:": "To be", "\\n\\n": "zzzz"}
 
 
@@ -332,24 +296,6 @@ def example():
     for ours, tested in PROMPTS.items():
         code = code.replace(ours, tested)
     return code + "document.title = writer.finishReason;\n"
-
-
-def bundled(app, tool, code, model, folder):
-    """Bundles an app; returns the folder with it, the wasm and the model, to be served."""
-    (folder / "app.js").write_text(code)
-    (folder / "index.html").write_text(PAGE)
-    (folder / "node_modules").symlink_to(app / "node_modules")
-    (copy,) = re.findall(r"The wasm: `(.*?)`", (page_folder() / "README.md").read_text())
-    run("bash", "-c", copy, cwd=folder)
-    shutil.copy(model, folder / "public/shakespeare.tflite")
-    if tool == "vite":
-        (folder / "vite.config.js").write_text('export default { build: { target: "es2022" }, base: "./" };')
-        run(app / "node_modules/.bin/vite", "build", "--logLevel=warn", cwd=folder)
-        return folder / "dist"
-    shutil.copy(folder / "index.html", folder / "public")
-    command = ["app.js", "thread=keras_seq/worker_thread", "--bundle", "--format=esm", "--outdir=public"]
-    assert run(app / "node_modules/.bin/esbuild", *command, "--log-level=warning", cwd=folder) == ""
-    return folder / "public"
 
 
 def in_worker(code, tool):

@@ -1,6 +1,7 @@
 """The modules of the page that need no browser, in Node: the text with its history, its parts, and what the model reads of it."""
 
 import functools
+import gzip
 import itertools
 import re
 
@@ -30,6 +31,15 @@ def test_the_page_names_all_modules_that_it_imports():
     page = page_folder().resolve()
     named = re.findall(r'<link rel="modulepreload" href="(.*?)"', (page / "index.html").read_text())
     assert sorted(named) == sorted(it.relative_to(page).as_posix() for it in imported(page / "page" / "app.js", set()))
+
+
+def test_a_visit_loads_little():
+    """What the page and its worker load, as it is sent, in gzip; LiteRT.js is larger."""
+    page = page_folder().resolve()
+    scripts = {page / "page" / "app.js", page / "keras_seq" / "worker_thread.js"}
+    scripts |= {module for script in set(scripts) for module in imported(script, set())}
+    files = [*scripts, page / "index.html", page / "page" / "theme.css", page / "page" / "style.css"]
+    assert sum(len(gzip.compress(file.read_bytes())) for file in files) < 100_000
 
 
 class Oracle:

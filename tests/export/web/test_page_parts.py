@@ -160,8 +160,11 @@ def test_a_link_of_another_model_says_so():
         for name, sha256 in (("a.tflite", SHA256), ("a.tflite", "0" * 64), ("b.tflite", "1" * 64))
     ]
     linked = {"name": "a.tflite", "sha256": SHA256[:8]}
-    same, new, foreign = in_node("others", [[linked, one], [linked, changed], [linked, other]])
+    learned = one | {"hasLearned": True}
+    cases = [[linked, one], [linked, changed], [linked, other], [linked, learned]]
+    same, new, foreign, personal = in_node("others", cases)
     assert same is None
+    assert personal.startswith("Your model has learned from you, so this text is another one than the sender’s.")
     assert new.startswith("This link was made with another version of a.tflite; a.tflite is open.")
     assert foreign.startswith("This link was made with a.tflite; b.tflite is open.")
 
