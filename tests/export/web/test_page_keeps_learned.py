@@ -175,13 +175,12 @@ def test_a_copy_can_be_opened_and_replaces_what_was_learned(page, tmp_path):
 def test_a_copy_for_another_model_changes_nothing(page, other, small_tflite, tmp_path):
     teach(page)
     file = learned_file(page, tmp_path)
-    for model, reason in (
-        (other, "This file belongs to another model"),
-        (small_tflite(), "char.learned is what another model"),
+    for model, unit, reason in (
+        (other, "words", "This file belongs to another model"),
+        (small_tflite(), "characters", "char.learned is what another model"),
     ):
         page.set_input_files("#file", model)
-        wait_until_open(page)
-        page.wait_for_timeout(500)
+        page.wait_for_selector(f"#max_unit:has-text('{unit}')", state="attached")
         page.set_input_files("#file", file)
         page.wait_for_selector(f"#error:has-text('{reason}')")
     assert page.is_hidden("#learning")
