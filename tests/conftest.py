@@ -15,7 +15,7 @@ import sys
 from typing import NamedTuple
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from keras_seq.cli.main import main, parse
 
@@ -28,7 +28,15 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A background job of a shell, which these tests may be, ignores Ctrl-C, and the programs that they start inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-settings.register_profile("long")  # see tests/support/fuzzing.py
+# How busy the machine is decides about no property.
+settings.register_profile(
+    "patient",
+    settings.get_profile(settings.get_current_profile_name()),
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.register_profile("long", settings.get_profile("patient"))  # see tests/support/fuzzing.py
+settings.load_profile("patient")
 
 
 class Answer(NamedTuple):

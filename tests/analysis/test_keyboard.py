@@ -139,7 +139,7 @@ def typed(step, vocabulary, text, count):
 
 
 @pytest.mark.parametrize("vocabulary", [WORDS, CHARACTERS, WHITESPACE], ids=lambda one: one.level)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data=st.data(), seed=st.integers(0, 2**32 - 1), count=st.integers(1, 3), by_line=st.booleans())
 def test_it_types_as_a_user_who_asks_at_every_caret(vocabulary, data, seed, count, by_line):
     parts = ["a", "ab", "b", "'", " ", " ", ",", "\n", "你", "\r\n"]

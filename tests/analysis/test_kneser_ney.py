@@ -64,7 +64,7 @@ class Definition:
 
 
 @pytest.mark.parametrize("by_line", [False, True])
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(text=TEXTS, order=st.integers(1, 4))
 def test_every_probability_is_that_of_the_definition(by_line, text, order):
     lines = [line for line in text.split("\n") if line]

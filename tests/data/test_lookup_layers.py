@@ -18,7 +18,7 @@ def ids_in(layer, text):
 
 
 @pytest.mark.parametrize("split", ["whitespace", "character"])
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(texts=st.lists(TEXT.filter(str.strip), min_size=1, max_size=3), others=st.lists(TEXT, min_size=4, max_size=8))
 def test_text_vectorization_keeps_its_ids(split, texts, others):
     layer = keras.layers.TextVectorization(standardize=None, split=split)

@@ -79,7 +79,7 @@ def posterior(likelihoods):
     return total / total.sum()
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(
     seed=st.integers(0, 2**32 - 1),
     tokens=st.lists(st.integers(1, 12), min_size=1, max_size=5),

@@ -39,7 +39,6 @@ def learned(*texts):
     return own
 
 
-@settings(deadline=None)
 @given(st.one_of(ANY, FEW, SENTENCES))
 def test_the_counts_are_those_of_a_search(text):
     own, (words, pairs) = learned(text), words_and_pairs(text)
@@ -47,7 +46,6 @@ def test_the_counts_are_those_of_a_search(text):
     assert list(own.pairs.items()) == list(collections.Counter(pairs).items())
 
 
-@settings(deadline=None)
 @given(st.lists(st.one_of(ANY, FEW, SENTENCES), max_size=3))
 def test_the_text_holds_all_counts_in_their_order(texts):
     own = learned(*texts)
@@ -126,7 +124,7 @@ class Naive:
                 self.pairs.append([(before, word), 1])
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     words=st.lists(st.sampled_from("aaaaaabbbccdefgh"), max_size=60),
     most_words=st.integers(1, 6),
@@ -223,7 +221,6 @@ def test_malformed_text_is_refused(text, line, message):
     assert len(str(error.value)) < 200
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.one_of(st.sampled_from(["1 a\n", "2 b\n", "\n", "1 0 1\n", "3 1 0\n"]), ANY), max_size=6).map("".join)
 )
@@ -248,7 +245,6 @@ def test_a_text_with_a_lone_surrogate_is_refused_as_a_whole():
     assert own == learned("a")
 
 
-@settings(deadline=None)
 @given(SENTENCES, st.sampled_from(["", "t", "the", "then", "x"]), st.sampled_from(["", "the", "a", "x"]), st.booleans())
 def test_the_shares_are_those_of_the_definition(text, begun, before, is_short):
     own, (words, pairs) = learned(text), words_and_pairs(text)

@@ -107,7 +107,7 @@ def enumerated(rows, vocabulary, text, longest):
     return sorted(((name, *rest) for name, rest in found.items()), key=lambda one: -one[2])
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(rows=tables(len(CHARACTERS), 1.5), text=TEXTS, count=st.integers(1, 3))
 def test_characters_the_best_words_of_all(rows, text, count):
     """Words of at most four more characters are enumerated; longer ones are less likely than the answers here."""
@@ -159,7 +159,7 @@ def enumerated_costs(integers, scale, text, longest):
     return sorted(((name, *rest) for name, rest in found.items()), key=lambda one: one[2])
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(rows=tables(len(CHARACTERS), 1500), text=TEXTS, count=st.integers(1, 3))
 def test_costs_of_characters_are_added_exactly(rows, text, count):
     integers, scale = np.rint(rows).astype(int).tolist(), 2**-10
@@ -332,7 +332,7 @@ def mixed(alone, own, text, fits):
     return sorted(found, key=lambda one: -one[2])
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     vocabulary=st.sampled_from([CHARACTERS, WORDS, PLAIN, NO_UNKNOWN]),
     seed=st.integers(0, 2**32 - 1),

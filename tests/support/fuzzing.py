@@ -1,8 +1,7 @@
 """How long a fuzz test tries: 25 examples, or 1,000 with `--hypothesis-profile=long`."""
 
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 
 is_long = settings.get_current_profile_name() == "long"
 EXAMPLES = 1000 if is_long else 25
-# The tests bound the time of each example themselves.
-fuzzed = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+fuzzed = settings(max_examples=EXAMPLES)

@@ -34,7 +34,7 @@ CHOICES = st.builds(
 )
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @example([0.0, 0.0, 2**-24, -16.0], 2**24 // 3, SamplingSettings(temperature=0.7, top_k=3, top_p=1e-9), 3, 0)
 @given(
     st.lists(st.integers(-40, 40).map(lambda number: number / 4) | ODD, min_size=2, max_size=40),
@@ -154,7 +154,6 @@ def test_uniform_in_a_graph_is_that_of_the_host(seed):
     np.testing.assert_array_equal(graph.numpy(), uniform(seed, positions))
 
 
-@settings(deadline=None)
 @given(st.integers(-(2**63), 2**63 - 1), st.integers(0, 2**31 - 1))
 def test_uniform_in_a_graph_is_that_of_the_host_for_any_seed_and_position(seed, position):
     graph = graph_sampling.uniform(np.array([seed], np.int64), np.array([position], np.int32))

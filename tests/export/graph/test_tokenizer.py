@@ -24,7 +24,7 @@ def in_graph(vocabulary, folder):
 
 
 @pytest.mark.parametrize("level", ["char", "word"])
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(texts=TEXTS)
 def test_text_of_the_vocabulary_is_encoded_and_decoded_as_by_the_vocabulary(level, texts, tmp_path_factory):
     together = "".join(texts) or "x"
@@ -44,7 +44,7 @@ def few_words(tmp_path_factory):
     return vocabulary, in_graph(vocabulary, tmp_path_factory.mktemp("vocabulary"))
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(texts=TEXTS)
 def test_unknown_words_are_unk_at_the_same_positions(texts, few_words):
     vocabulary, tokenizer = few_words
@@ -63,7 +63,7 @@ def test_an_error_about_text_that_is_not_utf8_has_the_row(level, tmp_path):
 
 
 @pytest.mark.parametrize("level", ["char", "whitespace"])
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(texts=TEXTS, others=TEXTS)
 def test_a_vocabulary_made_elsewhere_is_that_of_python(level, texts, others, tmp_path_factory):
     vocabulary = own_vocabulary(texts, level)

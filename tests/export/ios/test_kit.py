@@ -30,7 +30,7 @@ def test_every_character_has_the_class_of_python(kit):
 
 
 @pytest.mark.parametrize("level", ["char", "word", "whitespace"])
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(
     texts=st.lists(ANY_TEXT | TRICKY_TEXT, min_size=8, max_size=40).filter(lambda texts: "".join(texts).split()),
     others=st.lists(TRICKY_TEXT, max_size=8),

@@ -9,7 +9,7 @@ import integer_oracle as oracle
 import paths
 import pytest
 from devices import need_program
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 VECTORS = json.loads(paths.VECTORS.read_text())
@@ -89,13 +89,11 @@ INTEGERS = st.tuples(
 UNIFORMS = st.lists(st.integers(0, TOP - 1) | st.just(TOP - 1), min_size=1, max_size=4)
 
 
-@settings(deadline=None)
 @given(logits=LOGITS, step=STEPS, integers=INTEGERS, uniforms=UNIFORMS)
 def test_draws_are_those_of_the_definition(library, logits, step, integers, uniforms):
     assert draws(library, logits, step, uniforms, integers) == oracle.draws(logits, step, uniforms, integers)
 
 
-@settings(deadline=None)
 @given(logits=LOGITS, step=STEPS, group=st.sets(st.integers(0, 39)))
 def test_costs_are_those_of_the_definition(library, logits, step, group):
     group = [token for token in group if token < len(logits)]

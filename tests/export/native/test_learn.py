@@ -144,7 +144,7 @@ WORDS = st.lists(
 SIGNS = st.sampled_from([" ", " ", " ", " ", "\n", ", ", "  ", "'"])
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(data=st.data())
 def test_suggestions_with_own_words_are_those_of_python(opened, data):
     native, sampler = opened

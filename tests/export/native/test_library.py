@@ -97,7 +97,7 @@ def test_stop_strings_end_the_text_as_in_python(opened, name, stop):
         assert [piece.token for piece in written.pieces] == text.token_ids
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(data=st.data())
 def test_random_stop_strings_end_the_text_as_in_python(char, data):
     native, sampler = char
@@ -144,7 +144,7 @@ WORDS = st.lists(st.sampled_from(["To", " be", " or", ",", " ", "don't", "'", "â
 
 
 @pytest.mark.parametrize("name", MODELS)
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(text=PLAIN | KNOWN | WORDS)
 def test_texts_are_encoded_and_decoded_as_in_python(opened, name, text):
     native, sampler = opened(name)
@@ -160,7 +160,7 @@ def test_texts_are_encoded_and_decoded_as_in_python(opened, name, text):
 
 
 @pytest.mark.parametrize("name", MODELS)
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(data=st.data())
 def test_any_ids_are_decoded_as_in_python(opened, name, data):
     native, sampler = opened(name)
@@ -182,7 +182,7 @@ def test_the_ids_of_tokens_are_those_of_the_vocabulary(opened, library):
 
 
 @pytest.mark.parametrize("name", MODELS)
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(text=KNOWN | WORDS)
 def test_scores_are_those_of_python(opened, name, text):
     native, sampler = opened(name)
@@ -201,7 +201,7 @@ def compare_suggestions(native, sampler, text, count):
 
 
 @pytest.mark.parametrize("name", MODELS)
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=80)
 @given(text=KNOWN | WORDS | st.integers(0, len(TEXT)).map(lambda size: TEXT[:size]), count=st.integers(1, 100))
 def test_suggestions_are_those_of_python(opened, name, text, count):
     native, sampler = opened(name)

@@ -282,7 +282,7 @@ def test_an_unusable_file_is_refused_in_one_sentence(program, model, small_tflit
 
 
 @pytest.mark.slow
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(data=st.data())
 def test_a_damaged_bundle_is_read_or_refused_in_one_sentence(parts, model, tmp_path_factory, data):
     """The reader of the bundle, under the address sanitizer."""
@@ -345,7 +345,7 @@ TRICKY = st.text(
 
 
 @pytest.mark.parametrize("level", ["char", "word"])
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(texts=st.lists(ANY_TEXT | TRICKY, min_size=1, max_size=8), others=st.lists(TRICKY, max_size=4))
 def test_every_text_is_encoded_as_in_python(level, parts, tmp_path_factory, texts, others):
     vocabulary = ks.Vocabulary.from_text("".join(texts), level=level)
@@ -362,7 +362,7 @@ def test_the_time_per_token_is_reported(program, model):
 
 
 @pytest.mark.parametrize("level", ["char", "whitespace"])
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(texts=st.lists(ANY_TEXT | TRICKY, min_size=1, max_size=8), others=st.lists(TRICKY, max_size=4))
 def test_a_vocabulary_made_elsewhere_is_that_of_python(level, parts, tmp_path_factory, texts, others):
     vocabulary = own_vocabulary(texts, level)
@@ -520,7 +520,7 @@ NEARLY_JSON = st.text(st.sampled_from('{}[]":,.-+0123456789eEtrufalsn\\/ a\n\u00
 
 
 @pytest.mark.slow
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(
     texts=st.lists(
         st.dictionaries(st.text() | st.just("a"), JSON).map(json.dumps) | JSON.map(json.dumps) | NEARLY_JSON,

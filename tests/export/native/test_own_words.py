@@ -47,7 +47,7 @@ def own_words_of(texts):
     return own
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(texts=TEXTS)
 def test_words_and_pairs_are_counted_as_in_python(parts, texts):
     assert counted(parts, texts) == own_words_of(texts).to_text()
@@ -120,7 +120,7 @@ def test_malformed_texts_are_refused_as_by_python(parts, tmp_path):
             assert answer == expected
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(texts=st.lists(TEXTS, min_size=1, max_size=8), data=st.data())
 def test_changed_texts_are_read_as_in_python(parts, tmp_path_factory, texts, data):
     changed = []

@@ -41,7 +41,7 @@ def signatures_used(sampler, monkeypatch):
     return used
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(
     seed=st.integers(0, 2**64 - 1),
     max_tokens=st.integers(1, 150),
@@ -57,7 +57,7 @@ def test_a_text_is_the_same_without_write(two_samplers, seed, max_tokens, stop, 
         np.testing.assert_array_equal(state, expected)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(
     changes=st.dictionaries(st.integers(0, 99), st.sampled_from([0.0, 0.3, 1.0, 2.5]), max_size=4),
     seed=st.integers(0, 1000),

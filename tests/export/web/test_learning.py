@@ -38,7 +38,7 @@ def read_files(*files):
     return in_node("files", [MODEL, [file.hex() for file in files]])
 
 
-@settings(deadline=None, max_examples=10)
+@settings(max_examples=10)
 @given(
     st.lists(
         st.tuples(
@@ -123,7 +123,7 @@ SPLIT = ks.Vocabulary.from_tokens(["", "[UNK]", "a", "b", "<s>", "<eos>"])
 LINES = st.text(st.sampled_from("abc ,\r\n\u2028\U0001f642"), max_size=12)
 
 
-@settings(deadline=None, max_examples=10)
+@settings(max_examples=10)
 @given(st.lists(st.tuples(st.sampled_from([CHARACTERS, WORDS, SPLIT]), LINES, st.booleans()), min_size=20, max_size=40))
 def test_segments_are_those_of_python(cases):
     asked = [[vocabulary.to_bytes().decode(), text, by_line] for vocabulary, text, by_line in cases]

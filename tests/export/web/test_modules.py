@@ -76,7 +76,7 @@ INTEGER_SETTINGS = st.fixed_dictionaries(
 UNIFORMS = st.lists(st.integers(0, 2**24 - 1) | st.just(2**24 - 1), min_size=1, max_size=4)
 
 
-@settings(deadline=None, max_examples=5)
+@settings(max_examples=5)
 @given(
     st.lists(
         st.tuples(st.floats(2**-24, 0.5, width=32), INTEGER_SETTINGS, INTEGERS, UNIFORMS), min_size=60, max_size=60
@@ -121,7 +121,7 @@ TRICKY = st.text(
 
 
 @pytest.mark.parametrize("level", ["char", "word"])
-@settings(deadline=None, max_examples=12)
+@settings(max_examples=12)
 @given(texts=st.lists(ANY_TEXT | TRICKY, min_size=8, max_size=40), others=st.lists(TRICKY, max_size=8))
 def test_every_text_is_encoded_and_decoded_as_in_python(level, texts, others):
     vocabulary = ks.Vocabulary.from_text("".join(texts), level=level)
@@ -132,7 +132,7 @@ def test_every_text_is_encoded_and_decoded_as_in_python(level, texts, others):
 
 
 @pytest.mark.parametrize("level", ["char", "whitespace"])
-@settings(deadline=None, max_examples=12)
+@settings(max_examples=12)
 @given(texts=st.lists(ANY_TEXT | TRICKY, min_size=8, max_size=40), others=st.lists(TRICKY, max_size=8))
 def test_a_vocabulary_made_elsewhere_is_that_of_python(level, texts, others):
     vocabulary = own_vocabulary(texts, level)
@@ -157,7 +157,7 @@ FILES = st.tuples(HEADS, LINES, st.sampled_from(["\n", "\n", "\r\n", ""])).map(
 )
 
 
-@settings(deadline=None, max_examples=4)
+@settings(max_examples=4)
 @given(files=st.lists(FILES, min_size=100, max_size=100))
 def test_a_vocabulary_is_accepted_or_refused_as_in_python(files):
     for file, found in zip(files, in_node("files", files), strict=True):
@@ -173,7 +173,7 @@ PIECES = st.lists(st.text("ab🙂", max_size=3), max_size=8)
 STOPS = st.lists(st.text("ab🙂", min_size=1, max_size=4), min_size=1, max_size=3)
 
 
-@settings(deadline=None, max_examples=5)
+@settings(max_examples=5)
 @given(cases=st.lists(st.tuples(PIECES, STOPS), min_size=100, max_size=100))
 def test_stop_strings_end_a_text_where_python_ends_it(cases):
     for (texts, stops), (found, is_stopped) in zip(cases, in_node("stops", cases), strict=True):
@@ -219,7 +219,7 @@ def suggest_cases(draw):
     return vocabulary, np.float32(rows), draw(BEGINNINGS[vocabulary]), draw(st.integers(1, 5))
 
 
-@settings(deadline=None, max_examples=5)
+@settings(max_examples=5)
 @given(cases=st.lists(suggest_cases(), min_size=40, max_size=40))
 def test_suggestions_are_those_of_python(cases):
     asked = [[vocabulary.to_bytes().decode(), rows.tolist(), *rest] for vocabulary, rows, *rest in cases]
@@ -244,7 +244,7 @@ def test_next_tokens_are_the_likeliest_of_a_softmax():
     assert [it["text"] for it in split] == [" the", " then,"]
 
 
-@settings(deadline=None, max_examples=5)
+@settings(max_examples=5)
 @given(texts=st.lists(st.text("abcé' ,你🙂𝄞\n’", max_size=12) | TRICKY, min_size=20, max_size=60))
 def test_unknown_parts_are_those_that_python_reads_as_unknown(texts):
     for text, parts in zip(texts, in_node("unknown", [CHARACTERS.to_bytes().decode(), texts]), strict=True):

@@ -34,7 +34,7 @@ def texts_of(texts):
     return found
 
 
-@settings(deadline=None, max_examples=5)
+@settings(max_examples=5)
 @given(st.lists(st.lists(ANY | FEW | SENTENCES, min_size=1, max_size=3), min_size=40, max_size=60))
 def test_counts_are_those_of_python(cases):
     assert in_node("ownWords", cases) == [texts_of(texts) for texts in cases]
@@ -115,13 +115,13 @@ def test_what_is_read_and_refused_as_in_python():
     check_reading(READ)
 
 
-@settings(deadline=None, max_examples=5)
+@settings(max_examples=5)
 @given(st.lists(LINES, min_size=40, max_size=60))
 def test_any_text_is_read_or_refused_as_in_python(texts):
     check_reading(texts)
 
 
-@settings(deadline=None, max_examples=5)
+@settings(max_examples=5)
 @given(st.lists(st.text("ab'’ ,你\n\U0001d11e", max_size=12), min_size=60, max_size=90))
 def test_the_word_before_is_that_of_python(texts):
     assert in_node("wordsBefore", texts) == [word_before(text, begun_word(text, "char")) for text in texts]
@@ -179,7 +179,7 @@ def groups_of(probabilities):
             start = end
 
 
-@settings(deadline=None, max_examples=8, phases=[Phase.explicit, Phase.generate])  # Shrinking would take long.
+@settings(max_examples=8, phases=[Phase.explicit, Phase.generate])  # Shrinking would take long.
 @given(st.lists(cases(), min_size=40, max_size=40))
 def test_suggestions_with_own_words_are_those_of_python(asked):
     given = [[vocabulary.to_bytes().decode(), rows.tolist(), *rest] for vocabulary, rows, *rest in asked]

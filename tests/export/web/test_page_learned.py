@@ -28,7 +28,7 @@ def edits(draw):
     return found
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(runs=st.lists(edits(), min_size=20, max_size=20))
 def test_typed_ranges_are_those_of_a_flag_for_each_character(runs):
     for run, found in zip(runs, in_node("ranges", runs), strict=True):
@@ -69,7 +69,7 @@ def test_a_model_of_lines_learns_lines():
     assert in_node("finished", [[text, len(text), True]]) == [["One. Two", "Three"]]
 
 
-@settings(deadline=None, max_examples=10)
+@settings(max_examples=10)
 @given(texts=st.lists(st.text(st.sampled_from("a b.!?\n”…。 "), max_size=30), min_size=20, max_size=20))
 def test_finished_sentences_have_the_words_of_the_text_in_their_order(texts):
     for text, found in zip(texts, in_node("finished", [[text, len(text), False] for text in texts]), strict=True):

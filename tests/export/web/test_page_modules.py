@@ -115,7 +115,7 @@ def changes(draw):
     return found
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(runs=st.lists(changes(), min_size=20, max_size=20))
 def test_any_changes_undone_and_redone_are_those_of_a_naive_oracle(runs):
     asked, expected = zip(*map(changed_oracle, runs), strict=True)
@@ -213,7 +213,7 @@ def test_a_text_survives_a_reload_and_a_damaged_one_is_refused():
     assert in_node("damaged", states) == [None] * len(states)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(
     cases=st.lists(
         st.tuples(*[st.text("ab🙂 ", max_size=6)] * 4, st.booleans()),
@@ -297,7 +297,7 @@ def test_marks_side_by_side_are_one_part():
     assert [(it["start"], it["end"], it["kind"]) for it in parts] == [(0, 3, "unknown"), (3, 4, "")]
 
 
-@settings(deadline=None, max_examples=10)
+@settings(max_examples=10)
 @given(texts=st.lists(st.text("ab \n", max_size=20), min_size=30, max_size=30))
 def test_the_lines_of_the_backdrop_are_those_of_the_text(texts):
     """The last one has a filler if it is empty, in the block of the line before."""
@@ -333,7 +333,7 @@ def test_marks_move_with_the_text_and_those_that_change_are_gone():
     ]
 
 
-@settings(deadline=None, max_examples=10)
+@settings(max_examples=10)
 @given(
     cases=st.lists(st.tuples(*[st.lists(st.integers(0, 40), max_size=14, unique=True)] * 2), min_size=20, max_size=20)
 )
@@ -439,7 +439,7 @@ def test_half_of_a_character_is_skipped_at_every_level():
     assert sentence == f"{read} This model does not know ‘U+DE00’, and skips it."
 
 
-@settings(deadline=None, max_examples=5)
+@settings(max_examples=5)
 @given(texts=st.lists(st.text("tobe,r \n🙂’", max_size=30), min_size=60, max_size=60))
 def test_what_is_unknown_line_by_line_is_what_is_unknown_in_the_whole_text(texts):
     for model in (CHARACTERS, WORDS, BETWEEN_SPACES):

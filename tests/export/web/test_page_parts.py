@@ -66,7 +66,7 @@ UNITS = st.lists(
 )
 
 
-@settings(deadline=None, max_examples=10)
+@settings(max_examples=10)
 @given(cases=st.lists(UNITS, min_size=200, max_size=200))
 def test_any_text_survives_a_link_or_is_refused_for_half_a_character(cases):
     """The oracle for half characters is Python's decoder of UTF-16."""
@@ -248,7 +248,7 @@ ENTRIES = ["name", "license", "corpus", "held_out_from", "cell", "units", "date"
 NAMES = st.sampled_from([*ENTRIES, "versions", "nats_per_token", "measured_on", "__proto__", "toString"]) | st.text()
 
 
-@settings(deadline=None, max_examples=10)
+@settings(max_examples=10)
 @given(cards=st.lists(st.dictionaries(NAMES, ANY_JSON, max_size=4), min_size=20, max_size=20))
 def test_a_card_may_hold_anything(cards):
     """A person may have written any JSON into it: it is shown as text."""

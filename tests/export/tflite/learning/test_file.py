@@ -8,7 +8,7 @@ import struct
 import numpy as np
 import pytest
 from hamlet import TEXT
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as nps
 from learned_files import learned_file
@@ -49,7 +49,6 @@ def test_the_bytes_of_a_file():
     assert len(content()) == 8 + 32 + 8 + 8 + 12 + 60 + 4 + len(WORDS.encode()) + 32
 
 
-@settings(deadline=None)
 @given(
     weights=nps.arrays(np.float32, st.tuples(st.integers(1, 6), st.integers(1, 6)), elements=FINITE),
     shares=nps.arrays(np.float32, 3, elements=FINITE),
