@@ -327,12 +327,14 @@ def test_no_answer_is_of_two_models(sampler, saved, tmp_path):
     threads = [threading.Thread(target=read, args=one) for one in enumerate(answers(sampler))]
     for thread in threads:
         thread.start()
-    end, random, pause = time.monotonic() + 300, np.random.default_rng(0), 0.01
+    end, random = time.monotonic() + 300, np.random.default_rng(0)
     while time.monotonic() < end and not wrong and (min(whole) < 5 or ended[0] < 5):
         for change in changes:
             change(sampler)
-            time.sleep(random.choice([0, 0.001, pause]))
-        pause *= 1.02  # On a busy machine, a text needs longer than the first pauses.
+            time.sleep(random.choice([0, 0.001, 0.01]))
+        before = whole[0]
+        while whole[0] == before and not wrong and time.monotonic() < end:  # Until a text was not disturbed.
+            time.sleep(0.001)
     over.set()
     for thread in threads:
         thread.join()
