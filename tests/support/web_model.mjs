@@ -61,6 +61,19 @@ export const tasks = {
     return ends;
   },
 
+  /** Returns for how long the page did not react at most while the model's worker read a text, as a fraction of that time. */
+  async blocked(model, [method, text]) {
+    let longest = 0, last = performance.now();
+    const start = last;
+    const timer = setInterval(() => {
+      longest = Math.max(longest, performance.now() - last);
+      last = performance.now();
+    }, 5);
+    await model[method](text);
+    clearInterval(timer);
+    return longest / (performance.now() - start);
+  },
+
   /** Closes the model while it learns. */
   async closedWhileLearning(model, text) {
     const learning = errorOf(model.learn(text));

@@ -3,11 +3,10 @@
 import shutil
 
 import pytest
-from browser import DESKTOP, opened, running_chromium
+from browser import opened, running_chromium
 from npm import npm_install
 from npm_app import install_app
 from page_actions import wait_until_ready
-from page_learning import turn_on
 from sites import served_page
 
 from keras_seq_export.tflite.page_files import page_folder
@@ -48,26 +47,4 @@ def page(model, litert, chromium):
     """The page, open on a phone with the small model."""
     with served_page(model, litert) as address, opened(chromium, address) as page:
         wait_until_ready(page)
-        yield page
-
-
-@pytest.fixture(scope="module")
-def learning_model(small_tflite):
-    """A small model of characters that can learn."""
-    return small_tflite(learn=True)
-
-
-@pytest.fixture(scope="module")
-def learning_address(learning_model, litert):
-    """The address of the page with this model."""
-    with served_page(learning_model, litert) as address:
-        yield address
-
-
-@pytest.fixture
-def learning_page(learning_address, chromium):
-    """The page with this model on a desktop, without a text; what the user types is learned."""
-    with opened(chromium, learning_address, **DESKTOP) as page:
-        wait_until_ready(page)
-        turn_on(page)
         yield page

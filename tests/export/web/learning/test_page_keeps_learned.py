@@ -23,16 +23,6 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def model(learning_model):
-    return learning_model
-
-
-@pytest.fixture
-def page(learning_page):
-    return learning_page
-
-
-@pytest.fixture(scope="module")
 def other(small_tflite):
     """A model of words, which can learn too."""
     return small_tflite(learn=True, level="word")
@@ -143,9 +133,9 @@ def test_without_a_storage_it_learns_for_this_visit(page):
     assert "This browser cannot keep it" in sentence(page)
 
 
-def test_another_tab_learns_and_forgets_too(page, learning_address):
+def test_another_tab_learns_and_forgets_too(page, address):
     tab = page.context.new_page()
-    tab.goto(learning_address)
+    tab.goto(address)
     wait_until_open(tab)
     show_more(tab)
     teach(page)

@@ -28,16 +28,6 @@ from keras_seq_export import LiteRTSampler
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture(scope="module")
-def model(learning_model):
-    return learning_model
-
-
-@pytest.fixture
-def page(learning_page):
-    return learning_page
-
-
 # ---- what is learned, and when ----
 
 
@@ -48,8 +38,8 @@ def test_a_model_that_cannot_learn_has_no_switch(small_tflite, litert, chromium)
         assert page.is_hidden("#learning")
 
 
-def test_nothing_is_learned_before_the_switch_is_on(learning_address, chromium):
-    with opened(chromium, learning_address, **DESKTOP) as page:
+def test_nothing_is_learned_before_the_switch_is_on(address, chromium):
+    with opened(chromium, address, **DESKTOP) as page:
         wait_until_ready(page)
         show_more(page)
         assert page.is_visible("#learning")
@@ -239,7 +229,7 @@ def test_a_link_has_the_text_itself_if_a_model_wrote_it_that_has_learned(page):
     assert page.is_hidden("#error")
 
 
-def test_a_link_says_if_the_readers_model_has_learned(page, learning_address):
+def test_a_link_says_if_the_readers_model_has_learned(page, address):
     fill_in(page, "To be", seed=5, max_tokens=20)
     page.click("#write")
     written(page)
@@ -258,8 +248,8 @@ def test_a_link_says_if_the_readers_model_has_learned(page, learning_address):
 @pytest.mark.parametrize(
     "screen", [{**PHONE, "viewport": {"width": 360, "height": 640}}, DESKTOP], ids=["phone", "desktop"]
 )
-def test_learning_is_accessible_according_to_axe(screen, scheme, learning_address, litert, chromium):
-    with opened(chromium, learning_address, **screen, color_scheme=scheme, bypass_csp=True) as page:
+def test_learning_is_accessible_according_to_axe(screen, scheme, address, litert, chromium):
+    with opened(chromium, address, **screen, color_scheme=scheme, bypass_csp=True) as page:
 
         def check(state):
             assert (state, violations(page, litert)) == (state, [])
