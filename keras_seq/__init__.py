@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from keras_seq.layers.gru import GRU
     from keras_seq.layers.gru_cell import GRUCell
     from keras_seq.layers.lstm import LSTM
+    from keras_seq.layers.ngram_embedding import NgramEmbedding
     from keras_seq.layers.simple_rnn import SimpleRNN
     from keras_seq.models.encode import encode
     from keras_seq.models.keras2_file import load_keras2
@@ -56,6 +57,7 @@ _MODULE_OF = {
     "KeepBest": "keras_seq.training.callbacks",
     "LSTM": "keras_seq.layers.lstm",
     "NatsPerToken": "keras_seq.training.losses",
+    "NgramEmbedding": "keras_seq.layers.ngram_embedding",
     "RollBack": "keras_seq.training.callbacks",
     "SampledSoftmax": "keras_seq.models.sampled_softmax",
     "SimpleRNN": "keras_seq.layers.simple_rnn",
@@ -96,6 +98,7 @@ __all__ = [  # noqa: RUF022 (the order of the road, from text to sample)
     "GRUCell",
     "LSTM",
     "SimpleRNN",
+    "NgramEmbedding",
     "ChronoInitializer",
     "language_model",
     "load_keras2",

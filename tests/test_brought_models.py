@@ -31,6 +31,7 @@ def tolerance(name):
 
 # In the fast suite these stand for the others.
 ONE_OF_EACH = (
+    "n-grams",
     "a softmax inside TimeDistributed",
     "operations in the graph",
     "functions of the user",

@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_seq import require
+from keras_seq.data.encoded_text import token_counts, token_ids
 from keras_seq.data.vocabulary import Vocabulary
 from keras_seq.files import explaining, replacing
 from keras_seq.generation.score import segments
@@ -143,7 +144,8 @@ def run_flow(directory: Path, lags: int, seed: int = 0, count: int = 64) -> list
     corpus = corpus_of(run.config)
     text = corpus.validation + corpus.test
     tokens = windows(text, run.vocabulary, lags, count, by_line=run.config.by_line, seed=seed)
-    untrained = untrained_model(len(run.vocabulary), run.config)
+    counts = token_counts(token_ids(corpus.train, run.vocabulary, by_line=run.config.by_line), len(run.vocabulary))
+    untrained = untrained_model(len(run.vocabulary), run.config, counts)
     return [
         FlowCurve(str(directory), run.config.cell, trained, gradient_flow(model, tokens))
         for model, trained in ((run.model, True), (untrained, False))

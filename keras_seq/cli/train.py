@@ -98,6 +98,15 @@ def _add_model_options(group: Any) -> None:
     )
     _add_option(
         group,
+        "ngrams",
+        "add vectors of hashed n-grams of 2 to this many tokens to the logits, such as 4 (Mikolov et al. 2011)",
+        type=int,
+        metavar="TOKENS",
+        shown="0, off",
+    )
+    _add_option(group, "ngram_rows", "rows in the table of n-grams", type=int)
+    _add_option(
+        group,
         "sampled_softmax",
         "train over this many tokens sampled for each batch, such as 1024, instead of all; needs --tie_embeddings",
         type=int,
@@ -145,6 +154,7 @@ def _add_optimizer_options(group: Any) -> None:
         default = _DEFAULTS.clipping.threshold if kind == _DEFAULTS.clipping.kind else "off"
         clipping.add_argument(f"--{kind}", type=float, help=f"{summary} (default: {default})")
     _add_option(group, "weight_decay", "fraction of each weight that a step removes, at learning rate 1", type=float)
+    _add_option(group, "ngram_decay", "the same for the vectors of n-grams alone, such as 0.5", type=float)
     _add_option(group, "ema_momentum", "average the weights over the steps, such as 0.999", type=float)
     _add_option(group, "label_smoothing", "fraction of each target spread over all tokens", type=float)
 

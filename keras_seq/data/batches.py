@@ -8,9 +8,17 @@ import numpy as np
 if TYPE_CHECKING:
     import tensorflow as tf
 
+    from keras_seq.data.encoded_text import EncodedText
+
 
 class Batches(ABC):
-    """Batches of all epochs, numbered from 0. `len` is the number of batches per epoch."""
+    """Batches of all epochs, numbered from 0. `len` is the number of batches per epoch.
+
+    Attributes:
+        ids: the token ids of the text that the batches are cut from.
+    """
+
+    ids: "np.ndarray | EncodedText"
 
     @abstractmethod
     def __len__(self) -> int: ...

@@ -95,6 +95,22 @@ def token_ids(
     return text
 
 
+def token_counts(ids: np.ndarray | EncodedText, vocabulary_size: int, block: int = 2**22) -> np.ndarray:
+    """Returns how often each token occurs, `(vocabulary_size,)` int64.
+
+    Args:
+        ids: token ids.
+        vocabulary_size: number of tokens in the vocabulary.
+        block: number of ids that are read at a time.
+
+    Example:
+        >>> token_counts(np.array([3, 4, 3]), vocabulary_size=6)
+        array([0, 0, 0, 2, 1, 0])
+    """
+    blocks = (ids[begin : begin + block] for begin in range(0, len(ids), block))
+    return sum((np.bincount(one, minlength=vocabulary_size) for one in blocks), np.zeros(vocabulary_size, np.int64))
+
+
 def positions_of(ids: np.ndarray | EncodedText, token: int, block: int = 2**22) -> np.ndarray:
     """Returns the positions at which a token occurs, `(occurrences,)` int64.
 

@@ -57,8 +57,8 @@ class Lines(Batches):
     def __init__(self, text: str | EncodedText, vocabulary: Vocabulary, batch_size: int, seed: int | None):
         require.positive_integer("batch_size", batch_size)
         vocabulary.require_reserved()
-        self._ids = token_ids(text, vocabulary, by_line=True)
-        self._ends = positions_of(self._ids, vocabulary.eos_id) + 1
+        self.ids = token_ids(text, vocabulary, by_line=True)
+        self._ends = positions_of(self.ids, vocabulary.eos_id) + 1
         lengths = _require_lengths(np.diff(self._ends, prepend=0))
         # A corpus can have a hundred million lines: every byte of these arrays counts.
         lengths = lengths.astype(np.uint16)
@@ -94,7 +94,7 @@ class Lines(Batches):
         lines = self._by_length[self._begins[position] : end]
         ends = self._ends[lines]
         begins = np.where(lines > 0, self._ends[np.maximum(lines, 1) - 1], 0)
-        rows = [self._ids[begin:end] for begin, end in zip(begins, ends, strict=True)]
+        rows = [self.ids[begin:end] for begin, end in zip(begins, ends, strict=True)]
         return padded(rows, self._vocabulary)
 
     def _shuffled(self, epoch: int) -> np.ndarray:

@@ -54,17 +54,17 @@ class Streams(Batches):
     ):
         require.positive_integer("batch_size", batch_size)
         require.positive_integer("length", length)
-        self._ids = token_ids(text, vocabulary, by_line=False)
+        self.ids = token_ids(text, vocabulary, by_line=False)
         self._start_id, self._seed = vocabulary.start_id, seed
         self._batch_size, self._length = batch_size, length
         if not len(self):
             raise CorpusError(
                 f"the text must have at least batch_size * length = {batch_size} * {length} = {batch_size * length} "
-                f"tokens, but it has {len(self._ids)}; use a longer text, or a smaller batch_size or length"
+                f"tokens, but it has {len(self.ids)}; use a longer text, or a smaller batch_size or length"
             )
 
     def __len__(self) -> int:
-        return len(self._ids) // (self._batch_size * self._length)
+        return len(self.ids) // (self._batch_size * self._length)
 
     @property
     def _shapes(self) -> tuple[tuple[int | None, int | None], ...]:
@@ -81,7 +81,7 @@ class Streams(Batches):
         epoch, index = divmod(int(number), len(self))
         begin = index * self._length
         if epoch and self._seed is not None:
-            begin += int(np.random.default_rng([self._seed % 2**63, epoch]).integers(len(self._ids)))
+            begin += int(np.random.default_rng([self._seed % 2**63, epoch]).integers(len(self.ids)))
         stream = len(self) * self._length
         rows = np.stack([self._read(begin + row * stream) for row in range(self._batch_size)])
         if not index:
@@ -90,8 +90,8 @@ class Streams(Batches):
 
     def _read(self, position: int) -> np.ndarray:
         """Returns the token before a position and the `length` tokens from it on, wrapping around, `(length + 1,)`."""
-        begin = (position - 1) % len(self._ids)
-        ids = self._ids[begin : begin + self._length + 1]
+        begin = (position - 1) % len(self.ids)
+        ids = self.ids[begin : begin + self._length + 1]
         while (missing := self._length + 1 - len(ids)) > 0:
-            ids = np.concatenate([ids, self._ids[:missing]])
+            ids = np.concatenate([ids, self.ids[:missing]])
         return ids

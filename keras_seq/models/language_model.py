@@ -3,8 +3,11 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from keras_seq import require
 from keras_seq.errors import ConfigError
+from keras_seq.layers.ngram_limits import LONGEST, largest_rows
 
 if TYPE_CHECKING:
     import keras
@@ -14,6 +17,7 @@ _MOST_LAYERS = 100
 # Defaults of `language_model` and of `keras_seq.training.config.TrainConfig`, which must not import Keras.
 UNITS = (384,)
 EMBEDDING_DIM = 64
+NGRAM_ROWS = 32749  # a prime, with which hashes are spread evenly
 
 
 def language_model(
@@ -25,6 +29,9 @@ def language_model(
     embedding_dropout: float = 0.0,
     weight_dropout: float = 0.0,
     tie_embeddings: bool = False,
+    ngrams: int = 0,
+    ngram_rows: int = NGRAM_ROWS,
+    token_counts: "Sequence[int] | np.ndarray | None" = None,
 ) -> "keras.Model":
     """Returns a model that predicts each next token.
 
@@ -43,6 +50,12 @@ def language_model(
         tie_embeddings: whether the transposed embeddings are also the kernel of the logits (Press & Wolf 2017, arXiv
             1608.05859), which saves weights if the vocabulary is large. If the last state has another length than the
             embeddings, a dense layer projects it.
+        ngrams: length of the longest n-grams, in tokens, 2 to 8, whose vectors are added to the logits, or with
+            `tie_embeddings` to what the embeddings turn into logits (`keras_seq.NgramEmbedding`); 0 is off.
+        ngram_rows: rows in the table of n-grams. More rows make a larger file, but no slower step.
+        token_counts: how often each token occurs in the training text, `(vocabulary_size,)`. Training then begins at
+            these frequencies: the bias of the logits is `log((count + 1) / sum(counts + 1))` (Lin et al. 2017, arXiv
+            1708.02002, section 3.3). None begins at 0. `keras_seq.data.encoded_text.token_counts` counts.
 
     Raises:
         ArgumentError: an argument is out of range.
@@ -53,11 +66,20 @@ def language_model(
         (None, None, 65)
     """
     require.positive_integer("vocabulary_size", vocabulary_size)
-    require_language_model_arguments(cell, units, embedding_dim, dropout, embedding_dropout, weight_dropout)
+    require_language_model_arguments(cell, units, embedding_dim, dropout, embedding_dropout, weight_dropout, ngrams)
+    if ngrams:
+        require.integer("ngram_rows", ngram_rows, at_least=2, at_most=largest_rows(vocabulary_size, ngrams))
+    if token_counts is not None:
+        counts = np.asarray(token_counts)
+        is_counts = counts.shape == (vocabulary_size,) and counts.dtype.kind in "iuf" and np.isfinite(counts).all()
+        is_counts = is_counts and counts.min() >= 0
+        require.that(is_counts, "token_counts", f"{vocabulary_size} numbers of at least 0", token_counts)
     import keras
 
+    from keras_seq.layers.add_bias import AddBias
     from keras_seq.layers.gru import GRU
     from keras_seq.layers.lstm import LSTM
+    from keras_seq.layers.ngram_embedding import NgramEmbedding
     from keras_seq.layers.simple_rnn import SimpleRNN
 
     recurrent_layer: Any = {"gru": GRU, "simple_rnn": SimpleRNN, "lstm": LSTM}[cell]
@@ -73,20 +95,37 @@ def language_model(
         values = recurrent_layer(size, return_sequences=True, name=f"{cell}_{index}", **options)(values)
         if dropout:
             values = keras.layers.Dropout(dropout, name=f"dropout_{index}")(values)
+    if tie_embeddings and units[-1] != embedding_dim:
+        values = keras.layers.Dense(embedding_dim, name="projection")(values)
+    if not tie_embeddings:
+        # float32 under every dtype policy: in float16, a softmax rounds the probabilities of rare tokens to 0.
+        values = keras.layers.Dense(vocabulary_size, dtype="float32", name="logits")(values)
+    if ngrams:
+        width = embedding_dim if tie_embeddings else vocabulary_size
+        vectors = NgramEmbedding(vocabulary_size, width, ngrams, ngram_rows, name="ngrams")(tokens)
+        values = keras.layers.Add(dtype="float32", name="logits_and_ngrams")([values, vectors])
     if tie_embeddings:
-        if units[-1] != embedding_dim:
-            values = keras.layers.Dense(embedding_dim, name="projection")(values)
-        logits = keras.layers.Activation("linear", dtype="float32", name="logits")(embedding(values, reverse=True))
-        return keras.Model(tokens, logits, name=f"{cell}_language_model")
-    # float32 under every dtype policy: in float16, a softmax rounds the probabilities of rare tokens to 0.
-    logits = keras.layers.Dense(vocabulary_size, dtype="float32", name="logits")(values)
-    return keras.Model(tokens, logits, name=f"{cell}_language_model")
+        values = AddBias(dtype="float32", name="logits")(embedding(values, reverse=True))
+    model = keras.Model(tokens, values, name=f"{cell}_language_model")
+    if token_counts is not None:
+        smoothed = np.asarray(token_counts, np.float64) + 1
+        model.get_layer("logits").bias.assign(np.log(smoothed / smoothed.sum()))
+    return model
 
 
 def parameter_count(
-    vocabulary_size: int, cell: str, units: Sequence[int], embedding_dim: int, tie_embeddings: bool
+    vocabulary_size: int,
+    cell: str,
+    units: Sequence[int],
+    embedding_dim: int,
+    tie_embeddings: bool,
+    ngrams: int = 0,
+    ngram_rows: int = NGRAM_ROWS,
+    **_: float,
 ) -> int:
-    """Returns the number of weights of a `language_model`, without making it.
+    """Returns the number of weights of a `language_model` with these arguments, without making it.
+
+    Other arguments of `language_model` are taken too: they change no weight.
 
     Example:
         >>> parameter_count(65, "gru", [32], 16, tie_embeddings=False)
@@ -99,8 +138,11 @@ def parameter_count(
         gates, biases = {"gru": (3, 2), "simple_rnn": (1, 1), "lstm": (4, 1)}[cell]
         count += gates * size * (width + size + biases)
         width = size
+    if ngrams:
+        count += ngram_rows * (embedding_dim if tie_embeddings else vocabulary_size)
     if not tie_embeddings:
         return count + (width + 1) * vocabulary_size
+    count += vocabulary_size
     return count if width == embedding_dim else count + (width + 1) * embedding_dim
 
 
@@ -111,6 +153,7 @@ def require_language_model_arguments(
     dropout: float,
     embedding_dropout: float,
     weight_dropout: float,
+    ngrams: int,
 ) -> None:
     """Checks the arguments of `language_model` without importing Keras.
 
@@ -131,3 +174,5 @@ def require_language_model_arguments(
         require.fraction(name, fraction)
     if weight_dropout and cell != "gru":
         raise ConfigError(f"{{}} needs {{}} to be gru. Received: {cell}", "weight_dropout", "cell")
+    is_length = require.is_integer(ngrams) and ngrams in (0, *range(2, LONGEST + 1))
+    require.that(is_length, "ngrams", f"0 or an integer from 2 to {LONGEST}", ngrams)

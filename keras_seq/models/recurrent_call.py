@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import ops, tree
 
-from keras_seq.keras_internals import mask_of
+from keras_seq.keras_internals import layer_with, mask_of
 
 
 class RecurrentCall(NamedTuple):
@@ -41,17 +41,10 @@ class RecurrentCall(NamedTuple):
 
 
 def without_carried_state(operation: Any) -> Any:
-    """Returns an operation; for a stateful recurrent layer, one with the same cell that starts from its initial state."""
+    """Returns an operation; for a stateful recurrent layer, one that shares its cell and starts from its initial state."""
     if not isinstance(operation, keras.layers.RNN) or not operation.stateful:
         return operation
-    return keras.layers.RNN(
-        operation.cell,
-        return_sequences=operation.return_sequences,
-        return_state=operation.return_state,
-        go_backwards=operation.go_backwards,
-        zero_output_for_mask=operation.zero_output_for_mask,
-        dtype=operation.dtype_policy,
-    )
+    return layer_with(operation, stateful=False)
 
 
 def does_more_than_its_cell(layer: keras.layers.RNN) -> bool:

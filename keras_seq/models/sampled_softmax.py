@@ -17,6 +17,7 @@ from keras import ops
 from keras_seq import require
 from keras_seq.errors import ModelError
 from keras_seq.keras_internals import additional_loss, call_that_made
+from keras_seq.layers.add_bias import AddBias
 from keras_seq.models.token_weights import token_weights
 
 
@@ -58,6 +59,7 @@ class SampledSoftmax(keras.Model):
     _seeds: keras.random.SeedGenerator
     _memories: Callable[[Any], Any]
     _kernel: Callable[[], Any]
+    _bias: Callable[[], Any]
 
     def __init__(self, model: keras.Model, samples: int, seed: int = 0):
         super().__init__(inputs=model.input, outputs=model.output, name=f"{model.name}_sampled")
@@ -66,11 +68,12 @@ class SampledSoftmax(keras.Model):
         require.that(require.is_integer(samples) and 0 < samples < tokens, "samples", expected, samples)
         self._samples, self._tokens = samples, tokens
         self._seeds = keras.random.SeedGenerator(seed % 2**31)
-        memories, embedding = _tied_embedding(model)
+        memories, embedding, bias = _tied_embedding(model)
         memory_model = keras.Model(model.input, memories)
         # Stored in functions, because Keras would track layers in attributes a second time.
         self._memories = lambda inputs: memory_model(inputs, training=True)
         self._kernel = lambda: embedding.embeddings.value
+        self._bias = lambda: tf.cast(tf.zeros(tokens) if bias is None else bias.value, self._kernel().dtype)
 
     def get_config(self) -> dict[str, Any]:
         """Refuses to be saved."""
@@ -95,7 +98,8 @@ class SampledSoftmax(keras.Model):
         # The metrics need the logits of the kernel as it is now; they are computed after it has been updated.
         weights = token_weights(ops.shape(memories)[:-1], sample_weight)
         last_memories = _at_last_token(memories, weights)
-        y_pred["last_logits"] = tf.matmul(last_memories, tf.stop_gradient(kernel), transpose_b=True)
+        last_logits = tf.matmul(last_memories, tf.stop_gradient(kernel), transpose_b=True)
+        y_pred["last_logits"] = last_logits + tf.stop_gradient(self._bias())
         losses = self._sampled_losses(tf.reshape(memories, (-1, memories.shape[-1])), tf.reshape(y, (-1,)))
         weights = tf.cast(tf.reshape(weights, (-1,)), losses.dtype)
         loss = tf.math.divide_no_nan(tf.reduce_sum(losses * weights), tf.reduce_sum(weights))
@@ -110,7 +114,9 @@ class SampledSoftmax(keras.Model):
         """
         targets, sampled = tf.cast(targets, tf.int64), self._sample()
         target_logits = tf.reduce_sum(memories * tf.gather(self._kernel(), targets), axis=-1)
+        target_logits += tf.gather(self._bias(), targets)
         sampled_logits = tf.matmul(memories, tf.gather(self._kernel(), sampled), transpose_b=True)
+        sampled_logits += tf.gather(self._bias(), sampled)
         target_logits -= tf.math.log(self._expected_count(targets, memories.dtype))
         sampled_logits -= tf.math.log(self._expected_count(sampled, memories.dtype))
         # A target that is also among the sampled tokens counts once.
@@ -143,13 +149,15 @@ def _at_last_token(values: Any, weights: Any) -> Any:
     return tf.gather(values, last, axis=1, batch_dims=1)
 
 
-def _tied_embedding(model: keras.Model) -> tuple[Any, keras.layers.Layer]:
-    """Returns the symbolic tensor that tied embeddings turn into logits, and the embedding layer.
+def _tied_embedding(model: keras.Model) -> tuple[Any, keras.layers.Layer, keras.Variable | None]:
+    """Returns the symbolic tensor that tied embeddings turn into logits, the embedding layer, and the bias of the logits.
 
     Raises:
         ModelError: another layer makes the logits.
     """
-    call = call_that_made(model.output)
+    call, bias = call_that_made(model.output), None
+    if isinstance(call.operation, AddBias):
+        call, bias = call_that_made(call.inputs[0]), call.operation.bias
     is_activation = isinstance(call.operation, keras.layers.Activation)
     if is_activation and call.operation.activation is keras.activations.linear:
         call = call_that_made(call.inputs[0])
@@ -158,4 +166,4 @@ def _tied_embedding(model: keras.Model) -> tuple[Any, keras.layers.Layer]:
             "a sampled softmax needs a model whose embeddings are also the kernel of its logits: create it with "
             f"tie_embeddings=True. Received: logits made by {call.operation.name!r} ({type(call.operation).__name__})"
         )
-    return call.inputs[0], call.operation
+    return call.inputs[0], call.operation, bias

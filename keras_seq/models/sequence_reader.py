@@ -10,6 +10,7 @@ import tensorflow as tf
 from keras import ops, tree
 
 from keras_seq.errors import SteppingError
+from keras_seq.keras_internals import layer_with
 from keras_seq.layers.fast_layer import FastLayer
 from keras_seq.models.difference import first_difference, tolerance_of
 from keras_seq.models.graph import run_graph
@@ -186,10 +187,4 @@ def _loop(layer: keras.layers.RNN) -> Callable[..., Any]:
             return [outputs, *returned]
 
         return own_loop
-    return keras.layers.RNN(
-        layer.cell,
-        return_sequences=True,
-        return_state=True,
-        zero_output_for_mask=layer.zero_output_for_mask,
-        dtype=layer.dtype_policy,
-    )
+    return layer_with(layer, stateful=False, return_sequences=True, return_state=True)

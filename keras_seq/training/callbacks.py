@@ -82,7 +82,8 @@ class CosineSchedule(keras.callbacks.Callback):
     Args:
         epochs: length of the run in epochs.
         minutes: length of the run in minutes of training. Exactly one of `epochs` and `minutes` is given.
-        warmup: fraction of the run over which the rate rises linearly from zero, in [0, 1).
+        warmup: fraction of the run over which the rate rises linearly from zero, in [0, 1). In a run given in minutes it
+            begins with the second batch: during the first one, TensorFlow compiles for seconds.
 
     Attributes:
         scale: factor of the rate; `RollBack` lowers it.
@@ -98,6 +99,7 @@ class CosineSchedule(keras.callbacks.Callback):
             require.positive_number("minutes", minutes)
         require.fraction("warmup", warmup)
         self._epochs, self._minutes, self._warmup = epochs, minutes, warmup
+        self._warmup_start: float | None = None  # fraction of the minutes before the second batch
         self.scale = 1.0
 
     @property
@@ -108,6 +110,7 @@ class CosineSchedule(keras.callbacks.Callback):
     @state.setter
     def state(self, state: dict[str, float]) -> None:
         self.scale, self._start = state["scale"], time.monotonic() - state["seconds"]
+        self._warmup_start = 0.0  # A run that continues compiles too, but does not warm up again.
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Starts the clock.
@@ -128,7 +131,7 @@ class CosineSchedule(keras.callbacks.Callback):
                 "of the two",
                 "learning_rate",
             )
-        self.scale, self._start = 1.0, time.monotonic()
+        self.scale, self._start, self._warmup_start = 1.0, time.monotonic(), None
         self._peak = float(ops.convert_to_numpy(rate))
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
@@ -141,8 +144,13 @@ class CosineSchedule(keras.callbacks.Callback):
         self.model.optimizer.learning_rate.assign(self._peak * self.scale * sum(factors) / len(factors))
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        """Ends the run if its minutes are over."""
-        if self._minutes is not None and self._elapsed(self._minutes) >= 1:
+        """Ends the run if its minutes are over; begins the warm-up after the first batch."""
+        if self._minutes is None:
+            return
+        elapsed = self._elapsed(self._minutes)
+        if self._warmup_start is None:
+            self._warmup_start = elapsed
+        if elapsed >= 1:
             self.model.stop_training = True
 
     def on_train_end(self, logs: Any = None) -> None:
@@ -164,7 +172,7 @@ class CosineSchedule(keras.callbacks.Callback):
 
     def _factor(self, progress: float) -> float:
         """Returns the learning rate at a fraction of the run, relative to the peak."""
-        rise = min(1.0, progress / self._warmup) if self._warmup else 1.0
+        rise = min(1.0, (progress - (self._warmup_start or 0.0)) / self._warmup) if self._warmup else 1.0
         return rise * 0.5 * (1 + math.cos(math.pi * max(0.0, progress - self._warmup) / (1 - self._warmup)))
 
 

@@ -15,7 +15,7 @@ from keras_seq.data.tokens import Level
 from keras_seq.errors import ArgumentError, ConfigError, shortened
 from keras_seq.files import read_regular
 from keras_seq.json_text import parse_json
-from keras_seq.models.language_model import EMBEDDING_DIM, UNITS, require_language_model_arguments
+from keras_seq.models.language_model import EMBEDDING_DIM, NGRAM_ROWS, UNITS, require_language_model_arguments
 
 DEFAULT_MINUTES = 3.0
 ON_DIVERGENCE = ("stop", "rollback")
@@ -76,6 +76,11 @@ class TrainConfig:
         embedding_dropout: fraction of values dropped after the embedding.
         weight_dropout: fraction of the recurrent kernels' weights dropped; `cell="gru"` only.
         tie_embeddings: whether the embeddings are also the kernel of the logits (Press & Wolf 2017, arXiv 1608.05859).
+        ngrams: length of the longest n-grams whose vectors are added to the logits, in tokens; 0 is off
+            (`keras_seq.NgramEmbedding`).
+        ngram_rows: rows in the table of n-grams.
+        ngram_decay: fraction of these rows that a step at learning rate 1 removes (Loshchilov & Hutter 2019, arXiv
+            1711.05101); None is off.
         sampled_softmax: number of tokens sampled for each batch to train on instead of the whole vocabulary; 0 is off. It
             needs `tie_embeddings` (Jean et al. 2015, arXiv 1412.2007).
         batch_size: rows in a batch, of all replicas together.
@@ -116,6 +121,9 @@ class TrainConfig:
     embedding_dropout: float = 0.0
     weight_dropout: float = 0.0
     tie_embeddings: bool = False
+    ngrams: int = 0
+    ngram_rows: int = NGRAM_ROWS
+    ngram_decay: float | None = None
     sampled_softmax: int = 0
     batch_size: int = 64
     length: int = 64
@@ -161,10 +169,18 @@ class TrainConfig:
             self.dropout,
             self.embedding_dropout,
             self.weight_dropout,
+            self.ngrams,
         )
+        _require_size("ngram_rows", self.ngram_rows)
         _require_size("embedding_dim", self.embedding_dim)
         require.that(max(self.units) <= _LARGEST, "units", f"a list of integers up to {_LARGEST:,}", self.units)
         require.boolean("tie_embeddings", self.tie_embeddings)
+        if self.ngram_decay is not None:
+            require.positive_number("ngram_decay", self.ngram_decay)
+            if not self.ngrams:
+                raise ConfigError("{} needs {}", "ngram_decay", "ngrams")
+            if self.weight_decay is not None:
+                raise ConfigError("only one of {} and {} can be set", "ngram_decay", "weight_decay")
         require.integer("sampled_softmax", self.sampled_softmax, at_least=0)
         if self.sampled_softmax and not self.tie_embeddings:
             raise ConfigError("{} needs {}", "sampled_softmax", "tie_embeddings")
@@ -195,6 +211,12 @@ class TrainConfig:
         require.boolean("tensorboard", self.tensorboard)
         is_seed = require.is_integer(self.seed) and -(2**63) <= self.seed < 2**63
         require.that(is_seed, "seed", "an integer of 64 bits", self.seed)
+
+    @property
+    def model_options(self) -> dict[str, Any]:
+        """The arguments of `keras_seq.language_model`, without the size of the vocabulary."""
+        names = ("cell", "units", "embedding_dim", "dropout", "embedding_dropout", "weight_dropout", "tie_embeddings")
+        return {name: getattr(self, name) for name in (*names, "ngrams", "ngram_rows")}
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the configuration as `config.json` stores it.

@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from keras_seq import require
 from keras_seq.data.corpus import Corpus
+from keras_seq.data.encoded_text import token_counts
 from keras_seq.data.lines import Lines, lines
 from keras_seq.data.streams import Streams, streams
 from keras_seq.data.tokens import split_lines
@@ -168,8 +170,8 @@ def prepare(
         expected = f"below {len(vocabulary)}, the size of the vocabulary"
         require.that(smaller, "sampled_softmax", expected, config.sampled_softmax)
     _require_memory(len(vocabulary), config)
-    model = untrained_model(len(vocabulary), config)
     batches, validation = _batches(corpus, vocabulary, config)
+    model = untrained_model(len(vocabulary), config, token_counts(batches.ids, len(vocabulary)))
     with contextlib.nullcontext() if strategy is None else scope(strategy):
         trained_model = _trained_model(model, config, strategy)
         compile_model(trained_model, config)
@@ -249,26 +251,17 @@ def finish(training: Training) -> Run:
     return load_run(directory)
 
 
-def untrained_model(vocabulary_size: int, config: TrainConfig) -> keras.Model:
+def untrained_model(vocabulary_size: int, config: TrainConfig, counts: np.ndarray | None = None) -> keras.Model:
     """Returns the model of a run before its first step; sets the random seed of everything after it."""
     keras.utils.set_random_seed(config.seed % 2**32)
-    return language_model(
-        vocabulary_size,
-        config.cell,
-        config.units,
-        config.embedding_dim,
-        dropout=config.dropout,
-        embedding_dropout=config.embedding_dropout,
-        weight_dropout=config.weight_dropout,
-        tie_embeddings=config.tie_embeddings,
-    )
+    return language_model(vocabulary_size, token_counts=counts, **config.model_options)
 
 
 def _require_memory(vocabulary_size: int, config: TrainConfig) -> None:
     """Refuses a model whose training cannot fit into the memory of this machine."""
     if not hasattr(os, "sysconf"):
         return
-    count = parameter_count(vocabulary_size, config.cell, config.units, config.embedding_dim, config.tie_embeddings)
+    count = parameter_count(vocabulary_size, **config.model_options)
     needed, present = 8 * count, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if needed > present:  # float32: the weights and their copy in `Checkpoint`; most optimizers need twice that
         raise ConfigError(

@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 
 import keras_seq as ks
+from keras_seq.models.language_model import parameter_count
 from keras_seq.models.stateful import stateful_copy
 
 
@@ -63,6 +64,19 @@ def test_logits_stay_float32_under_mixed_precision():
         ({"embedding_dropout": -0.1}, "embedding_dropout=-0.1"),
         ({"weight_dropout": 1.0}, "weight_dropout=1.0"),
         ({"weight_dropout": 0.1, "cell": "lstm"}, "`weight_dropout` needs `cell` to be gru. Received: lstm"),
+        ({"ngrams": 1}, "`ngrams` must be 0 or an integer from 2 to 8. Received: ngrams=1"),
+        ({"ngrams": 9}, "`ngrams` must be 0 or an integer from 2 to 8. Received: ngrams=9"),
+        ({"ngrams": True}, "`ngrams` must be 0 or an integer from 2 to 8. Received: ngrams=True"),
+        (
+            {"ngrams": 4, "ngram_rows": 1},
+            "`ngram_rows` must be an integer from 2 to 48,806,446. Received: ngram_rows=1",
+        ),
+        ({"ngrams": 4, "ngram_rows": 2.5}, "Received: ngram_rows=2.5"),
+        ({"token_counts": [1, 2]}, "`token_counts` must be 11 numbers of at least 0. Received: token_counts=[1, 2]"),
+        ({"token_counts": [-1] * 11}, "`token_counts` must be 11 numbers of at least 0"),
+        ({"token_counts": ["a"] * 11}, "`token_counts` must be 11 numbers of at least 0"),
+        ({"token_counts": [float("nan")] * 11}, "`token_counts` must be 11 numbers of at least 0"),
+        ({"ngrams": 2, "vocabulary_size": 2**30, "ngram_rows": 2}, "from 2 to 0"),
     ],
 )
 def test_arguments_out_of_range(arguments, message):
@@ -75,13 +89,24 @@ def test_arguments_out_of_range(arguments, message):
 def test_tied_embeddings_are_the_kernel_of_the_logits(embedding_dim, extra):
     model = ks.language_model(11, units=[6], embedding_dim=embedding_dim, tie_embeddings=True)
     recurrent = next(layer for layer in model.layers if isinstance(layer, ks.GRU))
-    assert model.count_params() == 11 * embedding_dim + recurrent.count_params() + extra
+    assert model.count_params() == 11 * embedding_dim + recurrent.count_params() + extra + 11
+    bias = np.random.default_rng(1).normal(size=11).astype("float32")
+    model.get_layer("logits").bias.assign(bias)
     tokens = np.random.default_rng(0).integers(0, 11, (1, 5))
     table = np.asarray(model.get_layer("embedding").embeddings)
     state = np.asarray(recurrent(table[tokens]))
     if extra:
         state = np.asarray(model.get_layer("projection")(state))
-    np.testing.assert_allclose(model(tokens), state @ table.T, atol=1e-5)
+    np.testing.assert_allclose(model(tokens), state @ table.T + bias, atol=1e-5)
+
+
+@pytest.mark.parametrize("tied", [{}, {"tie_embeddings": True}])
+def test_logits_begin_at_the_frequencies_of_the_tokens(tied):
+    counts = [0, 0, 0, 7, 1, 2]
+    model = ks.language_model(6, units=[4], embedding_dim=4, token_counts=counts, **tied)
+    model.get_layer("gru_0").set_weights([0 * weight for weight in model.get_layer("gru_0").get_weights()])
+    logits = np.asarray(model(np.array([[2, 3]])), np.float64)
+    np.testing.assert_allclose(np.exp(logits), [[np.divide([1, 1, 1, 8, 2, 3], 16)] * 2], rtol=1e-6)
 
 
 @pytest.mark.parametrize("embedding_dim", [6, 4])
@@ -96,3 +121,29 @@ def test_a_model_of_tied_embeddings_can_be_stepped_saved_and_carry_its_state(emb
     np.testing.assert_allclose(stateful_copy(model, 2)(tokens), expected, atol=1e-5)
     model.save(tmp_path / "model.keras")
     np.testing.assert_array_equal(keras.saving.load_model(tmp_path / "model.keras")(tokens), expected)
+
+
+@pytest.mark.parametrize("tied", [{}, {"tie_embeddings": True}, {"tie_embeddings": True, "units": [5]}])
+@pytest.mark.parametrize("cell", ["gru", "lstm"])
+def test_ngrams_are_added_to_the_logits_or_to_what_tied_embeddings_make_logits_of(cell, tied, tmp_path):
+    options = {"vocabulary_size": 11, "cell": cell, "units": [6], "embedding_dim": 6, **tied}
+    model = ks.language_model(**options, ngrams=3, ngram_rows=13)
+    plain = ks.language_model(**options)
+    plain.set_weights([weights for weights in model.get_weights() if weights.shape[0] != 13])
+    tokens = np.random.default_rng(0).integers(0, 11, (2, 9))
+    vectors = np.asarray(model.get_layer("ngrams")(tokens))
+    if tied:
+        vectors = vectors @ np.asarray(model.get_layer("embedding").embeddings).T
+    np.testing.assert_allclose(model(tokens), plain(tokens) + vectors, atol=1e-6)
+    assert np.abs(vectors).max() > 1e-3
+    arguments = [options["units"], options["embedding_dim"], "tie_embeddings" in tied]
+    assert model.count_params() == parameter_count(11, cell, *arguments, ngrams=3, ngram_rows=13)
+    assert plain.count_params() == parameter_count(11, cell, *arguments)
+    step = ks.step_model(model)
+    states = [keras.ops.zeros((2, tensor.shape[1])) for tensor in step.inputs[1:]]
+    for time in range(9):
+        logits, *states = step([keras.ops.convert_to_tensor(tokens[:, time]), *states])
+        np.testing.assert_allclose(logits, model(tokens)[:, time], atol=1e-5)
+    np.testing.assert_allclose(stateful_copy(model, 2)(tokens), model(tokens), atol=1e-5)
+    model.save(tmp_path / "model.keras")
+    np.testing.assert_array_equal(keras.saving.load_model(tmp_path / "model.keras")(tokens), model(tokens))

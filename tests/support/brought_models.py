@@ -220,6 +220,10 @@ def normalized():
 
 
 RIGHT = {
+    "n-grams": lambda: ks.language_model(SIZE, units=[UNITS], embedding_dim=UNITS, ngrams=4, ngram_rows=61),
+    "n-grams and tied embeddings": lambda: ks.language_model(
+        SIZE, units=[UNITS], embedding_dim=6, tie_embeddings=True, ngrams=3, ngram_rows=61
+    ),
     "a softmax as the last activation": lambda: through(gru(), layers.Dense(SIZE, activation="softmax")),
     "a Softmax layer": lambda: through(gru(), layers.Dense(SIZE), layers.Softmax()),
     "a softmax inside TimeDistributed": lambda: through(

@@ -17,6 +17,8 @@ CATS = ks.Vocabulary.from_text("the cats were full")
 
 # A model whose matrices are large enough to be quantized, and whose rows are whole blocks.
 WIDE = {"units": (64,), "embedding_dim": 32}
+# A model whose logits depend on the last four tokens, through a table that is large enough to be quantized.
+NGRAMS = {"ngrams": 4, "ngram_rows": 307}
 # A model of each cell, in which rounding does not grow from step to step.
 STABLE = {"units": (32,), "embedding_dim": 32, "weight_scale": 1}
 
@@ -54,9 +56,11 @@ def small_model(level="char", units=(24, 16), embedding_dim=12, weight_scale=3, 
 def _peaked(model, vocabulary, weight_scale):
     """Scales the weights of a new model; returns the model."""
     model.set_weights([weight * weight_scale for weight in model.get_weights()])
-    bias = getattr(model.get_layer("logits"), "bias", None)  # None with tied embeddings.
-    if bias is not None:  # Most texts are long; a few end with <eos>.
-        bias.assign(bias.numpy() - 3.5 * (np.arange(len(vocabulary)) == vocabulary.eos_id))
+    for layer in model.layers:
+        if isinstance(layer, ks.NgramEmbedding):  # Its vectors begin much smaller than other weights.
+            layer.set_weights([weight * 50 for weight in layer.get_weights()])
+    bias = model.get_layer("logits").bias  # Most texts are long; a few end with <eos>.
+    bias.assign(bias.numpy() - 3.5 * (np.arange(len(vocabulary)) == vocabulary.eos_id))
     return model
 
 
@@ -79,7 +83,7 @@ def starting_model(level="char"):
     return _peaked(model, vocabulary, weight_scale=3), vocabulary
 
 
-_MODEL_OPTIONS = ("level", "cell", "units", "embedding_dim", "tie_embeddings", "weight_scale")
+_MODEL_OPTIONS = ("level", "cell", "units", "embedding_dim", "tie_embeddings", "weight_scale", "ngrams", "ngram_rows")
 
 
 def export_small_tflite(folder, converted, quantization="none", max_loss=10.0, **options):

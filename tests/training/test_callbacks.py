@@ -86,6 +86,18 @@ def test_minutes_end_the_run_and_the_rate_reaches_zero(monkeypatch):
     assert rates.seen == pytest.approx([0.01 * math.cos(math.pi / 2 * s / 12) ** 2 for s in seconds], rel=1e-5)
 
 
+def test_the_warm_up_of_a_run_in_minutes_begins_after_the_first_batch_which_compiles(monkeypatch):
+    # The clock is read at the start, and at the begin and the end of each batch.
+    seconds = iter([0, 0, 50, 50, 51, 51, 52, 52, 53, 53, 54, 54, 55, 55, 56, 56, 57])
+    monkeypatch.setattr(training, "time", types.SimpleNamespace(monotonic=lambda: next(seconds)))
+    rates = Rates()
+    summing().fit(**FOUR_BATCHES, epochs=2, callbacks=[CosineSchedule(minutes=2, warmup=3 / 120), rates])
+    rises = {0: 0, 50: 0, 51: 1 / 3, 52: 2 / 3, 53: 1, 54: 1, 55: 1, 56: 1}
+    cosines = [math.cos(math.pi / 2 * max(0, second - 3) / 117) ** 2 for second in rises]
+    expected = [0.01 * rise * cosine for rise, cosine in zip(rises.values(), cosines, strict=True)]
+    assert rates.seen == pytest.approx(expected, abs=1e-8)
+
+
 def test_one_schedule_can_run_twice():
     model, rates, schedule = summing(), Rates(), CosineSchedule(epochs=1)
     for _ in range(2):

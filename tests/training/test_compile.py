@@ -3,9 +3,11 @@
 import math
 
 import keras
+import numpy as np
 import pytest
 from small_training import data, small_config, small_model
 
+import keras_seq as ks
 from keras_seq.training.compile import compile_model
 from keras_seq.training.config import Clipping
 
@@ -56,3 +58,14 @@ def test_biases_do_not_decay(decay):
     model.optimizer.build(model.trainable_variables)
     used = {variable.path: model.optimizer._use_weight_decay(variable) for variable in model.trainable_variables}
     assert {path for path, decays in used.items() if not decays} == {path for path in used if path.endswith("bias")}
+
+
+def test_the_decay_of_ngrams_reaches_their_vectors_alone():
+    model = ks.language_model(9, cell="simple_rnn", units=[8], embedding_dim=4, ngrams=3, ngram_rows=11)
+    compile_model(model, small_config(ngrams=3, ngram_rows=11, ngram_decay=0.5))
+    weights = [variable.numpy() for variable in model.trainable_variables]
+    model.optimizer.apply_gradients([(keras.ops.zeros_like(one), one) for one in model.trainable_variables])
+    ngrams = model.get_layer("ngrams").trainable_variables
+    for variable, before in zip(model.trainable_variables, weights, strict=True):
+        kept = 1 - 0.5 * 6e-3 if any(variable is one for one in ngrams) else 1
+        np.testing.assert_allclose(variable, kept * before, rtol=1e-6)

@@ -14,6 +14,7 @@ from keras_seq_export.tflite.flatbuffer import (
     add_buffer,
     count_readers,
     float32_constant,
+    int32_constant,
     new_operator,
     operator_name,
 )
@@ -43,15 +44,15 @@ class Lookup(NamedTuple):
 def remove_negative_index_handling(model: schema.ModelT) -> None:
     """Removes the three operators of each lookup that let negative ids count from the end: no token is negative.
 
-    This applies to token ids from an input of a signature or of the loop of `prefill`, or looked up in one. Ids that
-    the model computes may be negative, so their operators stay.
+    This applies to token ids from an input of a signature or of the loop of `prefill`, or looked up in one, and to
+    remainders, such as the hashes of n-grams. Other ids that the model computes may be negative, so their operators stay.
     """
     for graph in model.subgraphs:
         producers = _producers(graph)
         for gather in graph.operators:
             if operator_name(model, gather) == "GATHER":
                 token = _wrapped_index(model, producers, gather.inputs[1])
-                if token is not None and _is_input(model, graph, producers, token):
+                if token is not None and _is_never_negative(model, graph, producers, token):
                     gather.inputs = [gather.inputs[0], token]
         for names in (_SELECT, ("LESS", "ADD")):
             read = _read_tensors(graph)
@@ -76,14 +77,16 @@ def _wrapped_index(model: schema.ModelT, producers: dict[int, schema.OperatorT],
     return select[2] if less[:1] == add[:1] == [select[2]] else None
 
 
-def _is_input(
-    model: schema.ModelT, graph: schema.SubGraphT, producers: dict[int, schema.OperatorT], token: int
+def _is_never_negative(
+    model: schema.ModelT, graph: schema.SubGraphT, producers: dict[int, schema.OperatorT], ids: int
 ) -> bool:
-    """Returns whether a tensor is an input of the graph, or looked up in one."""
-    operator = producers.get(token)
-    if operator is not None and operator_name(model, operator) == "GATHER":
-        token = operator.inputs[0]
-    return token in graph.inputs
+    """Returns whether a tensor is an input of the graph, is looked up in one, or is a remainder."""
+    operator = producers.get(ids)
+    name = "" if operator is None else operator_name(model, operator)
+    if operator is None or name == "GATHER":
+        return (ids if operator is None else operator.inputs[0]) in graph.inputs
+    divisor = int32_constant(model, graph.tensors[operator.inputs[1]]) if name == "FLOOR_MOD" else None
+    return divisor is not None and bool((divisor > 0).all())
 
 
 def _producers(graph: schema.SubGraphT) -> dict[int, schema.OperatorT]:

@@ -135,10 +135,17 @@ def count_readers(model: schema.ModelT) -> dict[int, Counter[tuple[str, int]]]:
 
 def float32_constant(model: schema.ModelT, tensor: schema.TensorT) -> np.ndarray | None:
     """Returns the values of a float32 constant; None for any other tensor."""
+    return _constant(model, tensor, np.float32) if tensor.type == schema.TensorType.FLOAT32 else None
+
+
+def int32_constant(model: schema.ModelT, tensor: schema.TensorT) -> np.ndarray | None:
+    """Returns the values of an int32 constant; None for any other tensor."""
+    return _constant(model, tensor, np.int32) if tensor.type == schema.TensorType.INT32 else None
+
+
+def _constant(model: schema.ModelT, tensor: schema.TensorT, dtype: type[np.number]) -> np.ndarray | None:
     data = model.buffers[tensor.buffer].data
-    if data is None or tensor.type != schema.TensorType.FLOAT32:
-        return None
-    return np.asarray(data, np.uint8).view(np.float32).reshape(tensor.shape)
+    return None if data is None else np.asarray(data, np.uint8).view(dtype).reshape(tensor.shape)
 
 
 def add_buffer(model: schema.ModelT, values: np.ndarray) -> int:

@@ -8,7 +8,7 @@ import struct
 import numpy as np
 import pytest
 from bundles import rebundled
-from hamlet import TEXT
+from hamlet import NGRAMS, TEXT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from native_library import BAD_ARGUMENT, BAD_FILE, BAD_TEXT, FAILED, IN_USE, NativeError, NativeModel, status_of
@@ -25,6 +25,7 @@ MODELS = {
     "int8": {"learn": True, "quantization": "int8", "by_line": True},
     "word": {"learn": True, "level": "word", "starting": True},
     "whitespace": {"learn": True, "level": "whitespace"},
+    "n-grams": {"learn": True, **NGRAMS},
 }
 OWN = "that is to be, or\nnot the mind to suffer\n\nthe question\n" * 9
 SLOW = 2.0  # a rate that is right for each of the models, which are not trained

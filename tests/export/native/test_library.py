@@ -13,7 +13,7 @@ import numpy as np
 import paths
 import pytest
 from bundles import rebundled
-from hamlet import TEXT, prompts
+from hamlet import NGRAMS, TEXT, prompts
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from native_library import (
@@ -38,7 +38,12 @@ from keras_seq_export.tflite import flatbuffer
 from keras_seq_export.tflite.bundle import read_bundle
 
 # The states of the second model do not begin at zero.
-MODELS = {"char": {}, "word": {"level": "word", "starting": True}, "whitespace": {"level": "whitespace"}}
+MODELS = {
+    "char": {},
+    "word": {"level": "word", "starting": True},
+    "whitespace": {"level": "whitespace"},
+    "n-grams": NGRAMS,
+}
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import pytest
 from browser import DESKTOP, opened
 from bundles import rebundled
 from changed_models import without_write
-from hamlet import TEXT, prompts
+from hamlet import NGRAMS, TEXT, prompts
 from next_tokens import next_tokens
 from npm_app import as_json, bundled, in_node, run
 from sites import served_folder
@@ -124,6 +124,7 @@ def expected_texts(path, asked):
         {"level": "word", "starting": True, "sampling": {"temperature": 0.5, "top_k": 9}},
         {"level": "whitespace"},
         {"quantization": "int8"},
+        NGRAMS,
     ],
 )
 def test_texts_in_node_are_those_of_python(app, small_tflite, options):
