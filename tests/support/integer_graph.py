@@ -4,7 +4,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from keras_seq_export.tflite import flatbuffer
-from keras_seq_export.tflite.integer.conversion import VERSIONS
+from keras_seq_export.tflite.integer.new_model import VERSIONS
 
 _TYPES = {
     np.dtype(np.int8): schema.TensorType.INT8,

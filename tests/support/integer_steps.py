@@ -62,6 +62,10 @@ MODELS = {
         RNN(16, return_sequences=True), DENSE(12, "relu"), DENSE(10, "tanh"), DENSE(10), DENSE(10, "sigmoid")
     ),
     "residuals": of_residuals,
+    "n-grams": lambda: ks.language_model(TOKENS, units=[16], embedding_dim=8, ngrams=4, ngram_rows=31),
+    "pairs of tokens": lambda: ks.language_model(
+        TOKENS, units=[16], embedding_dim=16, tie_embeddings=True, ngrams=2, ngram_rows=97
+    ),
     "tanh of a sum of states": of_bounded_sum,
     "softmax": lambda: of_layers(RNN(16, return_sequences=True), activation="softmax"),
 }

@@ -50,7 +50,7 @@ from keras_seq_export.tflite.integer.conversion import integer_model
 from keras_seq_export.tflite.quantization import BLOCK, SMALLEST, quantize_weights
 
 _LOOPS = (PREFILL, WRITE, ENCODE, LEARN)
-_INTEGERS = ("int8", "int16", "int32", "int64")
+_INTEGERS = ("bool", "int8", "int16", "int32", "int64")
 _BITS = {"float32": 32, "float16": 16, "int8": 8, "int4": 4}
 
 

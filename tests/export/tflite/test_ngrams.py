@@ -46,3 +46,13 @@ def test_a_text_is_learned_on_the_device(small_tflite):
     sampler = LiteRTSampler(small_tflite(learn=True, **NGRAMS))
     reports = [sampler.learn(TEXT) for _ in range(3)]
     assert reports[-1].nats_per_token < reports[0].nats_per_token - 0.1
+
+
+def test_integers_hold_tokens_and_hashes(small_tflite):
+    path = small_tflite(quantization="integer", **NGRAMS, **WIDE)
+    model, vocabulary = small_model(**NGRAMS, **WIDE)
+    expected = np.asarray(ks.score(model, vocabulary, TEXT).log_probabilities)
+    found = np.asarray(LiteRTSampler(path).score(TEXT).log_probabilities)
+    np.testing.assert_allclose(found, expected, atol=0.5)
+    assert abs(found.mean() - expected.mean()) < 0.02
+    assert not {"FLOOR_MOD", "CUMSUM", "SUM"} & set(report_of(path)["operators"]["decode"])

@@ -10,7 +10,6 @@ Runtimes round in different ways: once or twice, half away from zero or upwards.
 * LOGISTIC and TANH read a table of integers in both.
 """
 
-from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -18,29 +17,15 @@ from ai_edge_litert import schema_py_generated as schema
 
 from keras_seq_export.errors import ExportError
 from keras_seq_export.signatures import is_state
-from keras_seq_export.tflite.flatbuffer import add_buffer, add_tensor, float32_constant, new_operator, pack, parse
+from keras_seq_export.tflite.flatbuffer import float32_constant, pack, parse
 from keras_seq_export.tflite.integer.graph import StepGraph
+from keras_seq_export.tflite.integer.hashes import write_hashes
+from keras_seq_export.tflite.integer.new_model import INT8, INT16, INT32, NewModel
+from keras_seq_export.tflite.integer.ngrams import Ngrams, separate_ngrams
 from keras_seq_export.tflite.integer.ranges import Ranges, ranges_of
 from keras_seq_export.tflite.integer.scales import GATE_SCALE, HIGHEST, HIGHEST_INPUT, Scales, scales_of
 from keras_seq_export.tflite.integer.weights import biases, weights_of_factor
 
-_INT8, _INT16, _INT32 = schema.TensorType.INT8, schema.TensorType.INT16, schema.TensorType.INT32
-_NUMPY = {_INT8: np.int8, _INT16: np.int16, _INT32: np.int32}
-# The first versions with 16-bit activations; FULLY_CONNECTED with a bias of 32 bits.
-VERSIONS = {
-    "FULLY_CONNECTED": 11,
-    "GATHER": 2,
-    "QUANTIZE": 2,
-    "ADD": 3,
-    "SUB": 5,
-    "MUL": 2,
-    "LOGISTIC": 3,
-    "TANH": 3,
-    "SPLIT": 4,
-    "STRIDED_SLICE": 4,
-    "MINIMUM": 4,
-    "RESHAPE": 1,
-}
 _SCALE_OF_ONE = 2.0**-14  # of a constant 16384, which is 1
 
 
@@ -59,9 +44,10 @@ def integer_model(content: bytes, frame_range: float = 1.0) -> bytes:
     """
     graph = StepGraph(parse(content))
     graph.remove_log_softmax()
+    ngrams = separate_ngrams(graph)
     graph.fold_biases_of_lookups()
     ranges = ranges_of(graph, frame_range)
-    writer = _Writer(graph, ranges, scales_of(graph, ranges))
+    writer = _Writer(graph, ranges, scales_of(graph, ranges), ngrams)
     for operator in graph.operators:
         writer.write(operator)
     return pack(writer.finish())
@@ -77,58 +63,34 @@ class _Part(NamedTuple):
 class _Writer:
     """Writes the operators of a step in integers into a new model."""
 
-    def __init__(self, graph: StepGraph, ranges: Ranges, scales: Scales):
+    def __init__(self, graph: StepGraph, ranges: Ranges, scales: Scales, ngrams: list[Ngrams]):
         self._step, self._scales = graph, scales
         self._limits = {state.name: ranges.of[state.before].largest for state in graph.states}
-        self._model = schema.ModelT()
-        self._model.version, self._model.description = graph.model.version, b"keras_seq, integers only"
-        self._model.buffers, self._model.operatorCodes = [schema.BufferT()], []
-        self._graph = schema.SubGraphT()
-        self._graph.tensors, self._graph.operators, self._graph.name = [], [], b"decode"
-        self._model.subgraphs = [self._graph]
+        self._new = NewModel(graph.model.version)
         self._tensors: dict[int, int] = {}  # by the tensor of the float32 step
         self._inputs: dict[int, int] = {}  # what dense layers read, likewise
-        self._buffers: dict[bytes, int] = {}
         self._parts: dict[int, _Part] = {}  # that are not written yet, by the tensor of the float32 step
+        for one in ngrams:
+            scales.of.update(dict.fromkeys((one.state.before, one.state.after), 1.0))
+            self._limits[one.state.name] = float(one.largest_token)
         for index in graph.inputs.values():
             self._tensor(index)
+        for one in ngrams:
+            given = (self._tensor(index) for index in (one.token, one.state.before, one.state.after))
+            self._tensors.update(zip(one.indices, write_hashes(self._new, one, *given), strict=True))
 
     # ---- tensors ----
-
-    def _new(self, name: str, kind: int, shape: Sequence[int], scale: float | None, buffer: int = 0) -> int:
-        index = add_tensor(self._graph, f"{name}:{len(self._graph.tensors)}".encode(), kind, shape, buffer)
-        if scale is not None:
-            quantization = self._graph.tensors[index].quantization = schema.QuantizationParametersT()
-            quantization.scale, quantization.zeroPoint = np.array([scale], np.float32), np.zeros(1, np.int64)
-        return index
-
-    def _constant(self, name: str, kind: int, values: np.ndarray, scale: float | None = None) -> int:
-        stored = np.ascontiguousarray(values, _NUMPY[kind])
-        content = stored.tobytes()
-        if content not in self._buffers:
-            self._buffers[content] = add_buffer(self._model, stored)
-        return self._new(name, kind, stored.shape, scale, self._buffers[content])
 
     def _tensor(self, index: int) -> int:
         """Returns the tensor that holds the numbers of one of the float32 step."""
         if index not in self._tensors:
             like = self._step.graph.tensors[index]
             is_number = self._step.is_float32(index)
-            kind, scale = (_INT16, self._scales.of[index]) if is_number else (int(like.type), None)
-            self._tensors[index] = self._new(self._step.place(index), kind, like.shape, scale)
+            kind, scale = (INT16, self._scales.of[index]) if is_number else (int(like.type), None)
+            self._tensors[index] = self._new.tensor(self._step.place(index), kind, like.shape, scale)
         return self._tensors[index]
 
-    def _scale(self, index: int) -> float:
-        return float(self._graph.tensors[index].quantization.scale[0])
-
     # ---- operators ----
-
-    def _add(self, name: str, inputs: Iterable[int], outputs: Iterable[int], options: object = None) -> None:
-        operator = new_operator(self._model, name, list(inputs), list(outputs), VERSIONS[name])
-        operator.builtinOptions = options
-        if options is not None:
-            operator.builtinOptionsType = getattr(schema.BuiltinOptions, type(options).__name__[:-1])
-        self._graph.operators.append(operator)
 
     def write(self, operator: schema.OperatorT) -> None:
         """Writes one operator of the float32 step.
@@ -151,14 +113,16 @@ class _Writer:
             self._write_multiplication(operator)
         elif name in ("ADD", "SUB"):
             output = self._tensor(int(operator.outputs[0]))
-            operands = [self._operand(int(index), self._scale(output)) for index in operator.inputs]
+            operands = [self._operand(int(index), self._new.scale(output)) for index in operator.inputs]
             options = schema.AddOptionsT() if name == "ADD" else schema.SubOptionsT()
             options.potScaleInt16 = False
             options.fusedActivationFunction = operator.builtinOptions.fusedActivationFunction
-            self._add(name, operands, [output], options)
+            self._new.add(name, operands, [output], options)
         else:
             inputs = [self._kept(int(index)) for index in operator.inputs]
-            self._add(name, inputs, [self._tensor(int(index)) for index in operator.outputs], operator.builtinOptions)
+            self._new.add(
+                name, inputs, [self._tensor(int(index)) for index in operator.outputs], operator.builtinOptions
+            )
 
     def _kept(self, index: int) -> int:
         """Returns an input of an operator that moves numbers: a tensor, or a constant such as an axis."""
@@ -166,7 +130,7 @@ class _Writer:
         if data is None:
             return self._tensor(index)
         tensor = self._step.graph.tensors[index]
-        return self._constant("shape", _INT32, np.asarray(data, np.uint8).view(np.int32).reshape(tensor.shape))
+        return self._new.constant("shape", INT32, np.asarray(data, np.uint8).view(np.int32).reshape(tensor.shape))
 
     def _operand(self, index: int, scale: float) -> int:
         """Returns a summand in the scale of the sum."""
@@ -179,16 +143,16 @@ class _Writer:
                 f"{self._step.place(index)} is too large for 16 bits; export a .tflite with another {{}}",
                 "quantization",
             )
-        return self._constant(self._step.place(index), _INT16, np.clip(rounded, -HIGHEST, HIGHEST), scale)
+        return self._new.constant(self._step.place(index), INT16, np.clip(rounded, -HIGHEST, HIGHEST), scale)
 
     def _in_scale(self, tensor: int, scale: float, output: int | None = None) -> int:
         """Returns a tensor whose scale is a power of two in another such scale, rounded; `output` if it is given."""
-        if self._scale(tensor) == scale:
+        if self._new.scale(tensor) == scale:
             return tensor
         if output is None:
-            output = self._new("rounded", _INT16, self._graph.tensors[tensor].shape, scale)
-        one = self._constant("one", _INT16, np.array([1 / _SCALE_OF_ONE]), _SCALE_OF_ONE)
-        self._add("MUL", [tensor, one], [output], schema.MulOptionsT())
+            output = self._new.tensor("rounded", INT16, self._new.graph.tensors[tensor].shape, scale)
+        one = self._new.constant("one", INT16, np.array([1 / _SCALE_OF_ONE]), _SCALE_OF_ONE)
+        self._new.add("MUL", [tensor, one], [output], schema.MulOptionsT())
         return output
 
     def _is_read_once(self, index: int) -> bool:
@@ -215,12 +179,12 @@ class _Writer:
         if index in self._scales.embeddings:
             weights, factor = self._scales.lookups[index]
         else:  # Each part of a table has a scale of its own.
-            weights, factor = weights_of_factor(self._step.weights(gather)[:, columns], self._scale(row))
-        scale = factor * self._scale(row)
-        table = self._constant(self._step.place(index), _INT8, weights.values, scale)
-        stored = self._new("row", _INT8, self._step.shape(index), scale)
-        self._add("GATHER", [table, self._tensor(int(gather.inputs[1]))], [stored], gather.builtinOptions)
-        self._add("QUANTIZE", [stored], [row], schema.QuantizeOptionsT())
+            weights, factor = weights_of_factor(self._step.weights(gather)[:, columns], self._new.scale(row))
+        scale = factor * self._new.scale(row)
+        table = self._new.constant(self._step.place(index), INT8, weights.values, scale)
+        stored = self._new.tensor("row", INT8, self._step.shape(index), scale)
+        self._new.add("GATHER", [table, self._tensor(int(gather.inputs[1]))], [stored], gather.builtinOptions)
+        self._new.add("QUANTIZE", [stored], [row], schema.QuantizeOptionsT())
 
     def _write_product(self, output: int, operator: schema.OperatorT, rows: slice) -> None:
         given = int(operator.inputs[0])
@@ -242,15 +206,15 @@ class _Writer:
                 "quantization",
             )
         options = schema.FullyConnectedOptionsT()
-        options.keepNumDims, options.quantizedBiasType = operator.builtinOptions.keepNumDims, _INT32
+        options.keepNumDims, options.quantizedBiasType = operator.builtinOptions.keepNumDims, INT32
         options.fusedActivationFunction = operator.builtinOptions.fusedActivationFunction
         self._write_part(given)
         inputs = [
             self._input(given),
-            self._constant(name, _INT8, values, scale),
-            self._constant(name, _INT32, bias, products),
+            self._new.constant(name, INT8, values, scale),
+            self._new.constant(name, INT32, bias, products),
         ]
-        self._add("FULLY_CONNECTED", inputs, [self._tensor(output)], options)
+        self._new.add("FULLY_CONNECTED", inputs, [self._tensor(output)], options)
 
     def _input(self, index: int) -> int:
         """Returns what a dense layer reads: multiples of 4 below 2^15."""
@@ -258,22 +222,22 @@ class _Writer:
             return self._tensor(index)
         if index not in self._inputs:
             given, scale, shape = self._tensor(index), self._scales.of[index], self._step.shape(index)
-            bounded = self._new("bounded", _INT16, shape, scale)
+            bounded = self._new.tensor("bounded", INT16, shape, scale)
             # 8192 would be cut off to 32767, which is no multiple of 4.
-            highest = self._constant("highest", _INT16, np.array([HIGHEST_INPUT]), scale)
-            self._add("MINIMUM", [given, highest], [bounded], schema.MaximumMinimumOptionsT())
-            self._inputs[index] = self._new("input", _INT16, shape, scale / 4)
-            self._add("QUANTIZE", [bounded], [self._inputs[index]], schema.QuantizeOptionsT())
+            highest = self._new.constant("highest", INT16, np.array([HIGHEST_INPUT]), scale)
+            self._new.add("MINIMUM", [given, highest], [bounded], schema.MaximumMinimumOptionsT())
+            self._inputs[index] = self._new.tensor("input", INT16, shape, scale / 4)
+            self._new.add("QUANTIZE", [bounded], [self._inputs[index]], schema.QuantizeOptionsT())
         return self._inputs[index]
 
     def _write_activation(self, name: str, operator: schema.OperatorT) -> None:
         given, output = self._tensor(int(operator.inputs[0])), self._tensor(int(operator.outputs[0]))
-        if self._scale(output) == GATE_SCALE:
-            self._add(name, [given], [output])
+        if self._new.scale(output) == GATE_SCALE:
+            self._new.add(name, [given], [output])
             return
-        result = self._new(name.lower(), _INT16, self._step.shape(int(operator.outputs[0])), GATE_SCALE)
-        self._add(name, [given], [result])
-        self._in_scale(result, self._scale(output), output)
+        result = self._new.tensor(name.lower(), INT16, self._step.shape(int(operator.outputs[0])), GATE_SCALE)
+        self._new.add(name, [given], [result])
+        self._in_scale(result, self._new.scale(output), output)
 
     def _write_multiplication(self, operator: schema.OperatorT) -> None:
         if operator.builtinOptions.fusedActivationFunction:
@@ -288,7 +252,7 @@ class _Writer:
                 largest = max(float(np.abs(constant).max()), 2.0**-15)
                 scale = float(2.0 ** np.ceil(np.log2(largest / HIGHEST)))
                 factors.append(self._operand(index, scale))
-        self._add("MUL", factors, [output], schema.MulOptionsT())
+        self._new.add("MUL", factors, [output], schema.MulOptionsT())
 
     # ---- the whole model ----
 
@@ -297,25 +261,23 @@ class _Writer:
         for index in list(self._parts):  # outputs of the step
             self._write_part(index)
         # TensorFlow Lite for Microcontrollers knows inputs and outputs by their position: states come last, in their order.
-        states = self._step.states
+        states = self._step.all_states
         others = [name for name in self._step.inputs if not is_state(name)]
-        self._graph.inputs = [self._tensors[self._step.inputs[name]] for name in others]
-        self._graph.inputs += [self._tensors[state.before] for state in states]
-        self._graph.outputs = [self._tensors[index] for index in self._step.outputs.values()]
-        self._graph.outputs += [self._tensors[state.after] for state in states]
+        self._new.graph.inputs = [self._tensors[self._step.inputs[name]] for name in others]
+        self._new.graph.inputs += [self._tensors[state.before] for state in states]
+        self._new.graph.outputs = [self._tensors[index] for index in self._step.outputs.values()]
+        self._new.graph.outputs += [self._tensors[state.after] for state in states]
         decode = self._step.model.signatureDefs[0]
-        self._model.signatureDefs = [_signature(decode, self._tensors)]
+        self._new.model.signatureDefs = [_signature(decode, self._tensors)]
         for start in self._step.model.signatureDefs[1:]:
             self._write_start(start)
-        return self._model
+        return self._new.model
 
     def _write_start(self, start: schema.SignatureDefT) -> None:
         """Writes the signature that returns the initial states, which are constants."""
         given = self._step.model.subgraphs[start.subgraphIndex]
-        scales = {state.name: self._scales.of[state.before] for state in self._step.states}
-        self._graph = schema.SubGraphT()
-        self._graph.tensors, self._graph.operators, self._graph.inputs = [], [], []
-        self._graph.name = start.signatureKey
+        scales = {state.name: self._scales.of[state.before] for state in self._step.all_states}
+        self._new.begin_graph(start.signatureKey)
         found = {}
         for entry in start.outputs:
             values = float32_constant(self._step.model, given.tensors[entry.tensorIndex])
@@ -332,10 +294,9 @@ class _Writer:
                     "quantization",
                 )
             integers = np.minimum(np.rint(values / scales[name]), HIGHEST)
-            found[int(entry.tensorIndex)] = self._constant(name, _INT16, integers, scales[name])
-        self._graph.outputs = [found[int(index)] for index in given.outputs]
-        self._model.subgraphs.append(self._graph)
-        self._model.signatureDefs.append(_signature(start, found, len(self._model.subgraphs) - 1))
+            found[int(entry.tensorIndex)] = self._new.constant(name, INT16, integers, scales[name])
+        self._new.graph.outputs = [found[int(index)] for index in given.outputs]
+        self._new.model.signatureDefs.append(_signature(start, found, len(self._new.model.subgraphs) - 1))
 
 
 def _signature(like: schema.SignatureDefT, tensors: dict[int, int], subgraph: int = 0) -> schema.SignatureDefT:

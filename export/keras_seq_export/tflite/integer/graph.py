@@ -28,7 +28,8 @@ class StepGraph:
         model: the flatbuffer.
         graph: the graph.
         operators: its operators, each after those whose results it reads.
-        states: the states in the order of their numbers.
+        states: the states in the order of their numbers; those that hold tokens are taken out (`separate_ngrams`).
+        all_states: all states.
         frames: the inputs that are neither tokens nor states, by name.
         outputs: the outputs that are not states, by name.
     """
@@ -41,6 +42,7 @@ class StepGraph:
         after = {entry.name.decode(): int(entry.tensorIndex) for entry in signature.outputs}
         names = sorted(filter(is_state, before), key=lambda name: int(name.rpartition("_")[2]))
         self.states = [State(name, before[name], after[name]) for name in names]
+        self.all_states = list(self.states)
         self.inputs = before
         self.frames = {name: index for name, index in before.items() if not is_state(name) and self.is_float32(index)}
         self.outputs = {name: index for name, index in after.items() if not is_state(name)}
@@ -77,6 +79,15 @@ class StepGraph:
                 gather.inputs, gather.outputs = [index, gather.inputs[1]], list(add.outputs)
                 self._producers[int(add.outputs[0])] = gather
                 self.operators = [one for one in self.operators if one is not add]
+
+    def replace(self, old: list[schema.OperatorT], new: list[schema.OperatorT]) -> None:
+        """Puts operators in the place of the first of some others, and removes those of them that nothing reads then."""
+        position = self.operators.index(old[0])
+        removed = {id(one) for one in old}
+        kept = [one for one in self.operators if id(one) not in removed]
+        before = sum(id(one) not in removed for one in self.operators[:position])
+        self.operators = [*kept[:before], *new, *kept[before:]]
+        self._producers = {int(output): one for one in self.operators for output in one.outputs}
 
     def _replace_output(self, old: int, new: int) -> None:
         for entry in self.model.signatureDefs[0].outputs:

@@ -68,7 +68,8 @@ def groups_of(graph: StepGraph) -> Groups:
     powers = {sets.find(one) for one in powers}
     members: dict[int, list[int]] = defaultdict(list)
     written = (index for operator in graph.operators for index in operator.outputs)
-    for index in dict.fromkeys(_variables(graph, [*graph.inputs.values(), *written])):
+    given = [*graph.frames.values(), *(state.before for state in graph.states)]
+    for index in dict.fromkeys(_variables(graph, [*given, *written])):
         members[sets.find(index)].append(index)
     return Groups(
         powers=[every for one, every in members.items() if one in powers],
