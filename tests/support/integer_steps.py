@@ -71,7 +71,7 @@ MODELS = {
 }
 
 
-_IN_EVERY_RUN = ("GRU", "LSTM", "SimpleRNN", "tied", "dense layers", "tanh of a sum of states")
+_IN_EVERY_RUN = ("GRU", "LSTM", "SimpleRNN", "tied", "dense layers", "tanh of a sum of states", "n-grams")
 # The models for `pytest.mark.parametrize`; most of them are slow proofs.
 NAMES = [pytest.param(name, marks=() if name in _IN_EVERY_RUN else pytest.mark.slow) for name in MODELS]
 

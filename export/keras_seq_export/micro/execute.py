@@ -57,6 +57,15 @@ def _look_up(operator: Operator, token: int) -> np.ndarray:
     return row.astype(np.int64) * operator.factor
 
 
+def _look_up_ngram(operator: Operator, token: int, before: np.ndarray) -> np.ndarray:
+    assert operator.weights is not None
+    assert operator.biases is not None
+    largest, rows, *factors = operator.biases.tolist()
+    tokens = [token, *before.clip(0, largest).tolist()]
+    row = sum(one * factor for one, factor in zip(tokens, factors, strict=False)) % rows
+    return operator.weights[row].astype(np.int64) * operator.factor
+
+
 def _product(operator: Operator, given: object, numbers: np.ndarray) -> np.ndarray:
     assert operator.weights is not None
     assert operator.biases is not None
@@ -87,4 +96,6 @@ _COMPUTED: Final[dict[Kind, Callable[..., np.ndarray]]] = {
     Kind.LOGISTIC: _activation,
     Kind.TANH: _activation,
     Kind.COPY: lambda operator, given, numbers: numbers,
+    Kind.NGRAM: _look_up_ngram,
+    Kind.TOKEN: lambda operator, given: np.array([given]),
 }

@@ -14,7 +14,7 @@ from keras_seq_export.micro.memory import Memory
 from keras_seq_export.micro.program import Kind, Operator, View
 from keras_seq_export.micro.sigmoid_table import sigmoid_table
 
-FORMAT: Final = 1  # KS_MICRO_FORMAT of keras_seq_micro.h
+FORMAT: Final = 2  # KS_MICRO_FORMAT of keras_seq_micro.h
 MOST_TOKENS: Final = 2**16  # The decoder stores ids in 16 bits.
 _NONE: Final = 2**32 - 1
 _NEVER: Final = -(2**31)
@@ -132,6 +132,8 @@ class _Model:
             flags |= (_A_SINGLE, _B_SINGLE)[number] * (source.size == 1 and one.is_elementwise and one.out.size > 1)
         weights = 0 if one.weights is None else self.weights.add(one.weights)
         biases = 0 if one.biases is None else self.biases.add(one.biases)
+        if one.kind == Kind.NGRAM and one.biases is not None:
+            places[1] = len(one.biases) - 2  # tokens
         size = 0 if one.weights is None else one.weights.shape[1]
         out = self.memory.offset(one.out)
         return (one.kind, one.shift, flags, one.factor, out, one.out.size, *places, size, weights, biases)

@@ -20,6 +20,8 @@ class Kind(enum.IntEnum):
     LOGISTIC = 6
     TANH = 7
     COPY = 8
+    NGRAM = 9  # the row of an n-gram in a table, times a factor
+    TOKEN = 10  # the id of the token
 
 
 class View(NamedTuple):
@@ -44,11 +46,13 @@ class Operator:
         kind: what it computes.
         out: where the results go.
         sources: what it reads: views, or constants `(count,)` int16. A source of one number goes with every element.
+            NGRAM: the tokens before, the latest one first.
         shift: bits by which results are shifted: left by LIMIT, right by the others.
-        factor: LOOKUP: factor of each number; LIMIT: the limit; LOGISTIC and TANH: multiplier of the numbers.
-        weights: LOOKUP: the table `(tokens, width)` int8; PRODUCT: the weights `(outputs, inputs)` int8.
+        factor: LOOKUP and NGRAM: factor of each number; LIMIT: the limit; LOGISTIC and TANH: multiplier of the numbers.
+        weights: LOOKUP: the table `(tokens, width)` int8; NGRAM: `(rows, width)`; PRODUCT: the weights `(outputs, inputs)` int8.
         start: LOOKUP: first column of the table that is read.
-        biases: PRODUCT: `(outputs,)` int32.
+        biases: PRODUCT: `(outputs,)` int32. NGRAM: the largest token of the state, the number of rows, the factor of the
+            token and of each one before it; the row is the sum of the tokens times their factors, modulo the rows.
         is_relu: whether negative results become 0.
     """
 
@@ -65,7 +69,7 @@ class Operator:
     @property
     def is_elementwise(self) -> bool:
         """Whether result i depends on number i of each source only, so that it may replace that number."""
-        return self.kind not in (Kind.LOOKUP, Kind.PRODUCT)
+        return self.kind not in (Kind.LOOKUP, Kind.PRODUCT, Kind.NGRAM, Kind.TOKEN)
 
 
 class State(NamedTuple):

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from ai_edge_litert import schema_py_generated as schema
 
 from keras_seq_export.errors import ExportError
+from keras_seq_export.micro.hashes import IS_WHOLE_NUMBER, Hash, HashReader
 from keras_seq_export.micro.order import look_up_late
 from keras_seq_export.micro.program import Kind, Operator, Program, State, View
 from keras_seq_export.micro.sigmoid_table import require_table, table_factor
@@ -46,8 +47,9 @@ class _Reader:
         self.tensors = Tensors(model, model.subgraphs[self.signature.subgraphIndex])
         self.operators: list[Operator] = []
         self.rows: dict[int, np.ndarray] = {}  # tables, by the outputs of GATHER
+        self.hashes: dict[int, Hash] = {}  # likewise, where the row is that of an n-gram
         self.limited: dict[int, tuple[Operand, int]] = {}  # sources and limits, by the outputs of MINIMUM
-        self.token: int | None = None
+        self.token_tensors: list[int] = []  # the input, and other shapes of it
         self.tokens = 0
 
     def program(self, first_states: dict[str, npt.NDArray[np.int16]]) -> Program:
@@ -56,6 +58,9 @@ class _Reader:
         self._read_inputs(inputs)
         for operator in self.tensors.graph.operators:
             name = flatbuffer.operator_name(self.model, operator)
+            types = {self.tensors.graph.tensors[index].type for index in operator.outputs}
+            if types <= set(IS_WHOLE_NUMBER) and name != "RESHAPE":
+                continue  # It is part of a hash, which is read where it is used.
             if name not in _TRANSLATIONS:
                 raise ExportError(f"{self.tensors.place(operator)} has no form in the C decoder, which runs {_NAMES}")
             _TRANSLATIONS[name](self, operator)
@@ -81,7 +86,7 @@ class _Reader:
         for name, index in inputs.items():
             kind = self.tensors.graph.tensors[index].type
             if name == TOKEN and kind == schema.TensorType.INT32:
-                self.token = index
+                self.token_tensors.append(index)
             elif kind == schema.TensorType.INT16 and (name == FRAME or is_state(name)):
                 self.tensors.new(index)
             else:
@@ -89,7 +94,7 @@ class _Reader:
                     f"the input {name} has no form in the C decoder, which reads one token int32, or one frame int16, and "
                     "states"
                 )
-        if (self.token is None) == (FRAME not in inputs):
+        if bool(self.token_tensors) == (FRAME in inputs):
             raise ExportError("the C decoder reads either one token or one frame in a step")
 
     def _state(self, before: int, after: int, first: npt.NDArray[np.int16] | None) -> State:
@@ -112,12 +117,17 @@ class _Reader:
     def gather(self, operator: Any) -> None:
         table, token = (int(index) for index in operator.inputs[:2])
         values = self.tensors.constant(table)
-        is_lookup = values is not None and values.dtype == np.int8 and values.ndim == 2 and token == self.token
-        self.tensors.require(is_lookup, operator, "of a table (tokens, width) int8 and of the token", "another")
+        is_table = values is not None and values.dtype == np.int8 and values.ndim == 2
+        self.tensors.require(is_table, operator, "of a table (tokens, width) int8", "another")
         assert values is not None
         self.tensors.require_one_scale(operator, [table, operator.outputs[0]])
-        self.tokens = min(self.tokens or len(values), len(values))
         self.rows[operator.outputs[0]] = values
+        if token in self.token_tensors:
+            self.tokens = min(self.tokens or len(values), len(values))
+            return
+        found = HashReader(self.tensors, operator, self.token_tensors[0] if self.token_tensors else -1).read()
+        self.tensors.require(found.rows <= len(values), operator, f"of at least {found.rows} rows", len(values))
+        self.hashes[operator.outputs[0]] = found
 
     def quantize(self, operator: Any) -> None:
         source, result = operator.inputs[0], operator.outputs[0]
@@ -130,12 +140,29 @@ class _Reader:
                 not values.any() or np.array_equal(_requantized(values, ratio), values * factor)
             )
             self.tensors.require(is_exact, operator, "that multiplies by an integer without saturating", ratio)
-            self.operators.append(Operator(Kind.LOOKUP, self.tensors.new(result), factor=factor, weights=table))
+            self._look_up(operator, factor)
             return
         shift = self._shift(operator, 1 / ratio, 0)
         self.tensors.require(shift <= 14, operator, "that multiplies by at most 2^14", ratio)
         operand, limit = self.limited.get(source) or (self.tensors.operand(operator, source), 32767)
         self.operators.append(Operator(Kind.LIMIT, self.tensors.new(result), (operand,), shift=shift, factor=limit))
+
+    def _look_up(self, quantize: Any, factor: int) -> None:
+        """Adds the look-up of a row, which QUANTIZE multiplies by a factor."""
+        source, result = quantize.inputs[0], quantize.outputs[0]
+        found, table = self.hashes.get(source), self.rows[source]
+        if found is None:
+            self.operators.append(Operator(Kind.LOOKUP, self.tensors.new(result), factor=factor, weights=table))
+            return
+        state = self.tensors.operand(quantize, found.state)
+        self.operators.append(
+            Operator(Kind.NGRAM, self.tensors.new(result), (state,), factor=factor, weights=table, biases=found.numbers)
+        )
+
+    def cast(self, operator: Any) -> None:
+        is_token = operator.inputs[0] in self.token_tensors
+        self.tensors.require(is_token, operator, "of the token", "another")
+        self.operators.append(Operator(Kind.TOKEN, self.tensors.new(operator.outputs[0])))
 
     def minimum(self, operator: Any) -> None:
         sources, result = [int(index) for index in operator.inputs], operator.outputs[0]
@@ -231,8 +258,10 @@ class _Reader:
 
     def reshape(self, operator: Any) -> None:
         source, result = operator.inputs[0], operator.outputs[0]
-        if source == self.token:
-            self.token = result
+        if source in self.token_tensors:
+            self.token_tensors.append(result)
+        elif self.tensors.graph.tensors[result].type in IS_WHOLE_NUMBER:
+            return  # part of a hash
         elif source in self.rows:
             self.rows[result] = self.rows[source]
         else:
@@ -289,6 +318,7 @@ def _requantized(values: np.ndarray, ratio: float) -> np.ndarray:
 _NONE, _RELU = schema.ActivationFunctionType.NONE, schema.ActivationFunctionType.RELU
 _TRANSLATIONS: Final[dict[str, Callable[[_Reader, Any], None]]] = {
     "ADD": _Reader.sum,
+    "CAST": _Reader.cast,
     "CONCATENATION": _Reader.concatenate,
     "FULLY_CONNECTED": _Reader.product,
     "GATHER": _Reader.gather,

@@ -118,6 +118,12 @@ class Tensors:
         operators.append(Operator(Kind.COPY, view, (values.reshape(-1),)))
         return view
 
+    def producer(self, index: int, name: str) -> Any:
+        """Returns the operator of this name that gives a tensor; None if another gives it."""
+        is_wanted = (one for one in self.graph.operators if index in list(one.outputs))
+        operator = next(is_wanted, None)
+        return operator if operator is not None and flatbuffer.operator_name(self._model, operator) == name else None
+
     def is_only_read_by(self, index: int, name: str) -> bool:
         """Returns whether all readers of a tensor are operators of one name, and it is no output of the graph."""
         readers = [one for one in self.graph.operators if index in list(one.inputs)]

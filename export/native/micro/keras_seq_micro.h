@@ -29,7 +29,7 @@
 extern "C" {
 #endif
 
-#define KS_MICRO_FORMAT 1u /* of the model's header */
+#define KS_MICRO_FORMAT 2u /* of the model's header */
 #define KS_MICRO_NONE 0xFFFFFFFFu
 #define KS_MICRO_NEVER INT32_MIN
 
@@ -60,7 +60,9 @@ typedef enum {
   KS_MICRO_LIMIT,    /* the smaller of a and a factor, shifted left */
   KS_MICRO_LOGISTIC,
   KS_MICRO_TANH,
-  KS_MICRO_COPY
+  KS_MICRO_COPY,
+  KS_MICRO_NGRAM, /* the row of an n-gram in a table, times a factor; a: the tokens before, b: the n-gram's length */
+  KS_MICRO_TOKEN  /* the id of the token */
 } ks_micro_kind;
 
 /* What the sources of an operator are: otherwise as many numbers in the memory as it has results. */
@@ -72,8 +74,8 @@ typedef struct {
   int16_t factor;
   uint32_t out, count;      /* the results in the memory */
   uint32_t a, b;            /* the sources in the memory, or in the constants */
-  uint32_t size;            /* PRODUCT: numbers that it reads; LOOKUP: columns of the table */
-  uint32_t weights, biases; /* the first */
+  uint32_t size;            /* PRODUCT: numbers that it reads; LOOKUP, NGRAM: columns of the table */
+  uint32_t weights, biases; /* the first; NGRAM: the largest token before, the rows, and the factor of each token */
 } ks_micro_operator;
 
 typedef struct {

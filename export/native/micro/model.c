@@ -140,6 +140,16 @@ static void look_up(const ks_micro_operator *given, const int8_t *row, int16_t *
   for (uint32_t i = 0; i < given->count; i++) out[i] = (int16_t)(row[i] * given->factor);
 }
 
+/* The row of an n-gram: its tokens times their factors, modulo the rows. The export made sure that the sum fits. */
+static uint32_t row_of(const int32_t *hash, uint32_t length, uint32_t token, const int16_t *before) {
+  uint32_t sum = token * (uint32_t)hash[2];
+  for (uint32_t i = 1; i < length; i++) {
+    int32_t one = before[i - 1] < 0 ? 0 : before[i - 1] > hash[0] ? hash[0] : before[i - 1];
+    sum += (uint32_t)one * (uint32_t)hash[2 + i];
+  }
+  return sum % (uint32_t)hash[1];
+}
+
 static void run(ks_micro_decoder *decoder, uint32_t token) {
   const ks_micro_model *model = decoder->model;
   for (uint32_t i = 0; i < model->operator_count; i++) {
@@ -150,6 +160,11 @@ static void run(ks_micro_decoder *decoder, uint32_t token) {
     const int8_t *weights = model->weights + given->weights;
     if (given->kind == KS_MICRO_LOOKUP) {
       look_up(given, weights + (size_t)token * given->size + given->a, out);
+    } else if (given->kind == KS_MICRO_NGRAM) {
+      uint32_t row = row_of(model->biases + given->biases, given->b, token, a);
+      look_up(given, weights + (size_t)row * given->size, out);
+    } else if (given->kind == KS_MICRO_TOKEN) {
+      *out = (int16_t)token;
     } else if (given->kind == KS_MICRO_PRODUCT) {
       ks_micro_product(weights, model->biases + given->biases, a, out, given->count, given->size, given->shift);
     } else {
