@@ -176,7 +176,7 @@ class StepGraph:
 
 
 _WHAT_FITS = (
-    "use embeddings, GRU, LSTM and SimpleRNN with tanh and sigmoid, and dense layers with tanh, sigmoid, ReLU or no "
+    "use embeddings, n-grams, GRU, LSTM and SimpleRNN with tanh and sigmoid, and dense layers with tanh, sigmoid, ReLU or no "
     "activation"
 )
 _ADVICE = {
