@@ -104,7 +104,13 @@ def _add_model_options(group: Any) -> None:
         metavar="TOKENS",
         shown="0, off",
     )
-    _add_option(group, "ngram_rows", "rows in the table of n-grams", type=int)
+    _add_option(
+        group,
+        "ngram_rows",
+        "rows in the table of n-grams, best a prime number; needs --ngrams",
+        type=int,
+        shown="32749 with --ngrams",
+    )
     _add_option(
         group,
         "sampled_softmax",
@@ -154,7 +160,12 @@ def _add_optimizer_options(group: Any) -> None:
         default = _DEFAULTS.clipping.threshold if kind == _DEFAULTS.clipping.kind else "off"
         clipping.add_argument(f"--{kind}", type=float, help=f"{summary} (default: {default})")
     _add_option(group, "weight_decay", "fraction of each weight that a step removes, at learning rate 1", type=float)
-    _add_option(group, "ngram_decay", "the same for the vectors of n-grams alone, such as 0.5", type=float)
+    _add_option(
+        group,
+        "ngram_decay",
+        "the same for n-grams alone, such as 0.5, which keeps a long run from memorizing the text; needs --ngrams",
+        type=float,
+    )
     _add_option(group, "ema_momentum", "average the weights over the steps, such as 0.999", type=float)
     _add_option(group, "label_smoothing", "fraction of each target spread over all tokens", type=float)
 

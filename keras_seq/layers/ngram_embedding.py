@@ -1,19 +1,17 @@
 """Vectors of the last tokens: `NgramEmbedding`."""
 
-import itertools
-import math
 from typing import Any
 
 import keras
 from keras import ops
 
 from keras_seq import require
-from keras_seq.layers.ngram_limits import LONGEST, largest_rows
+from keras_seq.layers.ngram_limits import LONGEST, hash_base, largest_rows
 
 
 @keras.saving.register_keras_serializable(package="keras_seq")
 class NgramCell(keras.layers.Layer):
-    """One step of an `NgramEmbedding`, which has the same arguments.
+    """One step of an `NgramEmbedding`, which has the same arguments; `named` are those of `keras.layers.Layer`.
 
     Call arguments:
         inputs: token ids `(batch,)` or `(batch, 1)`.
@@ -55,8 +53,7 @@ class NgramCell(keras.layers.Layer):
         Args:
             known: the last tokens, the latest one first, `(..., longest)` int32.
         """
-        # A base that shares a factor with the rows would make different tokens alike.
-        base = next(number for number in itertools.count(self.input_dim) if math.gcd(number, self.rows) == 1)
+        base = hash_base(self.input_dim, self.rows)
         factors = [pow(base, age, self.rows) for age in range(self.longest)]
         sums = ops.cumsum(known * ops.convert_to_tensor(factors, "int32"), axis=-1)
         rows = ops.mod(ops.take(sums, range(1, self.longest), axis=-1), self.rows)
@@ -78,13 +75,15 @@ class NgramEmbedding(keras.layers.RNN):
         v(t) = sum over n = 2 .. longest of table[hash_n(t)]
         hash_n(t) = (x(t) + x(t-1) * b + ... + x(t-n+1) * b^(n-1)) mod rows
 
-    where x are token ids, b is the smallest number from `input_dim` on that has no factor in common with `rows`, and the
-    tokens before the first one have id 0.
+    where x are token ids, the tokens before the first one have id 0, and b is the smallest number from `input_dim` on that
+    has no factor in common with `rows`; from the golden section of `rows` on (Knuth, The Art of Computer Programming 3,
+    section 6.4), if there are fewer rows than pairs of tokens.
 
     Added to the logits of a recurrent model, the vectors are the hashed features of a maximum-entropy model that is trained
     together with it (Mikolov et al. 2011, "Strategies for training large scale neural network language models",
     doi:10.1109/ASRU.2011.6163930): the table learns what follows often, and the recurrent layers what needs a memory. The
-    price is a larger file rather than time: a step reads `longest - 1` rows, however many there are.
+    price is a larger file rather than slower writing: a step reads `longest - 1` rows, however many there are. A step of
+    training updates the whole table.
 
     The state is the last `longest - 1` tokens, as float32 numbers.
 

@@ -30,7 +30,7 @@ def language_model(
     weight_dropout: float = 0.0,
     tie_embeddings: bool = False,
     ngrams: int = 0,
-    ngram_rows: int = NGRAM_ROWS,
+    ngram_rows: int | None = None,
     token_counts: "Sequence[int] | np.ndarray | None" = None,
 ) -> "keras.Model":
     """Returns a model that predicts each next token.
@@ -52,23 +52,25 @@ def language_model(
             embeddings, a dense layer projects it.
         ngrams: length of the longest n-grams, in tokens, 2 to 8, whose vectors are added to the logits, or with
             `tie_embeddings` to what the embeddings turn into logits (`keras_seq.NgramEmbedding`); 0 is off.
-        ngram_rows: rows in the table of n-grams. More rows make a larger file, but no slower step.
+        ngram_rows: rows in the table of n-grams, 32,749 if it is None; the table is most of the file. A prime number spreads
+            hashes evenly.
         token_counts: how often each token occurs in the training text, `(vocabulary_size,)`. Training then begins at
             these frequencies: the bias of the logits is `log((count + 1) / sum(counts + 1))` (Lin et al. 2017, arXiv
             1708.02002, section 3.3). None begins at 0. `keras_seq.data.encoded_text.token_counts` counts.
 
     Raises:
         ArgumentError: an argument is out of range.
-        ConfigError: `weight_dropout` is set for a cell other than `"gru"`.
+        ConfigError: `weight_dropout` is set for a cell other than `"gru"`, or `ngram_rows` without `ngrams`.
 
     Example:
         >>> language_model(65, cell="gru", units=[32]).output_shape
         (None, None, 65)
     """
     require.positive_integer("vocabulary_size", vocabulary_size)
-    require_language_model_arguments(cell, units, embedding_dim, dropout, embedding_dropout, weight_dropout, ngrams)
-    if ngrams:
-        require.integer("ngram_rows", ngram_rows, at_least=2, at_most=largest_rows(vocabulary_size, ngrams))
+    require_language_model_arguments(
+        cell, units, embedding_dim, dropout, embedding_dropout, weight_dropout, ngrams, ngram_rows
+    )
+    rows = _rows(vocabulary_size, ngrams, ngram_rows) if ngrams else 0
     if token_counts is not None:
         counts = np.asarray(token_counts)
         is_counts = counts.shape == (vocabulary_size,) and counts.dtype.kind in "iuf" and np.isfinite(counts).all()
@@ -102,7 +104,7 @@ def language_model(
         values = keras.layers.Dense(vocabulary_size, dtype="float32", name="logits")(values)
     if ngrams:
         width = embedding_dim if tie_embeddings else vocabulary_size
-        vectors = NgramEmbedding(vocabulary_size, width, ngrams, ngram_rows, name="ngrams")(tokens)
+        vectors = NgramEmbedding(vocabulary_size, width, ngrams, rows, name="ngrams")(tokens)
         values = keras.layers.Add(dtype="float32", name="logits_and_ngrams")([values, vectors])
     if tie_embeddings:
         values = AddBias(dtype="float32", name="logits")(embedding(values, reverse=True))
@@ -113,6 +115,18 @@ def language_model(
     return model
 
 
+def _rows(vocabulary_size: int, ngrams: int, ngram_rows: int | None) -> int:
+    """Returns the rows in the table of n-grams.
+
+    Raises:
+        ArgumentError: the hashes of so many tokens would not be int32 numbers.
+    """
+    rows, most = NGRAM_ROWS if ngram_rows is None else ngram_rows, largest_rows(vocabulary_size, ngrams)
+    expected = f"an integer from 2 to {most:,}, for {vocabulary_size:,} tokens and ngrams={ngrams}"
+    require.that(rows <= most, "ngram_rows", expected, rows)
+    return rows
+
+
 def parameter_count(
     vocabulary_size: int,
     cell: str,
@@ -120,12 +134,9 @@ def parameter_count(
     embedding_dim: int,
     tie_embeddings: bool,
     ngrams: int = 0,
-    ngram_rows: int = NGRAM_ROWS,
-    **_: float,
+    ngram_rows: int | None = None,
 ) -> int:
-    """Returns the number of weights of a `language_model` with these arguments, without making it.
-
-    Other arguments of `language_model` are taken too: they change no weight.
+    """Returns the number of weights of a `language_model`, without making it.
 
     Example:
         >>> parameter_count(65, "gru", [32], 16, tie_embeddings=False)
@@ -139,7 +150,7 @@ def parameter_count(
         count += gates * size * (width + size + biases)
         width = size
     if ngrams:
-        count += ngram_rows * (embedding_dim if tie_embeddings else vocabulary_size)
+        count += _rows(vocabulary_size, ngrams, ngram_rows) * (embedding_dim if tie_embeddings else vocabulary_size)
     if not tie_embeddings:
         return count + (width + 1) * vocabulary_size
     count += vocabulary_size
@@ -154,12 +165,13 @@ def require_language_model_arguments(
     embedding_dropout: float,
     weight_dropout: float,
     ngrams: int,
+    ngram_rows: int | None,
 ) -> None:
     """Checks the arguments of `language_model` without importing Keras.
 
     Raises:
         ArgumentError: an argument is out of range.
-        ConfigError: `weight_dropout` is set for a cell other than `"gru"`.
+        ConfigError: `weight_dropout` is set for a cell other than `"gru"`, or `ngram_rows` without `ngrams`.
     """
     require.one_of("cell", cell, CELLS)
     are_sizes = isinstance(units, Sequence) and units and all(require.is_integer(size) and size > 0 for size in units)
@@ -176,3 +188,7 @@ def require_language_model_arguments(
         raise ConfigError(f"{{}} needs {{}} to be gru. Received: {cell}", "weight_dropout", "cell")
     is_length = require.is_integer(ngrams) and ngrams in (0, *range(2, LONGEST + 1))
     require.that(is_length, "ngrams", f"0 or an integer from 2 to {LONGEST}", ngrams)
+    if ngram_rows is not None:
+        require.integer("ngram_rows", ngram_rows, at_least=2)
+        if not ngrams:
+            raise ConfigError("{} needs {}", "ngram_rows", "ngrams")

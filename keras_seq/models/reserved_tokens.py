@@ -9,7 +9,9 @@ from keras import tree
 from keras_seq import require
 from keras_seq.data.vocabulary import Vocabulary
 from keras_seq.errors import ModelError
-from keras_seq.keras_internals import call_that_made, calls_in_order
+from keras_seq.keras_internals import all_layers, call_that_made, calls_in_order
+from keras_seq.layers.add_bias import AddBias
+from keras_seq.layers.ngram_embedding import NgramEmbedding
 from keras_seq.models.checks import reason_of
 from keras_seq.models.clone import clone_with_configs
 from keras_seq.models.difference import first_difference, tolerance_of
@@ -35,7 +37,7 @@ def add_reserved_tokens(model: keras.Model, vocabulary: Vocabulary) -> tuple[ker
     Args:
         model: a Sequential or Functional model: token ids `(batch, time)` -> logits or probabilities `(batch, time,
             vocabulary)`. `Embedding` layers read the ids. The last layer that has weights is a `Dense` layer, also in
-            `TimeDistributed`, or a `ReversibleEmbedding`; a softmax may follow.
+            `TimeDistributed`, or a `ReversibleEmbedding`; a softmax may follow. It has no `NgramEmbedding`.
         vocabulary: its vocabulary.
 
     Raises:
@@ -71,6 +73,11 @@ def add_reserved_tokens(model: keras.Model, vocabulary: Vocabulary) -> tuple[ker
         )
     if not vocabulary.missing:
         return model, vocabulary
+    if any(isinstance(layer, NgramEmbedding) for layer in all_layers(model)):
+        raise ModelError(
+            "tokens cannot be added to a model with n-grams, whose rows depend on the number of tokens; train one with a "
+            "vocabulary that has the reserved tokens, as `Vocabulary.from_text` gives"
+        )
     extended = Vocabulary([*vocabulary.tokens, *vocabulary.missing])
     return _extended_model(model, len(vocabulary), len(vocabulary.missing)), extended
 
@@ -78,11 +85,11 @@ def add_reserved_tokens(model: keras.Model, vocabulary: Vocabulary) -> tuple[ker
 def _extended_model(model: keras.Model, size: int, added: int) -> keras.Model:
     """Returns a copy of a model of `size` tokens that has `added` more."""
     copy = clone_with_configs(model, lambda layer: None)
-    last = _last_layer(copy)
-    changed = {id(layer): layer for layer in [*_embeddings(copy, size), last]}
+    last, *biases = _last_layers(copy)
+    changed = {id(layer): layer for layer in [*_embeddings(copy, size), last, *biases]}
     larger = {key: _larger(layer, size + added) for key, layer in changed.items()}
-    is_tied = isinstance(last, keras.layers.Embedding)
-    logit_bias = _logit_bias(last, size + added) if is_tied else None
+    has_no_bias = isinstance(last, keras.layers.Embedding) and not biases
+    logit_bias = _logit_bias(last, size + added) if has_no_bias else None
 
     def call(operation: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         try:
@@ -100,19 +107,22 @@ def _extended_model(model: keras.Model, size: int, added: int) -> keras.Model:
         extended = keras.Model(inputs, tree.pack_sequence_as(copy.output, outputs), name=copy.name)
     for key, layer in changed.items():
         _take_weights(larger[key], layer, size, added)
-    _lower(model, extended, (logit_bias or _dense(larger[id(last)])).bias, size)
+    with_bias = larger[id(biases[-1])] if biases else logit_bias or _dense(larger[id(last)])
+    _lower(model, extended, with_bias.bias, size)
     return extended
 
 
-def _last_layer(model: keras.Model) -> keras.layers.Layer:
-    """Returns the layer that makes the logits of a model."""
-    tensor = model.outputs[0]
-    while isinstance((made := call_that_made(tensor)).operation, _AFTER_LOGITS):
+def _last_layers(model: keras.Model) -> list[keras.layers.Layer]:
+    """Returns the layer that makes the logits of a model, and then the one that adds a bias to those of tied embeddings."""
+    tensor, biases = model.outputs[0], []
+    while isinstance((made := call_that_made(tensor)).operation, (*_AFTER_LOGITS, AddBias)):
         tensor = made.inputs[0]
+        if isinstance(made.operation, AddBias):
+            biases.append(made.operation)
     layer = made.operation
     is_only_call = sum(call.operation is layer for call in calls_in_order(model)) == 1
     if isinstance(layer, keras.layers.ReversibleEmbedding) and made.kwargs.get("reverse"):
-        return layer
+        return [layer, *biases]
     dense = _dense(layer)
     if not isinstance(dense, keras.layers.Dense) or not is_only_call:
         raise ModelError(
@@ -124,7 +134,7 @@ def _last_layer(model: keras.Model) -> keras.layers.Layer:
             f"tokens can be added to a model that ends in logits or in a softmax. Received: {label(layer)} with the activation "
             f"{getattr(dense.activation, '__name__', dense.activation)}"
         )
-    return layer
+    return [layer, *biases]
 
 
 def _dense(layer: Any) -> Any:
@@ -159,14 +169,14 @@ def _larger(layer: keras.layers.Layer, size: int) -> keras.layers.Layer:
     config = layer.get_config()
     if isinstance(layer, keras.layers.Embedding):
         config["input_dim"] = max(config["input_dim"], size)
-    else:
+    elif not isinstance(layer, AddBias):
         dense = config["layer"]["config"] if isinstance(layer, keras.layers.TimeDistributed) else config
         dense |= {"units": size, "use_bias": True}
     return type(layer).from_config(config)
 
 
 def _logit_bias(layer: keras.layers.ReversibleEmbedding, size: int) -> keras.layers.Layer:
-    """Returns a layer that adds a bias to the logits of tied embeddings, which have none.
+    """Returns a layer that adds a bias to the logits of tied embeddings of stock Keras, which have none.
 
     It also multiplies each logit by a weight, which is 1: Keras has no layer that only adds a bias, and with a class of our
     own, plain Keras could not load the model.

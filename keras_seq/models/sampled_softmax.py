@@ -31,6 +31,8 @@ class SampledSoftmax(keras.Model):
     Tokens are sampled from the log-uniform distribution of TensorFlow's `log_uniform_candidate_sampler`. It suits
     vocabularies in order of falling frequency, such as those of `Vocabulary.from_text`.
 
+    The bias of the logits, if there is one, is added to those of the sampled tokens too.
+
     Args:
         model: a model with tied embeddings, as `keras_seq.language_model(..., tie_embeddings=True)` returns it. With a
             separate kernel for the logits, training was slower and diverged at learning rates that tied embeddings

@@ -17,6 +17,8 @@ from keras_seq.training.config import CLIPPING_KINDS
 from keras_seq.training.gradient_norms import GRADIENT_NORM
 from keras_seq.training.writing import writing
 
+_NOT_BEGUN = -1.0
+
 
 class CarriedState(keras.callbacks.Callback):
     """Sets the carried states to zero where the streams start again, and keeps them apart from those of each evaluation.
@@ -99,18 +101,19 @@ class CosineSchedule(keras.callbacks.Callback):
             require.positive_number("minutes", minutes)
         require.fraction("warmup", warmup)
         self._epochs, self._minutes, self._warmup = epochs, minutes, warmup
-        self._warmup_start: float | None = None  # fraction of the minutes before the second batch
+        self._warmup_start = _NOT_BEGUN  # fraction of the minutes before the second batch
         self.scale = 1.0
 
     @property
     def state(self) -> dict[str, float]:
         """What a checkpoint stores of the callback."""
-        return {"scale": self.scale, "seconds": time.monotonic() - self._start}
+        seconds = time.monotonic() - self._start
+        return {"scale": self.scale, "seconds": seconds, "warmup_start": self._warmup_start}
 
     @state.setter
     def state(self, state: dict[str, float]) -> None:
         self.scale, self._start = state["scale"], time.monotonic() - state["seconds"]
-        self._warmup_start = 0.0  # A run that continues compiles too, but does not warm up again.
+        self._warmup_start = state["warmup_start"]
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Starts the clock.
@@ -131,7 +134,7 @@ class CosineSchedule(keras.callbacks.Callback):
                 "of the two",
                 "learning_rate",
             )
-        self.scale, self._start, self._warmup_start = 1.0, time.monotonic(), None
+        self.scale, self._start, self._warmup_start = 1.0, time.monotonic(), _NOT_BEGUN
         self._peak = float(ops.convert_to_numpy(rate))
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
@@ -148,7 +151,7 @@ class CosineSchedule(keras.callbacks.Callback):
         if self._minutes is None:
             return
         elapsed = self._elapsed(self._minutes)
-        if self._warmup_start is None:
+        if self._warmup_start == _NOT_BEGUN:
             self._warmup_start = elapsed
         if elapsed >= 1:
             self.model.stop_training = True
@@ -172,7 +175,7 @@ class CosineSchedule(keras.callbacks.Callback):
 
     def _factor(self, progress: float) -> float:
         """Returns the learning rate at a fraction of the run, relative to the peak."""
-        rise = min(1.0, (progress - (self._warmup_start or 0.0)) / self._warmup) if self._warmup else 1.0
+        rise = min(1.0, (progress - max(0.0, self._warmup_start)) / self._warmup) if self._warmup else 1.0
         return rise * 0.5 * (1 + math.cos(math.pi * max(0.0, progress - self._warmup) / (1 - self._warmup)))
 
 
@@ -249,9 +252,9 @@ class RollBack(StopWhenNotFinite):
         self._tried += 1
         if self._tried > self._attempts:
             raise DivergedError(f"{reason}; halving the learning rate {self._attempts} times did not help")
-        scale, seconds = self._schedule.scale, self._schedule.state["seconds"]
+        state = self._schedule.state
         self._checkpoint.restore()
-        self._schedule.state = {"scale": scale / 2, "seconds": seconds}
+        self._schedule.state = {**state, "scale": state["scale"] / 2}
         self.model.reset_metrics()
         position = f"the checkpoint after epoch {self._checkpoint.epoch}" if self._checkpoint.epoch else "the start"
         print(f"\n{reason}; returning to {position}, at half the learning rate")

@@ -2,7 +2,7 @@
 
 import keras
 
-from keras_seq.errors import ArgumentError
+from keras_seq.errors import ArgumentError, ConfigError
 from keras_seq.keras_internals import all_layers
 from keras_seq.layers.ngram_embedding import NgramEmbedding
 from keras_seq.training.config import TrainConfig
@@ -23,6 +23,7 @@ def compile_model(model: keras.Model, config: TrainConfig) -> None:
 
     Raises:
         ArgumentError: Keras has no such optimizer, or one that takes no learning rate.
+        ConfigError: `ngram_decay` is set for an optimizer that lets all weights decay.
 
     Example:
         >>> import keras_seq as ks
@@ -45,9 +46,8 @@ def _optimizer(config: TrainConfig, model: keras.Model) -> keras.optimizers.Opti
     settings = {"learning_rate": config.learning_rate}
     if config.clipping is not None:
         settings |= config.clipping.optimizer_arguments
-    decay = config.weight_decay if config.ngram_decay is None else config.ngram_decay
-    if decay is not None:
-        settings["weight_decay"] = decay
+    if config.weight_decay is not None:
+        settings["weight_decay"] = config.weight_decay
     if config.ema_momentum is not None:
         settings |= {"use_ema": True, "ema_momentum": config.ema_momentum}
     try:
@@ -57,8 +57,14 @@ def _optimizer(config: TrainConfig, model: keras.Model) -> keras.optimizers.Opti
         raise ArgumentError("optimizer", expected, config.optimizer) from error
     if config.ngram_decay is None:
         optimizer.exclude_from_weight_decay(var_names=["bias"])
-    else:
-        optimizer.exclude_from_weight_decay(var_list=_weights_but_ngrams(model))
+        return optimizer
+    if optimizer.weight_decay is not None:
+        raise ConfigError(
+            f"{{}} needs an optimizer without a weight decay of its own, such as adam. Received: {config.optimizer}",
+            "ngram_decay",
+        )
+    optimizer.weight_decay = config.ngram_decay
+    optimizer.exclude_from_weight_decay(var_list=_weights_but_ngrams(model))
     return optimizer
 
 

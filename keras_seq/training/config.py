@@ -15,7 +15,7 @@ from keras_seq.data.tokens import Level
 from keras_seq.errors import ArgumentError, ConfigError, shortened
 from keras_seq.files import read_regular
 from keras_seq.json_text import parse_json
-from keras_seq.models.language_model import EMBEDDING_DIM, NGRAM_ROWS, UNITS, require_language_model_arguments
+from keras_seq.models.language_model import EMBEDDING_DIM, UNITS, require_language_model_arguments
 
 DEFAULT_MINUTES = 3.0
 ON_DIVERGENCE = ("stop", "rollback")
@@ -78,7 +78,7 @@ class TrainConfig:
         tie_embeddings: whether the embeddings are also the kernel of the logits (Press & Wolf 2017, arXiv 1608.05859).
         ngrams: length of the longest n-grams whose vectors are added to the logits, in tokens; 0 is off
             (`keras_seq.NgramEmbedding`).
-        ngram_rows: rows in the table of n-grams.
+        ngram_rows: rows in the table of n-grams; None is 32,749.
         ngram_decay: fraction of these rows that a step at learning rate 1 removes (Loshchilov & Hutter 2019, arXiv
             1711.05101); None is off.
         sampled_softmax: number of tokens sampled for each batch to train on instead of the whole vocabulary; 0 is off. It
@@ -122,7 +122,7 @@ class TrainConfig:
     weight_dropout: float = 0.0
     tie_embeddings: bool = False
     ngrams: int = 0
-    ngram_rows: int = NGRAM_ROWS
+    ngram_rows: int | None = None
     ngram_decay: float | None = None
     sampled_softmax: int = 0
     batch_size: int = 64
@@ -170,8 +170,8 @@ class TrainConfig:
             self.embedding_dropout,
             self.weight_dropout,
             self.ngrams,
+            self.ngram_rows,
         )
-        _require_size("ngram_rows", self.ngram_rows)
         _require_size("embedding_dim", self.embedding_dim)
         require.that(max(self.units) <= _LARGEST, "units", f"a list of integers up to {_LARGEST:,}", self.units)
         require.boolean("tie_embeddings", self.tie_embeddings)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import keras_seq as ks
-from keras_seq.data.encoded_text import EncodedText, positions_of
+from keras_seq.data.encoded_text import EncodedText, positions_of, token_counts
 from keras_seq.data.lines import Lines
 from keras_seq.data.streams import Streams
 from keras_seq.data.token_files import RECORD, token_type, verified
@@ -62,6 +62,13 @@ def test_positions_are_those_of_the_array(ids, files):
     expected = np.flatnonzero(ids == VOCABULARY.eos_id)
     found = positions_of(EncodedText(files, VOCABULARY), VOCABULARY.eos_id, block=1000)
     np.testing.assert_array_equal(found, expected)
+
+
+def test_counts_are_those_of_the_array(ids, files):
+    expected = np.bincount(ids, minlength=len(VOCABULARY))
+    np.testing.assert_array_equal(token_counts(EncodedText(files, VOCABULARY), len(VOCABULARY), block=1000), expected)
+    np.testing.assert_array_equal(token_counts(ids, len(VOCABULARY)), expected)
+    np.testing.assert_array_equal(token_counts(ids[:0], 5), np.zeros(5))
 
 
 def test_batches_equal_those_of_the_text(ids, files):

@@ -17,6 +17,8 @@ def expected_vectors(layer, tokens):
     """v(t) = sum over n of table[(x(t) + x(t-1) b + ... + x(t-n+1) b^(n-1)) mod rows], one token after the other."""
     arguments = layer.get_config()
     base, rows = arguments["input_dim"], arguments["rows"]
+    if base**2 > rows:
+        base = round((math.sqrt(5) - 1) / 2 * rows)
     while math.gcd(base, rows) > 1:
         base += 1
     table = layer.get_weights()[0].astype(np.float64)
@@ -67,6 +69,20 @@ def test_rows_that_have_a_factor_in_common_with_the_tokens_still_depend_on_each_
         changed = tokens.copy()
         changed[0, 3 - age] += 1
         assert float(layer(changed)[0, -1, 0]) != vector
+
+
+@pytest.mark.parametrize(
+    ("input_dim", "rows"), [(32_750, 32_749), (16_375, 32_749), (10_000, 32_749), (68, 4099), (300, 64)]
+)
+def test_pairs_share_rows_as_seldom_as_by_chance(input_dim, rows):
+    """Neighboring ids and sums, which a poor multiplier maps to one row."""
+    layer = ks.NgramEmbedding(input_dim, 1, longest=2, rows=rows)
+    pairs = np.array([(first, second) for first in range(60) for second in range(60)])
+    layer(pairs[:1])
+    layer.set_weights([np.arange(1.0 * rows)[:, None]])
+    found = np.asarray(layer(pairs))[:, 1, 0]
+    by_chance = rows * (1 - np.exp(-len(pairs) / rows))
+    assert len(np.unique(found)) > 0.9 * by_chance
 
 
 def test_a_stateful_layer_goes_on_where_the_batch_before_ended():

@@ -67,20 +67,21 @@ def test_logits_stay_float32_under_mixed_precision():
         ({"ngrams": 1}, "`ngrams` must be 0 or an integer from 2 to 8. Received: ngrams=1"),
         ({"ngrams": 9}, "`ngrams` must be 0 or an integer from 2 to 8. Received: ngrams=9"),
         ({"ngrams": True}, "`ngrams` must be 0 or an integer from 2 to 8. Received: ngrams=True"),
-        (
-            {"ngrams": 4, "ngram_rows": 1},
-            "`ngram_rows` must be an integer from 2 to 48,806,446. Received: ngram_rows=1",
-        ),
+        ({"ngram_rows": 97}, "`ngram_rows` needs `ngrams`"),
+        ({"ngrams": 4, "ngram_rows": 1}, "`ngram_rows` must be an integer of at least 2. Received: ngram_rows=1"),
         ({"ngrams": 4, "ngram_rows": 2.5}, "Received: ngram_rows=2.5"),
+        (
+            {"ngrams": 4, "vocabulary_size": 50_000},
+            "`ngram_rows` must be an integer from 2 to 10,737, for 50,000 tokens and ngrams=4. Received: ngram_rows=32749",
+        ),
         ({"token_counts": [1, 2]}, "`token_counts` must be 11 numbers of at least 0. Received: token_counts=[1, 2]"),
         ({"token_counts": [-1] * 11}, "`token_counts` must be 11 numbers of at least 0"),
         ({"token_counts": ["a"] * 11}, "`token_counts` must be 11 numbers of at least 0"),
         ({"token_counts": [float("nan")] * 11}, "`token_counts` must be 11 numbers of at least 0"),
-        ({"ngrams": 2, "vocabulary_size": 2**30, "ngram_rows": 2}, "from 2 to 0"),
     ],
 )
 def test_arguments_out_of_range(arguments, message):
-    with pytest.raises(ValueError, match="Received: ") as error:
+    with pytest.raises(ValueError, match=r"Received: |needs") as error:
         ks.language_model(**{"vocabulary_size": 11, **arguments})
     assert message in str(error.value)
 

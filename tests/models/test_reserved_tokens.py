@@ -132,6 +132,7 @@ def test_a_complete_vocabulary_is_returned_as_it_is():
             lambda: keras.Sequential([layers.Embedding(V, 3), layers.Dense(V)]),
             "must be a built Sequential or Functional",
         ),
+        (lambda: ks.language_model(V, units=[4], ngrams=2, ngram_rows=31), "cannot be added to a model with n-grams"),
         (lambda: "model.keras", "`model` must be a Keras model"),
     ],
 )

@@ -47,6 +47,14 @@ def of_bounded_sum():
     return keras.Model(tokens, DENSE(TOKENS)(keras.layers.Activation("tanh")(summed)))
 
 
+def of_two_kinds_of_ngrams():
+    """Returns a model with two tables of n-grams, whose hashes share operators."""
+    tokens = keras.Input((None,), dtype="int32")
+    values = keras.layers.GRU(16, return_sequences=True)(keras.layers.Embedding(TOKENS, 8)(tokens))
+    longer, pairs = ks.NgramEmbedding(TOKENS, TOKENS, 3, 31), ks.NgramEmbedding(TOKENS, TOKENS, 2, 37)
+    return keras.Model(tokens, keras.layers.Add()([DENSE(TOKENS)(values), longer(tokens), pairs(tokens)]))
+
+
 MODELS = {
     "GRU": lambda: ks.language_model(TOKENS, units=[16], embedding_dim=8),
     "GRU, reset before": lambda: of_layers(ks.GRU(16, return_sequences=True, reset_after=False)),
@@ -63,6 +71,7 @@ MODELS = {
     ),
     "residuals": of_residuals,
     "n-grams": lambda: ks.language_model(TOKENS, units=[16], embedding_dim=8, ngrams=4, ngram_rows=31),
+    "two kinds of n-grams": of_two_kinds_of_ngrams,
     "pairs of tokens": lambda: ks.language_model(
         TOKENS, units=[16], embedding_dim=16, tie_embeddings=True, ngrams=2, ngram_rows=97
     ),

@@ -98,6 +98,28 @@ def test_the_warm_up_of_a_run_in_minutes_begins_after_the_first_batch_which_comp
     assert rates.seen == pytest.approx(expected, abs=1e-8)
 
 
+@pytest.mark.parametrize("seconds_of_first", [None, 50.0])
+def test_the_state_of_a_schedule_holds_where_its_warm_up_began(monkeypatch, seconds_of_first):
+    """A run that is stopped in its first batch has not warmed up; a later one does not warm up again."""
+    now = [0.0]
+    monkeypatch.setattr(training, "time", types.SimpleNamespace(monotonic=lambda: now[0]))
+    schedule, other = (CosineSchedule(minutes=2, warmup=3 / 120) for _ in range(2))
+    for one in (schedule, other):
+        one.set_model(summing())
+        one.on_train_begin()
+    if seconds_of_first is not None:
+        now[0] = seconds_of_first
+        schedule.on_train_batch_end(0)
+    other.state = schedule.state
+    now[0] += 60.0
+    other.on_train_batch_end(0)  # It compiles again.
+    now[0] += 1.0
+    other.on_train_batch_begin(1)
+    rise = 1 / 3 if seconds_of_first is None else 1.0
+    cosine = math.cos(math.pi / 2 * max(0, now[0] - 3) / 117) ** 2
+    assert float(other.model.optimizer.learning_rate) == pytest.approx(0.01 * rise * cosine)
+
+
 def test_one_schedule_can_run_twice():
     model, rates, schedule = summing(), Rates(), CosineSchedule(epochs=1)
     for _ in range(2):

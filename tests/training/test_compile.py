@@ -60,6 +60,12 @@ def test_biases_do_not_decay(decay):
     assert {path for path, decays in used.items() if not decays} == {path for path in used if path.endswith("bias")}
 
 
+def test_an_optimizer_with_a_decay_of_its_own_is_refused_for_ngrams():
+    model = ks.language_model(9, cell="simple_rnn", units=[8], embedding_dim=4, ngrams=3, ngram_rows=11)
+    with pytest.raises(ValueError, match=r"`ngram_decay` needs an optimizer without .* such as adam. Received: adamw"):
+        compile_model(model, small_config(ngrams=3, ngram_rows=11, ngram_decay=0.5, optimizer="adamw"))
+
+
 def test_the_decay_of_ngrams_reaches_their_vectors_alone():
     model = ks.language_model(9, cell="simple_rnn", units=[8], embedding_dim=4, ngrams=3, ngram_rows=11)
     compile_model(model, small_config(ngrams=3, ngram_rows=11, ngram_decay=0.5))

@@ -67,6 +67,15 @@ def test_the_directory_holds_the_run(two_epochs):
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.parametrize("changes", [{}, {"by_line": True}, {"tie_embeddings": True, "units": (6,)}], ids=str)
+def test_the_logits_begin_at_the_frequencies_of_the_training_text(tmp_path, changes):
+    made = run(tmp_path / "run", LINES, learning_rate=1e-30, **changes)
+    by_line = "by_line" in changes
+    ids = made.vocabulary.encode_lines(LINES) if by_line else made.vocabulary.encode(LINES)
+    counts = np.bincount(ids, minlength=len(made.vocabulary)) + 1
+    np.testing.assert_allclose(made.model.get_layer("logits").bias, np.log(counts / counts.sum()), rtol=1e-5)
+
+
 def test_one_seed_one_model(tmp_path, two_epochs):
     again, other = (run(tmp_path / str(seed), seed=seed, epochs=2) for seed in (CONFIG.seed, 4))
     weights = [made.model.get_weights() for made in (two_epochs, again, other)]

@@ -11,7 +11,7 @@ from ai_edge_litert import schema_py_generated as schema
 from keras_seq_export.errors import ExportError
 from keras_seq_export.micro.tensors import Tensors
 
-IS_WHOLE_NUMBER = (schema.TensorType.INT32, schema.TensorType.BOOL)  # the types of what is computed for a hash
+WHOLE_NUMBERS = (schema.TensorType.INT32, schema.TensorType.BOOL)  # the types of what is computed for a hash
 
 
 class Hash(NamedTuple):
@@ -60,7 +60,7 @@ class HashReader:
         states, largest = set[int](), set[int]()
         factors = []
         for age, term in enumerate(terms):
-            multiplication = self._producer(term, "MUL")
+            multiplication = self._plain(self._producer(term, "MUL"))
             values = self._constant(multiplication, 1).reshape(-1)
             factors.append(int(values[position]))
             if age == 0:
@@ -82,7 +82,7 @@ class HashReader:
         """Returns the sums before all subtractions, what is left after them, and what the sums must be below."""
         subtracted = []
         while (sub := self._tensors.producer(index, "SUB")) is not None:
-            multiplication = self._producer(int(sub.inputs[1]), "MUL")
+            multiplication = self._plain(self._producer(int(self._plain(sub).inputs[1]), "MUL"))
             comparison = self._producer(self._given(int(multiplication.inputs[0]), "CAST", 0), "GREATER_EQUAL")
             number = self._constant(multiplication, 1)
             self._require(number.size == 1 and np.array_equal(number, self._constant(comparison, 1)))
@@ -96,7 +96,7 @@ class HashReader:
         """Returns the summands of a sum, the first one first."""
         terms = []
         while (add := self._tensors.producer(index, "ADD")) is not None:
-            terms.append(int(add.inputs[1]))
+            terms.append(int(self._plain(add).inputs[1]))
             index = int(add.inputs[0])
         return [index, *reversed(terms)]
 
@@ -114,6 +114,11 @@ class HashReader:
         if split is None:
             return index, 0
         return int(split.inputs[1]), [int(one) for one in split.outputs].index(index)
+
+    def _plain(self, operator: Any) -> Any:
+        """Returns an operator, which must have no activation."""
+        self._require(not operator.builtinOptions.fusedActivationFunction)
+        return operator
 
     def _producer(self, index: int, name: str) -> Any:
         operator = self._tensors.producer(index, name)

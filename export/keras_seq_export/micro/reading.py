@@ -12,7 +12,7 @@ import numpy.typing as npt
 from ai_edge_litert import schema_py_generated as schema
 
 from keras_seq_export.errors import ExportError
-from keras_seq_export.micro.hashes import IS_WHOLE_NUMBER, Hash, HashReader
+from keras_seq_export.micro.hashes import WHOLE_NUMBERS, Hash, HashReader
 from keras_seq_export.micro.order import look_up_late
 from keras_seq_export.micro.program import Kind, Operator, Program, State, View
 from keras_seq_export.micro.sigmoid_table import require_table, table_factor
@@ -59,11 +59,19 @@ class _Reader:
         for operator in self.tensors.graph.operators:
             name = flatbuffer.operator_name(self.model, operator)
             types = {self.tensors.graph.tensors[index].type for index in operator.outputs}
-            if types <= set(IS_WHOLE_NUMBER) and name != "RESHAPE":
+            if types <= set(WHOLE_NUMBERS) and name != "RESHAPE":
                 continue  # It is part of a hash, which is read where it is used.
             if name not in _TRANSLATIONS:
                 raise ExportError(f"{self.tensors.place(operator)} has no form in the C decoder, which runs {_NAMES}")
             _TRANSLATIONS[name](self, operator)
+        if self.token_tensors and not self.tokens:
+            raise ExportError(
+                "the C decoder must look the token up in a table of embeddings; this file looks up n-grams alone"
+            )
+        if any(self.tokens - 1 > found.largest_token for found in self.hashes.values()):
+            raise ExportError(
+                "the C decoder reads n-grams of all tokens of the model; the hashes of this file limit them"
+            )
         names = sorted(filter(is_state, inputs), key=lambda name: int(name.rpartition("_")[2]))
         states = [self._state(inputs[name], outputs[name], first_states.get(name)) for name in names]
         results = [index for name, index in outputs.items() if not is_state(name)]
@@ -260,7 +268,7 @@ class _Reader:
         source, result = operator.inputs[0], operator.outputs[0]
         if source in self.token_tensors:
             self.token_tensors.append(result)
-        elif self.tensors.graph.tensors[result].type in IS_WHOLE_NUMBER:
+        elif self.tensors.graph.tensors[result].type in WHOLE_NUMBERS:
             return  # part of a hash
         elif source in self.rows:
             self.rows[result] = self.rows[source]

@@ -37,7 +37,8 @@ def integer_model(content: bytes, frame_range: float = 1.0) -> bytes:
         frame_range: the largest absolute value of a number in a frame; larger ones are cut off. For models that read frames.
 
     Returns:
-        The .tflite. Tokens are int32, all other numbers int16, each tensor with one scale.
+        The .tflite. Tokens are int32, all other numbers that it takes and gives int16, each tensor with one scale. Hashes of
+        n-grams are int32 numbers within the step.
 
     Raises:
         ExportError: an operator has no form in integers, a state is not bounded, or numbers are too large.

@@ -81,13 +81,22 @@ class StepGraph:
                 self.operators = [one for one in self.operators if one is not add]
 
     def replace(self, old: list[schema.OperatorT], new: list[schema.OperatorT]) -> None:
-        """Puts operators in the place of the first of some others, and removes those of them that nothing reads then."""
-        position = self.operators.index(old[0])
-        removed = {id(one) for one in old}
-        kept = [one for one in self.operators if id(one) not in removed]
-        before = sum(id(one) not in removed for one in self.operators[:position])
-        self.operators = [*kept[:before], *new, *kept[before:]]
+        """Puts operators in the place of the first of some others, and removes those of them whose results nothing reads.
+
+        The first one is removed: the new operators give its results.
+        """
+        first, *candidates = old
+        position = self.operators.index(first)
+        self.operators[position : position + 1] = new
+        while unread := [one for one in candidates if not self._is_read(one)]:
+            candidates = [one for one in candidates if all(one is not other for other in unread)]
+            self.operators = [one for one in self.operators if all(one is not other for other in unread)]
         self._producers = {int(output): one for one in self.operators for output in one.outputs}
+
+    def _is_read(self, operator: schema.OperatorT) -> bool:
+        """Returns whether an operator, or the caller, reads a result of an operator."""
+        after = [*self.outputs.values(), *(state.after for state in self.states)]
+        return any(self.readers(int(index)) or index in after for index in operator.outputs)
 
     def _replace_output(self, old: int, new: int) -> None:
         for entry in self.model.signatureDefs[0].outputs:

@@ -1,6 +1,6 @@
 """The n-grams of `keras_seq.NgramEmbedding` in a float32 step: they are taken apart into what integers can compute."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
@@ -81,14 +81,29 @@ class _Pattern:
             later = self._before(self._producer(state.after, "CAST"), "GATHER", 0)
             rows, factors = (self._integers(one, 1) for one in (remainder, terms))
             ages = np.arange(len(factors))
-            positions = [self._integers(one, 1).tolist() for one in (longer, later)]
-            if positions != [ages[1:].tolist(), ages[:-1].tolist()] or later.inputs[0] != known.outputs[0]:
-                return None
+            self._require(rows.size == 1 and later.inputs[0] == known.outputs[0])
+            self._require(self._integers(longer, 1).tolist() == ages[1:].tolist())
+            self._require(self._integers(later, 1).tolist() == ages[:-1].tolist())
+            self._require_options(lookup, sums, terms, known, longer, later)
         except _OtherOperator:
             return None
+        largest = self._largest_token(token, factors)
         self._graph.states.remove(state)
         indices = self._look_up_each(lookup, len(factors) - 1)
-        return Ngrams(state, token, self._largest_token(token, factors), factors, int(rows.item()), indices)
+        return Ngrams(state, token, largest, factors, int(rows.item()), indices)
+
+    def _require_options(self, lookup: Any, sums: Any, terms: Any, known: Any, *columns: Any) -> None:
+        """Requires the operators to go along the axes that they have in `NgramEmbedding`."""
+        (axis,), total = self._integers(self._total, 1).reshape(-1), self._total.builtinOptions
+        self._require(axis in (-2, 1) and not total.keepDims and lookup.builtinOptions.axis == 0)
+        (along,) = self._integers(sums, 1).reshape(-1)
+        self._require(along in (-1, 1) and not sums.builtinOptions.exclusive and not sums.builtinOptions.reverse)
+        self._require(all(one.builtinOptions.axis in (-1, 1) for one in (known, *columns)))
+        self._require(not any(one.builtinOptions.fusedActivationFunction for one in (terms, known)))
+
+    def _require(self, is_so: bool) -> None:
+        if not is_so:
+            raise _OtherOperator
 
     def _producer(self, index: int, name: str) -> schema.OperatorT:
         operator = self._graph.producer(index, name)
@@ -114,7 +129,13 @@ class _Pattern:
             for one in self._graph.operators
             if self._graph.name(one) == "GATHER" and one.inputs[1] == token
         ]
-        largest = min(map(len, tables), default=LARGEST_TOKEN + 1) - 1
+        if not tables:
+            raise ExportError(
+                "a model that reads its tokens as n-grams alone has no form in integers: read them with an Embedding too, or "
+                "export a .tflite with another {}",
+                "quantization",
+            )
+        largest = min(map(len, tables)) - 1
         if largest > LARGEST_TOKEN or int(factors.astype(np.int64).sum()) * largest >= 2**31:
             raise ExportError(
                 f"the n-grams of {largest + 1:,} tokens are too many for integers, which hold {LARGEST_TOKEN + 1:,}: leave out "

@@ -43,7 +43,7 @@ def random_states(details, generator, step):
 @pytest.mark.parametrize("name", NAMES)
 def test_all_kernels_and_tflite_micro_compute_the_same_bits(name):
     content = contents_of(name)[1]
-    assert types_of(content) <= {"INT8", "INT16", "INT32", "BOOL"}
+    assert types_of(content) <= {"INT8", "INT16", "INT32", *(["BOOL"] if "n-grams" in name or "pairs" in name else [])}
     runtimes = [*(LiteRT(content, kernels) for kernels in KERNELS), Micro(content)]
     generator, states = np.random.default_rng(1), runtimes[0].zeros()
     for step in range(200):
