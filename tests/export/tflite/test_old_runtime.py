@@ -9,7 +9,7 @@ import sys
 
 import numpy as np
 import pytest
-from hamlet import TEXT, WIDE, report_of
+from hamlet import NGRAMS, TEXT, WIDE, report_of
 
 from keras_seq.generation.sampling import SamplingSettings, logit_bias
 from keras_seq_export import LiteRTSampler
@@ -24,20 +24,21 @@ from tflite_runtime.interpreter import Interpreter
 path, tokens = sys.argv[1], json.loads(sys.argv[2])
 interpreter = Interpreter(path)
 decode, prefill, sample = map(interpreter.get_signature_runner, ("decode", "prefill", "sample"))
-state = zeros = np.zeros((1, 64), np.float32)
+inputs = decode.get_input_details().items()
+states = zeros = {name: np.zeros(one["shape"], np.float32) for name, one in inputs if name != "token"}
 logits = []
 for token in tokens:
-    answer = decode(token=np.array([token], np.int32), state_0=state)
-    state = answer["state_0"]
+    answer = decode(token=np.array([token], np.int32), **states)
+    states = {name: answer[name] for name in states}
     logits.append(answer["logits"][0].tolist())
 padded = np.zeros((1, 64), np.int32)
 padded[0, : len(tokens)] = tokens
-at_once = prefill(tokens=padded, length=np.array([len(tokens)], np.int32), state_0=zeros)
-assert np.array_equal(at_once["logits"], answer["logits"]) and np.array_equal(at_once["state_0"], state)
+at_once = prefill(tokens=padded, length=np.array([len(tokens)], np.int32), **zeros)
+assert all(np.array_equal(at_once[name], answer[name]) for name in answer)
 sampled = [
     int(sample(token=np.array(tokens[-1:], np.int32), uniform=np.array([number], np.float32),
                temperature=np.array([0.8], np.float32), top_k=np.array([9], np.int32), top_p=np.array([0.9], np.float32),
-               min_p=np.array([0.01], np.float32), state_0=state)["next_token"][0])
+               min_p=np.array([0.01], np.float32), **states)["next_token"][0])
     for number in np.linspace(0, 0.999, 50)
 ]
 print(json.dumps({"logits": logits, "sampled": sampled}))
@@ -72,9 +73,10 @@ def run(python, path, tokens):
 
 # `difference` is a share of the standard deviation of the logits. LiteRT quantizes the inputs of 8-bit products at run
 # time, so another rounding of an input is a difference of a whole step.
+@pytest.mark.parametrize("ngrams", [{}, NGRAMS], ids=["", "n-grams"])
 @pytest.mark.parametrize(("quantization", "difference"), [("none", 1e-4), ("float16", 1e-4), ("int8", 0.05)])
-def test_the_file_loads_and_agrees(quantization, difference, python, small_tflite):
-    path = small_tflite(quantization=quantization, **WIDE)
+def test_the_file_loads_and_agrees(quantization, difference, ngrams, python, small_tflite):
+    path = small_tflite(quantization=quantization, **WIDE, **ngrams)
     assert report_of(path)["quality"]["nats_lost"] <= 0.01
     sampler = LiteRTSampler(path)
     tokens = [sampler.vocabulary.start_id, *sampler.vocabulary.encode(TEXT[:42]).tolist()]
