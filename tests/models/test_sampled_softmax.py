@@ -20,8 +20,8 @@ def model(**options):
     return made
 
 
-def compiled(samples):
-    trained = SampledSoftmax(model(), samples)
+def compiled(samples, **options):
+    trained = SampledSoftmax(model(**options), samples)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction="mean_with_sample_weight")
     trained.compile("sgd", loss, weighted_metrics=[ks.NatsPerToken()])
     return trained
@@ -94,8 +94,9 @@ def test_the_mean_gradient_is_that_of_the_exact_softmax():
     assert np.linalg.norm(sampled) == pytest.approx(np.linalg.norm(exact), rel=0.25)
 
 
-def test_metrics_are_exact():
-    trained = compiled(samples=5)
+@pytest.mark.parametrize("ngrams", [{}, {"ngrams": 2, "ngram_rows": 31}], ids=str)
+def test_metrics_are_exact(ngrams):
+    trained = compiled(samples=5, **ngrams)
     inputs, targets = batch(rows=6)
     mask = np.ones(targets.shape, np.float32)
     mask[:2, -1] = 0  # Their last token with a weight is the one before.

@@ -48,7 +48,8 @@ def fit(case, strategy=None):
     keras.utils.set_random_seed(0)
     replicas = 1 if strategy is None else strategy.num_replicas_in_sync
     with distribution.scope(strategy or tf.distribute.get_strategy()):
-        model = ks.language_model(len(VOCABULARY), units=[16], embedding_dim=8, cell=cell)
+        sizes = {"units": [16], "embedding_dim": 8, "ngrams": 2, "ngram_rows": 53}
+        model = ks.language_model(len(VOCABULARY), cell=cell, **sizes)
         model = model if by_line else ks.stateful_copy(model, 8 // replicas)
         if strategy is not None:
             distribution.distributed(model)
