@@ -1,6 +1,6 @@
 """Damaged configurations: each is refused with one sentence, or is a configuration.
 
-The slow test damages one configuration in 155 ways and gives it to the program, which stops before its first step.
+The slow test damages one configuration in 170 ways and gives it to the program, which stops before its first step.
 """
 
 import contextlib
@@ -118,7 +118,7 @@ def test_a_file_without_an_end_is_not_read():
 
 
 def damaged_configurations():
-    """Returns 155 contents of a configuration, each with its name and the keys that a message may name."""
+    """Returns 170 contents of a configuration, each with its name and the keys that a message may name."""
     for key in KEYS:
         for value in ({"a": [1]}, "x" if key != "corpus" else 5, -1, 10**400):
             yield f"{key}={str(value)[:9]}", json.dumps({**VALUES, key: value}).encode()
@@ -141,9 +141,9 @@ def damaged_configurations():
 
 
 @pytest.mark.slow
-def test_155_damaged_configurations_end_in_a_sentence(tmp_path, monkeypatch, run_cli):
+def test_170_damaged_configurations_end_in_a_sentence(tmp_path, monkeypatch, run_cli):
     contents = list(damaged_configurations())
-    assert len(contents) == 155
+    assert len(contents) == 170
     (tmp_path / "fox.txt").write_text("the quick brown fox jumps over the lazy dog\n" * 60)
     cut = training_run.Progress.on_epoch_end
 
