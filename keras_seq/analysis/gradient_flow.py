@@ -14,13 +14,13 @@ import numpy as np
 import tensorflow as tf
 
 from keras_seq import require
-from keras_seq.data.encoded_text import token_counts, token_ids
+from keras_seq.data.encoded_text import token_ids
 from keras_seq.data.vocabulary import Vocabulary
 from keras_seq.files import explaining, replacing
 from keras_seq.generation.score import segments
 from keras_seq.models.step_model import stepped_language_model
 from keras_seq.training.run_directory import corpus_of, load_run
-from keras_seq.training.train import untrained_model
+from keras_seq.training.train import starting_counts, untrained_model
 
 
 class FlowCurve(NamedTuple):
@@ -144,8 +144,8 @@ def run_flow(directory: Path, lags: int, seed: int = 0, count: int = 64) -> list
     corpus = corpus_of(run.config)
     text = corpus.validation + corpus.test
     tokens = windows(text, run.vocabulary, lags, count, by_line=run.config.by_line, seed=seed)
-    counts = token_counts(token_ids(corpus.train, run.vocabulary, by_line=run.config.by_line), len(run.vocabulary))
-    untrained = untrained_model(len(run.vocabulary), run.config, counts)
+    ids = token_ids(corpus.train, run.vocabulary, by_line=run.config.by_line)
+    untrained = untrained_model(len(run.vocabulary), run.config, starting_counts(ids, run.vocabulary))
     return [
         FlowCurve(str(directory), run.config.cell, trained, gradient_flow(model, tokens))
         for model, trained in ((run.model, True), (untrained, False))

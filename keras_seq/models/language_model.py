@@ -56,7 +56,8 @@ def language_model(
             hashes evenly.
         token_counts: how often each token occurs in the training text, `(vocabulary_size,)`. Training then begins at
             these frequencies: the bias of the logits is `log((count + 1) / sum(counts + 1))` (Lin et al. 2017, arXiv
-            1708.02002, section 3.3). None begins at 0. `keras_seq.data.encoded_text.token_counts` counts.
+            1708.02002, section 3.3). None begins at 0, which is better for characters.
+            `keras_seq.data.encoded_text.token_counts` counts.
 
     Raises:
         ArgumentError: an argument is out of range.

@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from keras_seq import require
 from keras_seq.data.corpus import Corpus
-from keras_seq.data.encoded_text import token_counts
+from keras_seq.data.encoded_text import EncodedText, token_counts
 from keras_seq.data.lines import Lines, lines
 from keras_seq.data.streams import Streams, streams
 from keras_seq.data.tokens import split_lines
@@ -171,7 +171,7 @@ def prepare(
         require.that(smaller, "sampled_softmax", expected, config.sampled_softmax)
     _require_memory(len(vocabulary), config)
     batches, validation = _batches(corpus, vocabulary, config)
-    model = untrained_model(len(vocabulary), config, token_counts(batches.ids, len(vocabulary)))
+    model = untrained_model(len(vocabulary), config, starting_counts(batches.ids, vocabulary))
     with contextlib.nullcontext() if strategy is None else scope(strategy):
         trained_model = _trained_model(model, config, strategy)
         compile_model(trained_model, config)
@@ -249,6 +249,11 @@ def finish(training: Training) -> Run:
         with writing(directory):
             (directory / CHECKPOINT).unlink()
     return load_run(directory)
+
+
+def starting_counts(ids: np.ndarray | EncodedText, vocabulary: Vocabulary) -> np.ndarray | None:
+    """Returns the counts of words at which the logits of a run begin; None for characters, which end better from 0 (BUILD.md)."""
+    return None if vocabulary.level == "char" else token_counts(ids, len(vocabulary))
 
 
 def untrained_model(vocabulary_size: int, config: TrainConfig, counts: np.ndarray | None = None) -> keras.Model:

@@ -68,12 +68,16 @@ def test_the_directory_holds_the_run(two_epochs):
 
 
 @pytest.mark.parametrize("changes", [{}, {"by_line": True}, {"tie_embeddings": True, "units": (6,)}], ids=str)
-def test_the_logits_begin_at_the_frequencies_of_the_training_text(tmp_path, changes):
-    made = run(tmp_path / "run", LINES, learning_rate=1e-30, **changes)
-    by_line = "by_line" in changes
-    ids = made.vocabulary.encode_lines(LINES) if by_line else made.vocabulary.encode(LINES)
-    counts = np.bincount(ids, minlength=len(made.vocabulary)) + 1
-    np.testing.assert_allclose(made.model.get_layer("logits").bias, np.log(counts / counts.sum()), rtol=1e-5)
+@pytest.mark.parametrize("level", ["word", "char"])
+def test_the_logits_begin_at_the_frequencies_of_words(tmp_path, level, changes):
+    text = "the cat sat\nthe mat sat on the cat\n" * 60
+    vocabulary = ks.Vocabulary.from_text(text, level=level)
+    config = dataclasses.replace(CONFIG, learning_rate=1e-30, **changes)
+    made = train(tmp_path / "run", corpus(text), vocabulary, config)
+    ids = vocabulary.encode_lines(text) if "by_line" in changes else vocabulary.encode(text)
+    counts = np.bincount(ids, minlength=len(vocabulary)) + 1
+    expected = np.log(counts / counts.sum()) if level == "word" else np.zeros(len(vocabulary))
+    np.testing.assert_allclose(made.model.get_layer("logits").bias, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_one_seed_one_model(tmp_path, two_epochs):
