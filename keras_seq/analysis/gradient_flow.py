@@ -144,8 +144,10 @@ def run_flow(directory: Path, lags: int, seed: int = 0, count: int = 64) -> list
     corpus = corpus_of(run.config)
     text = corpus.validation + corpus.test
     tokens = windows(text, run.vocabulary, lags, count, by_line=run.config.by_line, seed=seed)
-    ids = token_ids(corpus.train, run.vocabulary, by_line=run.config.by_line)
-    untrained = untrained_model(len(run.vocabulary), run.config, starting_counts(ids, run.vocabulary))
+    counts = starting_counts(
+        run.vocabulary, lambda: token_ids(corpus.train, run.vocabulary, by_line=run.config.by_line)
+    )
+    untrained = untrained_model(len(run.vocabulary), run.config, counts)
     return [
         FlowCurve(str(directory), run.config.cell, trained, gradient_flow(model, tokens))
         for model, trained in ((run.model, True), (untrained, False))

@@ -163,7 +163,8 @@ def _add_optimizer_options(group: Any) -> None:
     _add_option(
         group,
         "ngram_decay",
-        "the same for n-grams alone, such as 0.5, which keeps a long run from memorizing the text; needs --ngrams",
+        "fraction of each n-gram's vector that a step removes, at learning rate 1, such as 0.5, so that a long run does not "
+        "memorize the text; needs --ngrams",
         type=float,
     )
     _add_option(group, "ema_momentum", "average the weights over the steps, such as 0.999", type=float)

@@ -6,6 +6,7 @@ import importlib.util
 import json
 import math
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -166,12 +167,11 @@ def prepare(
         alike = {name: value for name, value in config.to_dict().items() if name != "corpus"}
         require_same(strategy, {**belongs_to, "settings": json.dumps(alike), "code": code_sha256()})
     if config.sampled_softmax:
-        smaller = config.sampled_softmax < len(vocabulary)
-        expected = f"below {len(vocabulary)}, the size of the vocabulary"
-        require.that(smaller, "sampled_softmax", expected, config.sampled_softmax)
+        samples, expected = config.sampled_softmax, f"below {len(vocabulary)}, the size of the vocabulary"
+        require.that(samples < len(vocabulary), "sampled_softmax", expected, samples)
     _require_memory(len(vocabulary), config)
     batches, validation = _batches(corpus, vocabulary, config)
-    model = untrained_model(len(vocabulary), config, starting_counts(batches.ids, vocabulary))
+    model = untrained_model(len(vocabulary), config, starting_counts(vocabulary, lambda: batches.ids))
     with contextlib.nullcontext() if strategy is None else scope(strategy):
         trained_model = _trained_model(model, config, strategy)
         compile_model(trained_model, config)
@@ -251,9 +251,9 @@ def finish(training: Training) -> Run:
     return load_run(directory)
 
 
-def starting_counts(ids: np.ndarray | EncodedText, vocabulary: Vocabulary) -> np.ndarray | None:
+def starting_counts(vocabulary: Vocabulary, ids: Callable[[], np.ndarray | EncodedText]) -> np.ndarray | None:
     """Returns the counts of words at which the logits of a run begin; None for characters, which end better from 0 (BUILD.md)."""
-    return None if vocabulary.level == "char" else token_counts(ids, len(vocabulary))
+    return None if vocabulary.level == "char" else token_counts(ids(), len(vocabulary))
 
 
 def untrained_model(vocabulary_size: int, config: TrainConfig, counts: np.ndarray | None = None) -> keras.Model:

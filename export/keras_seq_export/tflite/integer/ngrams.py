@@ -146,30 +146,27 @@ class _Pattern:
 
     def _look_up_each(self, lookup: schema.OperatorT, count: int) -> list[int]:
         """Replaces the look-up of all rows by one for each; returns their indices."""
-        graph, table, output = self._graph.graph, int(lookup.inputs[0]), int(self._total.outputs[0])
-        width, name = self._graph.shape(table)[1], self._graph.graph.tensors[table].name
-        options = schema.GatherOptionsT()
-        options.axis, options.batchDims = 0, 0
-        indices, operators, sum_so_far = list[int](), list[schema.OperatorT](), -1
-        for number in range(count):
-            indices.append(add_tensor(graph, name + b"/row", schema.TensorType.INT32, (1,)))
-            row = add_tensor(graph, name + b"/vector", schema.TensorType.FLOAT32, (1, width))
-            gather = new_operator(self._graph.model, "GATHER", [table, indices[-1]], [row])
-            gather.builtinOptionsType, gather.builtinOptions = schema.BuiltinOptions.GatherOptions, options
-            operators.append(gather)
-            if number == 0:
-                sum_so_far = row
-                continue
-            is_last = number == count - 1
-            total = output if is_last else add_tensor(graph, name + b"/sum", schema.TensorType.FLOAT32, (1, width))
-            add = new_operator(self._graph.model, "ADD", [sum_so_far, row], [total])
-            add.builtinOptionsType, add.builtinOptions = schema.BuiltinOptions.AddOptions, schema.AddOptionsT()
-            operators.append(add)
-            sum_so_far = total
-        if count == 1:
-            operators[0].outputs = [output]
+        graph, table = self._graph.graph, int(lookup.inputs[0])
+        width, name = self._graph.shape(table)[1], graph.tensors[table].name
+
+        def vector() -> int:
+            return add_tensor(graph, name + b"/vector", schema.TensorType.FLOAT32, (1, width))
+
+        indices = [add_tensor(graph, name + b"/row", schema.TensorType.INT32, (1,)) for _ in range(count)]
+        rows = [self._operator("GATHER", [table, index], vector(), schema.GatherOptionsT()) for index in indices]
+        operators = [rows[0]]
+        for row in rows[1:]:
+            sum_so_far = operators[-1].outputs[0]
+            operators += [row, self._operator("ADD", [sum_so_far, row.outputs[0]], vector(), schema.AddOptionsT())]
+        operators[-1].outputs = list(self._total.outputs)
         self._graph.replace(self._matched, operators)
         return indices
+
+    def _operator(self, name: str, inputs: list[int], output: int, options: object) -> schema.OperatorT:
+        operator = new_operator(self._graph.model, name, inputs, [output])
+        operator.builtinOptionsType = getattr(schema.BuiltinOptions, type(options).__name__[:-1])
+        operator.builtinOptions = options
+        return operator
 
 
 class _OtherOperator(Exception):
