@@ -69,7 +69,15 @@ def language_model(
     """
     require.positive_integer("vocabulary_size", vocabulary_size)
     require_language_model_arguments(
-        cell, units, embedding_dim, dropout, embedding_dropout, weight_dropout, ngrams, ngram_rows
+        cell=cell,
+        units=units,
+        embedding_dim=embedding_dim,
+        dropout=dropout,
+        embedding_dropout=embedding_dropout,
+        weight_dropout=weight_dropout,
+        tie_embeddings=tie_embeddings,
+        ngrams=ngrams,
+        ngram_rows=ngram_rows,
     )
     rows = _rows(vocabulary_size, ngrams, ngram_rows) if ngrams else 0
     if token_counts is not None:
@@ -159,12 +167,14 @@ def parameter_count(
 
 
 def require_language_model_arguments(
+    *,
     cell: str,
     units: Sequence[int],
     embedding_dim: int,
     dropout: float,
     embedding_dropout: float,
     weight_dropout: float,
+    tie_embeddings: bool,
     ngrams: int,
     ngram_rows: int | None,
 ) -> None:
@@ -185,6 +195,7 @@ def require_language_model_arguments(
         ("weight_dropout", weight_dropout),
     ):
         require.fraction(name, fraction)
+    require.boolean("tie_embeddings", tie_embeddings)
     if weight_dropout and cell != "gru":
         raise ConfigError(f"{{}} needs {{}} to be gru. Received: {cell}", "weight_dropout", "cell")
     is_length = require.is_integer(ngrams) and ngrams in (0, *range(2, LONGEST + 1))

@@ -162,19 +162,9 @@ class TrainConfig:
         require.boolean("by_line", self.by_line)
 
     def _require_model(self) -> None:
-        require_language_model_arguments(
-            self.cell,
-            self.units,
-            self.embedding_dim,
-            self.dropout,
-            self.embedding_dropout,
-            self.weight_dropout,
-            self.ngrams,
-            self.ngram_rows,
-        )
+        require_language_model_arguments(**self.model_options)
         _require_size("embedding_dim", self.embedding_dim)
         require.that(max(self.units) <= _LARGEST, "units", f"a list of integers up to {_LARGEST:,}", self.units)
-        require.boolean("tie_embeddings", self.tie_embeddings)
         if self.ngram_decay is not None:
             require.positive_number("ngram_decay", self.ngram_decay)
             if not self.ngrams:

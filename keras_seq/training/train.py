@@ -2,10 +2,8 @@
 
 import contextlib
 import hashlib
-import importlib.util
 import json
 import math
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +13,6 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_seq import require
 from keras_seq.data.corpus import Corpus
 from keras_seq.data.encoded_text import EncodedText, token_counts
 from keras_seq.data.lines import Lines, lines
@@ -28,7 +25,7 @@ from keras_seq.distribution.strategies import is_chief, scope, worker_number
 from keras_seq.errors import ConfigError, CorpusError, DivergedError, TrainingError
 from keras_seq.files import remove_partial
 from keras_seq.models.clone import clone_with_configs
-from keras_seq.models.language_model import language_model, parameter_count
+from keras_seq.models.language_model import language_model
 from keras_seq.models.sampled_softmax import SampledSoftmax
 from keras_seq.models.stateful import stateful_copy
 from keras_seq.training.callbacks import CarriedState, CosineSchedule, KeepBest, RollBack, StopWhenNotFinite
@@ -44,6 +41,7 @@ from keras_seq.training.progress import (
     ResumedTensorBoard,
     reporting_full_tensorboard,
 )
+from keras_seq.training.run_checks import require_trainable
 from keras_seq.training.run_directory import (
     CHECKPOINT,
     HISTORY,
@@ -158,18 +156,12 @@ def prepare(
     strategy: tf.distribute.Strategy | None,
 ) -> Training:
     """Builds the model, the batches and the callbacks, and makes the run directory; see `train`."""
-    if config.tensorboard and importlib.util.find_spec("tensorboard") is None:
-        raise ConfigError("{} needs TensorBoard: pip install tensorboard", "tensorboard")
     belongs_to = {"vocabulary": vocabulary.sha256, "corpus": _sha256(corpus)}
+    require_trainable(len(vocabulary), config, strategy)
     if strategy is not None:
-        _require_distributable(config, strategy)
         # The corpus may have another path on each machine.
         alike = {name: value for name, value in config.to_dict().items() if name != "corpus"}
         require_same(strategy, {**belongs_to, "settings": json.dumps(alike), "code": code_sha256()})
-    if config.sampled_softmax:
-        samples, expected = config.sampled_softmax, f"below {len(vocabulary)}, the size of the vocabulary"
-        require.that(samples < len(vocabulary), "sampled_softmax", expected, samples)
-    _require_memory(len(vocabulary), config)
     batches, validation = _batches(corpus, vocabulary, config)
     model = untrained_model(len(vocabulary), config, starting_counts(vocabulary, lambda: batches.ids))
     with contextlib.nullcontext() if strategy is None else scope(strategy):
@@ -260,42 +252,6 @@ def untrained_model(vocabulary_size: int, config: TrainConfig, counts: np.ndarra
     """Returns the model of a run before its first step; sets the random seed of everything after it."""
     keras.utils.set_random_seed(config.seed % 2**32)
     return language_model(vocabulary_size, token_counts=counts, **config.model_options)
-
-
-def _require_memory(vocabulary_size: int, config: TrainConfig) -> None:
-    """Refuses a model whose training cannot fit into the memory of this machine."""
-    if not hasattr(os, "sysconf"):
-        return
-    sizes = {name: value for name, value in config.model_options.items() if not name.endswith("dropout")}
-    count = parameter_count(vocabulary_size, **sizes)
-    needed, present = 8 * count, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if needed > present:  # float32: the weights and their copy in `Checkpoint`; most optimizers need twice that
-        names = ["units", "embedding_dim", *(["ngrams", "ngram_rows"] if config.ngrams else [])]
-        raise ConfigError(
-            f"the model of {', '.join(['{}'] * len(names))} has {count:,} weights, whose training needs at least "
-            f"{needed / 2**30:,.0f} GiB of memory; this machine has {present / 2**30:,.0f}",
-            *names,
-        )
-
-
-def _require_distributable(config: TrainConfig, strategy: tf.distribute.Strategy) -> None:
-    """Refuses a configuration that several replicas cannot train."""
-    replicas = strategy.num_replicas_in_sync
-    if config.batch_size % replicas:
-        raise ConfigError(
-            f"{{}} must be a multiple of {replicas}, the number of replicas. Received: {config.batch_size}",
-            "batch_size",
-        )
-    if config.minutes is not None and strategy.cluster_resolver is not None:
-        raise ConfigError(
-            "several workers must end after the same step, and their clocks differ: give {} instead of {}",
-            "epochs",
-            "minutes",
-        )
-    if config.sampled_softmax:
-        raise ConfigError(
-            "{} trains on one device: leave it out, or leave out {} and {}", "sampled_softmax", "distribute", "workers"
-        )
 
 
 def _batches(corpus: Corpus, vocabulary: Vocabulary, config: TrainConfig) -> tuple[Lines | Streams, tf.data.Dataset]:

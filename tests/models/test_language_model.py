@@ -64,6 +64,7 @@ def test_logits_stay_float32_under_mixed_precision():
         ({"embedding_dropout": -0.1}, "embedding_dropout=-0.1"),
         ({"weight_dropout": 1.0}, "weight_dropout=1.0"),
         ({"weight_dropout": 0.1, "cell": "lstm"}, "`weight_dropout` needs `cell` to be gru. Received: lstm"),
+        ({"tie_embeddings": "no"}, "Received: tie_embeddings='no'"),
         ({"ngrams": 1}, "`ngrams` must be 0 or an integer from 2 to 8. Received: ngrams=1"),
         ({"ngrams": 9}, "`ngrams` must be 0 or an integer from 2 to 8. Received: ngrams=9"),
         ({"ngrams": True}, "`ngrams` must be 0 or an integer from 2 to 8. Received: ngrams=True"),

@@ -1,6 +1,5 @@
 """A run from a corpus to its directory."""
 
-import contextlib
 import csv
 import dataclasses
 import math
@@ -12,7 +11,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import keras_seq as ks
 from keras_seq.analysis.evaluate import evaluate
-from keras_seq.errors import ConfigError, InUseError, TrainingError
+from keras_seq.errors import InUseError, TrainingError
 from keras_seq.locks import exclusive
 from keras_seq.training import train as training_run
 from keras_seq.training.config import TrainConfig
@@ -235,12 +234,3 @@ def test_a_pass_a_little_longer_than_an_epoch_of_fit_is_two_halves(tmp_path, mon
     monkeypatch.setattr(training_run, "LONGEST_EPOCH", 61)  # of 62 batches
     run(tmp_path / "run", epochs=1)
     assert len(read_columns(tmp_path / "run" / "steps.csv")["step"]) == 62
-
-
-@pytest.mark.parametrize(("bytes_per_weight", "is_refused"), [(9, False), (7, True)])
-def test_only_a_model_that_cannot_fit_the_memory_is_refused(bytes_per_weight, is_refused, monkeypatch):
-    config = TrainConfig(corpus="memory", units=(4,), embedding_dim=3)
-    weights = training_run.untrained_model(10, config).count_params()
-    monkeypatch.setattr("os.sysconf", lambda name: {"SC_PAGE_SIZE": bytes_per_weight, "SC_PHYS_PAGES": weights}[name])
-    with pytest.raises(ConfigError, match="needs at least") if is_refused else contextlib.nullcontext():
-        training_run._require_memory(10, config)
