@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from keras_seq.cli.options import CORPUS_HELP, LEVELS, TRUSTED_NETWORK_HELP, add_command, as_flags, integers
 from keras_seq.errors import ConfigError, KerasSeqError
+from keras_seq.layers.ngram_limits import ROWS
 from keras_seq.models.language_model import CELLS
 from keras_seq.training.config import CLIPPING_KINDS, ON_DIVERGENCE, Clipping, TrainConfig, read_config
 
@@ -109,7 +110,7 @@ def _add_model_options(group: Any) -> None:
         "ngram_rows",
         "rows in the table of n-grams, best a prime number; needs --ngrams",
         type=int,
-        shown="32749 with --ngrams",
+        shown=f"{ROWS} with --ngrams",
     )
     _add_option(
         group,

@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 from keras_seq import require
-from keras_seq.layers.ngram_limits import LONGEST, hash_base, largest_rows
+from keras_seq.layers.ngram_limits import LONGEST, ROWS, hash_base, largest_rows
 
 
 @keras.saving.register_keras_serializable(package="keras_seq")
@@ -114,7 +114,7 @@ class NgramEmbedding(keras.layers.RNN):
         TensorShape([1, 3, 4])
     """
 
-    def __init__(self, input_dim: int, output_dim: int, longest: int = 4, rows: int = 32749, **named: Any):
+    def __init__(self, input_dim: int, output_dim: int, longest: int = 4, rows: int = ROWS, **named: Any):
         dtype = {"dtype": named.pop("dtype", "float32")}
         cell = NgramCell(input_dim, output_dim, longest, rows, name="ngram_cell", **dtype)
         super().__init__(cell, **{"return_sequences": True, **named}, **dtype)

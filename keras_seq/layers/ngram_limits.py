@@ -5,6 +5,7 @@ import math
 
 _GOLDEN_SECTION = (math.sqrt(5) - 1) / 2
 LONGEST = 8  # tokens of an n-gram
+ROWS = 22_993  # of a table, where nothing else is asked for; a prime, with which hashes are spread evenly
 
 
 def largest_rows(input_dim: int, longest: int) -> int:

@@ -7,7 +7,7 @@ import numpy as np
 
 from keras_seq import require
 from keras_seq.errors import ConfigError
-from keras_seq.layers.ngram_limits import LONGEST, largest_rows
+from keras_seq.layers.ngram_limits import LONGEST, ROWS, largest_rows
 
 if TYPE_CHECKING:
     import keras
@@ -17,7 +17,6 @@ _MOST_LAYERS = 100
 # Defaults of `language_model` and of `keras_seq.training.config.TrainConfig`, which must not import Keras.
 UNITS = (384,)
 EMBEDDING_DIM = 64
-NGRAM_ROWS = 32749  # a prime, with which hashes are spread evenly
 
 
 def language_model(
@@ -52,7 +51,7 @@ def language_model(
             embeddings, a dense layer projects it.
         ngrams: length of the longest n-grams, in tokens, 2 to 8, whose vectors are added to the logits, or with
             `tie_embeddings` to what the embeddings turn into logits (`keras_seq.NgramEmbedding`); 0 is off.
-        ngram_rows: rows in the table of n-grams, 32,749 if it is None; the table is most of the file. A prime number spreads
+        ngram_rows: rows in the table of n-grams, 22,993 if it is None; the table is most of the file. A prime number spreads
             hashes evenly.
         token_counts: how often each token occurs in the training text, `(vocabulary_size,)`. Training then begins at
             these frequencies: the bias of the logits is `log((count + 1) / sum(counts + 1))` (Lin et al. 2017, arXiv
@@ -130,7 +129,7 @@ def _rows(vocabulary_size: int, ngrams: int, ngram_rows: int | None) -> int:
     Raises:
         ArgumentError: the hashes of so many tokens would not be int32 numbers.
     """
-    rows, most = NGRAM_ROWS if ngram_rows is None else ngram_rows, largest_rows(vocabulary_size, ngrams)
+    rows, most = ROWS if ngram_rows is None else ngram_rows, largest_rows(vocabulary_size, ngrams)
     expected = f"an integer from 2 to {most:,}, for {vocabulary_size:,} tokens and ngrams={ngrams}"
     require.that(rows <= most, "ngram_rows", expected, rows)
     return rows

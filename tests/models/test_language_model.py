@@ -73,7 +73,7 @@ def test_logits_stay_float32_under_mixed_precision():
         ({"ngrams": 4, "ngram_rows": 2.5}, "Received: ngram_rows=2.5"),
         (
             {"ngrams": 4, "vocabulary_size": 50_000},
-            "`ngram_rows` must be an integer from 2 to 10,737, for 50,000 tokens and ngrams=4. Received: ngram_rows=32749",
+            "`ngram_rows` must be an integer from 2 to 10,737, for 50,000 tokens and ngrams=4. Received: ngram_rows=22993",
         ),
         ({"token_counts": [1, 2]}, "`token_counts` must be 11 numbers of at least 0. Received: token_counts=[1, 2]"),
         ({"token_counts": [-1] * 11}, "`token_counts` must be 11 numbers of at least 0"),
