@@ -40,7 +40,8 @@ def language_model(
         vocabulary_size: number of tokens, `len(vocabulary)`.
         cell: `"gru"` (`keras_seq.GRU`), `"simple_rnn"` (`keras_seq.SimpleRNN`) or `"lstm"` (`keras_seq.LSTM`).
         units: state size of each recurrent layer, from input to output.
-        embedding_dim: length of a token's vector.
+        embedding_dim: length of a token's vector. Its numbers begin normal with a deviation of 1, with `tie_embeddings`
+            uniform in ±0.05.
         dropout: fraction of the values to drop in training after each recurrent layer (Zaremba et al. 2014, arXiv
             1409.2329).
         embedding_dropout: fraction of the values to drop in training after the embedding.
@@ -95,9 +96,13 @@ def language_model(
     recurrent_layer: Any = {"gru": GRU, "simple_rnn": SimpleRNN, "lstm": LSTM}[cell]
     options = {"weight_dropout": weight_dropout} if cell == "gru" else {}
     tokens = keras.Input((None,), dtype="int32", name="tokens")
-    embedding: keras.layers.Layer = keras.layers.Embedding(vocabulary_size, embedding_dim, name="embedding")
+    embedding: keras.layers.Layer
     if tie_embeddings:
         embedding = keras.layers.ReversibleEmbedding(vocabulary_size, embedding_dim, name="embedding")
+    else:
+        # With Keras's default, uniform in ±0.05, the gates hardly move at first (BUILD.md, Training).
+        initializer = keras.initializers.RandomNormal(stddev=1.0)
+        embedding = keras.layers.Embedding(vocabulary_size, embedding_dim, initializer, name="embedding")
     values = embedding(tokens)
     if embedding_dropout:
         values = keras.layers.Dropout(embedding_dropout, name="embedding_dropout")(values)

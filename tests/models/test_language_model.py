@@ -37,6 +37,14 @@ def test_dropout_follows_every_recurrent_layer_and_the_embedding():
     assert not any(isinstance(part, keras.layers.Dropout) for part in ks.language_model(11, units=[6]).layers)
 
 
+@pytest.mark.parametrize(("tied", "deviation"), [(False, 1.0), (True, 0.1 / 12**0.5)])
+def test_embeddings_begin_large_enough_to_move_the_gates(tied, deviation):
+    model = ks.language_model(200, units=[6], embedding_dim=50, tie_embeddings=tied)
+    embeddings = model.get_layer("embedding").embeddings.numpy()
+    assert embeddings.std() == pytest.approx(deviation, rel=0.05)  # 10,000 numbers: seven standard errors
+    assert abs(embeddings.mean()) < deviation / 20
+
+
 def test_logits_stay_float32_under_mixed_precision():
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy("mixed_float16")
