@@ -346,6 +346,7 @@ def _compare_text(
     log_probability, near_ties, added = 0.0, 0, logit_bias(vocabulary, text.settings)
     context = [vocabulary.start_id, *vocabulary.encode(text.prompt).tolist()]
     drawn = [*ids, vocabulary.eos_id] if ended else ids
+    check(bool(drawn), "a text without tokens must end with <eos>")
     steps = step.read([*context, *drawn[:-1]], step.states_of(states))
     after_context = itertools.islice(steps, len(context) - 1, None)
     for position, (token, (logits, _)) in enumerate(zip(drawn, after_context, strict=True)):

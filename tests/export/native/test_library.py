@@ -403,7 +403,10 @@ def broken_after_the_prompt(exported, path):
 def test_the_tokens_before_logits_that_are_not_finite_are_given(library, tmp_path, small_tflite):
     """They become NaN when the model reads a certain letter."""
     exported = small_tflite()
-    for letter in "esn":
+    whole = LiteRTSampler(exported).sample("To ", seed=3, max_tokens=100)
+    letters = [letter for letter in dict.fromkeys(whole) if letter.isalpha() and letter not in "To "][:3]
+    assert len(letters) == 3
+    for letter in letters:
         path = broken_after(exported, tmp_path / f"{letter}.tflite", letter)
         generation = LiteRTSampler(path).generate("To ", seed=3, max_tokens=100)
         expected = []

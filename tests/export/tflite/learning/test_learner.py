@@ -10,6 +10,7 @@ from hamlet import TEXT
 
 from keras_seq.errors import ArgumentError, ModelError, TextError
 from keras_seq_export import LiteRTSampler
+from keras_seq_export.errors import BundleError
 
 BEGUN_AGAIN = "the model has learned or forgotten something since this text was begun; begin it again"
 TOO_LARGE = "`rate` is too large: learning diverged, and what was learned before is kept. Received: rate="
@@ -203,7 +204,8 @@ def test_what_the_file_computes_is_never_nan_in_silence(sampler, saved):
     signs = np.random.default_rng(0).choice(np.float32([-1, 1]), shape)
     huge = {"weights": signs * np.float32(3e38), "log_shares": np.float32([-100, -100, 0])}
     sampler.decoder.call("set_weights", huge)
-    with pytest.raises(ModelError, match=TOO_LARGE):
+    # Where they give infinity, the weight of 0 with which the model is alone gives NaN.
+    with pytest.raises((ModelError, BundleError), match=f"{TOO_LARGE}|damaged model: its logits are not finite"):
         sampler.learn("To be")
     np.testing.assert_array_equal(sampler.decoder.call("get_weights", {})["weights"], huge["weights"])
     sampler.load_learned(saved)
