@@ -158,7 +158,7 @@ def test_rows_that_end_apart(small_tflite):
                     assert counts[row] == lengths[row] or token[row] == 2  # <eos>
                     assert all((states[name][row] == written[name][row]).all() for name in zeros)
                     ended += token[row] == 2
-    assert ended > 3
+    assert ended  # Some rows end early.
 
 
 def test_a_write_that_differs_from_sample_is_refused(exported, tmp_path):
