@@ -133,8 +133,8 @@ def all_layers(layer: keras.layers.Layer) -> list[keras.layers.Layer]:
 def layer_with(layer: keras.layers.Layer, **attributes: Any) -> keras.layers.Layer:
     """Returns a layer that shares everything with `layer`, weights too, but has some other attributes.
 
-    Relies on a layer being its `__dict__`, and on layers of Keras reading public attributes such as `padding` when they
-    are called. The public `from_config` makes a layer with weights of its own.
+    Relies on a layer being its `__dict__`, and on layers of Keras reading public attributes such as `padding` or `return_state`
+    when they are called. The public `from_config` makes a layer with weights of its own.
     """
     other = object.__new__(type(layer))
     vars(other).update(vars(layer))

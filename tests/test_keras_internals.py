@@ -581,3 +581,16 @@ def test_layer_with():
     np.testing.assert_allclose(valid(inputs), causal[:, 1:], rtol=0, atol=1e-6)
     assert layer.padding == "causal"
     assert valid.kernel is layer.kernel
+
+
+@relies_on("a recurrent layer reads `stateful`, `return_sequences` and `return_state` when it is called.")
+def test_layer_with_other_outputs_of_a_recurrent_layer():
+    layer = layers.GRU(UNITS, stateful=True)
+    inputs = numbers(BATCH, TIME, FEATURES)
+    last = np.asarray(layer(inputs))
+    other = keras_internals.layer_with(layer, stateful=False, return_sequences=True, return_state=True)
+    for _ in range(2):  # It does not carry its state.
+        outputs, state = other(inputs)
+        np.testing.assert_allclose(outputs[:, -1], last, rtol=0, atol=1e-6)
+        np.testing.assert_allclose(state, last, rtol=0, atol=1e-6)
+    np.testing.assert_array_equal(layer.states[0], last)

@@ -40,12 +40,12 @@ class NgramCell(keras.layers.Layer):
 
     def call(self, inputs: Any, states: Any) -> tuple[Any, Any]:
         """Returns the vectors after one token."""
-        before = states[0] if isinstance(states, list | tuple) else states
+        (before,) = states
         tokens = ops.cast(ops.reshape(inputs, (-1, 1)), "int32")
         known = ops.concatenate([tokens, ops.cast(before, "int32")], axis=-1)
         # In TFLite, GATHER takes a third of the time of STRIDED_SLICE.
         after = ops.cast(ops.take(known, range(self.longest - 1), axis=-1), before.dtype)
-        return self.vectors(known), [after] if isinstance(states, list | tuple) else after
+        return self.vectors(known), [after]
 
     def vectors(self, known: Any) -> Any:
         """Returns the sums `(..., output_dim)` of the rows of all n-grams that end in the latest token.
@@ -118,6 +118,11 @@ class NgramEmbedding(keras.layers.RNN):
         dtype = {"dtype": named.pop("dtype", "float32")}
         cell = NgramCell(input_dim, output_dim, longest, rows, name="ngram_cell", **dtype)
         super().__init__(cell, **{"return_sequences": True, **named}, **dtype)
+
+    @property
+    def input_dim(self) -> int:
+        """The number of tokens."""
+        return self.cell.input_dim
 
     def call(self, sequences: Any, initial_state: Any = None, mask: Any = None, training: bool = False) -> Any:
         """Returns the vectors; with `return_state`, a list of them and the state."""

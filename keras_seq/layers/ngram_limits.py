@@ -21,9 +21,9 @@ def largest_rows(input_dim: int, longest: int) -> int:
 def hash_base(input_dim: int, rows: int) -> int:
     """Returns the number by whose powers the tokens of an n-gram are multiplied.
 
-    It has no factor in common with the rows, so that each token counts. Where no two pairs of tokens need share a row, none
-    do. Otherwise it is neither small nor near a simple fraction of the rows, with which pairs such as (x, y) and (x + 1,
-    y - 2) would be alike.
+    It has no factor in common with the rows, so that each token counts. If the rows are a prime number and there are enough,
+    no two pairs of tokens share a row. With fewer rows, it is neither small nor near a simple fraction of the rows, with
+    which pairs such as (x, y) and (x + 1, y - 2) would be alike.
 
     Example:
         >>> hash_base(68, rows=49139), hash_base(10_000, rows=32749)

@@ -12,10 +12,12 @@ import numpy as np
 from keras import ops, tree
 
 from keras_seq.keras_internals import SymbolicCall, calls_in_order
+from keras_seq.layers.ngram_embedding import NgramEmbedding
 from keras_seq.models.graph import has_graph
 
 _MOST_CHOICES = 4096  # of inputs to read step by step
 _MOST_TRIED = 16
+_LOOK_UPS = (keras.layers.Embedding, NgramEmbedding)  # layers that take token ids; `input_dim` is how many they know
 # Names that mean something else in the signatures of an export.
 _KINDS = ("token", "tokens", "frame", "frames", "source", "context", "length")
 
@@ -165,7 +167,7 @@ def takes_ids(call: SymbolicCall) -> bool:
     operation = call.operation
     if has_graph(operation):
         return any(takes_ids(inner) for inner in calls_in_order(operation))
-    return isinstance(operation, keras.layers.Embedding) or any(map(is_integer, call.outputs))
+    return isinstance(operation, _LOOK_UPS) or any(map(is_integer, call.outputs))
 
 
 def token_count(model: keras.Model) -> int:
@@ -181,13 +183,13 @@ def _token_count_of(tensor: keras.KerasTensor, model: keras.Model) -> int | None
 
 
 def _counts_of(tensor: keras.KerasTensor, model: keras.Model) -> list[int]:
-    """Returns the number of ids that each embedding or one-hot encoding takes that a symbolic tensor is given to."""
+    """Returns the number of ids that each embedding, of tokens or n-grams, or one-hot encoding takes that a tensor is given to."""
     counts = []
     for call in calls_in_order(model):
         for index, given in enumerate(call.inputs):
             if given is not tensor:
                 continue
-            if isinstance(call.operation, keras.layers.Embedding):
+            if isinstance(call.operation, _LOOK_UPS):
                 counts.append(call.operation.input_dim)
             elif isinstance(call.operation, keras.layers.CategoryEncoding):
                 counts.append(call.operation.num_tokens)

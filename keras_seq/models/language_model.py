@@ -52,8 +52,9 @@ def language_model(
             embeddings, a dense layer projects it.
         ngrams: length of the longest n-grams, in tokens, 2 to 8, whose vectors are added to the logits, or with
             `tie_embeddings` to what the embeddings turn into logits (`keras_seq.NgramEmbedding`); 0 is off.
-        ngram_rows: rows in the table of n-grams, 22,993 if it is None; the table is most of the file. A prime number spreads
-            hashes evenly.
+        ngram_rows: rows in the table of n-grams, each of `vocabulary_size` numbers, with `tie_embeddings` of
+            `embedding_dim`; the table is most of the file. None is 22,993, or as many as a large vocabulary allows. A prime
+            number spreads hashes evenly.
         token_counts: how often each token occurs in the training text, `(vocabulary_size,)`. Training then begins at
             these frequencies: the bias of the logits is `log((count + 1) / sum(counts + 1))` (Lin et al. 2017, arXiv
             1708.02002, section 3.3). None begins at 0, which is better for characters.
@@ -81,10 +82,7 @@ def language_model(
     )
     rows = _rows(vocabulary_size, ngrams, ngram_rows) if ngrams else 0
     if token_counts is not None:
-        counts = np.asarray(token_counts)
-        is_counts = counts.shape == (vocabulary_size,) and counts.dtype.kind in "iuf" and np.isfinite(counts).all()
-        is_counts = is_counts and counts.min() >= 0
-        require.that(is_counts, "token_counts", f"{vocabulary_size} numbers of at least 0", token_counts)
+        _require_counts(token_counts, vocabulary_size)
     import keras
 
     from keras_seq.layers.add_bias import AddBias
@@ -128,13 +126,24 @@ def language_model(
     return model
 
 
+def _require_counts(token_counts: Any, vocabulary_size: int) -> None:
+    try:
+        counts = np.asarray(token_counts)
+    except ValueError:  # lists of different lengths
+        counts = np.empty(0)
+    is_counts = counts.shape == (vocabulary_size,) and counts.dtype.kind in "iuf" and np.isfinite(counts).all()
+    is_counts = is_counts and counts.min() >= 0
+    require.that(is_counts, "token_counts", f"{vocabulary_size} numbers of at least 0", token_counts)
+
+
 def _rows(vocabulary_size: int, ngrams: int, ngram_rows: int | None) -> int:
     """Returns the rows in the table of n-grams.
 
     Raises:
         ArgumentError: the hashes of so many tokens would not be int32 numbers.
     """
-    rows, most = ROWS if ngram_rows is None else ngram_rows, largest_rows(vocabulary_size, ngrams)
+    most = largest_rows(vocabulary_size, ngrams)
+    rows = min(ROWS, most) if ngram_rows is None else ngram_rows
     expected = f"an integer from 2 to {most:,}, for {vocabulary_size:,} tokens and ngrams={ngrams}"
     require.that(rows <= most, "ngram_rows", expected, rows)
     return rows

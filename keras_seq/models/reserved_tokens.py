@@ -37,7 +37,7 @@ def add_reserved_tokens(model: keras.Model, vocabulary: Vocabulary) -> tuple[ker
     Args:
         model: a Sequential or Functional model: token ids `(batch, time)` -> logits or probabilities `(batch, time,
             vocabulary)`. `Embedding` layers read the ids. The last layer that has weights is a `Dense` layer, also in
-            `TimeDistributed`, or a `ReversibleEmbedding`; a softmax may follow. It has no `NgramEmbedding`.
+            `TimeDistributed`, or a `ReversibleEmbedding`; an `AddBias` and a softmax may follow. It has no `NgramEmbedding`.
         vocabulary: its vocabulary.
 
     Raises:
@@ -178,8 +178,8 @@ def _larger(layer: keras.layers.Layer, size: int) -> keras.layers.Layer:
 def _logit_bias(layer: keras.layers.ReversibleEmbedding, size: int) -> keras.layers.Layer:
     """Returns a layer that adds a bias to the logits of tied embeddings of stock Keras, which have none.
 
-    It also multiplies each logit by a weight, which is 1: Keras has no layer that only adds a bias, and with a class of our
-    own, plain Keras could not load the model.
+    It also multiplies each logit by a weight, which is 1. Keras has no layer that only adds a bias, and with `AddBias`, a
+    model of stock layers could no longer be loaded without this package.
     """
     return keras.layers.EinsumDense(
         "...v,v->...v", (size,), bias_axes="v", kernel_initializer="ones", name="logit_bias", dtype=layer.dtype_policy

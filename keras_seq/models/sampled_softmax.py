@@ -160,9 +160,6 @@ def _tied_embedding(model: keras.Model) -> tuple[Any, keras.layers.Layer, keras.
     call, bias = call_that_made(model.output), None
     if isinstance(call.operation, AddBias):
         call, bias = call_that_made(call.inputs[0]), call.operation.bias
-    is_activation = isinstance(call.operation, keras.layers.Activation)
-    if is_activation and call.operation.activation is keras.activations.linear:
-        call = call_that_made(call.inputs[0])
     if not isinstance(call.operation, keras.layers.ReversibleEmbedding):
         raise ModelError(
             "a sampled softmax needs a model whose embeddings are also the kernel of its logits: create it with "

@@ -78,7 +78,7 @@ class TrainConfig:
         tie_embeddings: whether the embeddings are also the kernel of the logits (Press & Wolf 2017, arXiv 1608.05859).
         ngrams: length of the longest n-grams whose vectors are added to the logits, in tokens; 0 is off
             (`keras_seq.NgramEmbedding`).
-        ngram_rows: rows in the table of n-grams; None is 22,993.
+        ngram_rows: rows in the table of n-grams; None is 22,993, or as many as a large vocabulary allows.
         ngram_decay: fraction of these rows that a step at learning rate 1 removes (Loshchilov & Hutter 2019, arXiv
             1711.05101); None is off.
         sampled_softmax: number of tokens sampled for each batch to train on instead of the whole vocabulary; 0 is off. It

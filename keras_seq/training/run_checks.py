@@ -52,13 +52,20 @@ def _require_memory(vocabulary_size: int, config: TrainConfig) -> None:
     """Refuses a model whose training cannot fit into the memory of this machine."""
     if not hasattr(os, "sysconf"):
         return
-    sizes = {name: value for name, value in config.model_options.items() if not name.endswith("dropout")}
-    count = parameter_count(vocabulary_size, **sizes)
+    count = parameter_count(
+        vocabulary_size,
+        config.cell,
+        config.units,
+        config.embedding_dim,
+        config.tie_embeddings,
+        config.ngrams,
+        config.ngram_rows,
+    )
     needed, present = 8 * count, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if needed > present:  # float32: the weights and their copy in `Checkpoint`; most optimizers need twice that
-        names = ["units", "embedding_dim", *(["ngrams", "ngram_rows"] if config.ngrams else [])]
+        names = ["units", "embedding_dim", *(["ngram_rows"] if config.ngrams else [])]
         raise ConfigError(
-            f"the model of {', '.join(['{}'] * len(names))} has {count:,} weights, whose training needs at least "
+            f"the model of {' and '.join(['{}'] * len(names))} has {count:,} weights, whose training needs at least "
             f"{needed / 2**30:,.0f} GiB of memory; this machine has {present / 2**30:,.0f}",
             *names,
         )

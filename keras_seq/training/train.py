@@ -288,12 +288,14 @@ def _validation_streams(text: str, vocabulary: Vocabulary, config: TrainConfig) 
 
 
 def _trained_model(model: keras.Model, config: TrainConfig, strategy: tf.distribute.Strategy | None) -> keras.Model:
-    """Returns the form of a model that `fit` trains; it has the model's weights, or a copy of them."""
+    """Returns the copy of a model that `fit` trains. `model` itself is saved, without what belongs to the training."""
+    replicas = 1 if strategy is None else strategy.num_replicas_in_sync
+    if config.by_line:
+        trained = clone_with_configs(model, lambda layer: layer.get_config())
+    else:
+        trained = stateful_copy(model, config.batch_size // replicas)
     if strategy is not None:
-        if config.by_line:
-            return distributed(clone_with_configs(model, lambda layer: layer.get_config()))
-        return distributed(stateful_copy(model, config.batch_size // strategy.num_replicas_in_sync))
-    trained = model if config.by_line else stateful_copy(model, config.batch_size)
+        return distributed(trained)
     return SampledSoftmax(trained, config.sampled_softmax, config.seed) if config.sampled_softmax else trained
 
 

@@ -117,6 +117,12 @@ def test_a_masked_token_is_skipped():
     np.testing.assert_array_equal(vectors[:, mask[0]], layer(tokens[:, mask[0]]))
 
 
+def test_backwards_it_reads_the_last_token_first():
+    layer = ks.NgramEmbedding(20, 4, 3, 101, go_backwards=True)
+    tokens = np.random.default_rng(5).integers(0, 20, (2, 6))
+    np.testing.assert_allclose(layer(tokens), expected_vectors(layer, tokens[:, ::-1]), rtol=1e-5, atol=1e-7)
+
+
 def test_only_the_last_vector_without_return_sequences():
     layer = ks.NgramEmbedding(20, 4, 3, 101, return_sequences=False)
     tokens = np.random.default_rng(3).integers(0, 20, (2, 6))

@@ -80,12 +80,13 @@ def test_logits_stay_float32_under_mixed_precision():
         ({"ngrams": 4, "ngram_rows": 1}, "`ngram_rows` must be an integer of at least 2. Received: ngram_rows=1"),
         ({"ngrams": 4, "ngram_rows": 2.5}, "Received: ngram_rows=2.5"),
         (
-            {"ngrams": 4, "vocabulary_size": 50_000},
-            "`ngram_rows` must be an integer from 2 to 10,737, for 50,000 tokens and ngrams=4. Received: ngram_rows=22993",
+            {"ngrams": 4, "ngram_rows": 10_738, "vocabulary_size": 50_000},
+            "`ngram_rows` must be an integer from 2 to 10,737, for 50,000 tokens and ngrams=4. Received: ngram_rows=10738",
         ),
         ({"token_counts": [1, 2]}, "`token_counts` must be 11 numbers of at least 0. Received: token_counts=[1, 2]"),
         ({"token_counts": [-1] * 11}, "`token_counts` must be 11 numbers of at least 0"),
         ({"token_counts": ["a"] * 11}, "`token_counts` must be 11 numbers of at least 0"),
+        ({"token_counts": [[1]] * 10 + [[2, 3]]}, "`token_counts` must be 11 numbers of at least 0"),
         ({"token_counts": [float("nan")] * 11}, "`token_counts` must be 11 numbers of at least 0"),
     ],
 )
@@ -131,6 +132,13 @@ def test_a_model_of_tied_embeddings_can_be_stepped_saved_and_carry_its_state(emb
     np.testing.assert_allclose(stateful_copy(model, 2)(tokens), expected, atol=1e-5)
     model.save(tmp_path / "model.keras")
     np.testing.assert_array_equal(keras.saving.load_model(tmp_path / "model.keras")(tokens), expected)
+
+
+@pytest.mark.parametrize(("tokens", "rows"), [(100, 22_993), (50_000, 10_737)])
+def test_the_table_of_ngrams_is_as_large_as_its_hashes_allow(tokens, rows):
+    model = ks.language_model(tokens, units=[2], embedding_dim=3, tie_embeddings=True, ngrams=4)
+    assert model.get_layer("ngrams").cell.rows == rows
+    assert model.count_params() == parameter_count(tokens, "gru", [2], 3, tie_embeddings=True, ngrams=4)
 
 
 @pytest.mark.parametrize("tied", [{}, {"tie_embeddings": True}, {"tie_embeddings": True, "units": [5]}])

@@ -373,6 +373,18 @@ REFUSED = {
         ),
         f"with embeddings of {SIZE - 3} tokens and logits of {SIZE}",
     ),
+    "fewer tokens of n-grams than tokens": (
+        lambda: keras.Model(
+            tokens := keras.Input((None,), dtype="int32"),
+            layers.Add()(
+                [
+                    layers.Dense(SIZE)(gru()(layers.Embedding(SIZE, UNITS)(tokens))),
+                    ks.NgramEmbedding(SIZE - 3, SIZE, rows=61)(tokens),
+                ]
+            ),
+        ),
+        f"with embeddings of {SIZE - 3} tokens and logits of {SIZE}",
+    ),
     "noise": (
         lambda: through(
             gru(), layers.Lambda(lambda x: x + keras.random.normal(ops.shape(x)), name="noise"), layers.Dense(SIZE)

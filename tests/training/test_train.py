@@ -5,6 +5,7 @@ import dataclasses
 import math
 import time
 
+import keras
 import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -93,6 +94,13 @@ def test_by_line_the_history_counts_every_token_once(tmp_path):
     (epoch,) = history(tmp_path / "run")
     assert epoch["val_nats"] == pytest.approx(expected, abs=2e-5)
     assert epoch["val_loss"] != pytest.approx(expected, abs=1e-3)  # a mean of the batches' means, short lines first
+
+
+@pytest.mark.parametrize("by_line", [False, True])
+def test_the_file_of_a_model_has_no_optimizer(tmp_path, by_line):
+    """Keras does not save which weights an optimizer leaves out, so one that was saved would let all of them decay."""
+    made = run(tmp_path / "run", LINES, by_line=by_line, ngrams=2, ngram_rows=31, ngram_decay=0.5)
+    assert not keras.saving.load_model(made.directory / "model.keras").compiled
 
 
 def test_the_state_is_carried_from_batch_to_batch(tmp_path):

@@ -48,8 +48,8 @@ def export_c(
     it in capitals.
 
     Args:
-        model: see `export_tflite`; GRU, LSTM, SimpleRNN and dense layers after token ids or frames.
-        vocabulary: the vocabulary of the model, at most 65,536 tokens; None for a model that is not of text.
+        model: see `export_tflite`; GRU, LSTM, SimpleRNN and dense layers after token ids or frames, and n-grams.
+        vocabulary: the vocabulary of the model, at most 65,536 tokens, with n-grams 32,768; None for a model that is not of text.
         path: the header to write; it must not exist. Its name ends with `.h` and is not one of C, C++ or the decoder.
         sampling: the default settings, `..._SETTINGS` in the header. `bias` and `allow_unk` are part of the model.
         by_line: see `export_tflite`, also for the other arguments.

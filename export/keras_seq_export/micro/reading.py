@@ -64,10 +64,6 @@ class _Reader:
             if name not in _TRANSLATIONS:
                 raise ExportError(f"{self.tensors.place(operator)} has no form in the C decoder, which runs {_NAMES}")
             _TRANSLATIONS[name](self, operator)
-        if self.token_tensors and not self.tokens:
-            raise ExportError(
-                "the C decoder must look the token up in a table of embeddings; this file looks up n-grams alone"
-            )
         if any(self.tokens - 1 > found.largest_token for found in self.hashes.values()):
             raise ExportError(
                 "the C decoder reads n-grams of all tokens of the model; the hashes of this file limit them"

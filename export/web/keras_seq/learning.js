@@ -11,7 +11,7 @@ import { splitLines, splitWhitespace } from "./tokens.js";
 const EXPORT = "export_tflite(..., learn=True)";
 const CANDIDATES = [0, 0.5, 1]; // the weights of what was learned between which a model chooses
 const ONLY_LEARNED = Float32Array.of(-100, -100, 0); // shares with which it chooses the last of them
-const DAMAGED = "The model in this file is damaged: its logits are not finite.";
+const DAMAGED = "The model in this file, or what it has learned, is damaged: its logits are not finite.";
 const WORST = 1; // nats per token that the end of the text may lose by what was learned
 
 /** What a model has learned. */

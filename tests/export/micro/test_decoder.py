@@ -35,16 +35,27 @@ def test_each_model_gives_the_integers_of_litert(name, session):
     np.testing.assert_array_equal(states.numbers, np.concatenate(execution.states()))
 
 
-@pytest.mark.parametrize("name", ["GREATER_EQUAL", "MAXIMUM", "GATHER"])
-def test_a_hash_that_is_computed_in_another_way_is_refused(name):
+OTHER_HASH = "must be one of a token, or of n-grams as keras_seq exports them"
+
+
+@pytest.mark.parametrize(
+    ("name", "position", "message"),
+    [
+        ("GREATER_EQUAL", -1, OTHER_HASH),
+        ("MAXIMUM", -1, OTHER_HASH),
+        ("GATHER", -1, OTHER_HASH),
+        ("MINIMUM", 0, "reads n-grams of all tokens of the model; the hashes of this file limit them"),
+    ],
+)
+def test_a_hash_that_is_computed_in_another_way_is_refused(name, position, message):
     model = flatbuffer.parse(integer_steps.contents_of("n-grams")[1])
     (graph,) = model.subgraphs
-    operator = [one for one in graph.operators if flatbuffer.operator_name(model, one) == name][-1]
+    operator = [one for one in graph.operators if flatbuffer.operator_name(model, one) == name][position]
     given, replaced = operator.inputs
     buffer = flatbuffer.add_buffer(model, np.array([7], np.int32))
     seven = flatbuffer.add_tensor(graph, b"seven", schema.TensorType.INT32, graph.tensors[replaced].shape, buffer)
     operator.inputs = [given, seven]
-    with pytest.raises(ExportError, match="must be one of a token, or of n-grams as keras_seq exports them"):
+    with pytest.raises(ExportError, match=message):
         read_program(flatbuffer.pack(model))
 
 

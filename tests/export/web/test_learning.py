@@ -240,7 +240,7 @@ FINE = [-1, -1]
     ("given", "message"),
     [
         ([[None, -1]], LARGE),
-        ([[-1, None]], "The model in this file is damaged: its logits are not finite."),
+        ([[-1, None]], "The model in this file, or what it has learned, is damaged: its logits are not finite."),
         ([["fails", -1]], "The runtime failed."),
         ([FINE, [None, -1]], LARGE),
         ([FINE, FINE, FINE, [None, -1]], LARGE),

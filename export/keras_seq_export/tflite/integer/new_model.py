@@ -9,7 +9,7 @@ from keras_seq_export.tflite.flatbuffer import add_buffer, add_tensor, new_opera
 
 BOOL, INT8, INT16, INT32 = (getattr(schema.TensorType, name) for name in ("BOOL", "INT8", "INT16", "INT32"))
 _NUMPY = {INT8: np.int8, INT16: np.int16, INT32: np.int32}
-# The first versions with 16-bit activations; FULLY_CONNECTED with a bias of 32 bits.
+# The first versions that compute 16-bit activations, and int32 in hashes; FULLY_CONNECTED with a bias of 32 bits.
 VERSIONS = {
     "FULLY_CONNECTED": 11,
     "GATHER": 2,
@@ -24,7 +24,7 @@ VERSIONS = {
     "MINIMUM": 4,
     "MAXIMUM": 4,
     "RESHAPE": 1,
-    "CAST": 5,
+    "CAST": 1,
     "CONCATENATION": 3,
     "GREATER_EQUAL": 1,
 }

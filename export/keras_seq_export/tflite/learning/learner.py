@@ -167,7 +167,7 @@ class Learner:
         """
         found, states = run_learn(self._decoder, block.tokens, block.next_tokens, rate, block.states)
         if not np.isfinite(found[1]).all():
-            raise BundleError("the file has a damaged model: its logits are not finite")
+            raise BundleError("the model in the file, or what it has learned, is damaged: its logits are not finite")
         if not np.isfinite(found[0]).all():
             raise _too_large(rate)
         return found.astype(np.float64), states

@@ -130,6 +130,30 @@ def test_frames_that_an_activation_reads_have_a_limit():
         integer_model(content, frame_range=1e5)
 
 
+def ngrams_alone():
+    tokens = keras.Input((None,), dtype="int32")
+    return keras.Model(tokens, ks.NgramEmbedding(TOKENS, TOKENS, 3, 31)(tokens))
+
+
+def ngrams_of_many_tokens():
+    tokens = keras.Input((None,), dtype="int32")
+    embeddings = keras.layers.Embedding(32_769, 4)(tokens)
+    return keras.Model(tokens, embeddings + ks.NgramEmbedding(32_769, 4, 2, 31)(tokens))
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (ngrams_alone, "a model that reads its tokens as n-grams alone has no form in integers"),
+        (ngrams_of_many_tokens, "the n-grams of 32,769 tokens are too many for integers, which hold 32,768"),
+    ],
+)
+def test_ngrams_without_a_form_in_integers_are_refused(build, message):
+    content = float32_content(build(), None)
+    with pytest.raises(ExportError, match=message):
+        integer_model(content)
+
+
 @pytest.mark.parametrize("kernel", [0, 1e-12, 1e-5])
 def test_the_bias_of_a_kernel_that_is_nearly_zero_is_kept(kernel):
     model = with_random_weights(of_layers(keras.layers.GRU(8, return_sequences=True)))

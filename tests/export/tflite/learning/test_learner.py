@@ -10,6 +10,7 @@ from hamlet import TEXT
 
 from keras_seq.errors import ArgumentError, ModelError, TextError
 from keras_seq_export import LiteRTSampler
+from keras_seq_export.errors import BundleError
 
 BEGUN_AGAIN = "the model has learned or forgotten something since this text was begun; begin it again"
 TOO_LARGE = "`rate` is too large: learning diverged, and what was learned before is kept. Received: rate="
@@ -197,13 +198,18 @@ def test_a_text_of_another_kind_makes_what_was_learned_weigh_nothing(sampler):
     assert sampler.learn(TEXT).weight > 0.9
 
 
-def test_what_the_file_computes_is_never_nan_in_silence(sampler, saved):
+# From 3e38 on, what was learned is infinite, and NaN with the weight of 0 with which the model is alone.
+@pytest.mark.parametrize(
+    ("size", "error", "message"),
+    [(1e38, ModelError, TOO_LARGE), (3e38, BundleError, "or what it has learned, is damaged")],
+)
+def test_what_the_file_computes_is_never_nan_in_silence(size, error, message, sampler, saved):
     """Weights that only a forged file has."""
     shape = sampler.decoder.weights_shape
     signs = np.random.default_rng(0).choice(np.float32([-1, 1]), shape)
-    huge = {"weights": signs * np.float32(1e38), "log_shares": np.float32([-100, -100, 0])}
+    huge = {"weights": signs * np.float32(size), "log_shares": np.float32([-100, -100, 0])}
     sampler.decoder.call("set_weights", huge)
-    with pytest.raises(ModelError, match=TOO_LARGE):
+    with pytest.raises(error, match=message):
         sampler.learn("To be")
     np.testing.assert_array_equal(sampler.decoder.call("get_weights", {})["weights"], huge["weights"])
     sampler.load_learned(saved)
