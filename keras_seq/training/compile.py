@@ -12,8 +12,8 @@ from keras_seq.training.losses import NatsPerToken, SmoothedCrossentropy
 def compile_model(model: keras.Model, config: TrainConfig) -> None:
     """Compiles a language model with a stock optimizer, clipped gradients and the mean cross-entropy in nats per token.
 
-    For `clipnorm` and `clipvalue`, the gradient of an embedding is the rows that were looked up, before those of one token
-    are added; `global_clipnorm` adds them first (BUILD.md, Embeddings). The metric `nats` has no label smoothing.
+    To each kind of clipping, the gradient of an embedding is the rows that were looked up, before those of one token are
+    added (BUILD.md, Embeddings). The metric `nats` has no label smoothing.
 
     Args:
         model: token ids `(batch, time)` -> logits `(batch, time, vocabulary)`.

@@ -5,6 +5,7 @@ import math
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from small_training import data, small_config, small_model
 
 import keras_seq as ks
@@ -20,6 +21,19 @@ def test_clipping_reaches_the_optimizer(name):
     assert float(model.optimizer.learning_rate) == pytest.approx(0.004)
     reached = {other: getattr(model.optimizer, other) for other in ("clipnorm", "global_clipnorm", "clipvalue")}
     assert reached == {"clipnorm": None, "global_clipnorm": None, "clipvalue": None, name: 0.25}
+
+
+@pytest.mark.parametrize(
+    ("clipping", "step"), [({"clipnorm": 1.0}, 2), ({"global_clipnorm": 1.0}, 2), ({"clipvalue": 0.5}, 2), ({}, 4)]
+)
+def test_keras_clips_the_rows_of_an_embedding_before_it_adds_them(clipping, step):
+    """The docstring of `compile_model` and docs say so. The gradient is 4: a row that was looked up four times."""
+    weight = keras.Variable(np.zeros((3, 1), "float32"))
+    optimizer = keras.optimizers.SGD(1.0, **clipping)
+    optimizer.build([weight])
+    gradient = tf.IndexedSlices(tf.ones((4, 1)), tf.zeros(4, tf.int32), tf.constant([3, 1]))
+    optimizer.apply([gradient], [weight])
+    np.testing.assert_allclose(weight, [[-step], [0], [0]], rtol=1e-6)
 
 
 def test_a_configuration_without_clipping_clips_nothing():
