@@ -47,8 +47,8 @@ def add_parser(commands: Any) -> None:
     tflite.add_argument(
         "--quantization",
         choices=list(QUANTIZATIONS),
-        help="float16 halves the file, int8 makes it a quarter, int4 a sixth; integer makes it a quarter without "
-        "floating-point numbers, for microcontrollers (default: none)",
+        help="float16 halves the file, int8 makes it a quarter, int4 a sixth, but tables of n-grams a quarter; integer makes "
+        "it a quarter without floating-point numbers, for microcontrollers (default: none)",
     )
     tflite.add_argument(
         "--state",
@@ -192,6 +192,7 @@ def _options_of_model(run: "Run", arguments: argparse.Namespace) -> dict[str, An
         **measured_on,
         "cell": run.config.cell,
         "units": list(run.config.units),
+        **({"ngrams": run.config.ngrams} if run.config.ngrams else {}),
         **given_options(arguments, "license"),
     }
     return {

@@ -100,7 +100,7 @@ def _add_model_options(group: Any) -> None:
     _add_option(
         group,
         "ngrams",
-        "add vectors of hashed n-grams of 2 to this many tokens to the logits, such as 4 (Mikolov et al. 2011)",
+        "add vectors of hashed n-grams of 2 to this many tokens, at most 8, to the logits, such as 4 (Mikolov et al. 2011)",
         type=int,
         metavar="TOKENS",
         shown="0, off",
@@ -108,7 +108,8 @@ def _add_model_options(group: Any) -> None:
     _add_option(
         group,
         "ngram_rows",
-        "rows in the table of n-grams, best a prime number; needs --ngrams",
+        "rows in the table of n-grams, best a prime number; each has as many numbers as there are tokens, with "
+        "--tie_embeddings --embedding_dim; needs --ngrams",
         type=int,
         shown=f"{ROWS} with --ngrams",
     )
@@ -165,7 +166,7 @@ def _add_optimizer_options(group: Any) -> None:
         group,
         "ngram_decay",
         "fraction of each n-gram's vector that a step removes, at learning rate 1, such as 0.5, so that a long run does not "
-        "memorize the text; needs --ngrams",
+        "memorize the text; needs --ngrams, and an optimizer without a decay of its own; excludes --weight_decay",
         type=float,
     )
     _add_option(group, "ema_momentum", "average the weights over the steps, such as 0.999", type=float)
@@ -200,16 +201,18 @@ def config_of(arguments: argparse.Namespace) -> TrainConfig:
     for name, other in (("epochs", "minutes"), ("minutes", "epochs")):
         if name in given:  # The option replaces the length in the file, whichever it is.
             values.pop(other, None)
+    if given.get("ngrams") == 0:
+        values = {name: value for name, value in values.items() if name not in ("ngram_rows", "ngram_decay")}
     return TrainConfig.from_dict({**values, **given})
 
 
 @contextlib.contextmanager
 def _naming_config_file(arguments: argparse.Namespace) -> Iterator[None]:
-    """Names the file of `--config` in errors about values that were not given as options."""
+    """Names the file of `--config` in errors about values of which not all were given as options."""
     try:
         yield
     except KerasSeqError as error:
-        if arguments.config is None or not error.names or given_config(arguments).keys() & set(error.names):
+        if arguments.config is None or not set(error.names) - given_config(arguments).keys():
             raise
         raise ConfigError(f"{arguments.config}: {error}") from error
 

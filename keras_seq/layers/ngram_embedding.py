@@ -3,9 +3,10 @@
 from typing import Any
 
 import keras
-from keras import ops
+from keras import ops, tree
 
 from keras_seq import require
+from keras_seq.errors import ConfigError
 from keras_seq.layers.ngram_limits import LONGEST, ROWS, hash_base, largest_rows
 
 
@@ -29,8 +30,9 @@ class NgramCell(keras.layers.Layer):
         require.positive_integer("output_dim", output_dim)
         require.integer("longest", longest, at_least=2, at_most=LONGEST)
         require.integer("rows", rows, at_least=2, at_most=largest_rows(input_dim, longest))
-        self.input_dim, self.output_dim, self.longest, self.rows = input_dim, output_dim, longest, rows
-        self.state_size, self.output_size = longest - 1, output_dim
+        # Keras takes integers of Python only.
+        self.input_dim, self.output_dim, self.longest, self.rows = map(int, (input_dim, output_dim, longest, rows))
+        self.state_size, self.output_size = self.longest - 1, self.output_dim
 
     def build(self, input_shape: Any) -> None:
         """Creates the table `(rows, output_dim)`."""
@@ -93,10 +95,10 @@ class NgramEmbedding(keras.layers.RNN):
         longest: number of tokens of the longest n-grams, 2 to 8.
         rows: rows of the table; `longest * input_dim * rows` must be below 2^31. A prime number spreads hashes evenly.
         **named: the arguments of `keras.layers.RNN`, by name. `return_sequences` is True unless it is given, and `dtype` is
-            float32 under every dtype policy.
+            float32 under every dtype policy; half precision would round token ids.
 
     Call arguments:
-        sequences: token ids `(batch, time)`.
+        sequences: token ids `(batch, time)`, from 0 to `input_dim - 1`; others are hashed too.
         initial_state: a list with the tokens before the first one, the latest one first, `(batch, longest - 1)`; zeros if
             absent.
         mask: `(batch, time)`, False at steps to skip.
@@ -106,18 +108,29 @@ class NgramEmbedding(keras.layers.RNN):
 
     Raises:
         ArgumentError: an argument is out of range.
+        ConfigError: `initial_state` has another shape.
+        ValueError: the token ids are not `(batch, time)`.
 
     Example:
         >>> import numpy as np
         >>> layer = NgramEmbedding(10, 4, longest=3, rows=101)
         >>> layer(np.array([[1, 2, 3]])).shape
         TensorShape([1, 3, 4])
+
+        An optimizer under which only the table decays, as with `keras-seq train --ngram_decay=0.5`:
+
+        >>> import keras_seq as ks
+        >>> model = ks.language_model(10, units=[4], ngrams=3, ngram_rows=101)
+        >>> others = [one for layer in model.layers if not isinstance(layer, NgramEmbedding) for one in layer.weights]
+        >>> optimizer = keras.optimizers.AdamW(5e-3, weight_decay=0.5, clipnorm=1.0)
+        >>> optimizer.exclude_from_weight_decay(var_list=others)
     """
 
     def __init__(self, input_dim: int, output_dim: int, longest: int = 4, rows: int = ROWS, **named: Any):
         dtype = {"dtype": named.pop("dtype", "float32")}
         cell = NgramCell(input_dim, output_dim, longest, rows, name="ngram_cell", **dtype)
         super().__init__(cell, **{"return_sequences": True, **named}, **dtype)
+        self.input_spec = keras.layers.InputSpec(ndim=2)
 
     @property
     def input_dim(self) -> int:
@@ -126,6 +139,11 @@ class NgramEmbedding(keras.layers.RNN):
 
     def call(self, sequences: Any, initial_state: Any = None, mask: Any = None, training: bool = False) -> Any:
         """Returns the vectors; with `return_state`, a list of them and the state."""
+        if initial_state is not None:
+            shapes, size = [tuple(one.shape) for one in tree.flatten(initial_state)], self.cell.state_size
+            if [shape[1:] for shape in shapes] != [(size,)]:
+                # Keras makes another error of this class from its message, so it has no arguments.
+                raise ConfigError(f"`initial_state` must be a list with one array (batch, {size}). Received: {shapes}")
         return super().call(ops.expand_dims(sequences, -1), initial_state, mask, training)
 
     def inner_loop(self, sequences: Any, initial_state: Any, mask: Any, training: bool = False) -> tuple[Any, Any, Any]:

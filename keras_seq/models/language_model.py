@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from keras_seq import require
-from keras_seq.errors import ConfigError
+from keras_seq.errors import ArgumentError, ConfigError
 from keras_seq.layers.ngram_limits import LONGEST, ROWS, largest_rows
 
 if TYPE_CHECKING:
@@ -80,6 +80,7 @@ def language_model(
         ngrams=ngrams,
         ngram_rows=ngram_rows,
     )
+    vocabulary_size, ngrams = int(vocabulary_size), int(ngrams)  # Keras takes integers of Python only.
     rows = _rows(vocabulary_size, ngrams, ngram_rows) if ngrams else 0
     if token_counts is not None:
         _require_counts(token_counts, vocabulary_size)
@@ -127,13 +128,16 @@ def language_model(
 
 
 def _require_counts(token_counts: Any, vocabulary_size: int) -> None:
+    expected = f"{vocabulary_size} finite numbers of at least 0, whose sum is finite too"
     try:
         counts = np.asarray(token_counts)
     except ValueError:  # lists of different lengths
-        counts = np.empty(0)
-    is_counts = counts.shape == (vocabulary_size,) and counts.dtype.kind in "iuf" and np.isfinite(counts).all()
-    is_counts = is_counts and counts.min() >= 0
-    require.that(is_counts, "token_counts", f"{vocabulary_size} numbers of at least 0", token_counts)
+        raise ArgumentError("token_counts", expected, "lists of different lengths") from None
+    received = f"{counts.dtype} of shape {counts.shape}"
+    is_right = counts.shape == (vocabulary_size,) and counts.dtype.kind in "iuf"
+    require.that(is_right, "token_counts", expected, received)
+    require.that(counts.min() >= 0, "token_counts", expected, f"{counts.min()} at {counts.argmin()}")
+    require.that(np.isfinite(np.sum(counts, dtype=np.float64)), "token_counts", expected, f"the sum {counts.sum()}")
 
 
 def _rows(vocabulary_size: int, ngrams: int, ngram_rows: int | None) -> int:

@@ -166,7 +166,6 @@ class TrainConfig:
         _require_size("embedding_dim", self.embedding_dim)
         require.that(max(self.units) <= _LARGEST, "units", f"a list of integers up to {_LARGEST:,}", self.units)
         if self.ngram_decay is not None:
-            require.positive_number("ngram_decay", self.ngram_decay)
             if not self.ngrams:
                 raise ConfigError("{} needs {}", "ngram_decay", "ngrams")
             if self.weight_decay is not None:
@@ -191,8 +190,11 @@ class TrainConfig:
         require.fraction("warmup", self.warmup)
         is_clipping = self.clipping is None or isinstance(self.clipping, Clipping)
         require.that(is_clipping, "clipping", "a Clipping or None", self.clipping)
-        if self.weight_decay is not None:
-            require.positive_number("weight_decay", self.weight_decay)
+        for name in ("weight_decay", "ngram_decay"):
+            if (decay := getattr(self, name)) is not None:
+                require.positive_number(name, decay)
+                expected = f"below {1 / self.learning_rate:g}: a step removes this fraction times the learning rate"
+                require.that(decay * self.learning_rate < 1, name, expected, decay)
         if self.ema_momentum is not None:
             in_range = require.is_number(self.ema_momentum) and 0 < self.ema_momentum < 1
             require.that(in_range, "ema_momentum", "between 0 and 1", self.ema_momentum)

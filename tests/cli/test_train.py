@@ -98,6 +98,23 @@ def test_a_configuration_in_toml_and_options_that_replace_its_length_and_clippin
     assert config["corpus"] == [str(folder / "fox.txt")]
 
 
+@pytest.mark.slow
+def test_a_run_with_ngrams_is_repeated_without_them(folder, tmp_path, run_cli):
+    (tmp_path / "config.json").write_text(
+        '{"corpus": "fox.txt", "units": [4], "ngrams": 3, "ngram_rows": 31, "ngram_decay": 0.5}'
+    )
+    call = ("train", f"--config={tmp_path / 'config.json'}", *SMALL, f"--run={tmp_path / 'run'}")
+    answer = run_cli(*call, "--weight_decay=0.1", cwd=folder)
+    assert (
+        f"keras-seq: {tmp_path / 'config.json'}: only one of `ngram_decay` and `weight_decay` can be set"
+        in answer.stderr
+    )
+    answer = run_cli(*call, "--ngrams=0", cwd=folder)
+    assert answer.returncode == 0, answer.stderr
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert (config["ngrams"], config["ngram_rows"], config["ngram_decay"]) == (0, None, None)
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [

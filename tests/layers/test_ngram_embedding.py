@@ -123,6 +123,25 @@ def test_backwards_it_reads_the_last_token_first():
     np.testing.assert_allclose(layer(tokens), expected_vectors(layer, tokens[:, ::-1]), rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.parametrize("state", [[np.zeros((1, 3))], [np.zeros((1, 1))], [np.zeros((1, 2))] * 2, [np.zeros(2)]])
+def test_an_initial_state_of_another_shape_is_refused(state):
+    layer = ks.NgramEmbedding(20, 4, 3, 101)
+    with pytest.raises(ValueError, match=r"`initial_state` must be a list with one array \(batch, 2\). Received: "):
+        layer(np.array([[1, 2, 3]]), initial_state=state)
+
+
+@pytest.mark.parametrize("tokens", [np.array([1, 2, 3]), np.zeros((1, 3, 20)), keras.Input((), dtype="int32")])
+def test_tokens_of_another_rank_are_refused(tokens):
+    with pytest.raises(ValueError, match="expected ndim=2, found ndim="):
+        ks.NgramEmbedding(20, 4, 3, 101)(tokens)
+
+
+def test_sizes_may_be_integers_of_numpy():
+    layer = ks.NgramEmbedding(*map(np.int64, (20, 4, 3, 101)))
+    assert layer(np.array([[1, 2, 3]])).shape == (1, 3, 4)
+    assert all(type(layer.get_config()[name]) is int for name in ("input_dim", "output_dim", "longest", "rows"))
+
+
 def test_only_the_last_vector_without_return_sequences():
     layer = ks.NgramEmbedding(20, 4, 3, 101, return_sequences=False)
     tokens = np.random.default_rng(3).integers(0, 20, (2, 6))

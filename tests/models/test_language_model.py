@@ -6,6 +6,8 @@ import keras_seq as ks
 from keras_seq.models.language_model import parameter_count
 from keras_seq.models.stateful import stateful_copy
 
+COUNTS = "`token_counts` must be 11 finite numbers of at least 0, whose sum is finite too"
+
 
 @pytest.mark.parametrize(("cell", "layer"), [("gru", ks.GRU), ("simple_rnn", ks.SimpleRNN), ("lstm", ks.LSTM)])
 def test_layers_are_those_asked_for(cell, layer):
@@ -83,11 +85,12 @@ def test_logits_stay_float32_under_mixed_precision():
             {"ngrams": 4, "ngram_rows": 10_738, "vocabulary_size": 50_000},
             "`ngram_rows` must be an integer from 2 to 10,737, for 50,000 tokens and ngrams=4. Received: ngram_rows=10738",
         ),
-        ({"token_counts": [1, 2]}, "`token_counts` must be 11 numbers of at least 0. Received: token_counts=[1, 2]"),
-        ({"token_counts": [-1] * 11}, "`token_counts` must be 11 numbers of at least 0"),
-        ({"token_counts": ["a"] * 11}, "`token_counts` must be 11 numbers of at least 0"),
-        ({"token_counts": [[1]] * 10 + [[2, 3]]}, "`token_counts` must be 11 numbers of at least 0"),
-        ({"token_counts": [float("nan")] * 11}, "`token_counts` must be 11 numbers of at least 0"),
+        ({"token_counts": [1, 2]}, f"{COUNTS}. Received: token_counts='int64 of shape (2,)'"),
+        ({"token_counts": [5, -1] + [0] * 9}, f"{COUNTS}. Received: token_counts='-1 at 1'"),
+        ({"token_counts": ["a"] * 11}, f"{COUNTS}. Received: token_counts='<U1 of shape (11,)'"),
+        ({"token_counts": [[1]] * 10 + [[2, 3]]}, f"{COUNTS}. Received: token_counts='lists of different lengths'"),
+        ({"token_counts": [float("nan")] * 11}, f"{COUNTS}. Received: token_counts='nan at 0'"),
+        ({"token_counts": [1e308] * 11}, f"{COUNTS}. Received: token_counts='the sum inf'"),
     ],
 )
 def test_arguments_out_of_range(arguments, message):

@@ -72,6 +72,11 @@ def test_a_value_out_of_range_is_refused_by_its_name(name, value):
         ({"weight_dropout": 0.1, "cell": "lstm"}, "`weight_dropout` needs `cell` to be gru"),
         ({"ngram_decay": 0.5}, "`ngram_decay` needs `ngrams`"),
         (
+            {"ngrams": 4, "ngram_decay": 250.0, "learning_rate": 4e-3},
+            "`ngram_decay` must be below 250: a step removes this fraction times the learning rate. Received: ngram_decay=250",
+        ),
+        ({"weight_decay": 1000.0}, "`weight_decay` must be below 200: "),
+        (
             {"ngrams": 4, "ngram_decay": 0.5, "weight_decay": 0.1},
             "only one of `ngram_decay` and `weight_decay` can be set",
         ),

@@ -144,8 +144,8 @@ def export_tflite(
         path: the file to write; it must not exist.
         quantization: dtype of the weights. `"none"` is float32. `"float16"` halves the size. `"int8"` is a quarter of
             the size; each tensor has one scale, so that runtimes from tflite-runtime 2.14 on load the file. `"int4"` is
-            a sixth of the size; dense layers have 4 bits, which needs LiteRT 2. `"integer"` is a quarter of the size, with
-            16-bit numbers in place of float32 ones.
+            a sixth of the size; dense layers have 4 bits, which needs LiteRT 2, embeddings and n-grams 8. `"integer"` is a
+            quarter of the size, with 16-bit numbers in place of float32 ones.
         sampling: default settings of `LiteRTSampler`, stored in the file. `bias` and `allow_unk` are also built into
             `sample`. `sample` takes the others as inputs, except `repetition_penalty`, which only Python applies; the kits
             in other languages refuse a file that stores one.
