@@ -1,6 +1,6 @@
 /* The zip at the end of a .tflite: config.json, vocab.txt and card.json.
  *
- * The rules are stricter than those of a zip reader, so that every runtime accepts the same files (docs/porting.md). */
+ * The rules are stricter than those of a zip reader, so that every runtime accepts the same files (docs/formats.md). */
 #include <float.h>
 #include <inttypes.h>
 #include <stdlib.h>

@@ -1,4 +1,4 @@
-/* The learned file: what a model has learned from texts (docs/porting.md), and which model that is. */
+/* The learned file: what a model has learned from texts (docs/formats.md), and which model that is. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>

@@ -25,6 +25,7 @@ from keras_seq.cli import (
 )
 from keras_seq.cli.options import option_names
 from keras_seq.errors import KerasSeqError
+from keras_seq.version import __version__
 
 COMMANDS = (demo, encode, train, sample, batch, evaluate, gradients, export, learn, inspect, web, benchmark)
 
@@ -90,6 +91,7 @@ def parse(
         description="Small recurrent language models, from text to phone.",
         allow_abbrev=False,  # Otherwise absl takes --run for a short form of its own --run_with_pdb.
     )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
     for command in COMMANDS:
         command.add_parser(commands)

@@ -12,7 +12,7 @@ The following makes it fast:
   compiles each loop once for all lengths. Batches whose size is unknown are filled up to one of a few sizes with rows of
   zeros.
 
-BUILD.md has the measurements, and what else was tried.
+docs/decisions/fast-path.md has what else was tried, docs/benchmarks/layers.md the measurements.
 """
 
 import functools

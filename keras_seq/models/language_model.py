@@ -99,7 +99,7 @@ def language_model(
     if tie_embeddings:
         embedding = keras.layers.ReversibleEmbedding(vocabulary_size, embedding_dim, name="embedding")
     else:
-        # With Keras's default, uniform in ±0.05, the gates hardly move at first (BUILD.md, Training).
+        # With Keras's default, uniform in ±0.05, the gates hardly move at first (docs/decisions/embeddings-and-ngrams.md).
         initializer = keras.initializers.RandomNormal(stddev=1.0)
         embedding = keras.layers.Embedding(vocabulary_size, embedding_dim, initializer, name="embedding")
     values = embedding(tokens)

@@ -36,7 +36,7 @@ class SampledSoftmax(keras.Model):
     Args:
         model: a model with tied embeddings, as `keras_seq.language_model(..., tie_embeddings=True)` returns it. With a
             separate kernel for the logits, training was slower and diverged at learning rates that tied embeddings
-            tolerate (BUILD.md).
+            tolerate (docs/decisions/sampled-softmax.md).
         samples: number of tokens to sample for each batch.
         seed: seed of the samples. The state of the generator is a variable of the model, so that a resumed run samples
             the same tokens.

@@ -13,7 +13,7 @@ def compile_model(model: keras.Model, config: TrainConfig) -> None:
     """Compiles a language model with a stock optimizer, clipped gradients and the mean cross-entropy in nats per token.
 
     To each kind of clipping, the gradient of an embedding is the rows that were looked up, before those of one token are
-    added (BUILD.md, Embeddings). The metric `nats` has no label smoothing.
+    added (docs/decisions/clipping-and-embeddings.md). The metric `nats` has no label smoothing.
 
     Args:
         model: token ids `(batch, time)` -> logits `(batch, time, vocabulary)`.

@@ -244,7 +244,10 @@ def finish(training: Training) -> Run:
 
 
 def starting_counts(vocabulary: Vocabulary, ids: Callable[[], np.ndarray | EncodedText]) -> np.ndarray | None:
-    """Returns the counts of words at which the logits of a run begin; None for characters, which end better from 0 (BUILD.md)."""
+    """Returns the counts of words at which the logits of a run begin; None for characters, which end better from 0.
+
+    docs/decisions/embeddings-and-ngrams.md has the measurements.
+    """
     return None if vocabulary.level == "char" else token_counts(ids(), len(vocabulary))
 
 

@@ -1,5 +1,6 @@
 """The program as a whole: bad input is one sentence, and what a process of its own adds to that."""
 
+import importlib.metadata
 import inspect
 import re
 import subprocess
@@ -140,6 +141,11 @@ def test_absl_leaves_a_misspelt_option_to_the_program(folder):
         answer.stderr
         == "keras-seq train: there is no option --unit, did you mean --units?; see keras-seq train --help\n"
     )
+
+
+def test_the_version_is_that_of_the_package(folder, run_cli):
+    answer = run_cli("--version", cwd=folder)
+    assert (answer.returncode, answer.stdout) == (0, f"keras-seq {importlib.metadata.version('keras_seq')}\n")
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Learned files, packed as docs/porting.md says: an oracle of their readers and writers."""
+"""Learned files, packed as docs/formats.md says: an oracle of their readers and writers."""
 
 import hashlib
 import struct

@@ -2,7 +2,7 @@
 
 General zip readers differ in what they accept: bytes before the archive, two entries of one name, sizes that differ
 between an entry and the directory. This reader accepts one form only, that of `zipfile` in append mode, so that a file
-is read in the same way everywhere or refused everywhere. docs/porting.md has it byte by byte.
+is read in the same way everywhere or refused everywhere. docs/formats.md has it byte by byte.
 """
 
 import zlib

@@ -1,6 +1,6 @@
 // The bundle at the end of a .tflite of keras_seq: a zip with vocab.txt, config.json and card.json.
 //
-// BUILD.md describes it byte by byte. Every reader accepts the same files, so nothing here is lenient.
+// docs/formats.md describes it byte by byte. Every reader accepts the same files, so nothing here is lenient.
 
 import { isRate, requireKnown, requireOption, requireSettings, SETTINGS } from "./options.js";
 import { Vocabulary } from "./vocabulary.js";

@@ -1,4 +1,4 @@
-// The file of what was learned, format 1: docs/porting.md describes it byte by byte. Pure, but for SHA-256.
+// The file of what was learned, format 1: docs/formats.md describes it byte by byte. Pure, but for SHA-256.
 //
 // "KSLEARN1" | SHA-256 of the model | uint32 size of the vocabulary | uint32 features | uint64 tokens learned from |
 // 3 float32 log_shares | float32 weights, row by row | uint32 size of the own words | own words, UTF-8 |

@@ -1,4 +1,4 @@
-"""The learned file in C: what is written is what docs/porting.md says, and each damage is refused in a sentence."""
+"""The learned file in C: what is written is what docs/formats.md says, and each damage is refused in a sentence."""
 
 import hashlib
 import re

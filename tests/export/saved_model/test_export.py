@@ -341,7 +341,7 @@ def test_a_row_of_prefill_and_sample_does_not_depend_on_the_others(exported):
 
 
 @at_character_level
-def test_build_md_shows_what_saved_model_cli_shows(exported, monkeypatch, capsys):
+def test_the_page_of_formats_shows_what_saved_model_cli_shows(exported, monkeypatch, capsys):
     program = Path(sys.executable).with_name("saved_model_cli")
     options = ["--dir", str(exported.directory), "--tag_set", "serve", "--signature_def", "sample"]
     monkeypatch.setattr(sys, "argv", ["saved_model_cli", "show", *options])
@@ -352,8 +352,8 @@ def test_build_md_shows_what_saved_model_cli_shows(exported, monkeypatch, capsys
     entry = r"((?:in|out)puts\['\w+'\]) tensor_info:\s+dtype: (\w+)\s+shape: (\(.*?\))"
     lines = [" ".join(found) for found in re.findall(entry, shown)]
     assert len(lines) == 11
-    build = (paths.REPOSITORY / "BUILD.md").read_text(encoding="utf-8")
-    assert "\n".join(f"    {line}" for line in lines) in build
+    page = (paths.REPOSITORY / "docs/formats.md").read_text(encoding="utf-8")
+    assert "\n".join(f"    {line}" for line in lines) in page
 
 
 @at_character_level

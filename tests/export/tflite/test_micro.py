@@ -112,7 +112,7 @@ def test_a_smaller_arena_than_that_of_the_report_is_refused(small_tflite, capfd)
     ],
 )
 def test_quantized_weights_are_refused(quantization, reason, small_tflite, capfd):
-    """BUILD.md says so; change it when this test fails."""
+    """docs/decisions/tflite-micro.md says so; change it when this test fails."""
     path = small_tflite(quantization=quantization, **WIDE)
     with pytest.raises(RuntimeError, match="failed to allocate tensors"):
         MicroStep(flatbuffer.first_signature(path.read_bytes()))

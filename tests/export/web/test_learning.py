@@ -26,7 +26,7 @@ MODEL = {"hash": HASH, "size": SIZE, "features": FEATURES}
 def learned_file(
     magic=b"KSLEARN1", model=HASH, shape=(SIZE, FEATURES), tokens=123, shares=(-1, -2, -0.5), weights=None, words="\n"
 ):
-    """The file as docs/porting.md describes it, from the standard library."""
+    """The file as docs/formats.md describes it, from the standard library."""
     weights = [index / 8 for index in range(shape[0] * shape[1])] if weights is None else weights
     words = words if isinstance(words, bytes) else words.encode()
     content = magic + bytes.fromhex(model) + struct.pack("<IIQ3f", *shape, tokens, *shares)

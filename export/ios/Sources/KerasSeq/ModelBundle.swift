@@ -3,7 +3,7 @@ import Foundation
 /// What is in the zip at the end of a .tflite: vocab.txt, config.json and card.json.
 ///
 /// Foundation has no zip reader. Each reader of such files, in any language, follows the same strict rules
-/// (docs/porting.md), so all accept the same files.
+/// (docs/formats.md), so all accept the same files.
 final class ModelBundle {
     let vocabulary: KerasSeq.Vocabulary? // nil in a model that is not of text
     let config: [String: Json]

@@ -1,6 +1,6 @@
 """The file of what a model has learned on a device. Imports neither TensorFlow nor Keras.
 
-Its numbers are little-endian (docs/porting.md describes the format for other languages):
+Its numbers are little-endian (docs/formats.md describes the format for other languages):
 
     "KSLEARN1"                     8 bytes, the format
     SHA-256 of the model           32 bytes, `model_sha256` of the configuration

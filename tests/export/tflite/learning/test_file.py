@@ -29,7 +29,7 @@ FINITE = st.floats(width=32, allow_nan=False, allow_infinity=False)
 
 
 def content(magic=b"KSLEARN1", model=MODEL, shape=SHAPE, tokens=123, shares=SHARES, weights=WEIGHTS, words=WORDS):
-    """Returns the bytes as docs/porting.md describes them, with a right SHA-256."""
+    """Returns the bytes as docs/formats.md describes them, with a right SHA-256."""
     words = words if isinstance(words, bytes) else words.encode()
     return learned_file(*shape, magic, bytes.fromhex(model), tokens, shares, weights, words)
 

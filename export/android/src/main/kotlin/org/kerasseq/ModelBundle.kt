@@ -11,7 +11,7 @@ import java.util.zip.Inflater
  * What is in the zip at the end of a .tflite: vocab.txt, config.json and card.json.
  *
  * Android's zip readers refuse this zip, because the file begins with the model. Each reader of such files, in any language,
- * follows the same strict rules (docs/porting.md), so all accept the same files.
+ * follows the same strict rules (docs/formats.md), so all accept the same files.
  */
 internal class ModelBundle private constructor(
     val vocabulary: Vocabulary?, // null in a model that is not of text
