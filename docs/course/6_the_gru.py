@@ -59,7 +59,7 @@ from keras_seq.layers.gru_cell import Gates
 # memory $c$ and the input $x$, and computes
 #
 # $$\Gamma_u = \sigma(W_u [c, x] + b_u) \qquad \text{update gate}$$
-# $$\Gamma_r = \sigma(W_r [c, x] + b_r) \qquad \text{relevance gate, also called the reset gate}$$
+# $$\Gamma_r = \sigma(W_r [c, x] + b_r) \qquad \text{relevance (reset) gate}$$
 # $$\tilde c = \tanh(W_c [\Gamma_r * c, x] + b_c) \qquad \text{candidate}$$
 # $$c' = \Gamma_u * \tilde c + (1 - \Gamma_u) * c \qquad \text{new memory}$$
 #
