@@ -43,7 +43,8 @@ def build(output: Path) -> None:
     """Writes the sources of all pages into `output/docs`, and the site into `output/site`."""
     shutil.rmtree(output, ignore_errors=True)
     shutil.copytree(DOCS, output / "docs", ignore=shutil.ignore_patterns("*.py", "*.toml", "__pycache__"))
-    shutil.copy(DOCS / "zensical.toml", output)
+    settings = (DOCS / "zensical.toml").read_text(encoding="utf-8").replace("{root}", ROOT.as_posix())
+    (output / "zensical.toml").write_text(settings, encoding="utf-8")
     for source in sorted(DOCS.rglob("*.md")):
         _write(output, source.relative_to(DOCS), source.read_text(encoding="utf-8"), source)
     for place, source in OTHER_PAGES.items():
