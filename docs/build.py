@@ -10,7 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import jupytext
@@ -42,7 +42,7 @@ _CODE = re.compile(r"(```.*?```|`[^`\n]*`)", re.DOTALL)
 def build(output: Path) -> None:
     """Writes the sources of all pages into `output/docs`, and the site into `output/site`."""
     shutil.rmtree(output, ignore_errors=True)
-    shutil.copytree(DOCS, output / "docs", ignore=shutil.ignore_patterns("*.py", "*.toml", "__pycache__"))
+    shutil.copytree(DOCS, output / "docs", ignore=shutil.ignore_patterns("*.md", "*.py", "*.toml", "__pycache__"))
     settings = (DOCS / "zensical.toml").read_text(encoding="utf-8").replace("{root}", ROOT.as_posix())
     (output / "zensical.toml").write_text(settings, encoding="utf-8")
     for source in sorted(DOCS.rglob("*.md")):
@@ -77,7 +77,12 @@ def with_links_of_the_site(text: str, place: Path, source: Path) -> str:
             found = found.with_suffix(".md") if found.suffix == ".py" else found
         return match[0] if found is None else os.path.relpath(found, place.parent)
 
-    return "".join(part if index % 2 else _LINK.sub(moved, part) for index, part in enumerate(_CODE.split(text)))
+    return _replaced_outside_code(_LINK, moved, text)
+
+
+def _replaced_outside_code(pattern: re.Pattern[str], replacement: Callable[[re.Match[str]], str], text: str) -> str:
+    parts = enumerate(_CODE.split(text))  # Every second part is code.
+    return "".join(part if index % 2 else pattern.sub(replacement, part) for index, part in parts)
 
 
 def with_mathml(text: str) -> str:
@@ -87,7 +92,7 @@ def with_mathml(text: str) -> str:
         # In a span, because Markdown takes other elements at the beginning of a line for a block.
         return convert(match[1], display="block") if match[1] else f"<span>{convert(match[2])}</span>"
 
-    return "".join(part if index % 2 else _EQUATION.sub(equation, part) for index, part in enumerate(_CODE.split(text)))
+    return _replaced_outside_code(_EQUATION, equation, text)
 
 
 def course_page(notebook: Path) -> tuple[str, dict[str, bytes]]:

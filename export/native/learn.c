@@ -131,7 +131,8 @@ static ks_status read_block(Lesson *lesson, Block block, float rate, const uint8
   for (size_t i = 0; i < block.length; i++) {
     double learned = runtime->learned.log_probabilities[i], alone = runtime->learned.model_log_probabilities[i];
     if (!isfinite(alone))
-      return ks_fail(error, KS_BAD_FILE, "the model in %s, or what it has learned, is damaged: its logits are not finite", lesson->model->name);
+      return ks_fail(error, KS_BAD_FILE, "the model in %s, or what it has learned, is damaged: its logits are not finite",
+                     lesson->model->name);
     if (!isfinite(learned)) return refuse_rate(lesson, error);
     sums->learned += learned;
     sums->alone += alone;

@@ -98,7 +98,7 @@ class NgramEmbedding(keras.layers.RNN):
             float32 under every dtype policy; half precision would round token ids.
 
     Call arguments:
-        sequences: token ids `(batch, time)`, from 0 to `input_dim - 1`; others are hashed too.
+        sequences: token ids `(batch, time)`, from 0 to `input_dim - 1`; other ids are hashed too.
         initial_state: a list with the tokens before the first one, the latest one first, `(batch, longest - 1)`; zeros if
             absent.
         mask: `(batch, time)`, False at steps to skip.

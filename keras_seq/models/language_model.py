@@ -82,8 +82,7 @@ def language_model(
     )
     vocabulary_size, ngrams = int(vocabulary_size), int(ngrams)  # Keras takes integers of Python only.
     rows = _rows(vocabulary_size, ngrams, ngram_rows) if ngrams else 0
-    if token_counts is not None:
-        _require_counts(token_counts, vocabulary_size)
+    counts = None if token_counts is None else _counts(token_counts, vocabulary_size)
     import keras
 
     from keras_seq.layers.add_bias import AddBias
@@ -121,13 +120,18 @@ def language_model(
     if tie_embeddings:
         values = AddBias(dtype="float32", name="logits")(embedding(values, reverse=True))
     model = keras.Model(tokens, values, name=f"{cell}_language_model")
-    if token_counts is not None:
-        smoothed = np.asarray(token_counts, np.float64) + 1
+    if counts is not None:
+        smoothed = counts + 1
         model.get_layer("logits").bias.assign(np.log(smoothed / smoothed.sum()))
     return model
 
 
-def _require_counts(token_counts: Any, vocabulary_size: int) -> None:
+def _counts(token_counts: Any, vocabulary_size: int) -> np.ndarray:
+    """Returns the counts of the tokens as float64 numbers.
+
+    Raises:
+        ArgumentError: they are not such numbers.
+    """
     expected = f"{vocabulary_size} finite numbers of at least 0, whose sum is finite too"
     try:
         counts = np.asarray(token_counts)
@@ -138,6 +142,7 @@ def _require_counts(token_counts: Any, vocabulary_size: int) -> None:
     require.that(is_right, "token_counts", expected, received)
     require.that(counts.min() >= 0, "token_counts", expected, f"{counts.min()} at {counts.argmin()}")
     require.that(np.isfinite(np.sum(counts, dtype=np.float64)), "token_counts", expected, f"the sum {counts.sum()}")
+    return counts.astype(np.float64)
 
 
 def _rows(vocabulary_size: int, ngrams: int, ngram_rows: int | None) -> int:
