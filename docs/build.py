@@ -24,6 +24,7 @@ ROOT = DOCS.parent
 COURSE_OUTPUT = ROOT / "build/course"
 # Pages that lie elsewhere in the repository, by their places in the site.
 OTHER_PAGES = {
+    "kits/runtime.md": ROOT / "export/runtime/README.md",
     "kits/web.md": ROOT / "export/web/README.md",
     "kits/c.md": ROOT / "export/native/README.md",
     "kits/android.md": ROOT / "export/android/README.md",

@@ -20,8 +20,8 @@
 
 # %% [markdown]
 # [Open in Colab](https://colab.research.google.com/) and upload this notebook. The next cell needs the wheel of
-# keras_seq and `colours.py` beside the notebook; README.md of the course says how to get them. Where keras_seq is
-# installed, the cell does nothing.
+# keras_seq beside the notebook; README.md of the course says how to get it. Where keras_seq is installed, the cell does
+# nothing.
 
 # %%
 import importlib.util
@@ -41,9 +41,9 @@ import random
 import keras
 import matplotlib.pyplot as plt
 import numpy as np
-from colours import COLOURS
 
 import keras_seq as ks
+from keras_seq.analysis.plots import cell_color
 from keras_seq.generation.threefry import uniform
 
 # %% [markdown]
@@ -262,7 +262,7 @@ figure.suptitle("GRU: the temperature changes how even the distribution is")
 panels[0].set_ylabel("probability")
 for axes, temperature in zip(panels, TEMPERATURES, strict=True):
     names = [vocabulary.tokens[one].strip() for one in shown]
-    axes.bar(names, softmax(allowed_logits, temperature)[shown], color=COLOURS["GRU"])
+    axes.bar(names, softmax(allowed_logits, temperature)[shown], color=cell_color("GRU"))
     axes.set(title=f"T = {temperature:g}", xlabel='next word after "rain reaches"')
     axes.tick_params(axis="x", rotation=70)
 

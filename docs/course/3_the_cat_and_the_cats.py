@@ -20,8 +20,8 @@
 
 # %% [markdown]
 # [Open in Colab](https://colab.research.google.com/) and upload this notebook. The next cell needs the wheel of
-# keras_seq and `colours.py` beside the notebook; README.md of the course says how to get them. Where keras_seq is
-# installed, the cell does nothing.
+# keras_seq beside the notebook; README.md of the course says how to get it. Where keras_seq is installed, the cell does
+# nothing.
 
 # %%
 import importlib.util
@@ -41,7 +41,7 @@ from pathlib import Path
 
 import keras
 import numpy as np
-from colours import in_colours_of, show
+from IPython.display import Image
 
 import keras_seq as ks
 from keras_seq.analysis.agreement_accuracy import DISTANCES, PROBES, accuracy_table, by_distance, right_verbs
@@ -114,9 +114,8 @@ print("\n".join(accuracy_table(probes, right)))
 
 # %%
 picture = Path(tempfile.mkdtemp()) / "agreement.png"
-with in_colours_of(*models):
-    plot_agreement(DISTANCES, by_distance(probes, right), picture)
-show(picture)
+plot_agreement(DISTANCES, by_distance(probes, right), picture)
+Image(picture)
 
 # %% [markdown]
 # The largest distance at which a model makes no mistake at all depends on the seed and on the machine. So we compute
@@ -155,6 +154,5 @@ for name, model in models.items():
 #
 # 1. Train the SimpleRNN twice as long: repeat `model.fit` with new sentences from `seed=1`. Which distance does it
 #    reach?
-# 2. Train `cell="lstm"` with the same settings. Where does its curve lie? In this course its colour is
-#    `COLOURS["LSTM"]`.
+# 2. Train `cell="lstm"` with the same settings. Where does its curve lie?
 # 3. Use `max_distance=10` for the corpus and test at distance 40. Does the GRU generalize to distances it never saw?

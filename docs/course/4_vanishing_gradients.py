@@ -20,8 +20,8 @@
 
 # %% [markdown]
 # [Open in Colab](https://colab.research.google.com/) and upload this notebook. The next cell needs the wheel of
-# keras_seq and `colours.py` beside the notebook; README.md of the course says how to get them. Where keras_seq is
-# installed, the cell does nothing.
+# keras_seq beside the notebook; README.md of the course says how to get it. Where keras_seq is installed, the cell does
+# nothing.
 
 # %%
 import importlib.util
@@ -42,12 +42,12 @@ from pathlib import Path
 import keras
 import matplotlib.pyplot as plt
 import numpy as np
-from colours import COLOURS, in_colours_of, show
+from IPython.display import Image
 
 import keras_seq as ks
 from keras_seq.analysis.agreement_accuracy import right_verbs
 from keras_seq.analysis.gradient_flow import FlowCurve
-from keras_seq.analysis.plots import plot_gradient_flow
+from keras_seq.analysis.plots import cell_color, plot_gradient_flow
 from keras_seq.data.agreement import agreement_probes
 
 # %% [markdown]
@@ -135,9 +135,8 @@ for (name, when), by_lag in norms.items():
 # %%
 picture = Path(tempfile.mkdtemp()) / "gradient_flow.png"
 curves = [FlowCurve(name, CELLS[name], when == "trained", by_lag) for (name, when), by_lag in norms.items()]
-with in_colours_of(*CELLS):
-    plot_gradient_flow(curves, picture)
-show(picture)
+plot_gradient_flow(curves, picture)
+Image(picture)
 
 # %% [markdown]
 # ## The factor per step
@@ -161,7 +160,7 @@ positions = np.arange(len(CELLS))
 for offset, when in ((-0.2, "untrained"), (0.2, "trained")):
     heights = [factors[name, when] for name in CELLS]
     look = {"alpha": 0.45, "hatch": "//"} if when == "untrained" else {}
-    axes.bar(positions + offset, heights, 0.38, color=[COLOURS[name] for name in CELLS], label=when, **look)
+    axes.bar(positions + offset, heights, 0.38, color=[cell_color(name) for name in CELLS], label=when, **look)
 axes.axhline(1, color="0.4", linestyle="--")
 axes.set(xlabel="cell", ylabel="factor of the norm per step", title="1 keeps the gradient, less makes it vanish")
 axes.set_xticks(positions, CELLS)

@@ -19,8 +19,8 @@
 
 # %% [markdown]
 # [Open in Colab](https://colab.research.google.com/) and upload this notebook. The next cell needs the wheel of
-# keras_seq and `colours.py` beside the notebook; README.md of the course says how to get them. Where keras_seq is
-# installed, the cell does nothing.
+# keras_seq beside the notebook; README.md of the course says how to get it. Where keras_seq is installed, the cell does
+# nothing.
 
 # %%
 import importlib.util
@@ -42,14 +42,14 @@ from pathlib import Path
 import keras
 import matplotlib.pyplot as plt
 import numpy as np
-from colours import COLOURS, in_colours_of, show
+from IPython.display import Image
 
 import keras_seq as ks
 from keras_seq.analysis.exploding_gradients import explosions
-from keras_seq.analysis.plots import plot_explosions
+from keras_seq.analysis.plots import cell_color, plot_explosions
 from keras_seq.errors import DivergedError
 
-ORANGE_RED = COLOURS["SimpleRNN"]  # All networks of this notebook are SimpleRNNs.
+ORANGE_RED = cell_color("SimpleRNN")  # All networks of this notebook are SimpleRNNs.
 
 # %% [markdown]
 # ## A network whose growth we know
@@ -106,9 +106,8 @@ for run in explosions(seed=0):
 
 # %%
 picture = Path(tempfile.mkdtemp()) / "explosion.png"
-with in_colours_of(*["SimpleRNN"] * 4, marker=["o", "o", "^", "^"], markersize=[3] * 4):
-    plot_explosions(runs, picture)
-show(picture)
+plot_explosions(runs, picture)
+Image(picture)
 
 # %% [markdown]
 # ## Clipping
@@ -257,4 +256,4 @@ assert max(records["global_clipnorm = 1"][0].after) <= 1.01
 # 1. Call `train(clipping, activation="relu")` for each way. Which runs end early, and what does the message say?
 # 2. Multiply all thresholds by 100. From which threshold on does clipping no longer help?
 # 3. Replace `ks.SimpleRNN` by `ks.GRU`, whose state is always between -1 and 1. Does it still explode with the same
-#    learning rate? In a picture, a GRU has the colour `COLOURS["GRU"]`.
+#    learning rate?

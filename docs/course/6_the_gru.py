@@ -20,8 +20,8 @@
 
 # %% [markdown]
 # [Open in Colab](https://colab.research.google.com/) and upload this notebook. The next cell needs the wheel of
-# keras_seq and `colours.py` beside the notebook; README.md of the course says how to get them. Where keras_seq is
-# installed, the cell does nothing.
+# keras_seq beside the notebook; README.md of the course says how to get it. Where keras_seq is installed, the cell does
+# nothing.
 
 # %%
 import importlib.util
@@ -43,11 +43,11 @@ from pathlib import Path
 import keras
 import matplotlib.pyplot as plt
 import numpy as np
-from colours import COLOURS, show
+from IPython.display import Image
 
 import keras_seq as ks
 from keras_seq.analysis.agreement_accuracy import DISTANCES, PROBES, accuracy_table, right_verbs
-from keras_seq.analysis.plots import plot_gates
+from keras_seq.analysis.plots import cell_color, plot_gates
 from keras_seq.data.agreement import ANIMALS, agreement_probes
 from keras_seq.layers import gru_step
 from keras_seq.layers.gru_cell import Gates
@@ -211,7 +211,7 @@ def read(model, text):
 gates, memories = read(models["GRU"], probe.text)
 picture = Path(tempfile.mkdtemp()) / "gates.png"
 plot_gates(words, gates, picture)
-show(picture)
+Image(picture)
 
 # %% [markdown]
 # ## Which unit remembers the subject?
@@ -239,8 +239,8 @@ for unit in np.argsort(-apart)[:6]:
 # %%
 best = int(np.argmax(apart))
 figure, axes = plt.subplots(figsize=(10, 3.8), layout="constrained")
-axes.plot(memories[:verb, best], "-", color=COLOURS["GRU"], label=f"memory c, subject {words[subject].strip()}")
-axes.plot(other_memories[:verb, best], "--", color=COLOURS["GRU"], label="memory c, the same sentence in singular")
+axes.plot(memories[:verb, best], "-", color=cell_color("GRU"), label=f"memory c, subject {words[subject].strip()}")
+axes.plot(other_memories[:verb, best], "--", color=cell_color("GRU"), label="memory c, the same sentence in singular")
 axes.plot(gates.update[:verb, best], ":", color="0.4", label="update gate Γu")
 axes.axvline(subject, color="0.7", linewidth=1)
 axes.set(xlabel="word", ylabel="value (no unit)", ylim=(-1.05, 1.05), title=f"GRU: unit {best} keeps the subject")
@@ -269,7 +269,7 @@ for name, model in models.items():
 # %%
 figure, axes = plt.subplots(figsize=(8, 4), layout="constrained")
 for (name, (_, record)), style in zip(trained.items(), ("-", "--"), strict=True):
-    axes.plot(record.sentences, record.accuracies, style, color=COLOURS["GRU"], marker="o", markersize=3, label=name)
+    axes.plot(record.sentences, record.accuracies, style, color=cell_color("GRU"), marker="o", markersize=3, label=name)
     done = next((read for read, one in zip(record.sentences, record.accuracies, strict=True) if one >= 0.95), None)
     print(f"{name}: 95 % of the verbs right after {done} sentences")
 axes.axhline(0.5, color="0.4", linestyle="--", label="random guess")

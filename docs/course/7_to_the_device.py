@@ -19,8 +19,8 @@
 
 # %% [markdown]
 # [Open in Colab](https://colab.research.google.com/) and upload this notebook. The next cell needs the wheel of
-# keras_seq and `colours.py` beside the notebook; README.md of the course says how to get them. Where keras_seq is
-# installed, the cell does nothing.
+# keras_seq beside the notebook; README.md of the course says how to get it. Where keras_seq is installed, the cell does
+# nothing.
 
 # %%
 import importlib.util
@@ -42,9 +42,9 @@ from pathlib import Path
 import keras
 import matplotlib.pyplot as plt
 import numpy as np
-from colours import COLOURS
 
 import keras_seq as ks
+from keras_seq.analysis.plots import cell_color
 from keras_seq_export import LiteRTDecoder, LiteRTSampler, export_tflite
 
 # %% [markdown]
@@ -182,9 +182,9 @@ for name, microseconds in times.items():
 
 # %%
 figure, (sizes, speeds) = plt.subplots(1, 2, figsize=(10, 3.2), layout="constrained")
-sizes.barh(list(reports), [one["bytes"] / 1000 for one in reports.values()], color=COLOURS["GRU"])
+sizes.barh(list(reports), [one["bytes"] / 1000 for one in reports.values()], color=cell_color("GRU"))
 sizes.set(xlabel="size of the file (kB)", ylabel="weights", title="GRU: bytes")
-speeds.barh(list(times), list(times.values()), color=COLOURS["GRU"])
+speeds.barh(list(times), list(times.values()), color=cell_color("GRU"))
 speeds.set(xlabel="time per token (µs)", ylabel="runtime", title="GRU: time of a token")
 for axes in (sizes, speeds):
     axes.invert_yaxis()

@@ -17,6 +17,18 @@ from keras_seq.layers.gru_cell import Gates
 
 _DPI = 130
 _SMALLEST_NORM = 1e-30  # A logarithmic axis cannot show 0.
+_COLORS = {"simplernn": "#d95f02", "gru": "#7570b3", "lstm": "#1b9e77"}  # Dark2 of ColorBrewer
+_MARKERS = ("", "o", "^", "s", "d", "v")  # of the curves that have one color
+
+
+def cell_color(cell: str) -> str | None:
+    """Returns the color that a recurrent cell has in every picture, or None, matplotlib's next color, for other names.
+
+    Example:
+        >>> cell_color("SimpleRNN"), cell_color("simple_rnn"), cell_color("Jordan network")
+        ('#d95f02', '#d95f02', None)
+    """
+    return _COLORS.get(cell.lower().replace("_", ""))
 
 
 def plot_agreement(
@@ -26,12 +38,13 @@ def plot_agreement(
 
     Args:
         distances: distances in words.
-        accuracies: for each model, its accuracies in [0, 1] by distance.
+        accuracies: for each model, its accuracies in [0, 1] by distance. A model named after its cell has the cell's
+            color.
         picture: the `.png` file to write.
     """
     figure, axes = _figure(8, 4.5)
     for name, values in accuracies.items():
-        axes.plot(distances, values, marker="o", markersize=3, label=name)
+        axes.plot(distances, values, marker="o", markersize=3, color=cell_color(name), label=name)
     axes.axhline(0.5, color="0.4", linestyle="--", label="random guess")
     axes.set(
         xlabel="distance from subject to verb (words)",
@@ -82,15 +95,21 @@ def plot_gradient_flow(curves: Sequence[FlowCurve], picture: Path) -> None:
     """Draws the norm of the gradient of the loss with respect to the state, by the age of the state, on a log scale.
 
     Args:
-        curves: the curves, from `run_flow`. An untrained model is drawn dashed, in the color of its trained one.
+        curves: the curves, from `run_flow`. Each has the color of its cell. Markers tell runs with the same cell
+            apart. An untrained model is drawn dashed.
         picture: the `.png` file to write.
     """
     figure, axes = _figure(8, 5)
-    runs = list(dict.fromkeys(curve.run for curve in curves))
     for curve in curves:
-        norms = np.maximum(curve.norms, _SMALLEST_NORM)
-        color, linestyle = f"C{runs.index(curve.run)}", "-" if curve.trained else "--"
-        axes.plot(norms, label=curve.label, color=color, linestyle=linestyle)
+        runs = list(dict.fromkeys(other.run for other in curves if other.cell == curve.cell))
+        axes.plot(
+            np.maximum(curve.norms, _SMALLEST_NORM),
+            label=curve.label,
+            color=cell_color(curve.cell),
+            linestyle="-" if curve.trained else "--",
+            marker=_MARKERS[runs.index(curve.run) % len(_MARKERS)],
+            markevery=0.1,
+        )
     axes.set(
         xlabel="k: age of the state, in steps",
         ylabel="norm of the gradient of the loss at T\nwith respect to the state entering step T - k",
@@ -103,28 +122,34 @@ def plot_gradient_flow(curves: Sequence[FlowCurve], picture: Path) -> None:
 
 
 def plot_explosions(runs: Sequence[Explosion], picture: Path) -> None:
-    """Draws the norm of the gradient by step, without and with clipping, on a log scale.
+    """Draws the norm of the gradient by step, without and with clipping, on a log scale: one plot for each activation.
 
     Args:
-        runs: the training runs, from `explosions`. A cross marks the last finite norm of a run that diverged.
+        runs: the training runs, from `explosions`. A run without clipping is drawn dashed. A cross marks the last finite
+            norm of a run that diverged.
         picture: the `.png` file to write.
     """
-    figure, axes = _figure(8, 5)
-    for run in runs:
-        label = f"{run.activation}, {run.clipping.kind if run.clipping else 'no clipping'}"
-        (line,) = axes.plot(run.norms, label=label, linestyle="-" if run.clipping else "--")
-        if run.error:
-            last = np.flatnonzero(np.isfinite(run.norms))[-1]
-            axes.plot(last, run.norms[last], marker="x", markersize=10, color=line.get_color())
-    axes.set(
-        xlabel="step",
-        ylabel="norm of the gradient, before clipping",
-        yscale="log",
-        title="SimpleRNN: gradients explode (x: no longer finite) unless they are clipped",
-    )
-    axes.grid(alpha=0.3)
-    axes.legend()
+    activations = list(dict.fromkeys(run.activation for run in runs))
+    figure = Figure(figsize=(10, 5), layout="constrained")
+    figure.suptitle("Gradients explode (x: no longer finite) unless they are clipped")
+    panels = figure.subplots(1, len(activations), sharey=True, squeeze=False)[0]
+    for axes, activation in zip(panels, activations, strict=True):
+        for run in runs:
+            if run.activation == activation:
+                _plot_norms(run, axes)
+        axes.set(xlabel="step", yscale="log", title=f"SimpleRNN, {activation}")
+        axes.grid(alpha=0.3)
+        axes.legend()
+    panels[0].set_ylabel("norm of the gradient, before clipping")
     _save(figure, picture)
+
+
+def _plot_norms(run: Explosion, axes: Axes) -> None:
+    label, linestyle = (run.clipping.kind, "-") if run.clipping else ("no clipping", "--")
+    axes.plot(run.norms, label=label, color=cell_color("SimpleRNN"), linestyle=linestyle)
+    if run.error:
+        last = np.flatnonzero(np.isfinite(run.norms))[-1]
+        axes.plot(last, run.norms[last], marker="x", markersize=10, color="black")
 
 
 def plot_learning(

@@ -7,7 +7,14 @@ from pictures import color_share, read_picture
 
 from keras_seq.analysis.exploding_gradients import Explosion
 from keras_seq.analysis.gradient_flow import FlowCurve
-from keras_seq.analysis.plots import plot_agreement, plot_explosions, plot_gates, plot_gradient_flow, plot_learning
+from keras_seq.analysis.plots import (
+    cell_color,
+    plot_agreement,
+    plot_explosions,
+    plot_gates,
+    plot_gradient_flow,
+    plot_learning,
+)
 from keras_seq.layers.gru_cell import Gates
 from keras_seq.training.config import Clipping
 
@@ -17,21 +24,33 @@ def test_gradient_flow(tmp_path):
     curves = [FlowCurve("run", "gru", True, 0.9**lags), FlowCurve("run", "gru", False, 0.3**lags)]
     plot_gradient_flow(curves, tmp_path / "flow.png")
     pixels = read_picture(tmp_path / "flow.png", 8, 5)
-    assert color_share(pixels, "C0") > 0.001  # one color for both curves of a run
-    assert color_share(pixels, "C1") == 0
-    plot_gradient_flow([*curves, FlowCurve("other", "gru", True, 0.5**lags)], tmp_path / "flow.png")
-    assert color_share(read_picture(tmp_path / "flow.png", 8, 5), "C1") > 0.0005
+    assert color_share(pixels, cell_color("gru")) > 0.001  # one color for both curves of a run
+    assert color_share(pixels, cell_color("simple_rnn")) == 0
+    plot_gradient_flow([*curves, FlowCurve("other", "simple_rnn", True, 0.5**lags)], tmp_path / "flow.png")
+    assert color_share(read_picture(tmp_path / "flow.png", 8, 5), cell_color("simple_rnn")) > 0.0005
+
+
+def test_runs_with_one_cell_have_one_color_and_other_markers(tmp_path):
+    lags = np.arange(100)
+    curves = [FlowCurve(run, "gru", True, base**lags) for run, base in (("run", 0.9), ("other", 0.8))]
+    shares = []
+    for shown in ([curves[0], curves[0]], curves):
+        plot_gradient_flow(shown, tmp_path / "flow.png")
+        shares.append(color_share(read_picture(tmp_path / "flow.png", 8, 5), cell_color("gru")))
+    assert shares[1] > 1.2 * shares[0]  # A second curve, and its markers.
 
 
 def test_explosions(tmp_path):
     runs = [
+        Explosion("tanh", None, [1.0, 5.0, 20.0, 30.0], 6.0, ""),
+        Explosion("tanh", Clipping("global_clipnorm", 1.0), [1.0, 2.0, 1.5, 1.1], 2.0, ""),
         Explosion("relu", None, [1.0, 30.0, 4000.0, np.nan], np.nan, "the gradient's norm became nan"),
         Explosion("relu", Clipping("global_clipnorm", 1.0), [1.0, 2.0, 1.5, 1.1], 2.0, ""),
     ]
     plot_explosions(runs, tmp_path / "explosion.png")
-    pixels = read_picture(tmp_path / "explosion.png", 8, 5)
-    assert color_share(pixels, "C0") > 0.0005
-    assert color_share(pixels, "C1") > 0.0005
+    pixels = read_picture(tmp_path / "explosion.png", 10, 5)
+    for panel in np.split(pixels, 2, axis=1):  # one for each activation
+        assert color_share(panel, cell_color("SimpleRNN")) > 0.001
 
 
 def test_learning(tmp_path):
@@ -47,10 +66,15 @@ def test_learning(tmp_path):
 
 
 def test_agreement(tmp_path):
-    curves = {"gru": [1.0, 0.99, 0.98, 0.97], "simple_rnn": [1.0, 0.8, 0.6, 0.5]}
+    curves = {"GRU": [1.0, 0.99, 0.98, 0.97], "SimpleRNN": [1.0, 0.8, 0.6, 0.5], "a new cell": [0.9, 0.7, 0.7, 0.7]}
     plot_agreement([2, 6, 10, 14], curves, tmp_path / "agreement.png")
     pixels = read_picture(tmp_path / "agreement.png", 8, 4.5)
-    for color in ("C0", "C1", "0.4"):  # one curve each, and that of a random guess
+    for color in (
+        cell_color("GRU"),
+        cell_color("SimpleRNN"),
+        "C0",
+        "0.4",
+    ):  # one curve each, and that of a random guess
         assert color_share(pixels, color) > 0.0005
 
 
