@@ -28,6 +28,7 @@ class KerasSeqError(Exception):
 
     Attributes:
         names: names of the arguments that the message is about.
+        page: page of the documentation that explains more; empty if none does.
 
     Example:
         >>> error = ConfigError("only one of {} and {} can be set", "epochs", "minutes")
@@ -36,6 +37,8 @@ class KerasSeqError(Exception):
         >>> error.for_command_line(options=["epochs", "minutes"])
         'only one of --epochs and --minutes can be set'
     """
+
+    page = ""
 
     def __init__(self, message: str, *names: str):
         super().__init__(message, *names)  # What an error is made of crosses from one process to another.
@@ -118,9 +121,13 @@ class ConfigError(KerasSeqError, ValueError):
 class CorpusError(KerasSeqError, ValueError):
     """A corpus cannot be read."""
 
+    page = "docs/corpora.md"
+
 
 class VocabularyError(KerasSeqError, ValueError):
     """A vocabulary file is damaged."""
+
+    page = "docs/formats.md#the-vocabulary"
 
 
 class OwnWordsError(KerasSeqError, ValueError):
@@ -134,13 +141,19 @@ class ModelError(KerasSeqError, ValueError):
 class SteppingError(KerasSeqError, ValueError):
     """A model cannot be run one step at a time."""
 
+    page = "docs/models.md#what-a-model-may-consist-of"
+
 
 class DistributionError(KerasSeqError, ValueError):
     """Several workers cannot train together."""
 
+    page = "docs/many-machines.md"
+
 
 class RendezvousError(KerasSeqError, ValueError):
     """Several workers do not find each other."""
+
+    page = "docs/many-machines.md"
 
 
 class InUseError(KerasSeqError, ValueError):
@@ -154,6 +167,8 @@ class ProcessEndedError(KerasSeqError, ValueError):
 class RunError(KerasSeqError, ValueError):
     """A directory is not a run directory, or cannot become one."""
 
+    page = "docs/training.md#the-run-directory"
+
 
 class TrainingError(KerasSeqError, RuntimeError):
     """A training run cannot continue."""
@@ -161,3 +176,5 @@ class TrainingError(KerasSeqError, RuntimeError):
 
 class DivergedError(TrainingError):
     """The loss or the gradient of a training run is no longer finite, or the model is worse than a uniform guess."""
+
+    page = "docs/training.md#clipping-and-divergence"

@@ -1,5 +1,6 @@
 """What README and the pages in docs show is true of the program: blocks of Python run, command lines parse, links lead somewhere."""
 
+import importlib.util
 import re
 import shlex
 from pathlib import Path
@@ -7,7 +8,9 @@ from pathlib import Path
 import keras
 import pytest
 
+import keras_seq_export.errors  # noqa: F401 (its classes of errors)
 from keras_seq.cli.main import parse
+from keras_seq.errors import KerasSeqError
 
 ROOT = Path(__file__).parents[1]
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
@@ -105,3 +108,29 @@ def test_lines_of_prose_fit(page):
     text = _FENCED.sub("", page.read_text(encoding="utf-8"))
     lines = [line for line in text.splitlines() if not line.startswith(("|", "    "))]
     assert [line for line in lines if len(line) > LONGEST_LINE] == []
+
+
+def _with_subclasses(error):
+    yield error
+    for one in error.__subclasses__():
+        yield from _with_subclasses(one)
+
+
+def test_the_pages_that_errors_name_exist():
+    named = [error.page for error in _with_subclasses(KerasSeqError) if error.page]
+    assert len(named) > 9  # Those of both packages.
+    for page in named:
+        path, _, anchor = page.partition("#")
+        assert not anchor or anchor in anchors_of(ROOT / path), page
+        assert (ROOT / path).exists(), page
+
+
+def test_tables_have_the_figures_of_the_results():
+    spec = importlib.util.spec_from_file_location("tables", ROOT / "docs/tables.py")
+    tables = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tables)
+    texts = {page: page.read_text(encoding="utf-8") for page in tables.PAGES}
+    shown = [name for text in texts.values() for name in re.findall(r"<!-- table: (\w+) -->", text)]
+    assert sorted(shown) == sorted(tables.TABLES)
+    for page, text in texts.items():
+        assert text == tables.with_tables(text), f"{page.name}: run `python docs/tables.py`"

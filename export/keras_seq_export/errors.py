@@ -10,13 +10,19 @@ class ExportError(KerasSeqError, RuntimeError):
 class BundleError(KerasSeqError, ValueError):
     """A .tflite file is damaged, or was not written by this package."""
 
+    page = "docs/formats.md#the-tflite"
+
 
 class LearnedFileError(KerasSeqError, ValueError):
     """A file of what a model has learned is damaged, belongs to another model, or cannot be read or written."""
 
+    page = "docs/learning.md#what-is-refused"
+
 
 class ResultsError(KerasSeqError, ValueError):
     """A file of results belongs to another batch, or cannot be written."""
+
+    page = "docs/formats.md#results-of-a-batch"
 
 
 class SessionError(KerasSeqError, RuntimeError):
@@ -25,3 +31,5 @@ class SessionError(KerasSeqError, RuntimeError):
 
 class ServingError(KerasSeqError, RuntimeError):
     """A server cannot be reached, does not answer in time, or refuses a request."""
+
+    page = "docs/serving.md"

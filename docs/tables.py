@@ -1,0 +1,197 @@
+"""Writes the tables of measured figures into README and docs: `python docs/tables.py`.
+
+The figures are in docs/benchmarks/results, one JSON file for each run of `keras-seq benchmark SUBJECT --json`; quality.json
+has those of `keras-seq evaluate`. A page has a table between the lines `<!-- table: NAME -->` and `<!-- end of table -->`.
+"""
+
+import json
+import re
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+DOCS = Path(__file__).resolve().parent
+PAGES = [DOCS.parent / "README.md", *sorted((DOCS / "benchmarks").glob("*.md"))]
+RESULTS = DOCS / "benchmarks/results"
+Rows = list[dict[str, Any]]
+_TABLE = re.compile(r"(?<=<!-- table: )(\w+) -->\n.*?\n(?=<!-- end of table -->)", re.DOTALL)
+README_CASES = {
+    ("32x64x64x128", ""): "GRU, batch 32, 64 steps, 64 features, 128 units",
+    ("64x100x256x512", ""): "GRU, batch 64, 100 steps, 256 features, 512 units",
+    ("1x1000x64x256", ""): "GRU, batch 1, 1,000 steps, 64 features, 256 units",
+    ("32x64x64x128", "LSTM"): "LSTM, batch 32, 64 steps, 64 features, 128 units",
+}
+README_STEPS = {
+    "keras_seq .tflite, int8": "keras_seq, int8",
+    "keras_seq .tflite, float32": "keras_seq, float32",
+    "ONNX Runtime, int8": "ONNX Runtime, int8",
+    "PyTorch, int8": "PyTorch, int8",
+    "Model.predict": "`Model.predict`",
+}
+
+
+def with_tables(page: str) -> str:
+    """Returns the text of a page with its tables as the files have them."""
+    return _TABLE.sub(lambda name: f"{name[1]} -->\n{table(name[1])}\n", page)
+
+
+def table(name: str) -> str:
+    """Returns a table: its lines."""
+    file, lines_of = TABLES[name]
+    return "\n".join(lines_of(json.loads((RESULTS / file).read_text(encoding="utf-8"))))
+
+
+def _markdown(head: Iterable[str], rows: Iterable[Iterable[str]]) -> list[str]:
+    head = list(head)
+    return ["| " + " | ".join(cells) + " |" for cells in (head, ["---"] * len(head), *rows)]
+
+
+def _number(value: float) -> str:
+    """Returns a number with three digits, or all its digits before the point."""
+    if value >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
+def _by_contender(rows: Rows) -> dict[tuple[str, str], dict[str, dict[str, Any]]]:
+    """Returns the rows of `benchmark layer` by case, and in a case by library."""
+    cases: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
+    for row in rows:
+        cases.setdefault((row["size"], row["case"]), {})[row["contender"].rpartition(".")[0]] = row
+    return cases
+
+
+def _milliseconds(row: dict[str, Any] | None) -> str:
+    return _number(row["milliseconds"]) if row else ""
+
+
+def layers(rows: Rows) -> list[str]:
+    """The table of `benchmark layer --all`."""
+    lines = []
+    for (size, case), times in _by_contender(rows).items():
+        ours, keras = times["keras_seq"], times["keras.layers"]
+        columns = [ours, keras, times.get("torch.nn"), times.get("jax.lax")]
+        memory = f"{ours['peak_mib']:.0f} / {keras['peak_mib']:.0f}"
+        rates = [f"{keras['milliseconds'] / ours['milliseconds']:.2f}x", f"{ours['share']:.0%}", memory]
+        lines.append([size, case, *map(_milliseconds, columns), *rates])
+    return _markdown(["size", "case", "ours", "Keras", "PyTorch", "JAX", "speed-up", "share", "MiB"], lines)
+
+
+def readme_layers(rows: Rows) -> list[str]:
+    """The rows of `benchmark layer --all` that README has."""
+    cases = _by_contender(rows)
+    head = (
+        "training: a forward and backward pass, `keras-seq benchmark layer --all`; milliseconds, lower is better",
+        *("keras_seq", "Keras", "PyTorch"),
+    )
+    lines = []
+    for case, text in README_CASES.items():
+        times = [cases[case][library]["milliseconds"] for library in ("keras_seq", "keras.layers", "torch.nn")]
+        lines.append([text, *(f"**{_number(one)}**" if one == min(times) else _number(one) for one in times)])
+    return _markdown(head, lines)
+
+
+def first_fits(rows: Rows) -> list[str]:
+    """The table of `benchmark layer --first_fit`."""
+    lines = ([one["model"], f"{one['stock']:.2f}", f"{one['ours']:.2f}", f"{one['ratio']:.2f}x"] for one in rows)
+    return _markdown(["first fit", "stock, s", "ours, s", "ratio"], lines)
+
+
+def _by_size(rows: Rows) -> tuple[list[int], dict[str, list[dict[str, Any]]]]:
+    """Returns the sizes of the vocabularies, and the rows of each contender in their order."""
+    contenders: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        contenders.setdefault(row["what"], []).append(row)
+    return list(dict.fromkeys(row["tokens"] for row in rows)), contenders
+
+
+def decodes(rows: Rows) -> list[str]:
+    """The table of `benchmark decode`."""
+    sizes, contenders = _by_size(rows)
+    lines = []
+    for name, by_size in contenders.items():
+        cells = [name]
+        for row in by_size:
+            cells += [_number(row["microseconds"]), f"{row['of_int8']:,.2f}x"]
+            cells.append(f"{row['floor']:.2f}x" if row["floor"] else "")
+        lines.append(cells)
+    head = [part for size in sizes for part in (f"{size:,} tokens", "of int8", "of floor")]
+    return _markdown(["microseconds", *head], lines)
+
+
+def readme_decodes(rows: Rows) -> list[str]:
+    """The rows of `benchmark decode` that README has."""
+    sizes, contenders = _by_size(rows)
+    title = "one token: a step of a GRU of 512 units, `keras-seq benchmark decode`; microseconds, lower is better"
+    lines = [[text, *(_number(row["microseconds"]) for row in contenders[name])] for name, text in README_STEPS.items()]
+    return _markdown([title, *(f"{size:,} tokens" for size in sizes)], lines)
+
+
+def samples(rows: Rows) -> list[str]:
+    """The table of `benchmark sample`."""
+    sizes, contenders = _by_size(rows)
+    lines = (
+        [name, *(cell for row in by_size for cell in (_number(row["microseconds"]), f"{row['decodes']:.2f}x"))]
+        for name, by_size in contenders.items()
+    )
+    return _markdown(["", *(part for size in sizes for part in (f"{size:,} tokens", "of `decode`"))], lines)
+
+
+def corpora(rows: Rows) -> list[str]:
+    """The table of `benchmark corpus`."""
+    head = [
+        "",
+        "MB/s",
+        "MB/s per core",
+        "memory, MiB",
+        "bytes per token",
+        "ms per training step",
+        "share spent waiting",
+    ]
+    keys = ("megabytes_a_second", "megabytes_a_core_second", "memory_mib", "bytes_a_token", "step_ms")
+    lines = ([one["kind"], *(f"{one[key]:,.0f}" for key in keys), f"{one['waiting']:.1%}"] for one in rows)
+    return _markdown(head, lines)
+
+
+def recipes(rows: Rows) -> list[str]:
+    """The table of the recipes, from quality.json."""
+    return _markdown(
+        ["`keras-seq train --corpus=shakespeare.txt ...`", "parameters", "windows", "carried"],
+        ([f"`{one['options']}`", _millions(one), f"{one['windows']:.3f}", f"{one['carried']:.3f}"] for one in rows),
+    )
+
+
+def readme_recipes(rows: Rows) -> list[str]:
+    """The recipes that README has: those with n-grams, beside nanoGPT."""
+    title = (
+        "quality: tiny Shakespeare's last tenth in windows of 256, `keras-seq train` and `evaluate`; nats per character, "
+        "lower is better"
+    )
+    shown = [one for one in rows if "--ngrams" in one["options"]]
+    lines = [[f"`{one['options']}`", _millions(one), f"{one['windows']:.3f}"] for one in shown]
+    lines[-1][-1] = f"**{lines[-1][-1]}**"
+    return _markdown([title, "parameters", "nats"], [*lines, ["nanoGPT's character model", "10.65 M", "1.470"]])
+
+
+def _millions(row: dict[str, Any]) -> str:
+    return f"{row['parameters'] / 1e6:.2f} M"
+
+
+TABLES: dict[str, tuple[str, Callable[[Rows], list[str]]]] = {
+    "layers": ("layer.json", layers),
+    "readme_layers": ("layer.json", readme_layers),
+    "first_fits": ("first_fit.json", first_fits),
+    "decodes": ("decode.json", decodes),
+    "readme_decodes": ("decode.json", readme_decodes),
+    "samples": ("sample.json", samples),
+    "corpora": ("corpus.json", corpora),
+    "recipes": ("quality.json", recipes),
+    "readme_recipes": ("quality.json", readme_recipes),
+}
+
+if __name__ == "__main__":
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        if with_tables(text) != text:
+            page.write_text(with_tables(text), encoding="utf-8")
+            print(page)
