@@ -61,6 +61,16 @@ def step_model(model: keras.Model) -> keras.Model:
         >>> decoder = step_model(language_model(10, units=[8, 4]))
         >>> [tensor.name for tensor in decoder.inputs]
         ['token', 'state_0', 'state_1']
+
+        Each new token is read with the states that came with its logits. In one call, Keras takes either NumPy arrays or
+        tensors.
+
+        >>> token, states = ops.zeros(1, "int32"), [ops.zeros((1, 8)), ops.zeros((1, 4))]
+        >>> for _ in range(5):
+        ...     logits, *states = decoder([token, *states])
+        ...     token = ops.argmax(logits, axis=-1)
+        >>> logits.shape
+        TensorShape([1, 10])
     """
     return stepped(model).decoder
 
