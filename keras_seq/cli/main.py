@@ -57,9 +57,8 @@ def main(arguments: argparse.Namespace) -> int:
         message = str(error)
         if isinstance(error, KerasSeqError):
             message = error.for_command_line(option_names(arguments.parser))
+            message += f" ({error.page})" if error.page else ""
         print(f"keras-seq: {message}", file=sys.stderr)
-        if page := getattr(error, "page", ""):
-            print(f"More about this: {page}", file=sys.stderr)
         return 1
     except BrokenPipeError:  # The reader of the output has ended, as `head` does.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

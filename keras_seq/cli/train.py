@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 from keras_seq.cli.options import CORPUS_HELP, LEVELS, TRUSTED_NETWORK_HELP, add_command, as_flags, integers
 from keras_seq.errors import ConfigError, KerasSeqError
 from keras_seq.layers.ngram_limits import ROWS
-from keras_seq.models.language_model import CELLS
+from keras_seq.models.language_model import CELLS, EMBEDDING_INITIALIZERS
 from keras_seq.training.config import CLIPPING_KINDS, ON_DIVERGENCE, Clipping, TrainConfig, read_config
 
 if TYPE_CHECKING:
@@ -88,6 +88,13 @@ def _add_model_options(group: Any) -> None:
     _add_option(group, "cell", "kind of recurrent layer", choices=CELLS)
     _add_option(group, "units", "state size of each layer, such as 256,256", type=integers)
     _add_option(group, "embedding_dim", "length of a token's vector", type=int)
+    _add_option(
+        group,
+        "embedding_initializer",
+        "how these vectors begin: normal with a deviation of 1, or uniform in ±0.05, which ends better after an hour",
+        choices=EMBEDDING_INITIALIZERS,
+        shown="normal, with --tie_embeddings uniform",
+    )
     _add_option(group, "dropout", "fraction dropped after each recurrent layer", type=float)
     _add_option(group, "embedding_dropout", "fraction dropped after the embedding", type=float)
     _add_option(group, "weight_dropout", "fraction of the recurrent kernels' weights dropped, GRU only", type=float)

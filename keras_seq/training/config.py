@@ -72,6 +72,8 @@ class TrainConfig:
         cell: `"gru"`, `"simple_rnn"` or `"lstm"`.
         units: state size of each recurrent layer.
         embedding_dim: length of a token's vector.
+        embedding_initializer: `"normal"` or `"uniform"`, see `keras_seq.language_model`; None is `"normal"`, with
+            `tie_embeddings` `"uniform"`.
         dropout: fraction of values dropped after each recurrent layer.
         embedding_dropout: fraction of values dropped after the embedding.
         weight_dropout: fraction of the recurrent kernels' weights dropped; `cell="gru"` only.
@@ -117,6 +119,7 @@ class TrainConfig:
     cell: str = "gru"
     units: tuple[int, ...] = UNITS
     embedding_dim: int = EMBEDDING_DIM
+    embedding_initializer: str | None = None
     dropout: float = 0.1
     embedding_dropout: float = 0.0
     weight_dropout: float = 0.0
@@ -207,8 +210,9 @@ class TrainConfig:
     @property
     def model_options(self) -> dict[str, Any]:
         """The arguments of `keras_seq.language_model`, without the size of the vocabulary."""
-        names = ("cell", "units", "embedding_dim", "dropout", "embedding_dropout", "weight_dropout", "tie_embeddings")
-        return {name: getattr(self, name) for name in (*names, "ngrams", "ngram_rows")}
+        embeddings = ("embedding_dim", "embedding_initializer", "embedding_dropout", "tie_embeddings")
+        names = ("cell", "units", "dropout", "weight_dropout", *embeddings, "ngrams", "ngram_rows")
+        return {name: getattr(self, name) for name in names}
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the configuration as `config.json` stores it.

@@ -89,6 +89,11 @@ def test_bad_input_is_one_sentence(folder, arguments, words, run_cli):
     assert not (folder / "new").exists()
 
 
+def test_an_error_names_the_page_that_explains_more(folder, run_cli):
+    answer = run_cli("sample", "--run=nowhere", cwd=folder)
+    assert answer.stderr.endswith(" (docs/training.md#the-run-directory)\n")
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -39,9 +39,19 @@ def test_dropout_follows_every_recurrent_layer_and_the_embedding():
     assert not any(isinstance(part, keras.layers.Dropout) for part in ks.language_model(11, units=[6]).layers)
 
 
-@pytest.mark.parametrize(("tied", "deviation"), [(False, 1.0), (True, 0.1 / 12**0.5)])
-def test_embeddings_begin_large_enough_to_move_the_gates(tied, deviation):
-    model = ks.language_model(200, units=[6], embedding_dim=50, tie_embeddings=tied)
+SMALL = 0.1 / 12**0.5  # of numbers uniform in ±0.05
+
+
+@pytest.mark.parametrize(
+    ("initializer", "tied", "deviation"),
+    [
+        (None, False, 1.0),
+        (None, True, SMALL),
+        *((name, tied, found) for name, found in (("normal", 1.0), ("uniform", SMALL)) for tied in (False, True)),
+    ],
+)
+def test_embeddings_begin_with_their_deviation(initializer, tied, deviation):
+    model = ks.language_model(200, units=[6], embedding_dim=50, embedding_initializer=initializer, tie_embeddings=tied)
     embeddings = model.get_layer("embedding").embeddings.numpy()
     assert embeddings.std() == pytest.approx(deviation, rel=0.05)  # 10,000 numbers: seven standard errors
     assert abs(embeddings.mean()) < deviation / 20
@@ -64,6 +74,10 @@ def test_logits_stay_float32_under_mixed_precision():
         ({"cell": "transformer"}, "`cell` must be one of gru, simple_rnn, lstm. Received: cell='transformer'"),
         ({"vocabulary_size": 0}, "vocabulary_size=0"),
         ({"embedding_dim": -1}, "embedding_dim=-1"),
+        (
+            {"embedding_initializer": "zeros"},
+            "`embedding_initializer` must be one of normal, uniform. Received: embedding_initializer='zeros'",
+        ),
         ({"units": []}, "units=[]"),
         ({"units": [8, 0]}, "units=[8, 0]"),
         ({"units": [8.0]}, "units=[8.0]"),
