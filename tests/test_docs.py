@@ -110,6 +110,15 @@ def test_lines_of_prose_fit(page):
     assert [line for line in lines if len(line) > LONGEST_LINE] == []
 
 
+def test_pictures_are_made_by_a_command_that_the_docs_name():
+    quickstart = (ROOT / "docs/quickstart.md").read_text(encoding="utf-8")
+    assert "keras-seq demo" in quickstart
+    pictures = list((ROOT / "docs/pictures").glob("*.png"))  # road.svg is drawn by hand.
+    assert pictures
+    for picture in pictures:
+        assert f"`demo/{picture.name}`" in quickstart
+
+
 def _with_subclasses(error):
     yield error
     for one in error.__subclasses__():
