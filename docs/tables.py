@@ -1,7 +1,8 @@
 """Writes the tables of measured figures into README and docs: `python docs/tables.py`.
 
-The figures are in docs/benchmarks/results, one JSON file for each run of `keras-seq benchmark SUBJECT --json`; quality.json
-has those of `keras-seq evaluate`. A page has a table between the lines `<!-- table: NAME -->` and `<!-- end of table -->`.
+The figures are in docs/benchmarks/results. Each file is the output of `keras-seq benchmark SUBJECT --json`: layer.json of
+`layer --all`, first_fit.json of `layer --first_fit`. The figures of quality.json were copied from the output of
+`keras-seq evaluate`. A page has a table between the lines `<!-- table: NAME -->` and `<!-- end of table -->`.
 """
 
 import json
@@ -24,7 +25,7 @@ README_CASES = {
 README_STEPS = {
     "keras_seq .tflite, int8": "keras_seq, int8",
     "keras_seq .tflite, float32": "keras_seq, float32",
-    "ONNX Runtime, int8": "ONNX Runtime, int8",
+    "ONNX Runtime, int8": "ONNX Runtime, its fastest int8",
     "PyTorch, int8": "PyTorch, int8",
     "Model.predict": "`Model.predict`",
 }
@@ -32,11 +33,11 @@ README_STEPS = {
 
 def with_tables(page: str) -> str:
     """Returns the text of a page with its tables as the files have them."""
-    return _TABLE.sub(lambda name: f"{name[1]} -->\n{table(name[1])}\n", page)
+    return _TABLE.sub(lambda name: f"{name[1]} -->\n\n{table(name[1])}\n\n", page)
 
 
 def table(name: str) -> str:
-    """Returns a table: its lines."""
+    """Returns the text of a table."""
     file, lines_of = TABLES[name]
     return "\n".join(lines_of(json.loads((RESULTS / file).read_text(encoding="utf-8"))))
 
@@ -47,7 +48,7 @@ def _markdown(head: Iterable[str], rows: Iterable[Iterable[str]]) -> list[str]:
 
 
 def _number(value: float) -> str:
-    """Returns a number with three digits, or all its digits before the point."""
+    """Returns a number with about three digits."""
     if value >= 100:
         return f"{value:,.0f}"
     return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
@@ -72,8 +73,8 @@ def layers(rows: Rows) -> list[str]:
         ours, keras = times["keras_seq"], times["keras.layers"]
         columns = [ours, keras, times.get("torch.nn"), times.get("jax.lax")]
         memory = f"{ours['peak_mib']:.0f} / {keras['peak_mib']:.0f}"
-        rates = [f"{keras['milliseconds'] / ours['milliseconds']:.2f}x", f"{ours['share']:.0%}", memory]
-        lines.append([size, case, *map(_milliseconds, columns), *rates])
+        ratios = [f"{ours['speedup']:.2f}x", f"{ours['share']:.0%}"]
+        lines.append([size, case, *map(_milliseconds, columns), *ratios, memory])
     return _markdown(["size", "case", "ours", "Keras", "PyTorch", "JAX", "speed-up", "share", "MiB"], lines)
 
 
@@ -87,7 +88,7 @@ def readme_layers(rows: Rows) -> list[str]:
     lines = []
     for case, text in README_CASES.items():
         times = [cases[case][library]["milliseconds"] for library in ("keras_seq", "keras.layers", "torch.nn")]
-        lines.append([text, *(f"**{_number(one)}**" if one == min(times) else _number(one) for one in times)])
+        lines.append([text, *(_bold_if_least(one, min(times)) for one in times)])
     return _markdown(head, lines)
 
 
@@ -121,10 +122,22 @@ def decodes(rows: Rows) -> list[str]:
 
 def readme_decodes(rows: Rows) -> list[str]:
     """The rows of `benchmark decode` that README has."""
-    sizes, contenders = _by_size(rows)
     title = "one token: a step of a GRU of 512 units, `keras-seq benchmark decode`; microseconds, lower is better"
-    lines = [[text, *(_number(row["microseconds"]) for row in contenders[name])] for name, text in README_STEPS.items()]
+    sizes, _ = _by_size(rows)
+    times = {
+        text: [
+            min(row["microseconds"] for row in rows if row["tokens"] == size and row["what"].startswith(name))
+            for size in sizes
+        ]
+        for name, text in README_STEPS.items()
+    }
+    least = [min(column) for column in zip(*times.values(), strict=True)]
+    lines = ([text, *map(_bold_if_least, row, least)] for text, row in times.items())
     return _markdown([title, *(f"{size:,} tokens" for size in sizes)], lines)
+
+
+def _bold_if_least(value: float, least: float) -> str:
+    return f"**{_number(value)}**" if value == least else _number(value)
 
 
 def samples(rows: Rows) -> list[str]:
@@ -155,9 +168,13 @@ def corpora(rows: Rows) -> list[str]:
 
 def recipes(rows: Rows) -> list[str]:
     """The table of the recipes, from quality.json."""
+    ways = ("windows", "carried")
     return _markdown(
         ["`keras-seq train --corpus=shakespeare.txt ...`", "parameters", "windows", "carried"],
-        ([f"`{one['options']}`", _millions(one), f"{one['windows']:.3f}", f"{one['carried']:.3f}"] for one in rows),
+        (
+            [_code(one["options"]), _millions(one), *(f"{one[key]:.3f}" if one[key] else "" for key in ways)]
+            for one in rows
+        ),
     )
 
 
@@ -167,10 +184,18 @@ def readme_recipes(rows: Rows) -> list[str]:
         "quality: tiny Shakespeare's last tenth in windows of 256, `keras-seq train` and `evaluate`; nats per character, "
         "lower is better"
     )
-    shown = [one for one in rows if "--ngrams" in one["options"]]
-    lines = [[f"`{one['options']}`", _millions(one), f"{one['windows']:.3f}"] for one in shown]
-    lines[-1][-1] = f"**{lines[-1][-1]}**"
-    return _markdown([title, "parameters", "nats"], [*lines, ["nanoGPT's character model", "10.65 M", "1.470"]])
+    shown = [one for one in rows if "--ngrams" in one["options"] or "--" not in one["options"]]
+    best = min(one["windows"] for one in shown)
+    lines = []
+    for one in shown:
+        nats = f"{one['windows']:.3f}"
+        lines.append([_code(one["options"]), _millions(one), f"**{nats}**" if one["windows"] == best else nats])
+    return _markdown([title, "parameters", "nats"], lines)
+
+
+def _code(options: str) -> str:
+    """Returns options as code, and the name of another model as it is."""
+    return f"`{options}`" if options.startswith("--") else options
 
 
 def _millions(row: dict[str, Any]) -> str:
@@ -192,6 +217,6 @@ TABLES: dict[str, tuple[str, Callable[[Rows], list[str]]]] = {
 if __name__ == "__main__":
     for page in PAGES:
         text = page.read_text(encoding="utf-8")
-        if with_tables(text) != text:
-            page.write_text(with_tables(text), encoding="utf-8")
+        if (filled := with_tables(text)) != text:
+            page.write_text(filled, encoding="utf-8")
             print(page)

@@ -28,7 +28,7 @@ class KerasSeqError(Exception):
 
     Attributes:
         names: names of the arguments that the message is about.
-        page: page of the documentation that explains more; empty if none does.
+        page: page of the documentation that explains more, as a path in the repository; empty if none does.
 
     Example:
         >>> error = ConfigError("only one of {} and {} can be set", "epochs", "minutes")

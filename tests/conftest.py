@@ -195,7 +195,7 @@ LONG_FILES = (
     ),
     *("test_brought_models", "test_sequence_models", "layers/test_fast_path", "layers/test_fast_layers"),
     *("training/test_checkpoint", "export/native/test_native", "export/native/test_arm64", "export/web/test_page"),
-    *("test_readme", "export/saved_model/test_endpoints", "layers/test_fast_path_tapes", "cli/test_demo"),
+    *("test_docs", "export/saved_model/test_endpoints", "layers/test_fast_path_tapes", "cli/test_demo"),
     *("distribution/test_distributed_fit", "export/tflite/test_export", "training/test_train", "cli/test_train"),
     *("export/tflite/test_old_runtime", "cli/test_workers", "cli/test_sample", "test_signals"),
     *("export/saved_model/test_export", "export/tflite/test_runtime"),

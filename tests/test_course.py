@@ -1,20 +1,9 @@
 """The notebooks of the course run, and the site shows them."""
 
-import importlib.util
-from pathlib import Path
-
 import pytest
+from docs_modules import DOCS, load
 
-DOCS = Path(__file__).parents[1] / "docs"
 NOTEBOOKS = sorted((DOCS / "course").glob("[0-9]*.py"))
-
-
-def load(name):
-    """Returns a module of the folder docs."""
-    spec = importlib.util.spec_from_file_location(name, DOCS / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.mark.slow

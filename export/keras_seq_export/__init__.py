@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from keras_seq_export.saved_model.export import export_saved_model
     from keras_seq_export.tflite.decoder import LiteRTDecoder
     from keras_seq_export.tflite.export import export_tflite
-from keras_seq_export.tflite.runtime import LiteRTSampler
+    from keras_seq_export.tflite.runtime import LiteRTSampler
 
 _MODULE_OF = {
     "Client": "keras_seq_export.client.client",

@@ -91,7 +91,8 @@ def _add_model_options(group: Any) -> None:
     _add_option(
         group,
         "embedding_initializer",
-        "how these vectors begin: normal with a deviation of 1, or uniform in ±0.05, which ends better after an hour",
+        "how the vectors of the tokens begin: normal with a deviation of 1, or uniform in ±0.05, which ends better after an hour with "
+        "--ngrams",
         choices=EMBEDDING_INITIALIZERS,
         shown="normal, with --tie_embeddings uniform",
     )

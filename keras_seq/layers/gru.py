@@ -27,8 +27,8 @@ class GRU(FastLayer, keras.layers.GRU):
     Weights can be exchanged between the two.
 
     **The fast path.** On a machine without a GPU, `fit`, `evaluate`, `predict` and every training step in a graph use loops
-    compiled by XLA, with a hand-written backward pass (`fast_path`). Training is 1.5 to 2.2 times as fast as with
-    `keras.layers.GRU` at batch sizes of 32 and 64, and 7 times at batch size 1 (docs/benchmarks/layers.md). Half precision
+    compiled by XLA, with a hand-written backward pass (`fast_path`). Training is about twice as fast as with
+    `keras.layers.GRU` with 32 or 64 rows in a batch, and seven times with one row (docs/benchmarks/layers.md). Half precision
     is computed in float32 inside, which is faster on a CPU. The loop of Keras runs instead, and a line at level INFO of the
     logger `keras_seq` says why:
 

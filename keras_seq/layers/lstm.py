@@ -10,7 +10,7 @@ from keras_seq.layers.fast_layer import FastLayer
 class LSTM(FastLayer, keras.layers.LSTM):
     """`keras.layers.LSTM` with faster training on a CPU, and the same constructor, weights, attributes and behavior.
 
-    Training is 1.6 to 2 times as fast at batch sizes of 32 and 64, and 6.5 times at batch size 1 (docs/benchmarks/layers.md).
+    Training is about twice as fast with 32 or 64 rows in a batch, and more than six times with one (docs/benchmarks/layers.md).
     The docstring of `keras_seq.GRU` says when the fast path runs.
 
     Args:

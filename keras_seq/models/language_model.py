@@ -44,8 +44,8 @@ def language_model(
         units: state size of each recurrent layer, from input to output.
         embedding_dim: length of a token's vector.
         embedding_initializer: how its numbers begin: `"normal"`, with a deviation of 1, learns faster at first;
-            `"uniform"` in ±0.05, as in Keras, ends better after an hour. None is `"normal"`, with `tie_embeddings`
-            `"uniform"`.
+            `"uniform"` in ±0.05, as in Keras, ends better after an hour with n-grams. None is `"normal"`, with
+            `tie_embeddings` `"uniform"`.
         dropout: fraction of the values to drop in training after each recurrent layer (Zaremba et al. 2014, arXiv
             1409.2329).
         embedding_dropout: fraction of the values to drop in training after the embedding.

@@ -62,8 +62,7 @@ def step_model(model: keras.Model) -> keras.Model:
         >>> [tensor.name for tensor in decoder.inputs]
         ['token', 'state_0', 'state_1']
 
-        Each new token is read with the states that came with its logits. In one call, Keras takes either NumPy arrays or
-        tensors.
+        Each new token is read with the states that came with its logits. Do not mix NumPy arrays and tensors in one call.
 
         >>> token, states = ops.zeros(1, "int32"), [ops.zeros((1, 8)), ops.zeros((1, 4))]
         >>> for _ in range(5):

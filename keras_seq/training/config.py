@@ -72,8 +72,7 @@ class TrainConfig:
         cell: `"gru"`, `"simple_rnn"` or `"lstm"`.
         units: state size of each recurrent layer.
         embedding_dim: length of a token's vector.
-        embedding_initializer: `"normal"` or `"uniform"`, see `keras_seq.language_model`; None is `"normal"`, with
-            `tie_embeddings` `"uniform"`.
+        embedding_initializer: `"normal"` or `"uniform"`, see `keras_seq.language_model`.
         dropout: fraction of values dropped after each recurrent layer.
         embedding_dropout: fraction of values dropped after the embedding.
         weight_dropout: fraction of the recurrent kernels' weights dropped; `cell="gru"` only.
