@@ -109,6 +109,8 @@ class TextError(ArgumentError):
         "`prompt` must hold only characters of the vocabulary. Received: 'x' (U+0078)"
     """
 
+    page = "docs/corpora.md#vocabularies"
+
     def _message(self, show: Callable[[str], str]) -> str:
         name, expected, received = self.args
         return f"{show(name)} must {expected}. Received: {received}"

@@ -10,7 +10,7 @@ class ExportError(KerasSeqError, RuntimeError):
 class BundleError(KerasSeqError, ValueError):
     """A .tflite file is damaged, or was not written by this package."""
 
-    page = "docs/formats.md#the-tflite"
+    page = "docs/tflite.md"
 
 
 class LearnedFileError(KerasSeqError, ValueError):

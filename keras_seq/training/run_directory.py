@@ -229,6 +229,8 @@ def load_settings(directory: Path, also: Sequence[str] = ()) -> tuple[Vocabulary
             f"{directory} has no {MODEL} yet, because its first epoch was interrupted; resume it with "
             f"{resume_command(directory)}"
         )
+    if not directory.exists():
+        raise RunError(f"{directory} does not exist; check the path, or make a run with keras-seq train")
     if missing:
         raise RunError(
             f"{directory} is not a run directory: it has no {', '.join(missing)}; make one with keras-seq train"

@@ -111,7 +111,7 @@ def test_a_run_without_a_finished_epoch_can_be_resumed(run):
 
 def test_a_directory_that_is_not_a_run(tmp_path):
     refused(tmp_path, "it has no model.keras, vocab.txt, config.json;")
-    refused(tmp_path / "absent", "is not a run directory")
+    refused(tmp_path / "absent", "absent does not exist; check the path")
 
 
 @pytest.mark.parametrize(
