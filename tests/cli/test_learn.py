@@ -131,7 +131,7 @@ def test_the_file_of_another_model_is_refused(folder, learned, tmp_path, run_cli
     assert run_cli("export", "--run=fox", *options, cwd=folder).returncode == 0
     answer = run_cli("sample", f"--model={tmp_path / 'fox.float16.learn.tflite'}", f"--learned={learned}", cwd=folder)
     expected = "belongs to another model: use that model, or learn again in another file"
-    assert answer.stderr == f"keras-seq: {learned} {expected}\n"
+    assert answer.stderr == f"keras-seq: {learned} {expected} (docs/learning.md#what-is-refused)\n"
 
 
 def test_the_help_says_the_rate_of_a_file(folder, run_cli):

@@ -49,7 +49,7 @@ TFLITE = "--model=fox/export/fox.tflite"
             ["train", "--corpus=fox.txt", "--run=new", "--tie_embeddings", "--sampled_softmax=999"],
             "--sampled_softmax must be below",
         ),
-        (["sample", "--run=nowhere"], "not a run directory"),
+        (["sample", "--run=nowhere"], "nowhere does not exist"),
         (["sample", "--run=fox", "--prompt=Ω"], "Ω"),
         (["sample", TFLITE, "--prompt=Ω"], "Ω"),
         (["sample", TFLITE, "--temperature=nan"], "--temperature must be"),
