@@ -118,7 +118,7 @@ def test_a_file_without_an_end_is_not_read():
 
 
 def damaged_configurations():
-    """Returns 170 contents of a configuration, each with its name and the keys that a message may name."""
+    """Yields damaged contents of a configuration, each with its name and the keys that a message may name."""
     for key in KEYS:
         for value in ({"a": [1]}, "x" if key != "corpus" else 5, -1, 10**400):
             yield f"{key}={str(value)[:9]}", json.dumps({**VALUES, key: value}).encode()
@@ -141,9 +141,9 @@ def damaged_configurations():
 
 
 @pytest.mark.slow
-def test_170_damaged_configurations_end_in_a_sentence(tmp_path, monkeypatch, run_cli):
+def test_damaged_configurations_end_in_a_sentence(tmp_path, monkeypatch, run_cli):
     contents = list(damaged_configurations())
-    assert len(contents) == 170
+    assert len(contents) > 5 * len(KEYS)  # Five for each key, and others.
     (tmp_path / "fox.txt").write_text("the quick brown fox jumps over the lazy dog\n" * 60)
     cut = training_run.Progress.on_epoch_end
 

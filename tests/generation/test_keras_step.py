@@ -58,7 +58,8 @@ def test_another_seed_another_text(model, vocabulary):
 
 
 def test_without_a_seed_texts_differ(model, vocabulary):
-    assert ks.sample(model, vocabulary, max_tokens=40) != ks.sample(model, vocabulary, max_tokens=40)
+    texts = {str(ks.sample(model, vocabulary, max_tokens=40)) for _ in range(10)}  # Two may both end at once.
+    assert len(texts) > 1
 
 
 def test_the_stream_of_pieces_is_the_sample(model, vocabulary):
