@@ -54,6 +54,11 @@ def _number(value: float) -> str:
     return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 
+def _least_bold(values: list[float], shown: Callable[[float], str] = _number) -> list[str]:
+    """Returns numbers as cells, the least of them bold."""
+    return [f"**{shown(value)}**" if value == min(values) else shown(value) for value in values]
+
+
 def _by_contender(rows: Rows) -> dict[tuple[str, str], dict[str, dict[str, Any]]]:
     """Returns the rows of `benchmark layer` by case, and in a case by library."""
     cases: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
@@ -88,7 +93,7 @@ def readme_layers(rows: Rows) -> list[str]:
     lines = []
     for case, text in README_CASES.items():
         times = [cases[case][library]["milliseconds"] for library in ("keras_seq", "keras.layers", "torch.nn")]
-        lines.append([text, *(_bold_if_least(one, min(times)) for one in times)])
+        lines.append([text, *_least_bold(times)])
     return _markdown(head, lines)
 
 
@@ -124,20 +129,17 @@ def readme_decodes(rows: Rows) -> list[str]:
     """The rows of `benchmark decode` that README has."""
     title = "one token: a step of a GRU of 512 units, `keras-seq benchmark decode`; microseconds, lower is better"
     sizes, _ = _by_size(rows)
-    times = {
-        text: [
-            min(row["microseconds"] for row in rows if row["tokens"] == size and row["what"].startswith(name))
-            for size in sizes
-        ]
-        for name, text in README_STEPS.items()
-    }
-    least = [min(column) for column in zip(*times.values(), strict=True)]
-    lines = ([text, *map(_bold_if_least, row, least)] for text, row in times.items())
+    columns = [
+        _least_bold(
+            [
+                min(row["microseconds"] for row in rows if row["tokens"] == size and row["what"].startswith(name))
+                for name in README_STEPS
+            ]
+        )
+        for size in sizes
+    ]
+    lines = zip(README_STEPS.values(), *columns, strict=True)
     return _markdown([title, *(f"{size:,} tokens" for size in sizes)], lines)
-
-
-def _bold_if_least(value: float, least: float) -> str:
-    return f"**{_number(value)}**" if value == least else _number(value)
 
 
 def samples(rows: Rows) -> list[str]:
@@ -169,33 +171,20 @@ def corpora(rows: Rows) -> list[str]:
 def recipes(rows: Rows) -> list[str]:
     """The table of the recipes, from quality.json."""
     ways = ("windows", "carried")
-    return _markdown(
-        ["`keras-seq train --corpus=shakespeare.txt ...`", "parameters", "windows", "carried"],
-        (
-            [_code(one["options"]), _millions(one), *(f"{one[key]:.3f}" if one[key] else "" for key in ways)]
-            for one in rows
-        ),
-    )
+    lines = ([one["model"], _millions(one), *(f"{one[key]:.3f}" if one[key] else "" for key in ways)] for one in rows)
+    return _markdown(["`keras-seq train --corpus=shakespeare.txt ...`", "parameters", *ways], lines)
 
 
 def readme_recipes(rows: Rows) -> list[str]:
-    """The recipes that README has: those with n-grams, beside nanoGPT."""
+    """The recipes that README has."""
     title = (
         "quality: tiny Shakespeare's last tenth in windows of 256, `keras-seq train` and `evaluate`; nats per character, "
         "lower is better"
     )
-    shown = [one for one in rows if "--ngrams" in one["options"] or "--" not in one["options"]]
-    best = min(one["windows"] for one in shown)
-    lines = []
-    for one in shown:
-        nats = f"{one['windows']:.3f}"
-        lines.append([_code(one["options"]), _millions(one), f"**{nats}**" if one["windows"] == best else nats])
+    shown = [one for one in rows if one["in_readme"]]
+    nats = _least_bold([one["windows"] for one in shown], "{:.3f}".format)
+    lines = ([one["model"], _millions(one), cell] for one, cell in zip(shown, nats, strict=True))
     return _markdown([title, "parameters", "nats"], lines)
-
-
-def _code(options: str) -> str:
-    """Returns options as code, and the name of another model as it is."""
-    return f"`{options}`" if options.startswith("--") else options
 
 
 def _millions(row: dict[str, Any]) -> str:

@@ -122,3 +122,11 @@ def test_the_wheel_has_every_file_of_the_page():
     parts = (paths.REPOSITORY / "export/web").iterdir()
     page = {part.relative_to(paths.REPOSITORY).as_posix() for part in parts if part.name != "node_modules"}
     assert set(build["force-include"]) == page | {"LICENSE"}
+
+
+def test_the_package_for_devices_needs_what_the_whole_one_needs():
+    whole, runtime = (
+        set(tomllib.loads((paths.REPOSITORY / file).read_text())["project"]["dependencies"])
+        for file in ("pyproject.toml", "export/runtime/pyproject.toml")
+    )
+    assert runtime < whole  # the same versions of fewer packages

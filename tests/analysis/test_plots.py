@@ -69,12 +69,7 @@ def test_agreement(tmp_path):
     curves = {"GRU": [1.0, 0.99, 0.98, 0.97], "SimpleRNN": [1.0, 0.8, 0.6, 0.5], "a new cell": [0.9, 0.7, 0.7, 0.7]}
     plot_agreement([2, 6, 10, 14], curves, tmp_path / "agreement.png")
     pixels = read_picture(tmp_path / "agreement.png", 8, 4.5)
-    for color in (
-        cell_color("GRU"),
-        cell_color("SimpleRNN"),
-        "C0",
-        "0.4",
-    ):  # one curve each, and that of a random guess
+    for color in (*map(cell_color, ("GRU", "SimpleRNN")), "C0", "0.4"):  # a curve each, the last of a random guess
         assert color_share(pixels, color) > 0.0005
 
 

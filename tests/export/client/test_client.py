@@ -263,7 +263,7 @@ def test_an_invalid_timeout_is_refused(wrong):
 
 def test_the_curl_commands_of_the_recipes_work(ports):
     page = (paths.REPOSITORY / "docs/recipes.md").read_text(encoding="utf-8")
-    lines = re.findall(r"curl -d '(\{.*\})'(?: \\\n)?\s+localhost:8501(/\S+)", page)
+    lines = re.findall(r"curl -d '(\{[^']*\})'(?: \\\n)?\s+localhost:8501(/\S+)", page)
     assert len(lines) == 3
     for body, path in lines:
         answer = requests.post(
