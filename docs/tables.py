@@ -2,7 +2,8 @@
 
 The figures are in docs/benchmarks/results. Each file is the output of `keras-seq benchmark SUBJECT --json`: layer.json of
 `layer --all`, first_fit.json of `layer --first_fit`. The figures of quality.json were copied from the output of
-`keras-seq evaluate`. A page has a table between the lines `<!-- table: NAME -->` and `<!-- end of table -->`.
+`keras-seq evaluate`, those of files.json from the reports of `keras-seq export`. A page has a table between the lines
+`<!-- table: NAME -->` and `<!-- end of table -->`.
 """
 
 import json
@@ -14,7 +15,8 @@ from typing import Any
 DOCS = Path(__file__).resolve().parent
 PAGES = [DOCS.parent / "README.md", *sorted((DOCS / "benchmarks").glob("*.md"))]
 RESULTS = DOCS / "benchmarks/results"
-Rows = list[dict[str, Any]]
+Figures = dict[str, Any]
+Rows = list[Figures]
 _TABLE = re.compile(r"(?<=<!-- table: )(\w+) -->\n.*?\n(?=<!-- end of table -->)", re.DOTALL)
 README_CASES = {
     ("32x64x64x128", ""): "GRU, batch 32, 64 steps, 64 features, 128 units",
@@ -187,11 +189,136 @@ def readme_recipes(rows: Rows) -> list[str]:
     return _markdown([title, "parameters", "nats"], lines)
 
 
-def _millions(row: dict[str, Any]) -> str:
+def files(rows: Rows) -> list[str]:
+    """The table of the files of each run, from files.json."""
+    head = ["run", "float32, bytes", "float16", "int8", "int4"]
+    lines = []
+    for run in dict.fromkeys(row["run"] for row in rows):
+        by_quantization = {row["quantization"]: row for row in rows if row["run"] == run}
+        whole = by_quantization["none"]["bytes"]
+        cells = [run, f"{whole:,}"]
+        for quantization in ("float16", "int8", "int4"):
+            row = by_quantization[quantization]
+            lost = round(row["nats_lost"], 4) + 0.0  # never -0.0000
+            cells.append(f"{row['bytes'] / whole:.1%}, {lost:.4f}, {row['same_token']:.1%}")
+        lines.append(cells)
+    return _markdown(head, lines)
+
+
+def batches(serving: Figures) -> list[str]:
+    """The table of the batch sizes of `benchmark serve`."""
+    head = ["batch", "texts, ms", "bare steps, ms", "ratio", "tokens/s"]
+    lines = (
+        [
+            f"{row['batch']}",
+            *map(_number, (row["generate"], row["decode"])),
+            f"{row['ratio']:.2f}x",
+            f"{row['tokens_per_second']:,.0f}",
+        ]
+        for row in serving["batches"]
+    )
+    return _markdown(head, lines)
+
+
+def clients(serving: Figures) -> list[str]:
+    """The table of the many clients of `benchmark serve`."""
+    found = serving["clients"]
+    head = ["", "requests per second", "answers that are equal"]
+    together = [f"{found['clients']} clients at once", found["seconds"], f"{found['equal']:,} of {found['requests']:,}"]
+    alone = ["one after another", found["serial_seconds"], ""]
+    lines = ([name, _number(found["requests"] / seconds), equal] for name, seconds, equal in (together, alone))
+    return _markdown(head, lines)
+
+
+def memories(rows: Rows) -> list[str]:
+    """The table of `benchmark memory`."""
+    biases = {"zeros": "bias of zeros, as in Keras", "chrono": "`ChronoInitializer(longest=k + 1)`"}
+    head = ["", *(f"k = {row['distance']}" for row in rows)]
+    return _markdown(head, ([text, *(f"{row[bias]:.0%}" for row in rows)] for bias, text in biases.items()))
+
+
+def step_times(times: Figures) -> list[str]:
+    """The table of what `benchmark distribute` measures."""
+    share = 1 - times["alone"] / times["together"]
+    lines = [
+        ["alone", f"{times['alone'] * 1e3:.1f}"],
+        ["with a second worker on the same machine", f"{times['together'] * 1e3:.1f} ({share:.0%} is communication)"],
+    ]
+    return _markdown(["", "ms per step"], lines)
+
+
+def many_workers(times: Figures) -> list[str]:
+    """The table of what `benchmark distribute` models."""
+    cells: dict[int, dict[int, str]] = {}
+    for one in times["modelled"]:
+        cells.setdefault(one["workers"], {})[one["gigabits"]] = f"{one['seconds'] * 1e3:.1f} ms, {one['share']:.0%}"
+    head = ["workers", *(f"{gigabits} Gbit/s" for gigabits in next(iter(cells.values())))]
+    return _markdown(head, ([f"{workers}", *row.values()] for workers, row in cells.items()))
+
+
+def same_texts(comparison: Figures) -> list[str]:
+    """The table of `benchmark identity`."""
+    different = {difference["request"]["seed"] for difference in comparison["differences"]}
+    counts = [comparison["texts"], comparison["tokens"], comparison["texts"] - len(different)]
+    return _markdown(["texts", "tokens", "texts that are equal everywhere"], [[f"{count:,}" for count in counts]])
+
+
+def learned(measured: Figures) -> list[str]:
+    """The table of what `benchmark learning` gains with the int8 file."""
+    gains, held_out = ([row for row in measured[name] if row["model"] == "int8"] for name in ("gains", "held_out"))
+    lines = []
+    for tokens in ("1000", "5000", "20000"):
+        reports = [row["reports"][tokens] for row in gains]
+        saved = (one["model_nats_per_token"] - one["nats_per_token"] for one in reports)
+        lines.append(
+            [f"nats saved per character while it reads the first {int(tokens):,}", *map("{:.3f}".format, saved)]
+        )
+    for name, key, shown in (("nats", "nats", "{:.3f}"), ("most likely character is right", "accuracy", "{:.1%}")):
+        pairs = ((row["before"][key], row["after"][key]) for row in held_out)
+        cells = (f"{shown.format(before)} -> {shown.format(after)}" for before, after in pairs)
+        lines.append([f"the next 10,000, before and after these 20,000, read three times: {name}", *cells])
+    uses = ([1 - use["keystrokes"] / use["characters"] for use in row["uses"]] for row in measured["keystrokes"])
+    cells = (f"{before:.1%} -> {after:.1%}" for before, _, after in uses)
+    lines.append(["keystrokes saved by three suggestions, before and after 20,000", *cells])
+    return _markdown(["", *(row["text"] for row in gains)], lines)
+
+
+def weeks(measured: Figures) -> list[str]:
+    """The table of the simulated weeks of `benchmark learning`."""
+    turns: dict[str, list[float]] = {}
+    for turn in measured["weeks"]["turns"]:
+        report = turn["report"]
+        saved = report["model_nats_per_token"] - report["nats_per_token"]
+        turns.setdefault(turn["author"], []).append(saved)
+    lines = [
+        ["turns", *(f"{len(saved)}" for saved in turns.values())],
+        ["nats saved per character", *(f"{sum(saved) / len(saved):.3f}" for saved in turns.values())],
+        ["... in the worst turn", *(f"{min(saved):.3f}" for saved in turns.values())],
+    ]
+    for name, when in (("before", 0), ("after", 1)):
+        nats = (f"{measured['weeks']['held_out'][author][when]['nats']:.3f}" for author in turns)
+        lines.append([f"nats on its last 10,000 characters, {name} all turns", *nats])
+    return _markdown(["", *turns], lines)
+
+
+def learning_costs(measured: Figures) -> list[str]:
+    """The table of what `benchmark learning` costs."""
+    head = ["file", "`decode`, us", "`prefill`, us", "`learn`, us", "bytes", "bytes of what was learned"]
+    lines = []
+    for model in dict.fromkeys(row["model"] for row in measured["costs"]):
+        rows = {row["signature"]: row for row in measured["costs"] if row["model"] == model}
+        times = (_number(rows[name]["microseconds"]) if name in rows else "" for name in ("decode", "prefill", "learn"))
+        learned_bytes = rows["decode"]["learned_bytes"]
+        sizes = [f"{rows['decode']['bytes']:,}", f"{learned_bytes:,}" if learned_bytes else ""]
+        lines.append([model, *times, *sizes])
+    return _markdown(head, lines)
+
+
+def _millions(row: Figures) -> str:
     return f"{row['parameters'] / 1e6:.2f} M"
 
 
-TABLES: dict[str, tuple[str, Callable[[Rows], list[str]]]] = {
+TABLES: dict[str, tuple[str, Callable[[Any], list[str]]]] = {
     "layers": ("layer.json", layers),
     "readme_layers": ("layer.json", readme_layers),
     "first_fits": ("first_fit.json", first_fits),
@@ -201,6 +328,16 @@ TABLES: dict[str, tuple[str, Callable[[Rows], list[str]]]] = {
     "corpora": ("corpus.json", corpora),
     "recipes": ("quality.json", recipes),
     "readme_recipes": ("quality.json", readme_recipes),
+    "files": ("files.json", files),
+    "batches": ("serve.json", batches),
+    "clients": ("serve.json", clients),
+    "memories": ("memory.json", memories),
+    "step_times": ("distribute.json", step_times),
+    "many_workers": ("distribute.json", many_workers),
+    "same_texts": ("identity.json", same_texts),
+    "learned": ("learning.json", learned),
+    "weeks": ("learning.json", weeks),
+    "learning_costs": ("learning.json", learning_costs),
 }
 
 if __name__ == "__main__":

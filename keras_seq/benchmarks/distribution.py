@@ -18,6 +18,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -41,8 +42,42 @@ LATENCY = 20e-6  # seconds for a message to the next worker over Ethernet in one
 _WARM_UP = 5  # steps
 
 
-def benchmark_distribute(steps: int = 30, *, trusted_network: bool = False) -> Iterator[str]:
-    """Yields the measurement and the table of the model as lines of text.
+class Communication(NamedTuple):
+    """The modelled communication of many workers.
+
+    Attributes:
+        workers: number of workers.
+        gigabits: bandwidth of each worker's network, in Gbit/s.
+        seconds: duration of the communication of a step.
+        share: part of the step that is communication.
+    """
+
+    workers: int
+    gigabits: int
+    seconds: float
+    share: float
+
+
+class StepTimes(NamedTuple):
+    """What `benchmark_distribute` measures, and the model made from it.
+
+    Attributes:
+        alone: seconds of a training step alone.
+        together: seconds of a training step with a second worker.
+        reduced: bytes of one worker's gradients that are reduced in a step.
+        gathered: bytes of one worker's gradients that are gathered in a step.
+        modelled: the communication of many workers.
+    """
+
+    alone: float
+    together: float
+    reduced: int
+    gathered: int
+    modelled: list[Communication]
+
+
+def benchmark_distribute(steps: int = 30, *, trusted_network: bool = False) -> StepTimes:
+    """Measures a training step alone and with a second worker, and models many workers.
 
     Args:
         steps: number of training steps.
@@ -56,19 +91,22 @@ def benchmark_distribute(steps: int = 30, *, trusted_network: bool = False) -> I
     require_trusted_network(trusted_network)
     alone = _step_seconds(1, steps)
     together = _step_seconds(2, steps)
-    reduced, gathered = bytes_of_a_step()
+    modelled = [_modelled(workers, gigabits, alone) for workers in WORKERS for gigabits in GIGABITS]
+    return StepTimes(alone, together, *bytes_of_a_step(), modelled)
+
+
+def table(times: StepTimes) -> Iterator[str]:
+    """Yields the measurement and the table of the model as lines of text."""
     units = ", ".join(map(str, CONFIG.units))
     yield f"{CONFIG.batch_size} x {CONFIG.length} characters, {units} units, one core per worker:"
-    yield f"a step takes {alone * 1e3:.1f} ms alone"
-    yield f"and {together * 1e3:.1f} ms with a second worker, {1 - alone / together:.0%} of it for communication."
-    yield f"Of each worker's gradients, {reduced / 1e6:.2f} MB are reduced and {gathered / 1e6:.2f} MB gathered."
+    yield f"a step takes {times.alone * 1e3:.1f} ms alone"
+    yield f"and {times.together * 1e3:.1f} ms with a second worker, {1 - times.alone / times.together:.0%} of it for communication."
+    yield f"Of each worker's gradients, {times.reduced / 1e6:.2f} MB are reduced and {times.gathered / 1e6:.2f} MB gathered."
     yield ""
     yield f"{'workers':>8}" + "".join(f"{f'{gigabits} Gbit/s':>24}" for gigabits in GIGABITS)
     for workers in WORKERS:
-        times = [communication(workers, gigabits * 1e9 / 8) for gigabits in GIGABITS]
-        yield f"{workers:>8}" + "".join(
-            f"{seconds * 1e3:>14.1f} ms, {seconds / (seconds + alone):>4.0%}" for seconds in times
-        )
+        row = [one for one in times.modelled if one.workers == workers]
+        yield f"{workers:>8}" + "".join(f"{one.seconds * 1e3:>14.1f} ms, {one.share:>4.0%}" for one in row)
 
 
 @functools.cache
@@ -100,6 +138,11 @@ def communication(workers: int, bandwidth: float) -> float:
     reduced, gathered = bytes_of_a_step()
     sent = 2 * (workers - 1) / workers * reduced + (workers - 1) * gathered
     return sent / bandwidth + 3 * (workers - 1) * LATENCY
+
+
+def _modelled(workers: int, gigabits: int, alone: float) -> Communication:
+    seconds = communication(workers, gigabits * 1e9 / 8)
+    return Communication(workers, gigabits, seconds, seconds / (seconds + alone))
 
 
 def free_ports(count: int) -> list[int]:

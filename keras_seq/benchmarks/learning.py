@@ -4,16 +4,16 @@ Each text is that of one author, who is new to the model. All tables but that of
 learned.
 """
 
-import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from keras_seq import require
 from keras_seq.analysis.plots import plot_learning
 from keras_seq.benchmarks.learning_cost import cost_table, costs
-from keras_seq.benchmarks.learning_gains import gain, gain_table, held_out, held_out_table, readings
-from keras_seq.benchmarks.learning_keystrokes import keystroke_table, keystrokes
+from keras_seq.benchmarks.learning_gains import HeldOut, Readings, gain, gain_table, held_out, held_out_table, readings
+from keras_seq.benchmarks.learning_keystrokes import Keystrokes, keystroke_table, keystrokes
 from keras_seq.benchmarks.learning_texts import LEARNED, authors
 from keras_seq.benchmarks.learning_weeks import simulated_weeks, weeks_table
 from keras_seq.errors import ModelError
@@ -25,7 +25,7 @@ from keras_seq_export.tflite.runtime import LiteRTSampler
 
 def benchmark_learning_of_run(
     run: Path, texts: Mapping[str, str], picture: Path | None = None, rounds: int = 15
-) -> Iterator[str]:
+) -> Iterator[tuple[str, Any]]:
     """Exports a run with float32 and with int8 weights, and measures how both learn; see `benchmark_learning`.
 
     The text that the run was measured on, but not trained on, is one more author's.
@@ -67,7 +67,7 @@ def benchmark_learning_of_run(
 
 def benchmark_learning(
     paths: Sequence[Path], texts: Mapping[str, str], picture: Path | None = None, rounds: int = 15
-) -> Iterator[str]:
+) -> Iterator[tuple[str, Any]]:
     """Measures what models gain by learning from texts, and what it costs.
 
     Args:
@@ -78,7 +78,8 @@ def benchmark_learning(
         rounds: number of turns of each call that is timed.
 
     Yields:
-        The lines of the tables, each as soon as it is known.
+        The name of each measurement and its figures, as soon as they are known: `"lacking"`, `"gains"`, `"held_out"`,
+        `"weeks"`, `"costs"`, `"keystrokes"`.
 
     Raises:
         ArgumentError: `rounds` is not a positive integer.
@@ -93,26 +94,36 @@ def benchmark_learning(
         raise ModelError("one of the files must learn: export it with `keras-seq export --learn`")
     last = list(learning.values())[-1]
     every = authors(texts, last.vocabulary)
-    for author in every:
-        if author.lacking:
-            yield author.lacking
+    yield "lacking", [author.lacking for author in every if author.lacking]
     both = [(name, author.name, sampler, author) for name, sampler in learning.items() for author in every]
-    shown, kept = itertools.tee((name, text, readings(sampler, author)) for name, text, sampler, author in both)
-    yield from gain_table(shown)
-    yield ""
-    yield from held_out_table((name, text, held_out(sampler, author)) for name, text, sampler, author in both)
-    yield ""
+    gains = [Readings(name, text, readings(sampler, author)) for name, text, sampler, author in both]
+    yield "gains", gains
+    yield "held_out", [HeldOut(name, text, *held_out(sampler, author)) for name, text, sampler, author in both]
     weeks = simulated_weeks(last, every)
-    yield from weeks_table(weeks)
+    yield "weeks", weeks
     if picture is not None:
-        curves = {
-            text: (list(reports), list(map(gain, reports.values()))) for _, text, reports in list(kept)[-len(every) :]
-        }
+        curves = {one.text: (list(one.reports), list(map(gain, one.reports.values()))) for one in gains[-len(every) :]}
         plot_learning(curves, [(turn.author, gain(turn.report)) for turn in weeks.turns], picture)
-    yield ""
-    yield from cost_table(costs(files, samplers, every[0].text[:LEARNED], rounds))
-    yield ""
-    yield from keystroke_table((author.name, keystrokes(last, author)) for author in every)
+    yield "costs", list(costs(files, samplers, every[0].text[:LEARNED], rounds))
+    yield "keystrokes", [Keystrokes(author.name, keystrokes(last, author)) for author in every]
+
+
+_TABLES: dict[str, Callable[[Any], Iterable[str]]] = {
+    "lacking": iter,
+    "gains": gain_table,
+    "held_out": held_out_table,
+    "weeks": weeks_table,
+    "costs": cost_table,
+    "keystrokes": keystroke_table,
+}
+
+
+def table(measurements: Iterable[tuple[str, Any]]) -> Iterator[str]:
+    """Yields the lines of the tables, each as soon as its figures are known."""
+    for name, figures in measurements:
+        yield from _TABLES[name](figures)
+        if name not in ("lacking", "keystrokes"):
+            yield ""
 
 
 def _by_name(paths: Sequence[Path]) -> dict[str, Path]:

@@ -5,7 +5,7 @@ The calls of a compiled model are timed with their buffers in place, as a C prog
 
 import functools
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -72,7 +72,7 @@ def costs(files: Mapping[str, Path], samplers: Mapping[str, LiteRTSampler], text
         yield Cost(name, signature, microseconds / _TOKENS, os.path.getsize(files[name]), learned)
 
 
-def cost_table(rows: Iterator[Cost]) -> Iterator[str]:
+def cost_table(rows: Iterable[Cost]) -> Iterator[str]:
     """Yields the lines of a table."""
     yield f"{'model':<20}{'signature':<12}{'us a token':>12}{'bytes':>14}{'learned bytes':>15}"
     last = ""

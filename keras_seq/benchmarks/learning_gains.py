@@ -28,6 +28,36 @@ class Prediction(NamedTuple):
     accuracy: float
 
 
+class Readings(NamedTuple):
+    """How a model reads the beginnings of a text while it learns from it.
+
+    Attributes:
+        model: name of the model.
+        text: name of the text.
+        reports: how it reads the first tokens, by their number.
+    """
+
+    model: str
+    text: str
+    reports: Mapping[int, LearningReport]
+
+
+class HeldOut(NamedTuple):
+    """How well a model predicts what comes after the part of a text that it learned from.
+
+    Attributes:
+        model: name of the model.
+        text: name of the text.
+        before: the prediction of the model alone.
+        after: the prediction after it has learned.
+    """
+
+    model: str
+    text: str
+    before: Prediction
+    after: Prediction
+
+
 def gain(report: LearningReport) -> float:
     """Returns the nats per token that learning saved while the text was read."""
     return report.model_nats_per_token - report.nats_per_token
@@ -67,12 +97,8 @@ def predict(sampler: LiteRTSampler, text: str) -> Prediction:
     return Prediction(float(np.mean(nats)), float(np.mean(right)))
 
 
-def gain_table(rows: Iterable[tuple[str, str, Mapping[int, LearningReport]]]) -> Iterator[str]:
-    """Yields the lines of a table.
-
-    Args:
-        rows: the name of the model, that of the text, and its `readings`.
-    """
+def gain_table(rows: Iterable[Readings]) -> Iterator[str]:
+    """Yields the lines of a table."""
     yield "Nats per token that learning saves while the first tokens of a text are read, and those of the model alone"
     yield f"{'model':<20}{'text':<26}{'alone':>8}" + "".join(f"{count:>10,}" for count in PRINTED)
     for model, text, reports in rows:
@@ -80,14 +106,10 @@ def gain_table(rows: Iterable[tuple[str, str, Mapping[int, LearningReport]]]) ->
         yield f"{model:<20.19}{text:<26.25}{reports[max(reports)].model_nats_per_token:>8.3f}{gains}"
 
 
-def held_out_table(rows: Iterable[tuple[str, str, tuple[Prediction, Prediction]]]) -> Iterator[str]:
-    """Yields the lines of a table.
-
-    Args:
-        rows: the name of the model, that of the text, and the predictions before and after.
-    """
+def held_out_table(rows: Iterable[HeldOut]) -> Iterator[str]:
+    """Yields the lines of a table."""
     yield f"The {HELD_OUT:,} characters after the first {LEARNED:,}, which were read {TIMES} times"
     yield f"{'model':<20}{'text':<26}{'nats':>8}{'learned':>10}{'right':>10}{'learned':>10}"
-    for model, text, (before, after) in rows:
+    for model, text, before, after in rows:
         nats = f"{before.nats:>8.3f}{after.nats:>10.3f}"
         yield f"{model:<20.19}{text:<26.25}{nats}{before.accuracy:>10.1%}{after.accuracy:>10.1%}"

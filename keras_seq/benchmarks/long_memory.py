@@ -5,7 +5,8 @@ starts half open. After k steps about 2^-k of the memory, and of the gradient, i
 `ChronoInitializer` gives some units a long memory from the start.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -18,6 +19,20 @@ SYMBOLS = 8
 RANDOM_ACCURACY = 1 / SYMBOLS  # accuracy of a random guess
 DISTANCES = (10, 25, 50, 100, 200)
 INITIAL_BIASES = ("zeros", "chrono")
+
+
+class Recall(NamedTuple):
+    """How well a GRU remembers over a distance.
+
+    Attributes:
+        distance: number of noise symbols after the first symbol.
+        zeros: accuracy with an initial bias of zeros.
+        chrono: accuracy with `ChronoInitializer(longest=distance + 1)`.
+    """
+
+    distance: int
+    zeros: float
+    chrono: float
 
 
 def recall_accuracy(distance: int, initial_bias: str, units: int = 64, batches: int = 200, seed: int = 0) -> float:
@@ -56,18 +71,27 @@ def recall_accuracy(distance: int, initial_bias: str, units: int = 64, batches: 
     return float(np.mean(model.predict(questions, verbose=0).argmax(axis=-1) == answers))
 
 
-def recall_table(distances: Sequence[int] = DISTANCES, seed: int = 0) -> Iterator[str]:
-    """Yields the lines of a table of accuracies by distance and initial bias, each as soon as it is known.
+def benchmark_memory(distances: Sequence[int] = DISTANCES, seed: int = 0) -> Iterator[Recall]:
+    """Yields the accuracies at each distance, as soon as they are known.
+
+    Args:
+        distances: the distances.
+        seed: seed of the weights and of the sequences.
 
     Raises:
         ArgumentError: a distance is not a positive integer.
     """
     are_positive = all(require.is_integer(distance) and distance >= 1 for distance in distances)
     require.that(are_positive, "distances", "positive integers", list(distances))
-    yield "distance" + "".join(f"{initial_bias:>9}" for initial_bias in INITIAL_BIASES)
     for distance in distances:
-        accuracies = (recall_accuracy(distance, initial_bias, seed=seed) for initial_bias in INITIAL_BIASES)
-        yield f"{distance:>8}" + "".join(f"{accuracy:>9.1%}" for accuracy in accuracies)
+        yield Recall(distance, *(recall_accuracy(distance, initial_bias, seed=seed) for initial_bias in INITIAL_BIASES))
+
+
+def table(rows: Iterable[Recall]) -> Iterator[str]:
+    """Yields the lines of a table of the rows."""
+    yield "distance" + "".join(f"{initial_bias:>9}" for initial_bias in INITIAL_BIASES)
+    for row in rows:
+        yield f"{row.distance:>8}{row.zeros:>9.1%}{row.chrono:>9.1%}"
     yield f"a random guess has {RANDOM_ACCURACY:.1%}"
 
 

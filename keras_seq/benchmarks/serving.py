@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -54,27 +54,44 @@ class Concurrency(NamedTuple):
     """The result of many clients at once.
 
     Attributes:
+        clients: number of clients.
+        requests: number of requests of all clients together.
         equal: number of answers that are equal to those that a client gets alone.
         serial_seconds: duration of all requests one after another.
         seconds: duration of all requests at once.
     """
 
+    clients: int
+    requests: int
     equal: int
     serial_seconds: float
     seconds: float
 
     def __str__(self) -> str:
         """Describes the result in one line."""
-        total = CLIENTS * REQUESTS
+        each = self.requests // self.clients
         return (
-            f"{CLIENTS} clients x {REQUESTS} requests of {_CLIENT_TOKENS} tokens: {self.equal} of {total} answers as for a single "
-            f"client; {total / self.seconds:,.0f} requests/s, one after another {total / self.serial_seconds:,.0f}"
+            f"{self.clients} clients x {each} requests of {_CLIENT_TOKENS} tokens: {self.equal} of {self.requests} answers as "
+            f"for a single client; {self.requests / self.seconds:,.0f} requests/s, one after another "
+            f"{self.requests / self.serial_seconds:,.0f}"
         )
+
+
+class Serving(NamedTuple):
+    """What `benchmark_serve` measures.
+
+    Attributes:
+        batches: the times of each batch size.
+        clients: the result of many clients.
+    """
+
+    batches: list[ServeTime]
+    clients: Concurrency
 
 
 def benchmark_serve(
     model: str | os.PathLike[str] | None = None, rounds: int = 5, batches: Sequence[int] = BATCHES
-) -> tuple[list[ServeTime], Concurrency]:
+) -> Serving:
     """Times a SavedModel.
 
     Args:
@@ -82,9 +99,6 @@ def benchmark_serve(
             tokens.
         rounds: number of turns of each batch size.
         batches: the batch sizes.
-
-    Returns:
-        A row for each batch size, and the result of many clients.
 
     Raises:
         ArgumentError: `rounds` is not a positive integer.
@@ -102,17 +116,19 @@ def benchmark_serve(
         work = pickle.dumps((str(directory), signature_tensors(directory), rounds, tuple(batches)))
         command = [sys.executable, "-m", __name__]
         child = subprocess.run(command, input=work, stdout=subprocess.PIPE, env=child_environment(), check=True)
-    rows, concurrency = json.loads(child.stdout)
-    return [ServeTime(*row) for row in rows], Concurrency(*concurrency)
+    rows, clients = json.loads(child.stdout)
+    return Serving([ServeTime(*row) for row in rows], Concurrency(*clients))
 
 
-def table(rows: Iterable[ServeTime]) -> Iterator[str]:
-    """Yields the lines of a table of the rows."""
+def table(serving: Serving) -> Iterator[str]:
+    """Yields the lines of a table, and one about many clients."""
     yield f"{'batch':>5}{'generate, ms':>15}{f'{TOKENS} x decode, ms':>19}{'ratio':>8}{'tokens/s':>12}"
-    for row in rows:
+    for row in serving.batches:
         yield (
             f"{row.batch:>5}{row.generate:>15,.1f}{row.decode:>19,.1f}{row.ratio:>7.2f}x{row.tokens_per_second:>12,.0f}"
         )
+    yield ""
+    yield str(serving.clients)
 
 
 RunSignature = Callable[[str, dict[str, Any]], dict[str, np.ndarray]]
@@ -151,11 +167,12 @@ def _many_clients(run: RunSignature) -> Concurrency:
     with ThreadPoolExecutor(CLIENTS) as pool:
         together = list(pool.map(ask, numbers))
     end = time.perf_counter()
-    return Concurrency(sum(map(tuple.__eq__, alone, together)), serial - start, end - serial)
+    equal = sum(map(tuple.__eq__, alone, together))
+    return Concurrency(CLIENTS, len(numbers), equal, serial - start, end - serial)
 
 
 def _main() -> None:
-    """What the measured process runs: reads its work from standard input, prints rows and concurrency as JSON."""
+    """What the measured process runs: reads its work from standard input, prints the times and the result of many clients as JSON."""
     directory, signatures, rounds, batches = pickle.load(sys.stdin.buffer)
     session = CppSession(directory)
 

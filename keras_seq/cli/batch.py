@@ -92,4 +92,6 @@ def _naming_input() -> Iterator[None]:
     try:
         yield
     except CorpusError as error:
-        raise CorpusError(str(error).replace("the corpus must", "the input must", 1)) from error
+        refused = CorpusError(str(error).replace("the corpus must", "the input must", 1))
+        refused.page = "docs/sampling.md#many-prompts"
+        raise refused from error

@@ -1,8 +1,10 @@
 """`keras-seq benchmark`: measures speed and quality beside other libraries, on this machine."""
 
 import argparse
+import dataclasses
 import json
-from collections.abc import Callable, Iterable
+import math
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +18,35 @@ def add_parser(commands: Any) -> None:
     parser.set_defaults(subjects=subjects)
     for add_subject in (_layer, _decode, _sample, _serve, _corpus, _distribute, _identity, _memory, _learning):
         add_subject(subjects)
+    for subject in subjects.choices.values():
+        add_json_option(subject)
 
 
 def _add_rounds(parser: argparse.ArgumentParser, default: int) -> None:
     parser.add_argument("--rounds", type=int, help=f"turns of each contender (default: {default})")
 
 
-def _print_rows(rows: Iterable[Any], table: Callable[[Iterable[Any]], Iterable[str]], as_json: bool) -> None:
+def _print_figures(figures: Any, table: Callable[[Any], Iterable[str]], as_json: bool) -> None:
     if as_json:
-        print(json.dumps([row._asdict() for row in rows], indent=2))
+        print(json.dumps(_plain(figures), indent=2, allow_nan=False))
         return
-    for line in table(rows):
+    for line in table(figures):
         print(line, flush=True)
+
+
+def _plain(figures: Any) -> Any:
+    """Returns figures as JSON has them: an infinite number is None."""
+    if hasattr(figures, "_asdict"):
+        figures = figures._asdict()
+    elif dataclasses.is_dataclass(figures) and not isinstance(figures, type):
+        figures = dataclasses.asdict(figures)
+    if isinstance(figures, Mapping):
+        return {name: _plain(value) for name, value in figures.items()}
+    if isinstance(figures, float) and not math.isfinite(figures):
+        return None
+    if isinstance(figures, Iterable) and not isinstance(figures, str):
+        return list(map(_plain, figures))
+    return figures
 
 
 def _layer(subjects: Any) -> None:
@@ -56,7 +75,6 @@ def _layer(subjects: Any) -> None:
         type=int,
         help="turns of each contender (default: 15); for the first fit, fits with each layer (default: 5)",
     )
-    add_json_option(parser)
     parser.set_defaults(run_command=_run_layer)
 
 
@@ -65,7 +83,7 @@ def _run_layer(arguments: argparse.Namespace) -> None:
     if arguments.first_fit:
         from keras_seq.benchmarks import first_fit
 
-        _print_rows(first_fit.benchmark_first_fit(**given), first_fit.table, arguments.json)
+        _print_figures(first_fit.benchmark_first_fit(**given), first_fit.table, arguments.json)
         return
     from keras_seq.benchmarks import layer, layer_cases
 
@@ -73,7 +91,7 @@ def _run_layer(arguments: argparse.Namespace) -> None:
         given["cases"] = layer_cases.ALL_CASES
     elif arguments.sizes:
         given["cases"] = layer_cases.plain(*arguments.sizes.split(","))
-    _print_rows(layer.benchmark_layer(**given), layer.table, arguments.json)
+    _print_figures(layer.benchmark_layer(**given), layer.table, arguments.json)
 
 
 def _decode(subjects: Any) -> None:
@@ -81,14 +99,13 @@ def _decode(subjects: Any) -> None:
         subjects, "decode", "one token in our .tflite beside TensorFlow and, if installed, ONNX Runtime and PyTorch"
     )
     _add_rounds(parser, 15)
-    add_json_option(parser)
     parser.set_defaults(run_command=_run_decode)
 
 
 def _run_decode(arguments: argparse.Namespace) -> None:
     from keras_seq.benchmarks import litert_decode
 
-    _print_rows(
+    _print_figures(
         litert_decode.benchmark_decode(**given_options(arguments, "rounds")), litert_decode.table, arguments.json
     )
 
@@ -99,7 +116,6 @@ def _sample(subjects: Any) -> None:
     parser = add_command(subjects, "sample", "sampling of a token in LiteRT beside the step of the model")
     parser.add_argument("--quantization", choices=WITH_SAMPLE, help="weights of the model (default: int8)")
     _add_rounds(parser, 15)
-    add_json_option(parser)
     parser.set_defaults(run_command=_run_sample)
 
 
@@ -107,7 +123,7 @@ def _run_sample(arguments: argparse.Namespace) -> None:
     from keras_seq.benchmarks import litert_sample
 
     rows = litert_sample.benchmark_sample(**given_options(arguments, "quantization", "rounds"))
-    _print_rows(rows, litert_sample.table, arguments.json)
+    _print_figures(rows, litert_sample.table, arguments.json)
 
 
 def _serve(subjects: Any) -> None:
@@ -124,8 +140,8 @@ def _serve(subjects: Any) -> None:
 def _run_serve(arguments: argparse.Namespace) -> None:
     from keras_seq.benchmarks import serving
 
-    rows, concurrency = serving.benchmark_serve(**given_options(arguments, "model", "rounds"))
-    print("\n".join([*serving.table(rows), "", str(concurrency)]))
+    figures = serving.benchmark_serve(**given_options(arguments, "model", "rounds"))
+    _print_figures(figures, serving.table, arguments.json)
 
 
 def _corpus(subjects: Any) -> None:
@@ -137,7 +153,6 @@ def _corpus(subjects: Any) -> None:
     parser.add_argument("--corpus", action="append", help="text file (default: sentences of the built-in grammar)")
     parser.add_argument("--megabytes", type=int, help="megabytes of these sentences (default: 100)")
     parser.add_argument("--steps", type=int, help="training steps for each kind (default: 100)")
-    add_json_option(parser)
     parser.set_defaults(run_command=_run_corpus)
 
 
@@ -145,7 +160,7 @@ def _run_corpus(arguments: argparse.Namespace) -> None:
     from keras_seq.benchmarks import corpus
 
     rows = corpus.benchmark_corpus(**given_options(arguments, "corpus", "megabytes", "steps"))
-    _print_rows(rows, corpus.table, arguments.json)
+    _print_figures(rows, corpus.table, arguments.json)
 
 
 def _distribute(subjects: Any) -> None:
@@ -160,8 +175,8 @@ def _distribute(subjects: Any) -> None:
 def _run_distribute(arguments: argparse.Namespace) -> None:
     from keras_seq.benchmarks import distribution
 
-    for line in distribution.benchmark_distribute(**given_options(arguments, "steps", "trusted_network")):
-        print(line, flush=True)
+    times = distribution.benchmark_distribute(**given_options(arguments, "steps", "trusted_network"))
+    _print_figures(times, distribution.table, arguments.json)
 
 
 def _identity(subjects: Any) -> None:
@@ -182,7 +197,7 @@ def _run_identity(arguments: argparse.Namespace) -> None:
     text = corpus.validation + corpus.test
     options = given_options(arguments, "texts", "max_tokens")
     comparison = compare_runtimes(run.model, run.vocabulary, text, **options)
-    print(comparison)
+    _print_figures(comparison, lambda one: [str(one)], arguments.json)
     if not all(difference.is_near_tie for difference in comparison.differences):
         raise ExportError("the runtimes must write the same texts, near-ties excepted; they do not")
 
@@ -199,8 +214,8 @@ def _memory(subjects: Any) -> None:
 def _run_memory(arguments: argparse.Namespace) -> None:
     from keras_seq.benchmarks import long_memory
 
-    for line in long_memory.recall_table(**given_options(arguments, "distances", "seed")):
-        print(line, flush=True)
+    rows = long_memory.benchmark_memory(**given_options(arguments, "distances", "seed"))
+    _print_figures(rows, long_memory.table, arguments.json)
 
 
 def _learning(subjects: Any) -> None:
@@ -240,8 +255,7 @@ def _run_learning(arguments: argparse.Namespace) -> None:
     texts = {name: corpus.text("train") for name, corpus in zip(names, corpora, strict=True)}
     options = given_options(arguments, "picture", "rounds")
     if arguments.run:
-        lines = learning.benchmark_learning_of_run(Path(arguments.run), texts, **options)
+        measurements = learning.benchmark_learning_of_run(Path(arguments.run), texts, **options)
     else:
-        lines = learning.benchmark_learning([Path(name) for name in arguments.model], texts, **options)
-    for line in lines:
-        print(line, flush=True)
+        measurements = learning.benchmark_learning([Path(name) for name in arguments.model], texts, **options)
+    _print_figures(dict(measurements) if arguments.json else measurements, learning.table, arguments.json)

@@ -58,5 +58,6 @@ def describe_corpus(corpus: Corpus, vocabulary: Vocabulary) -> str:
     if vocabulary.unk_id is not None:
         ids = vocabulary.encode(text) if isinstance(text, str) else text
         unknown = f", {positions_of(ids, vocabulary.unk_id).size / max(1, len(ids)):.1%} of the text is <unk>"
-    read = f"{corpus.name}: {size} to train on, a vocabulary of {len(vocabulary):,} tokens{unknown}"
+    tokens = f"{len(vocabulary):,} tokens, {len(vocabulary.reserved_ids)} of them reserved"
+    read = f"{corpus.name}: {size} to train on, a vocabulary of {tokens}{unknown}"
     return "\n".join([*corpus.tables, read])

@@ -235,7 +235,8 @@ def finish(training: Training) -> Run:
     if is_chief(training.strategy):
         least, most = threshold_range(read_columns(directory / STEPS)[GRADIENT_NORM])
         print(
-            f"thresholds of --global_clipnorm worth trying, from the gradients of this run: {least:.2g} to {most:.2g}"
+            "to clip all gradients to a common norm in another run, try --global_clipnorm between "
+            f"{least:.2g} and {most:.2g}"
         )
         plot_history(directory / HISTORY, directory / STEPS, directory / PICTURE)
         with writing(directory):

@@ -1,11 +1,16 @@
 import pytest
 
-from keras_seq.benchmarks.distribution import benchmark_distribute, bytes_of_a_step, communication
+from keras_seq.benchmarks.distribution import benchmark_distribute, bytes_of_a_step, communication, table
 
 
 @pytest.mark.slow
 def test_both_steps_are_measured_and_the_table_is_complete():
-    measured, *rest = "\n".join(benchmark_distribute(steps=2, trusted_network=True)).split("\n\n")
+    times = benchmark_distribute(steps=2, trusted_network=True)
+    assert times.alone > 0
+    assert [(one.workers, one.gigabits) for one in times.modelled] == [(n, g) for n in (8, 64) for g in (1, 10, 100)]
+    for one in times.modelled:
+        assert one.share == pytest.approx(one.seconds / (times.alone + one.seconds))
+    measured, *rest = "\n".join(table(times)).split("\n\n")
     assert "ms alone" in measured
     assert "ms with a second worker" in measured
     assert [line.split()[0] for line in rest[0].splitlines()] == ["workers", "8", "64"]
@@ -20,9 +25,9 @@ def test_the_model_of_communication_equals_a_calculation_by_hand():
 
 def test_steps_must_be_positive():
     with pytest.raises(ValueError, match="`steps` must be a positive integer"):
-        next(benchmark_distribute(0))
+        benchmark_distribute(0)
 
 
 def test_the_network_must_be_trusted():
     with pytest.raises(ValueError, match="confirm it with `trusted_network`"):
-        next(benchmark_distribute())
+        benchmark_distribute()

@@ -2,6 +2,8 @@
 
 import inspect
 import json
+import math
+from dataclasses import asdict
 
 import pytest
 
@@ -17,7 +19,12 @@ from keras_seq.benchmarks import (
     long_memory,
     serving,
 )
+from keras_seq.benchmarks.learning_gains import Readings
 from keras_seq.benchmarks.litert_sample import SampleTime
+from keras_seq.cli import benchmark
+from keras_seq.generation.sampling import SamplingSettings
+from keras_seq_export.requests import GenerateRequest
+from keras_seq_export.tflite.learning.learner import LearningReport
 
 SUBJECTS = ("layer", "decode", "sample", "serve", "corpus", "distribute", "identity", "memory", "learning")
 
@@ -44,7 +51,7 @@ def test_each_option_has_a_help_text_with_its_default(subject, run_cli, tmp_path
         ("distribute", distribution.benchmark_distribute, ["steps"]),
         ("identity", identity.compare_runtimes, ["texts", "max_tokens"]),
         ("learning", learning.benchmark_learning, ["rounds"]),
-        ("memory", long_memory.recall_table, ["distances", "seed"]),
+        ("memory", long_memory.benchmark_memory, ["distances", "seed"]),
     ],
 )
 def test_the_defaults_in_the_help_texts_are_those_of_the_functions(subject, function, names, run_cli, tmp_path):
@@ -72,6 +79,29 @@ def test_rows_are_printed_as_a_table_or_as_json(monkeypatch, run_cli, tmp_path):
     answer = run_cli("benchmark", "sample", "--json", "--rounds=3", "--quantization=none", cwd=tmp_path)
     assert [SampleTime(**row) for row in json.loads(answer.stdout)] == rows
     assert given == [{}, {"quantization": "none", "rounds": 3}]
+
+
+def test_figures_of_every_shape_are_printed_as_json(monkeypatch, run_cli, tmp_path):
+    """Rows in rows, an infinite number, and a mapping."""
+    request = GenerateRequest("to be", 3, 1, SamplingSettings(top_k=5))
+    difference = identity.Difference(request, "LiteRT", 2, "a", "b", math.inf)
+    comparison = identity.RuntimeComparison(1, 3, ["LiteRT"], [difference])
+    assert json.loads(json.dumps(benchmark._plain(comparison), allow_nan=False)) == {
+        "texts": 1,
+        "tokens": 3,
+        "runtimes": ["LiteRT"],
+        "differences": [
+            difference._asdict()
+            | {"distance": None, "request": request._asdict() | {"settings": asdict(request.settings)}}
+        ],
+    }
+    report = LearningReport(tokens=100, nats_per_token=1.5, model_nats_per_token=2.0, weight=0.5)
+    measured = [("lacking", []), ("gains", [Readings("int8", "ann", {100: report})])]
+    monkeypatch.setattr(learning, "benchmark_learning", lambda paths, texts, **options: iter(measured))
+    (tmp_path / "ann.txt").write_text("a text")
+    answer = run_cli("benchmark", "learning", "--model=any.tflite", "--corpus=ann.txt", "--json", cwd=tmp_path)
+    gains = [{"model": "int8", "text": "ann", "reports": {"100": asdict(report)}}]
+    assert json.loads(answer.stdout) == {"lacking": [], "gains": gains}
 
 
 def test_files_of_one_name_are_different_authors(monkeypatch, run_cli, tmp_path):

@@ -19,7 +19,7 @@ def test_the_size_and_the_next_command_are_printed(encoded):
     _, printed = encoded
     size, _, following = printed.partition("\n\n")
     assert size.startswith("words: ")
-    assert "tokens on disk to train on, a vocabulary of 12 tokens, " in size
+    assert "tokens on disk to train on, a vocabulary of 12 tokens, 4 of them reserved, " in size
     assert size.endswith("% of the text is <unk>")
     assert following == "Next:\n  keras-seq train --corpus=words\n"
 

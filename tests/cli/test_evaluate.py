@@ -36,6 +36,7 @@ def test_the_keyboard_beside_words_that_are_counted(folder, run_cli):
     assert size.endswith(" words")
 
 
+@pytest.mark.slow
 def test_the_keyboard_of_a_model_by_line(small_tflite, tmp_path, run_cli):
     # With larger weights, the model suggests the same words whatever it has read.
     file, corpus = small_tflite(level="word", by_line=True, weight_scale=2), tmp_path / "hamlet.txt"
@@ -56,6 +57,7 @@ def test_the_keyboard_of_a_model_by_line(small_tflite, tmp_path, run_cli):
     assert all(one != other for one, other in zip(found[1:3], tables[1][1:3], strict=True))
 
 
+@pytest.mark.slow
 def test_a_run_learns_from_the_text(folder, run_cli):
     static, dynamic = (
         run_cli("evaluate", "--run=fox", *options, cwd=folder).stdout.splitlines() for options in ((), ("--dynamic",))

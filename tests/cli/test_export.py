@@ -72,6 +72,7 @@ def test_a_header_for_c_is_in_integers(option, folder, run_cli):
     assert f"{option.partition('=')[0]} must be left out with --format=c" in answer.stderr
 
 
+@pytest.mark.slow
 def test_the_gates_are_an_option_of_the_tflite(folder, tmp_path, run_cli):
     answer = run_cli("export", "--run=fox", "--format=tflite", "--gates", f"--output={tmp_path}", cwd=folder)
     assert answer.returncode == 0, answer.stderr
@@ -96,6 +97,7 @@ def test_what_a_file_that_learns_cannot_have(option, reason, folder, tmp_path, r
     assert answer.stderr.endswith(f" with --learn: {reason}\n")
 
 
+@pytest.mark.slow
 def test_the_temperature_is_the_default_of_the_tflite(folder, tmp_path, run_cli):
     options = ("--format=tflite", "--temperature=0.25", f"--output={tmp_path}")
     answer = run_cli("export", "--run=fox", *options, cwd=folder)

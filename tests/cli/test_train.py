@@ -59,7 +59,7 @@ def test_words_by_coverage_in_a_folder_of_files_and_a_file_with_a_space_in_its_n
     arguments = ("--corpus=my text.txt", "--corpus=texts", "--level=word", "--coverage=0.9")
     answer = run_cli("train", *arguments, *SMALL, cwd=folder)
     assert answer.returncode == 0, answer.stderr
-    assert re.search(r"a vocabulary of \d+ tokens, \d\.\d% of the text is <unk>", answer.stdout)
+    assert re.search(r"a vocabulary of \d+ tokens, 4 of them reserved, \d\.\d% of the text is <unk>", answer.stdout)
     commands = [line.strip() for line in answer.stdout.splitlines() if line.startswith("  keras-seq")]
     run = next(word for word in shlex.split(commands[0]) if word.startswith("--run="))
     assert (folder / run.removeprefix("--run=") / "model.keras").is_file()

@@ -219,9 +219,7 @@ EXPECTED = {
 }
 
 
-@pytest.mark.parametrize(
-    "context", [name if name in ("jacobian", "in_a_case", "vectorized") else slow(name) for name in CONTEXTS]
-)
+@pytest.mark.parametrize("context", [name if name in ("in_a_case", "vectorized") else slow(name) for name in CONTEXTS])
 def test_unusual_contexts_give_what_the_stock_layer_gives(context):
     sequences = tf.constant(numbers(BATCH, TIME, FEATURES, seed=8))
     mine, stock = layer_of(ks.GRU), layer_of(keras.layers.GRU, unroll=True)

@@ -77,6 +77,7 @@ def test_a_file_of_tensorflow_2(reset_after, tmp_path):
     np.testing.assert_allclose(ks.replace_layers(model)(sequences), expected, atol=2e-6)
 
 
+@pytest.mark.slow
 def test_the_first_keras_2_without_an_input_layer_and_reset_after_and_with_its_hard_sigmoid(tmp_path):
     weights = [2 * weight for weight in gru_weights(reset_after=False)]
     memory = gru(**FRAMES, recurrent_activation="hard_sigmoid", implementation=0)

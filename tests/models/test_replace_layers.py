@@ -114,6 +114,7 @@ def test_the_arguments_stay(files):
     assert mine == stock
 
 
+@pytest.mark.slow
 def test_a_file_is_sampled_and_evaluated_and_trains_on(files):
     model = keras.models.load_model(files / "after.h5", compile=False)
     replaced = ks.replace_layers(model)

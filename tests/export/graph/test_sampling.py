@@ -83,7 +83,7 @@ def test_ten_thousand_probabilities_add_up_exactly(temperature):
             assert edges[token] - 1e-7 <= number <= edges[token + 1] + 1e-7
 
 
-@pytest.mark.parametrize("size", [100, 4000])
+@pytest.mark.parametrize("size", [100, pytest.param(4000, marks=pytest.mark.slow)])
 def test_litert_draws_what_the_host_draws(size):
     added = forbidding(size, 0)
     signature = [

@@ -47,8 +47,8 @@ def write(program, model, prompt, **options):
     [
         pytest.param({}, id="char"),
         pytest.param({"level": "word", "starting": True}, id="word"),
-        pytest.param({"gates": True}, id="gates"),
-        pytest.param({"learn": True}, id="learn"),
+        pytest.param({"gates": True}, id="gates", marks=pytest.mark.slow),
+        pytest.param({"learn": True}, id="learn", marks=pytest.mark.slow),
         pytest.param({"level": "whitespace"}, id="whitespace", marks=pytest.mark.slow),
     ],
 )

@@ -80,6 +80,7 @@ def exports_write_the_small_saved_model(small_saved_model, monkeypatch):
     monkeypatch.setattr(export, "write_signatures", write)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("exports_write_the_small_saved_model")
 def test_a_file_with_other_weights_is_refused_and_nothing_is_left(tmp_path, tiny_model):
     model = tiny_model(VOCABULARY)

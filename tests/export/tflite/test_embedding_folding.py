@@ -47,6 +47,7 @@ def test_embeddings_that_something_else_reads_stay(tmp_path):
     assert report["largest_difference"] < 1e-5
 
 
+@pytest.mark.slow
 def test_tied_embeddings_are_stored_once(small_tflite):
     tied = {"units": (64,), "embedding_dim": 64, "tie_embeddings": True}
     weights = small_model(**tied)[0].count_params()

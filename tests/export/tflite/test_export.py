@@ -78,7 +78,10 @@ def test_the_file_returns_the_logits_of_the_model(build, tmp_path):
     np.testing.assert_allclose(logits_of(tmp_path / "model.tflite", ids), expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("options", [{"sampling": {"temperature": 0.5}}, {"cell": "simple_rnn", **STABLE}])
+@pytest.mark.parametrize(
+    "options",
+    [{"sampling": {"temperature": 0.5}}, pytest.param({"cell": "simple_rnn", **STABLE}, marks=pytest.mark.slow)],
+)
 def test_the_file_returns_the_logits_of_a_language_model(options, small_tflite):
     path = small_tflite(**options)
     model, vocabulary = small_model(**{name: value for name, value in options.items() if name != "sampling"})

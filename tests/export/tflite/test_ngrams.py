@@ -7,7 +7,14 @@ from hamlet import NGRAMS, TEXT, WIDE, report_of, small_model
 import keras_seq as ks
 from keras_seq_export import LiteRTSampler
 
-SAME_NUMBERS = [{}, {"batch": 2}, {"state": "internal"}, {"gates": True}, {"tie_embeddings": True}, {"level": "word"}]
+SAME_NUMBERS = [
+    {},
+    {"tie_embeddings": True},
+    *(
+        pytest.param(options, marks=pytest.mark.slow)
+        for options in ({"batch": 2}, {"state": "internal"}, {"gates": True}, {"level": "word"})
+    ),
+]
 
 
 @pytest.mark.parametrize("options", SAME_NUMBERS, ids=str)
@@ -25,7 +32,8 @@ def test_the_file_scores_a_text_as_the_model_does(small_tflite, options):
 
 
 @pytest.mark.parametrize(
-    ("quantization", "bytes_per_weight", "tolerance"), [("float16", 2, 0.02), ("int8", 1, 0.5), ("int4", 1, 1.0)]
+    ("quantization", "bytes_per_weight", "tolerance"),
+    [pytest.param("float16", 2, 0.02, marks=pytest.mark.slow), ("int8", 1, 0.5), ("int4", 1, 1.0)],
 )
 def test_vectors_of_ngrams_are_quantized_like_embeddings(small_tflite, quantization, bytes_per_weight, tolerance):
     path = small_tflite(quantization=quantization, **NGRAMS, **WIDE)

@@ -123,6 +123,7 @@ def test_the_browser_keeps_the_wasm_and_asks_for_what_may_change(modules):
             assert (status, again["ETag"], nothing) == (304, headers["ETag"], b"")
 
 
+@pytest.mark.slow
 def test_another_model_of_the_same_name_and_age_is_sent_again(modules, small_tflite, tmp_path):
     tags = []
     for folder, level in (("a", "char"), ("b", "word")):
@@ -225,6 +226,7 @@ def _threads_since(before):
     return set(threading.enumerate()) - before
 
 
+@pytest.mark.slow
 def test_aborted_and_idle_connections_end_and_are_limited(modules, capfd, monkeypatch):
     monkeypatch.setattr(page_server_module._Handler, "timeout", 0.5)
     with served_page(None, modules) as address, contextlib.ExitStack() as stack:

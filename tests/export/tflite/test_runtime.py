@@ -127,7 +127,9 @@ def test_two_threads_share_a_sampler(exported):
         assert list(pool.map(write, range(12))) == alone
 
 
-@pytest.mark.parametrize("options", [{}, {"quantization": "int8", **WIDE}], ids=["none", "int8"])
+@pytest.mark.parametrize(
+    "options", [{}, pytest.param({"quantization": "int8", **WIDE}, marks=pytest.mark.slow)], ids=["none", "int8"]
+)
 def test_internal_states_give_the_same_texts_as_explicit_ones(options, small_tflite):
     explicit, internal = small_tflite(**options), small_tflite(state="internal", **options)
     samplers = [LiteRTSampler(explicit), LiteRTSampler(internal)]
@@ -204,10 +206,11 @@ def test_a_model_over_frames(sensor_file):
     np.testing.assert_allclose(output, model.predict(frames, verbose=0)[:, -1], atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("last", "quantization", "error"),
     [
-        pytest.param(keras.layers.Dense(4, "softmax"), "float16", 2e-3, marks=pytest.mark.slow),
+        (keras.layers.Dense(4, "softmax"), "float16", 2e-3),
         (keras.layers.TimeDistributed(keras.layers.Reshape((5, 8))), "int8", 0.05),
     ],
 )

@@ -18,10 +18,7 @@ SLOW = pytest.mark.slow
 MODELS = (
     "stack",
     "lstm",
-    "words",
-    "start",
-    "functional",
-    *(pytest.param(one, marks=SLOW) for one in ("simple_rnn", "mixed")),
+    *(pytest.param(one, marks=SLOW) for one in ("words", "start", "functional", "simple_rnn", "mixed")),
 )
 
 
@@ -103,7 +100,7 @@ def test_decode_and_prefill_use_what_was_learned(name, learning_file):
     [
         *(("wide", one) for one in ("none", "int8", "int4")),
         pytest.param("wide", "float16", marks=SLOW),
-        ("wide lstm", "int8"),  # Its states are 0.2 to 19 in size.
+        pytest.param("wide lstm", "int8", marks=SLOW),  # Its states are 0.2 to 19 in size.
         *(pytest.param("words", one, marks=SLOW) for one in ("int8", "int4", "float16")),
     ],
 )
@@ -168,7 +165,7 @@ def signature_calls(path, states_from):
     ("quantization", "options"),
     [
         ("none", {}),
-        ("none", {"starting": True}),
+        pytest.param("none", {"starting": True}, marks=SLOW),
         *((one, WIDE) for one in ("none", "int8", "int4")),
         pytest.param("float16", WIDE, marks=SLOW),
     ],

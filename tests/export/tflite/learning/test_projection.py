@@ -107,7 +107,7 @@ def test_fewer_or_more_units_than_features(units, features):
     assert np.square(states @ projection.T).sum(axis=1).mean() == pytest.approx(1, rel=1e-4)
 
 
-@pytest.mark.parametrize("name", ["stack", "lstm", "start"])
+@pytest.mark.parametrize("name", ["stack", "lstm", pytest.param("start", marks=pytest.mark.slow)])
 def test_the_size_holds_in_longer_texts(name, learning_file):
     """The memory of an LSTM grows for hundreds of tokens: features that grew with it would make learning diverge."""
     sampler = LiteRTSampler(learning_file(name)[0])
