@@ -1,9 +1,9 @@
 """Writes the tables of measured figures into README and docs: `python docs/tables.py`.
 
-The figures are in docs/benchmarks/results. Each file is the output of `keras-seq benchmark SUBJECT --json`: layer.json of
-`layer --all`, first_fit.json of `layer --first_fit`. The figures of quality.json were copied from the output of
-`keras-seq evaluate`, those of files.json from the reports of `keras-seq export`. A page has a table between the lines
-`<!-- table: NAME -->` and `<!-- end of table -->`.
+The figures are in docs/benchmarks/results. quality.json was copied from the output of `keras-seq evaluate`, files.json
+from the reports of `keras-seq export`. Each other file is the output of `keras-seq benchmark SUBJECT --json`: layer.json
+of `layer --all`, first_fit.json of `layer --first_fit`. A page has a table between the lines `<!-- table: NAME -->` and
+`<!-- end of table -->`.
 """
 
 import json
@@ -61,15 +61,15 @@ def _least_bold(values: list[float], shown: Callable[[float], str] = _number) ->
     return [f"**{shown(value)}**" if value == min(values) else shown(value) for value in values]
 
 
-def _by_contender(rows: Rows) -> dict[tuple[str, str], dict[str, dict[str, Any]]]:
+def _by_contender(rows: Rows) -> dict[tuple[str, str], dict[str, Figures]]:
     """Returns the rows of `benchmark layer` by case, and in a case by library."""
-    cases: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
+    cases: dict[tuple[str, str], dict[str, Figures]] = {}
     for row in rows:
         cases.setdefault((row["size"], row["case"]), {})[row["contender"].rpartition(".")[0]] = row
     return cases
 
 
-def _milliseconds(row: dict[str, Any] | None) -> str:
+def _milliseconds(row: Figures | None) -> str:
     return _number(row["milliseconds"]) if row else ""
 
 
@@ -105,9 +105,9 @@ def first_fits(rows: Rows) -> list[str]:
     return _markdown(["first fit", "stock, s", "ours, s", "ratio"], lines)
 
 
-def _by_size(rows: Rows) -> tuple[list[int], dict[str, list[dict[str, Any]]]]:
+def _by_size(rows: Rows) -> tuple[list[int], dict[str, Rows]]:
     """Returns the sizes of the vocabularies, and the rows of each contender in their order."""
-    contenders: dict[str, list[dict[str, Any]]] = {}
+    contenders: dict[str, Rows] = {}
     for row in rows:
         contenders.setdefault(row["what"], []).append(row)
     return list(dict.fromkeys(row["tokens"] for row in rows)), contenders
@@ -199,8 +199,7 @@ def files(rows: Rows) -> list[str]:
         cells = [run, f"{whole:,}"]
         for quantization in ("float16", "int8", "int4"):
             row = by_quantization[quantization]
-            lost = round(row["nats_lost"], 4) + 0.0  # never -0.0000
-            cells.append(f"{row['bytes'] / whole:.1%}, {lost:.4f}, {row['same_token']:.1%}")
+            cells.append(f"{row['bytes'] / whole:.1%}, {row['nats_lost']:z.4f}, {row['greedy_agreement']:.1%}")
         lines.append(cells)
     return _markdown(head, lines)
 
@@ -222,7 +221,7 @@ def batches(serving: Figures) -> list[str]:
 
 def clients(serving: Figures) -> list[str]:
     """The table of the many clients of `benchmark serve`."""
-    found = serving["clients"]
+    found = serving["concurrency"]
     head = ["", "requests per second", "answers that are equal"]
     together = [f"{found['clients']} clients at once", found["seconds"], f"{found['equal']:,} of {found['requests']:,}"]
     alone = ["one after another", found["serial_seconds"], ""]
@@ -239,10 +238,10 @@ def memories(rows: Rows) -> list[str]:
 
 def step_times(times: Figures) -> list[str]:
     """The table of what `benchmark distribute` measures."""
-    share = 1 - times["alone"] / times["together"]
+    alone, together = (1e3 * times[name] for name in ("alone_seconds", "together_seconds"))
     lines = [
-        ["alone", f"{times['alone'] * 1e3:.1f}"],
-        ["with a second worker on the same machine", f"{times['together'] * 1e3:.1f} ({share:.0%} is communication)"],
+        ["alone", f"{alone:.1f}"],
+        ["with a second worker on the same machine", f"{together:.1f} ({1 - alone / together:.0%} is communication)"],
     ]
     return _markdown(["", "ms per step"], lines)
 
@@ -268,28 +267,36 @@ def learned(measured: Figures) -> list[str]:
     gains, held_out = ([row for row in measured[name] if row["model"] == "int8"] for name in ("gains", "held_out"))
     lines = []
     for tokens in ("1000", "5000", "20000"):
-        reports = [row["reports"][tokens] for row in gains]
-        saved = (one["model_nats_per_token"] - one["nats_per_token"] for one in reports)
+        saved = (_saved(row["reports"][tokens]) for row in gains)
         lines.append(
             [f"nats saved per character while it reads the first {int(tokens):,}", *map("{:.3f}".format, saved)]
         )
-    for name, key, shown in (("nats", "nats", "{:.3f}"), ("most likely character is right", "accuracy", "{:.1%}")):
+    for name, key, shown in (
+        (
+            "nats on the next 10,000 characters, before -> after it has read the first 20,000 three times",
+            "nats",
+            "{:.3f}",
+        ),
+        ("the most likely character is right there, before -> after", "accuracy", "{:.1%}"),
+    ):
         pairs = ((row["before"][key], row["after"][key]) for row in held_out)
-        cells = (f"{shown.format(before)} -> {shown.format(after)}" for before, after in pairs)
-        lines.append([f"the next 10,000, before and after these 20,000, read three times: {name}", *cells])
+        lines.append([name, *(f"{shown.format(before)} -> {shown.format(after)}" for before, after in pairs)])
     uses = ([1 - use["keystrokes"] / use["characters"] for use in row["uses"]] for row in measured["keystrokes"])
     cells = (f"{before:.1%} -> {after:.1%}" for before, _, after in uses)
-    lines.append(["keystrokes saved by three suggestions, before and after 20,000", *cells])
+    lines.append(["keystrokes saved by three suggestions, before -> after it has read 20,000 characters once", *cells])
     return _markdown(["", *(row["text"] for row in gains)], lines)
+
+
+def _saved(report: Figures) -> float:
+    """Returns the nats per token that learning saved."""
+    return report["model_nats_per_token"] - report["nats_per_token"]
 
 
 def weeks(measured: Figures) -> list[str]:
     """The table of the simulated weeks of `benchmark learning`."""
     turns: dict[str, list[float]] = {}
     for turn in measured["weeks"]["turns"]:
-        report = turn["report"]
-        saved = report["model_nats_per_token"] - report["nats_per_token"]
-        turns.setdefault(turn["author"], []).append(saved)
+        turns.setdefault(turn["author"], []).append(_saved(turn["report"]))
     lines = [
         ["turns", *(f"{len(saved)}" for saved in turns.values())],
         ["nats saved per character", *(f"{sum(saved) / len(saved):.3f}" for saved in turns.values())],

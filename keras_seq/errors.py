@@ -126,6 +126,12 @@ class CorpusError(KerasSeqError, ValueError):
     page = "docs/corpora.md"
 
 
+class BatchInputError(CorpusError):
+    """The prompts or texts of `keras-seq batch` cannot be read."""
+
+    page = "docs/sampling.md#many-prompts"
+
+
 class VocabularyError(KerasSeqError, ValueError):
     """A vocabulary file is damaged."""
 

@@ -203,12 +203,23 @@ LONG_FILES = (
 )
 
 
+# The tests of the kits in other languages need compilers, Node.js or browsers, so all of them are slow.
+KITS = tuple(f"tests/export/{kit}/" for kit in ("android", "ios", "micro", "native", "web"))
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest leaves out what is slow
 def pytest_collection_modifyitems(config, items):
-    """Begins with the long files. If one of them began last, one process would run it while the other has nothing left."""
-    if "PYTEST_XDIST_WORKER" not in os.environ:
-        return
+    """Marks the tests of the kits, and begins with the long files.
+
+    If a long file began last, one process would run it while the other has nothing left.
+    """
     order = {f"tests/{name}.py": number for number, name in enumerate(LONG_FILES)}
-    items.sort(key=lambda item: order.get(item.path.relative_to(config.rootpath).as_posix(), len(order)))
+    files = {item: item.path.relative_to(config.rootpath).as_posix() for item in items}
+    for item, file in files.items():
+        if file.startswith(KITS):
+            item.add_marker(pytest.mark.slow)
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        items.sort(key=lambda item: order.get(files[item], len(order)))
 
 
 @pytest.hookimpl(wrapper=True)

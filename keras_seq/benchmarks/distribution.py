@@ -58,25 +58,25 @@ class Communication(NamedTuple):
     share: float
 
 
-class StepTimes(NamedTuple):
+class StepCost(NamedTuple):
     """What `benchmark_distribute` measures, and the model made from it.
 
     Attributes:
-        alone: seconds of a training step alone.
-        together: seconds of a training step with a second worker.
-        reduced: bytes of one worker's gradients that are reduced in a step.
-        gathered: bytes of one worker's gradients that are gathered in a step.
+        alone_seconds: duration of a training step alone.
+        together_seconds: duration of a training step with a second worker.
+        reduced_bytes: bytes of one worker's gradients that are reduced in a step.
+        gathered_bytes: bytes of one worker's gradients that are gathered in a step.
         modelled: the communication of many workers.
     """
 
-    alone: float
-    together: float
-    reduced: int
-    gathered: int
+    alone_seconds: float
+    together_seconds: float
+    reduced_bytes: int
+    gathered_bytes: int
     modelled: list[Communication]
 
 
-def benchmark_distribute(steps: int = 30, *, trusted_network: bool = False) -> StepTimes:
+def benchmark_distribute(steps: int = 30, *, trusted_network: bool = False) -> StepCost:
     """Measures a training step alone and with a second worker, and models many workers.
 
     Args:
@@ -92,20 +92,24 @@ def benchmark_distribute(steps: int = 30, *, trusted_network: bool = False) -> S
     alone = _step_seconds(1, steps)
     together = _step_seconds(2, steps)
     modelled = [_modelled(workers, gigabits, alone) for workers in WORKERS for gigabits in GIGABITS]
-    return StepTimes(alone, together, *bytes_of_a_step(), modelled)
+    return StepCost(alone, together, *bytes_of_a_step(), modelled)
 
 
-def table(times: StepTimes) -> Iterator[str]:
+def table(cost: StepCost) -> Iterator[str]:
     """Yields the measurement and the table of the model as lines of text."""
     units = ", ".join(map(str, CONFIG.units))
+    share = 1 - cost.alone_seconds / cost.together_seconds
     yield f"{CONFIG.batch_size} x {CONFIG.length} characters, {units} units, one core per worker:"
-    yield f"a step takes {times.alone * 1e3:.1f} ms alone"
-    yield f"and {times.together * 1e3:.1f} ms with a second worker, {1 - times.alone / times.together:.0%} of it for communication."
-    yield f"Of each worker's gradients, {times.reduced / 1e6:.2f} MB are reduced and {times.gathered / 1e6:.2f} MB gathered."
+    yield f"a step takes {cost.alone_seconds * 1e3:.1f} ms alone"
+    yield f"and {cost.together_seconds * 1e3:.1f} ms with a second worker, {share:.0%} of it for communication."
+    yield (
+        f"Of each worker's gradients, {cost.reduced_bytes / 1e6:.2f} MB are reduced and "
+        f"{cost.gathered_bytes / 1e6:.2f} MB gathered."
+    )
     yield ""
     yield f"{'workers':>8}" + "".join(f"{f'{gigabits} Gbit/s':>24}" for gigabits in GIGABITS)
     for workers in WORKERS:
-        row = [one for one in times.modelled if one.workers == workers]
+        row = [one for one in cost.modelled if one.workers == workers]
         yield f"{workers:>8}" + "".join(f"{one.seconds * 1e3:>14.1f} ms, {one.share:>4.0%}" for one in row)
 
 

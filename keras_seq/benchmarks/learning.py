@@ -95,10 +95,10 @@ def benchmark_learning(
     last = list(learning.values())[-1]
     every = authors(texts, last.vocabulary)
     yield "lacking", [author.lacking for author in every if author.lacking]
-    both = [(name, author.name, sampler, author) for name, sampler in learning.items() for author in every]
-    gains = [Readings(name, text, readings(sampler, author)) for name, text, sampler, author in both]
+    pairs = [(name, sampler, author) for name, sampler in learning.items() for author in every]
+    gains = [Readings(name, author.name, readings(sampler, author)) for name, sampler, author in pairs]
     yield "gains", gains
-    yield "held_out", [HeldOut(name, text, *held_out(sampler, author)) for name, text, sampler, author in both]
+    yield "held_out", [HeldOut(name, author.name, *held_out(sampler, author)) for name, sampler, author in pairs]
     weeks = simulated_weeks(last, every)
     yield "weeks", weeks
     if picture is not None:
@@ -121,8 +121,8 @@ _TABLES: dict[str, Callable[[Any], Iterable[str]]] = {
 def table(measurements: Iterable[tuple[str, Any]]) -> Iterator[str]:
     """Yields the lines of the tables, each as soon as its figures are known."""
     for name, figures in measurements:
-        yield from _TABLES[name](figures)
-        if name not in ("lacking", "keystrokes"):
+        if figures:
+            yield from _TABLES[name](figures)
             yield ""
 
 

@@ -21,7 +21,7 @@ DISTANCES = (10, 25, 50, 100, 200)
 INITIAL_BIASES = ("zeros", "chrono")
 
 
-class Recall(NamedTuple):
+class RecallAccuracies(NamedTuple):
     """How well a GRU remembers over a distance.
 
     Attributes:
@@ -71,7 +71,7 @@ def recall_accuracy(distance: int, initial_bias: str, units: int = 64, batches: 
     return float(np.mean(model.predict(questions, verbose=0).argmax(axis=-1) == answers))
 
 
-def benchmark_memory(distances: Sequence[int] = DISTANCES, seed: int = 0) -> Iterator[Recall]:
+def benchmark_memory(distances: Sequence[int] = DISTANCES, seed: int = 0) -> Iterator[RecallAccuracies]:
     """Yields the accuracies at each distance, as soon as they are known.
 
     Args:
@@ -84,10 +84,11 @@ def benchmark_memory(distances: Sequence[int] = DISTANCES, seed: int = 0) -> Ite
     are_positive = all(require.is_integer(distance) and distance >= 1 for distance in distances)
     require.that(are_positive, "distances", "positive integers", list(distances))
     for distance in distances:
-        yield Recall(distance, *(recall_accuracy(distance, initial_bias, seed=seed) for initial_bias in INITIAL_BIASES))
+        zeros, chrono = (recall_accuracy(distance, initial_bias, seed=seed) for initial_bias in INITIAL_BIASES)
+        yield RecallAccuracies(distance, zeros, chrono)
 
 
-def table(rows: Iterable[Recall]) -> Iterator[str]:
+def table(rows: Iterable[RecallAccuracies]) -> Iterator[str]:
     """Yields the lines of a table of the rows."""
     yield "distance" + "".join(f"{initial_bias:>9}" for initial_bias in INITIAL_BIASES)
     for row in rows:

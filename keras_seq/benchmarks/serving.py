@@ -82,11 +82,11 @@ class Serving(NamedTuple):
 
     Attributes:
         batches: the times of each batch size.
-        clients: the result of many clients.
+        concurrency: the result of many clients.
     """
 
     batches: list[ServeTime]
-    clients: Concurrency
+    concurrency: Concurrency
 
 
 def benchmark_serve(
@@ -116,8 +116,8 @@ def benchmark_serve(
         work = pickle.dumps((str(directory), signature_tensors(directory), rounds, tuple(batches)))
         command = [sys.executable, "-m", __name__]
         child = subprocess.run(command, input=work, stdout=subprocess.PIPE, env=child_environment(), check=True)
-    rows, clients = json.loads(child.stdout)
-    return Serving([ServeTime(*row) for row in rows], Concurrency(*clients))
+    rows, concurrency = json.loads(child.stdout)
+    return Serving([ServeTime(*row) for row in rows], Concurrency(*concurrency))
 
 
 def table(serving: Serving) -> Iterator[str]:
@@ -128,7 +128,7 @@ def table(serving: Serving) -> Iterator[str]:
             f"{row.batch:>5}{row.generate:>15,.1f}{row.decode:>19,.1f}{row.ratio:>7.2f}x{row.tokens_per_second:>12,.0f}"
         )
     yield ""
-    yield str(serving.clients)
+    yield str(serving.concurrency)
 
 
 RunSignature = Callable[[str, dict[str, Any]], dict[str, np.ndarray]]
@@ -172,7 +172,7 @@ def _many_clients(run: RunSignature) -> Concurrency:
 
 
 def _main() -> None:
-    """What the measured process runs: reads its work from standard input, prints the times and the result of many clients as JSON."""
+    """Runs in the measured process: reads the work from standard input, and prints the figures as JSON."""
     directory, signatures, rounds, batches = pickle.load(sys.stdin.buffer)
     session = CppSession(directory)
 

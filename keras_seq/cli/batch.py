@@ -9,7 +9,7 @@ from typing import Any
 
 from keras_seq import require
 from keras_seq.cli.options import DRAW, add_command, add_draw_options, as_flags, given_options
-from keras_seq.errors import ConfigError, CorpusError
+from keras_seq.errors import BatchInputError, ConfigError, CorpusError
 
 
 def add_parser(commands: Any) -> None:
@@ -92,6 +92,4 @@ def _naming_input() -> Iterator[None]:
     try:
         yield
     except CorpusError as error:
-        refused = CorpusError(str(error).replace("the corpus must", "the input must", 1))
-        refused.page = "docs/sampling.md#many-prompts"
-        raise refused from error
+        raise BatchInputError(str(error).replace("the corpus must", "the input must", 1)) from error

@@ -28,18 +28,18 @@ def _add_rounds(parser: argparse.ArgumentParser, default: int) -> None:
 
 def _print_figures(figures: Any, table: Callable[[Any], Iterable[str]], as_json: bool) -> None:
     if as_json:
-        print(json.dumps(_plain(figures), indent=2, allow_nan=False))
+        print(json.dumps(_plain(figures), indent=2))
         return
     for line in table(figures):
         print(line, flush=True)
 
 
 def _plain(figures: Any) -> Any:
-    """Returns figures as JSON has them: an infinite number is None."""
+    """Returns figures as JSON can hold them: a number that is not finite becomes None."""
     if hasattr(figures, "_asdict"):
         figures = figures._asdict()
-    elif dataclasses.is_dataclass(figures) and not isinstance(figures, type):
-        figures = dataclasses.asdict(figures)
+    elif dataclasses.is_dataclass(figures):
+        figures = vars(figures)
     if isinstance(figures, Mapping):
         return {name: _plain(value) for name, value in figures.items()}
     if isinstance(figures, float) and not math.isfinite(figures):
@@ -175,8 +175,8 @@ def _distribute(subjects: Any) -> None:
 def _run_distribute(arguments: argparse.Namespace) -> None:
     from keras_seq.benchmarks import distribution
 
-    times = distribution.benchmark_distribute(**given_options(arguments, "steps", "trusted_network"))
-    _print_figures(times, distribution.table, arguments.json)
+    cost = distribution.benchmark_distribute(**given_options(arguments, "steps", "trusted_network"))
+    _print_figures(cost, distribution.table, arguments.json)
 
 
 def _identity(subjects: Any) -> None:

@@ -177,7 +177,8 @@ def _export_tflite(run: "Run", target: Path, arguments: argparse.Namespace) -> N
         print(f"  equal bit for bit over {report['proved_steps']} steps in {', '.join(runtimes)}")
     if "arena_bytes" in report:
         print(f"  arena of TensorFlow Lite for Microcontrollers: {report['arena_bytes']:,} bytes")
-    print(f"  report: {target}.report.json; operators, sizes and vocabulary: keras-seq inspect {target}")
+    print(f"  report: {target}.report.json")
+    print(f"  operators, sizes and vocabulary: keras-seq inspect {shlex.quote(str(target))}")
 
 
 def _options_of_model(run: "Run", arguments: argparse.Namespace) -> dict[str, Any]:

@@ -135,9 +135,8 @@ def test_the_program_prints_all_tables_and_draws_a_picture(both, small_tflite, t
     corpora = [f"--corpus={name}.txt" for name in both]
     answer = run_cli("benchmark", "learning", *models, *corpora, "--picture=l.png", "--rounds=1", cwd=tmp_path)
     assert answer.returncode == 0, answer.stderr
-    lacking, *lines = answer.stdout.splitlines()
+    lacking, gains, held, weeks, cost, typed = answer.stdout.rstrip("\n").split("\n\n")
     assert lacking == "bob: 3 of 643 tokens, which the vocabulary lacks, are left out"
-    gains, held, weeks, cost, typed = ("\n".join(lines)).split("\n\n")
     assert [line.split()[1] for line in gains.splitlines()[2:]] == ["ann", "bob"]
     assert [line.split()[-1] == "-" for line in gains.splitlines()[2:]] == [False, True]  # bob is too short.
     assert [line.split()[1] for line in held.splitlines()[2:]] == ["ann", "bob"]
@@ -159,7 +158,7 @@ def test_a_run_is_exported_and_its_held_out_text_is_an_author(both, tmp_path, ru
     assert run_cli("train", "--corpus=hamlet.txt", *train, cwd=tmp_path).returncode == 0
     answer = run_cli("benchmark", "learning", "--run=run", "--corpus=ann.txt", "--rounds=1", cwd=tmp_path)
     assert answer.returncode == 0, answer.stderr
-    gains, _, _, cost, _ = answer.stdout.split("\n\n")
+    gains, _, _, cost, _ = answer.stdout.rstrip("\n").split("\n\n")
     rows = [(line[:20].strip(), line[20:46].strip()) for line in gains.splitlines()[2:]]
     assert rows == [(model, text) for model in ("float32", "int8") for text in ("hamlet, held out", "ann")]
     assert [line[:20].strip() for line in cost.splitlines() if "prefill" in line] == [

@@ -7,7 +7,7 @@ from keras_seq.benchmarks.serving import CLIENTS, REQUESTS, benchmark_serve, tab
 def test_many_clients_get_the_answers_that_each_gets_alone(small_saved_model):
     serving = benchmark_serve(small_saved_model, rounds=1, batches=(1, 3))
     assert (CLIENTS, REQUESTS) == (24, 50)
-    assert serving.clients.equal == serving.clients.requests == CLIENTS * REQUESTS
+    assert serving.concurrency.equal == serving.concurrency.requests == CLIENTS * REQUESTS
     assert [row.batch for row in serving.batches] == [1, 3]
     assert all(row.generate > 0 and row.decode > 0 for row in serving.batches)
     *rows, _, clients = table(serving)

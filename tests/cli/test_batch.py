@@ -113,6 +113,7 @@ def test_a_wrong_input_is_refused_before_the_output_is_made(content, words, batc
     answer = batch()
     assert (answer.returncode, answer.stdout) == (1, "")
     assert answer.stderr.startswith(f"keras-seq: {words}")
+    assert words.startswith("--input") or answer.stderr.endswith(" (docs/sampling.md#many-prompts)\n")
     assert not (tmp_path / "out.jsonl").exists()
 
 

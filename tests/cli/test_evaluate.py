@@ -57,7 +57,6 @@ def test_the_keyboard_of_a_model_by_line(small_tflite, tmp_path, run_cli):
     assert all(one != other for one, other in zip(found[1:3], tables[1][1:3], strict=True))
 
 
-@pytest.mark.slow
 def test_a_run_learns_from_the_text(folder, run_cli):
     static, dynamic = (
         run_cli("evaluate", "--run=fox", *options, cwd=folder).stdout.splitlines() for options in ((), ("--dynamic",))
@@ -67,8 +66,12 @@ def test_a_run_learns_from_the_text(folder, run_cli):
     expected = ks.evaluate(run.model, run.vocabulary, held_out, dynamic=True, training_text=corpus.train)
     assert dynamic[:-1] == static
     assert dynamic[-1] == f"fox, held_out, dynamic evaluation: {expected}"
-    # Another text has no training part of this model.
-    (folder / "foreign.txt").write_text("αβγ δεζ\n" * 100 + held_out)
+
+
+@pytest.mark.slow
+def test_another_text_has_no_training_part_of_this_model(folder, run_cli):
+    run, corpus = load_run(folder / "fox"), ks.load_corpus(str(folder / "fox.txt"))
+    (folder / "foreign.txt").write_text("αβγ δεζ\n" * 100 + corpus.validation + corpus.test)
     options = ("--corpus=foreign.txt", "--split=test", "--dynamic")
     answer = run_cli("evaluate", "--run=fox", *options, cwd=folder)
     text = ks.load_corpus(str(folder / "foreign.txt")).test

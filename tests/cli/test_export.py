@@ -72,15 +72,6 @@ def test_a_header_for_c_is_in_integers(option, folder, run_cli):
     assert f"{option.partition('=')[0]} must be left out with --format=c" in answer.stderr
 
 
-@pytest.mark.slow
-def test_the_gates_are_an_option_of_the_tflite(folder, tmp_path, run_cli):
-    answer = run_cli("export", "--run=fox", "--format=tflite", "--gates", f"--output={tmp_path}", cwd=folder)
-    assert answer.returncode == 0, answer.stderr
-    shown = run_cli("inspect", str(tmp_path / "fox.gates.tflite"), cwd=folder).stdout
-    assert "signature gates" in shown
-    assert "<- update_gate_0" in shown
-
-
 @pytest.mark.parametrize(
     ("option", "reason"),
     [
@@ -97,12 +88,14 @@ def test_what_a_file_that_learns_cannot_have(option, reason, folder, tmp_path, r
     assert answer.stderr.endswith(f" with --learn: {reason}\n")
 
 
-@pytest.mark.slow
-def test_the_temperature_is_the_default_of_the_tflite(folder, tmp_path, run_cli):
-    options = ("--format=tflite", "--temperature=0.25", f"--output={tmp_path}")
+def test_the_gates_and_the_temperature_are_options_of_the_tflite(folder, tmp_path, run_cli):
+    options = ("--format=tflite", "--gates", "--temperature=0.25", f"--output={tmp_path}")
     answer = run_cli("export", "--run=fox", *options, cwd=folder)
     assert answer.returncode == 0, answer.stderr
-    sampler = LiteRTSampler(tmp_path / "fox.tflite")
+    shown = run_cli("inspect", str(tmp_path / "fox.gates.tflite"), cwd=folder).stdout
+    assert "signature gates" in shown
+    assert "<- update_gate_0" in shown
+    sampler = LiteRTSampler(tmp_path / "fox.gates.tflite")
     texts = [
         sampler.sample("the ", max_tokens=60, seed=3, **given)
         for given in ({}, {"temperature": 0.25}, {"temperature": 1})

@@ -69,8 +69,7 @@ def what_is_left(directory):
 @pytest.mark.parametrize(
     ("text", "changes"),
     [
-        (TEXT, {}),
-        pytest.param(TEXT, {"ngrams": 3, "ngram_rows": 97, "ngram_decay": 0.5}, marks=pytest.mark.slow),
+        (TEXT, {"ngrams": 3, "ngram_rows": 97, "ngram_decay": 0.5}),
         pytest.param(
             LINES,
             {"by_line": True, "optimizer": "rmsprop", "ema_momentum": 0.9, "cell": "gru"},

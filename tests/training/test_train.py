@@ -67,7 +67,17 @@ def test_the_directory_holds_the_run(two_epochs):
         np.testing.assert_array_equal(one, other)
 
 
-@pytest.mark.parametrize("changes", [{}, {"by_line": True}, {"tie_embeddings": True, "units": (6,)}], ids=str)
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        *(
+            pytest.param(one, marks=pytest.mark.slow)
+            for one in ({"by_line": True}, {"tie_embeddings": True, "units": (6,)})
+        ),
+    ],
+    ids=str,
+)
 @pytest.mark.parametrize("level", ["word", "char"])
 def test_the_logits_begin_at_the_frequencies_of_words(tmp_path, level, changes):
     text = "the cat sat\nthe mat sat on the cat\n" * 60
@@ -96,7 +106,7 @@ def test_by_line_the_history_counts_every_token_once(tmp_path):
     assert epoch["val_loss"] != pytest.approx(expected, abs=1e-3)  # a mean of the batches' means, short lines first
 
 
-@pytest.mark.parametrize("by_line", [False, True])
+@pytest.mark.parametrize("by_line", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_the_file_of_a_model_has_no_optimizer(tmp_path, by_line):
     """Keras does not save which weights an optimizer leaves out, so one that was saved would let all of them decay."""
     made = run(tmp_path / "run", LINES, by_line=by_line, ngrams=2, ngram_rows=31, ngram_decay=0.5)

@@ -13,8 +13,6 @@ from unicode_texts import ANY_TEXT, TRICKY_TEXT
 from keras_seq_export import LiteRTSampler
 from keras_seq_export.tflite.bundle import read_bundle
 
-pytestmark = pytest.mark.slow  # the compiler is a download of 90 MB and takes 15 seconds
-
 
 @pytest.fixture(scope="module")
 def kit(made_once):

@@ -13,7 +13,6 @@ from keras_seq_export import Client, ServingError
 from keras_seq_export.graph.step import GraphStep
 from keras_seq_export.saved_model.endpoints import write_series_signatures, write_signatures
 
-pytestmark = pytest.mark.slow
 pytest.importorskip("grpc", reason="needs pip install tensorflow-serving-api")
 OPTIONS = {"max_tokens": 12, "temperature": 0.8, "seed": 7}
 SOURCE = np.array([3, 1, 4, 1, 5])
@@ -49,7 +48,7 @@ def addresses(model, tmp_path_factory):
         yield addresses_of(ports)
 
 
-@pytest.fixture(params=["http", "grpc"])
+@pytest.fixture(params=["http", pytest.param("grpc", marks=pytest.mark.slow)])
 def client(request, addresses):
     with Client(addresses[request.param], "shakespeare", timeout=60) as client:
         yield client

@@ -11,8 +11,6 @@ from unicode_texts import ANY_TEXT, TRICKY_TEXT
 from keras_seq_export import LiteRTSampler
 from keras_seq_export.tflite.bundle import read_bundle
 
-pytestmark = pytest.mark.slow  # the compiler is a download of 540 MB
-
 
 @pytest.fixture(scope="module")
 def kit(made_once):

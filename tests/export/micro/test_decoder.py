@@ -100,9 +100,7 @@ def test_twenty_texts_are_those_of_litert(model):
     assert len(set(expected)) > 10
 
 
-@pytest.mark.parametrize(
-    "cell", ["gru", *(pytest.param(cell, marks=pytest.mark.slow) for cell in ("lstm", "simple_rnn"))]
-)
+@pytest.mark.parametrize("cell", ["gru", "lstm", "simple_rnn"])
 def test_each_cell_writes_the_texts_of_litert(cell, small_tflite, session):
     model = Model(
         small_tflite(cell=cell, units=(32,), embedding_dim=32, weight_scale=1, quantization="integer"), session

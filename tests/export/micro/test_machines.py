@@ -21,7 +21,7 @@ _MODELS = {"gru": {}, "lstm": {"cell": "lstm", "units": (30, 18)}}  # rows of we
 _LARGEST_CODE = 12_000  # bytes on a Cortex-M4
 
 
-@pytest.fixture(scope="module", params=["gru", pytest.param("lstm", marks=pytest.mark.slow)])
+@pytest.fixture(scope="module", params=["gru", "lstm"])
 def bundle(request, small_tflite):
     """What a file of integers holds."""
     return read_bundle(small_tflite(quantization="integer", **_MODELS[request.param]))
@@ -39,10 +39,10 @@ def model(bundle, tmp_path_factory):
     [
         ("gcc", "-O3"),
         ("gcc", "-O3 -DKS_MICRO_PLAIN"),
-        pytest.param("gcc", "-O0", marks=pytest.mark.slow),
-        pytest.param("gcc", "-Os", marks=pytest.mark.slow),
-        pytest.param("clang", "-O3", marks=pytest.mark.slow),
-        pytest.param("clang", "-O2 -mavx2", marks=pytest.mark.slow),
+        ("gcc", "-O0"),
+        ("gcc", "-Os"),
+        ("clang", "-O3"),
+        ("clang", "-O2 -mavx2"),
     ],
 )
 def test_on_this_machine(compiler, flags, model):
@@ -50,15 +50,13 @@ def test_on_this_machine(compiler, flags, model):
     assert on_this_machine(folder, _TEXTS, _TOKENS, compiler, flags) == lines
 
 
-@pytest.mark.parametrize("flags", ["-O3", pytest.param("-Os", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("flags", ["-O3", "-Os"])
 def test_on_arm64(flags, model):
     folder, lines = model
     assert on_arm64(folder, _TEXTS, _TOKENS, flags) == lines
 
 
-@pytest.mark.parametrize(
-    "flags", ["-O2", *(pytest.param(one, marks=pytest.mark.slow) for one in ("-Os", "-O2 -DKS_MICRO_PLAIN"))]
-)
+@pytest.mark.parametrize("flags", ["-O2", "-Os", "-O2 -DKS_MICRO_PLAIN"])
 def test_on_a_cortex_m4_without_any_library(flags, model):
     folder, lines = model
     found, instructions, stack = on_a_cortex_m4(folder, _TEXTS, _TOKENS, flags)
@@ -70,7 +68,6 @@ def test_on_a_cortex_m4_without_any_library(flags, model):
     assert int(sizes.splitlines()[-1].split()[0]) < _LARGEST_CODE
 
 
-@pytest.mark.slow
 def test_a_thousand_texts_are_the_same_on_six_machines(small_tflite, tmp_path):
     bundle, count = read_bundle(small_tflite(quantization="integer")), (1000, 100)
     lines = lines_of(bundle, LiteRT(bundle.model), *count)

@@ -13,8 +13,6 @@ from hamlet import TEXT, prompts
 
 from keras_seq_export import LiteRTSampler
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):

@@ -96,7 +96,6 @@ def test_the_commands_of_the_readme_make_an_app(as_printed, model, tmp_path):
     assert str(LITERT).encode() not in (moved / "app").read_bytes()
 
 
-@pytest.mark.slow
 def test_the_app_of_the_readme_runs_with_cmake(native_sources, as_printed, app, model, tmp_path):
     """As a part of the app's project, and installed."""
     need_program("cmake", "cmake")
@@ -149,7 +148,6 @@ def test_cmake_builds_the_files_that_make_builds():
     assert sorted(listed) == library == [name.replace(".o", ".c") for name in sorted(objects)]
 
 
-@pytest.mark.slow
 def test_every_allocation_may_fail(tmp_path, small_tflite):
     """Under the address sanitizer, which also reports what was not freed."""
     need_program("cc", "gcc")
@@ -167,7 +165,6 @@ def test_every_allocation_may_fail(tmp_path, small_tflite):
         assert all(int(count) > 0 for count in counts.values())
 
 
-@pytest.mark.slow
 def test_the_readers_survive_libfuzzer(model, tmp_path):
     """The seeds are a real bundle behind a model of 16 bytes, vocabularies with texts, and JSON."""
     need_program("clang", "clang")

@@ -28,11 +28,10 @@ MODELS = {
     "n-grams": {"learn": True, **NGRAMS},
 }
 OWN = "that is to be, or\nnot the mind to suffer\n\nthe question\n" * 9
-NAMES = ["char", "int8", "word", *(pytest.param(name, marks=pytest.mark.slow) for name in ("whitespace", "n-grams"))]
 SLOW = 2.0  # a rate that is right for each of the models, which are not trained
 
 
-@pytest.fixture(params=NAMES)
+@pytest.fixture(params=MODELS)
 def models(request, library, small_tflite):
     """The same file in the library and in Python, with nothing learned."""
     path = small_tflite(**MODELS[request.param])
@@ -40,7 +39,7 @@ def models(request, library, small_tflite):
         yield native, LiteRTSampler(path)
 
 
-@pytest.fixture(scope="module", params=NAMES)
+@pytest.fixture(scope="module", params=MODELS)
 def opened(request, library, small_tflite):
     """As `models`, for all examples."""
     path = small_tflite(**MODELS[request.param])

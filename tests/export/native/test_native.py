@@ -47,9 +47,9 @@ def write(program, model, prompt, **options):
     [
         pytest.param({}, id="char"),
         pytest.param({"level": "word", "starting": True}, id="word"),
-        pytest.param({"gates": True}, id="gates", marks=pytest.mark.slow),
-        pytest.param({"learn": True}, id="learn", marks=pytest.mark.slow),
-        pytest.param({"level": "whitespace"}, id="whitespace", marks=pytest.mark.slow),
+        pytest.param({"gates": True}, id="gates"),
+        pytest.param({"learn": True}, id="learn"),
+        pytest.param({"level": "whitespace"}, id="whitespace"),
     ],
 )
 def test_texts_are_those_of_python(program, of_model, small_tflite):
@@ -69,7 +69,6 @@ def test_settings_stored_in_the_file_are_the_default(program, small_tflite):
     assert write(program, model, "To be", max_tokens=40, seed=5).stdout.decode() == "To be" + expected + "\n"
 
 
-@pytest.mark.slow
 def test_it_is_clean_under_valgrind(program, small_tflite, tmp_path):
     need_program("valgrind", "valgrind")
     tool = ["valgrind", "-q", "--leak-check=full", "--error-exitcode=9"]
@@ -224,7 +223,6 @@ def test_without_litert_the_makefile_says_what_to_install(native_sources, tmp_pa
     assert "false has no ai_edge_litert: pip install ai-edge-litert" in done.stderr
 
 
-@pytest.mark.slow
 def test_an_unusable_file_is_refused_in_one_sentence(program, model, small_tflite, tmp_path):
     whole = model.read_bytes()
     files = {
@@ -281,7 +279,6 @@ def test_an_unusable_file_is_refused_in_one_sentence(program, model, small_tflit
         assert answer.stderr.count(b"\n") == 1
 
 
-@pytest.mark.slow
 @settings(max_examples=200)
 @given(data=st.data())
 def test_a_damaged_bundle_is_read_or_refused_in_one_sentence(parts, model, tmp_path_factory, data):
@@ -371,7 +368,6 @@ def test_a_vocabulary_made_elsewhere_is_that_of_python(level, parts, tmp_path_fa
     assert encode(parts, model, asked) == [vocabulary.encode(text).tolist() for text in asked]
 
 
-@pytest.mark.slow
 def test_a_model_with_an_encoder_is_refused(program, tmp_path):
     export_tflite(translation(), VOCABULARY, tmp_path / "a.tflite")
     answer = write(program, tmp_path / "a.tflite", "to")
@@ -519,7 +515,6 @@ NEARLY_JSON = st.text(st.sampled_from('{}[]":,.-+0123456789eEtrufalsn\\/ a\n\u00
 )
 
 
-@pytest.mark.slow
 @settings(max_examples=20)
 @given(
     texts=st.lists(

@@ -120,7 +120,6 @@ def encoded(tmp_path_factory):
     session.close()
 
 
-@pytest.mark.slow
 def test_rows_have_sources_of_their_own_lengths(encoded):
     model, report, run = encoded
     assert set(report["signatures"]) == {"serving_default", "decode", "prefill", "encode"}

@@ -17,7 +17,8 @@ from keras_seq_export.tflite.contents import contents_of
 tflite_micro = pytest.importorskip("tflite_micro", reason="needs pip install tflite-micro (Linux, x86-64, Python 3.11)")
 
 
-CELLS = ["gru", *(pytest.param(cell, marks=pytest.mark.slow) for cell in ("lstm", "simple_rnn"))]
+pytestmark = pytest.mark.slow
+CELLS = ["gru", "lstm", "simple_rnn"]
 
 
 class MicroStep(Step):

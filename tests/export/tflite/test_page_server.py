@@ -226,7 +226,6 @@ def _threads_since(before):
     return set(threading.enumerate()) - before
 
 
-@pytest.mark.slow
 def test_aborted_and_idle_connections_end_and_are_limited(modules, capfd, monkeypatch):
     monkeypatch.setattr(page_server_module._Handler, "timeout", 0.5)
     with served_page(None, modules) as address, contextlib.ExitStack() as stack:

@@ -15,8 +15,6 @@ import keras_seq as ks
 from keras_seq.data import agreement
 from keras_seq_export import export_tflite
 
-pytestmark = pytest.mark.slow
-
 CELLS = {"simple_rnn": "SimpleRNN", "gru": "GRU"}
 VOCABULARY = ks.Vocabulary.from_text(agreement.agreement_corpus(2000).train, level="word")
 WAS, WERE = (VOCABULARY.encode(f" {verb}")[0] for verb in ("was", "were"))

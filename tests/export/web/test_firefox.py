@@ -16,8 +16,6 @@ from sites import served_page
 from keras_seq_export import LiteRTSampler
 from keras_seq_export.tflite.page_files import page_folder
 
-pytestmark = pytest.mark.slow
-
 FIREFOX = "/usr/bin/firefox-esr"
 PROMPT = "To be"
 TYPED = ["I wi", "My lord, "]

@@ -341,7 +341,6 @@ LEARNING = {
 }
 
 
-@pytest.mark.slow
 def test_a_file_has_all_signatures_that_learn_or_none():
     def check(signatures, config=CONFIG):
         return in_node("signatures", [[{**TEXT, **signatures}, 5, config]])[0]

@@ -18,8 +18,6 @@ from keras_seq_export.tflite import flatbuffer
 from keras_seq_export.tflite.bundle import read_bundle
 from keras_seq_export.tflite.page_files import page_folder
 
-pytestmark = pytest.mark.slow
-
 OTHER = "the mind suffers not: to be noble is to suffer\nthat question is the mind\n" * 12
 MODELS = [
     pytest.param({}, id="char"),

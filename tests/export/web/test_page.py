@@ -12,8 +12,6 @@ from sites import served_page
 
 from keras_seq_export import LiteRTSampler
 
-pytestmark = pytest.mark.slow
-
 
 def test_twenty_texts_are_those_of_python(page, model):
     sampler = LiteRTSampler(model)

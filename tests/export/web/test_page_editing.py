@@ -9,8 +9,6 @@ from sites import served_page
 from keras_seq_export import LiteRTSampler
 from keras_seq_export.tflite.page_files import page_folder
 
-pytestmark = pytest.mark.slow
-
 
 def labels(page, selector):
     return page.eval_on_selector_all(selector, "all => all.map((one) => [...one.children].map((it) => it.textContent))")

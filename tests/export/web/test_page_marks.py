@@ -3,12 +3,9 @@
 import random
 import time
 
-import pytest
 from browser import opened, wait_for
 from page_actions import begin_to_write, fill_in, show_more, wait_for_suggestions, wait_until_ready, written
 from sites import served_page
-
-pytestmark = pytest.mark.slow
 
 MARKED = "() => [...document.querySelectorAll('.unknown')].map((one) => one.textContent)"
 BEHIND = """() => [...document.querySelectorAll("#backdrop span")].map((one) => [one.textContent, one.className])"""

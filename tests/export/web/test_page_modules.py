@@ -115,7 +115,6 @@ def changes(draw):
     return found
 
 
-@pytest.mark.slow
 @settings(max_examples=25)
 @given(runs=st.lists(changes(), min_size=20, max_size=20))
 def test_any_changes_undone_and_redone_are_those_of_a_naive_oracle(runs):

@@ -1,14 +1,10 @@
 """The folder of `keras-seq web --output` on Python's http.server, below another address, in Chromium."""
 
-import pytest
 from browser import opened
 from sites import served_folder
 
 from keras_seq_export import LiteRTSampler
 from keras_seq_export.tflite.page_output import page_output
-
-pytestmark = pytest.mark.slow
-
 
 WRITE = """async () => {
   const { KerasSeqWorker } = await import(new URL("keras_seq/worker.js", location.href));

@@ -10,8 +10,6 @@ from changing_site import serving
 
 from keras_seq_export.tflite.page_server import page_folder
 
-pytestmark = pytest.mark.slow
-
 PAGE = """<!doctype html><title>parts</title>
 <body style="margin: 0; height: 600px">
 <button id="open" type="button">Open</button><textarea id="text" style="display: block">abc</textarea>

@@ -10,8 +10,6 @@ from sites import served_page
 
 from keras_seq_export import LiteRTSampler
 
-pytestmark = pytest.mark.slow
-
 # Stops the text as soon as the model is asked for its first tokens, which are on their way then.
 STOP_AT_ONCE = """
 const post = Worker.prototype.postMessage;

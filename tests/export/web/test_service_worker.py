@@ -8,8 +8,6 @@ from changing_site import serving
 
 from keras_seq_export.tflite.page_server import page_folder
 
-pytestmark = pytest.mark.slow
-
 INDEX = "<!doctype html><title>-</title><body>{0}<script type=module src=page/app.js></script>"
 APP = 'import {{ part }} from "./part.js"; document.title = document.body.textContent.trim() + "{0}" + part;'
 REGISTER = "() => navigator.serviceWorker.register('service-worker.js').then(() => null)"

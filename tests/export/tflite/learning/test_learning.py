@@ -113,7 +113,7 @@ def test_quantized_files_learn_from_their_own_logits(name, quantization, learnin
     assert report_of(path)["largest_learning_difference"] < {"int8": 0.1, "int4": 0.3}.get(quantization, 1e-3)
 
 
-@pytest.mark.parametrize("name", ["stack", "lstm", "words", "start"])
+@pytest.mark.parametrize("name", ["stack", "lstm", *(pytest.param(one, marks=SLOW) for one in ("words", "start"))])
 def test_the_features_are_a_projection_of_the_states_and_a_bias(name, learning_file):
     sampler = LiteRTSampler(learning_file(name)[0])
     decoder, vocabulary = sampler.decoder, sampler.vocabulary

@@ -19,8 +19,6 @@ from page_learning import (
 
 from keras_seq_export import LiteRTSampler
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.fixture(scope="module")
 def other(small_tflite):

@@ -25,9 +25,6 @@ from sites import served_page
 
 from keras_seq_export import LiteRTSampler
 
-pytestmark = pytest.mark.slow
-
-
 # ---- what is learned, and when ----
 
 
