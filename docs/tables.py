@@ -141,7 +141,7 @@ def readme_decodes(rows: Rows) -> list[str]:
         for size in sizes
     ]
     lines = zip(README_STEPS.values(), *columns, strict=True)
-    return _markdown([title, *(f"{size:,} tokens" for size in sizes)], lines)
+    return _markdown([title, *(f"vocabulary of {size:,}" for size in sizes)], lines)
 
 
 def samples(rows: Rows) -> list[str]:

@@ -258,14 +258,11 @@ def _describe_quality(report: dict[str, Any]) -> str:
     from keras_seq_export.signatures import is_quantized
 
     quality, steps = report["quality"], report["steps_compared"]
-    text = "held-out text" if quality["text"] == "held_out" else "text that the model wrote"
-    measured = (
-        f"largest difference of a logit {report['largest_difference']:.2g} over {steps} tokens; "
-        f"{quality['nats_of_file']:.4f} nats per token on {quality['tokens']:,} tokens of {text}"
-    )
-    if not is_quantized(report["quantization"]):
-        return measured
-    return (
-        f"{measured}, {quality['nats_lost']:.4f} lost to {report['quantization']}; "
-        f"the most likely token is the same in {quality['greedy_agreement']:.1%}"
-    )
+    text = "in excerpts from the held-out text" if quality["text"] == "held_out" else "of text that the model wrote"
+    measured = f"{quality['nats_of_file']:.4f} nats per token on {quality['tokens']:,} tokens {text}"
+    if is_quantized(report["quantization"]):
+        measured += (
+            f", {quality['nats_lost']:.4f} lost to {report['quantization']}; "
+            f"the most likely token is the same in {quality['greedy_agreement']:.1%}"
+        )
+    return f"{measured}; largest difference of a logit {report['largest_difference']:.2g} over {steps} tokens"

@@ -13,7 +13,7 @@ def test_an_export_is_measured_on_the_held_out_text_and_inspected(folder, run_cl
     options = ("--format=tflite", "--quantization=float16", "--state=internal", "--batch=2", "--license=CC0-1.0")
     answer = run_cli("export", "--run=fox", *options, cwd=folder)
     assert answer.returncode == 0, answer.stderr
-    assert "tokens of held-out text" in answer.stdout
+    assert "tokens in excerpts from the held-out text" in answer.stdout
     file = "fox/export/fox.float16.internal.batch2.tflite"
     answer = run_cli("inspect", file, cwd=folder)
     assert answer.returncode == 0, answer.stderr
