@@ -106,7 +106,7 @@ history = model.fit(ks.lines(text, vocabulary, batch_size=64), epochs=4, shuffle
 # ## The first token
 #
 # `ks.step_model` returns the same model for one step: a token and the state in, logits and the new state out. The text
-# begins with the zero state. There is no token before the first one. The course notes therefore use a zero vector as
+# begins with the zero state. There is no token before the first one. Textbooks therefore often use a zero vector as
 # the first input $x^{\langle 1 \rangle}$. keras_seq uses `<s>`, which says as little, because every report begins with
 # it: its vector is learned, so the first input is a constant instead of zero. The first distribution is that of the
 # first words of all reports, and the first token is drawn from it.

@@ -64,11 +64,11 @@ from keras_seq.layers.gru_cell import Gates
 # $$c' = \Gamma_u * \tilde c + (1 - \Gamma_u) * c \qquad \text{new memory}$$
 #
 # The gates are vectors as long as the memory, and $*$ is element by element. A unit whose $\Gamma_u$ stays at 0 keeps
-# its memory for as many steps as it likes (Cho et al. 2014, arXiv 1406.1078; Chung et al. 2014, arXiv 1412.3555).
+# its memory for any number of steps (Cho et al. 2014, arXiv 1406.1078; Chung et al. 2014, arXiv 1412.3555).
 #
 # ## The code
 #
-# `keras_seq.layers.gru_step` has these equations as pure functions. Two things differ from the notes. Keras writes
+# `keras_seq.layers.gru_step` has these equations as pure functions. Two things differ from the equations above. Keras writes
 # $z = 1 - \Gamma_u$, which the code calls `keep`. And the product with $[c, x]$ is written as two products, one with
 # the input and one with the memory: `x_...` and `c_...`.
 
@@ -83,7 +83,7 @@ print(inspect.getsource(ks.GRUCell.call))
 
 # %% [markdown]
 # By default, Keras and cuDNN use another form: $\Gamma_r$ scales the *product* of the memory, so that one matrix
-# product serves both gates and the candidate. In the notation of the notes,
+# product serves both gates and the candidate. In the notation above,
 # $\tilde c = \tanh(W_{cx}\, x + b_c + \Gamma_r * (W_{cc}\, c + b'_c))$.
 
 # %%
@@ -92,7 +92,7 @@ print(inspect.getsource(gru_step.step_with_reset_after))
 # %% [markdown]
 # ## A step by hand
 #
-# We take the weights of a `ks.GRU` and compute its steps in NumPy, in the notation of the notes. The blocks of a
+# We take the weights of a `ks.GRU` and compute its steps in NumPy, in the notation above. The blocks of a
 # kernel are, in this order, `keep`, relevance and candidate. Since $\Gamma_u = 1 - \sigma(a) = \sigma(-a)$, the weights
 # of $\Gamma_u$ are those of `keep` with the other sign.
 

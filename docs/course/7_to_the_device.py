@@ -193,8 +193,8 @@ for axes in (sizes, speeds):
 # %% [markdown]
 # ## Try it
 #
-# 1. Copy `int8.tflite` to a phone or open it in the browser: `keras-seq web --model=int8.tflite`. Write with seed 7 and
-#    compare the text.
+# 1. Print `folder`, and open its `int8.tflite` in the browser: `keras-seq web --model=PATH` (it needs LiteRT.js, and says
+#    how to install it). Write with seed 7 and compare the text.
 # 2. Export with `learn=True`, and let the sampler learn a text with `sampler.learn(text)`. How do its suggestions
 #    change?
 # 3. Export a SimpleRNN with the same number of units. How much smaller and faster is it, and what does it forget?
