@@ -31,6 +31,10 @@ README_STEPS = {
     "PyTorch, int8": "PyTorch, int8",
     "Model.predict": "`Model.predict`",
 }
+HELD_OUT_ROWS = {
+    "nats on the next 10,000 characters, before -> after it has read the first 20,000 three times": ("nats", "{:.3f}"),
+    "the most likely character is right there, before -> after": ("accuracy", "{:.1%}"),
+}
 
 
 def with_tables(page: str) -> str:
@@ -267,18 +271,9 @@ def learned(measured: Figures) -> list[str]:
     gains, held_out = ([row for row in measured[name] if row["model"] == "int8"] for name in ("gains", "held_out"))
     lines = []
     for tokens in ("1000", "5000", "20000"):
-        saved = (_saved(row["reports"][tokens]) for row in gains)
-        lines.append(
-            [f"nats saved per character while it reads the first {int(tokens):,}", *map("{:.3f}".format, saved)]
-        )
-    for name, key, shown in (
-        (
-            "nats on the next 10,000 characters, before -> after it has read the first 20,000 three times",
-            "nats",
-            "{:.3f}",
-        ),
-        ("the most likely character is right there, before -> after", "accuracy", "{:.1%}"),
-    ):
+        saved = (f"{_saved(row['reports'][tokens]):.3f}" for row in gains)
+        lines.append([f"nats saved per character while it reads the first {int(tokens):,}", *saved])
+    for name, (key, shown) in HELD_OUT_ROWS.items():
         pairs = ((row["before"][key], row["after"][key]) for row in held_out)
         lines.append([name, *(f"{shown.format(before)} -> {shown.format(after)}" for before, after in pairs)])
     uses = ([1 - use["keystrokes"] / use["characters"] for use in row["uses"]] for row in measured["keystrokes"])

@@ -235,8 +235,8 @@ def finish(training: Training) -> Run:
     if is_chief(training.strategy):
         least, most = threshold_range(read_columns(directory / STEPS)[GRADIENT_NORM])
         print(
-            f"optional, for another run: --global_clipnorm between {least:.2g} and {most:.2g} clips all gradients to a common "
-            "norm"
+            f"optional: in another run, --global_clipnorm between {least:.2g} and {most:.2g} would clip all gradients to a "
+            "common norm"
         )
         plot_history(directory / HISTORY, directory / STEPS, directory / PICTURE)
         with writing(directory):

@@ -183,9 +183,10 @@ def by_tape(model, vocabulary, text, settings):
     return nats
 
 
-@pytest.mark.parametrize(
-    "name", ["gru, lstm and dropout", *(pytest.param(one, marks=pytest.mark.slow) for one in ("tied gru", "stock gru"))]
-)
+FIRST, *OTHERS = MODELS
+
+
+@pytest.mark.parametrize("name", [FIRST, *(pytest.param(one, marks=pytest.mark.slow) for one in OTHERS)])
 def test_layers_of_each_kind_learn_as_with_a_tape_over_the_model(vocabulary, name):
     model = randomized(MODELS[name](len(vocabulary)))
     result = ks.evaluate(model, vocabulary, TEXT, dynamic=RULES["sgd"])

@@ -70,6 +70,7 @@ def what_is_left(directory):
     ("text", "changes"),
     [
         (TEXT, {"ngrams": 3, "ngram_rows": 97, "ngram_decay": 0.5}),
+        pytest.param(TEXT, {}, marks=pytest.mark.slow),
         pytest.param(
             LINES,
             {"by_line": True, "optimizer": "rmsprop", "ema_momentum": 0.9, "cell": "gru"},
